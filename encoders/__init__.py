@@ -1,0 +1,1 @@
+"""The interest model: a language encoder fine-tuned on clicks and purchases."""

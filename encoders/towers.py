@@ -1,0 +1,115 @@
+"""The two towers: item texts to unit vectors, and a user's history to a score of any item."""
+
+# T texts, L tokens, D width; B requests, H history items, C candidates, K attention heads
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.masking_utils import create_bidirectional_mask
+
+from encoders.loading import Backbone
+
+__all__ = ["TextTower", "UserTower"]
+
+
+class TextTower(nn.Module):
+    """A transformer, mean pooling and a projection that starts as the identity.
+
+    The transformer is split in two: the lower layers stay as they are, so that what they make of a text can be kept
+    and used again, and the upper `train_layers` are trained.
+
+    Args:
+        backbone: The pretrained encoder.
+        train_layers: Upper layers that are trained, at most all of them.
+    """
+
+    def __init__(self, backbone: Backbone, train_layers: int) -> None:
+        super().__init__()
+        model: Any = backbone.model
+        self.config = model.config
+        self.embeddings = model.embeddings
+        layers = list(model.encoder.layer)
+        cut = max(len(layers) - train_layers, 0)
+        self.lower = nn.ModuleList(layers[:cut])
+        self.upper = nn.ModuleList(layers[cut:])
+        self.projection = nn.Linear(self.config.hidden_size, self.config.hidden_size, bias=False)
+        nn.init.eye_(self.projection.weight)
+        self.embeddings.requires_grad_(requires_grad=False)
+        self.lower.requires_grad_(requires_grad=False)
+
+    @property
+    def width(self) -> int:
+        """Width of a vector."""
+        return int(self.config.hidden_size)
+
+    def train(self, mode: bool = True) -> "TextTower":  # noqa: FBT001, FBT002 - torch's signature
+        """Training mode for what is trained; frozen layers stay in eval mode, without dropout."""
+        super().train(mode)
+        self.embeddings.eval()
+        self.lower.eval()
+        return self
+
+    def read(self, ids_TL: Tensor, mask_TL: Tensor) -> Tensor:
+        """The frozen part: hidden states (T, L, D) after the lower layers, in the precision they are kept in."""
+        with torch.no_grad():
+            hidden_TLD = self._through(self.lower, self.embeddings(input_ids=ids_TL), mask_TL)
+        device = hidden_TLD.device.type
+        return hidden_TLD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_TLD
+
+    def understand(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
+        """The trained part: unit vectors (T, D) from the lower layers' hidden states."""
+        hidden_TLD = self._through(self.upper, hidden_TLD, mask_TL)
+        weight_TL1 = mask_TL.unsqueeze(-1).to(hidden_TLD.dtype)
+        mean_TD = (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
+        return nn.functional.normalize(self.projection(mean_TD).float(), dim=-1)
+
+    def _through(self, layers: nn.ModuleList, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
+        mask = create_bidirectional_mask(
+            config=self.config,
+            inputs_embeds=hidden_TLD,
+            attention_mask=mask_TL,
+            allow_is_bidirectional_skip=False,  # one path for every text, padded or not
+        )
+        for layer in layers:
+            hidden_TLD = layer(hidden_TLD, mask)
+        return hidden_TLD
+
+
+class UserTower(nn.Module):
+    """Attention over the history, asked by the candidate.
+
+    Each head weighs the history items by their text similarity to the candidate, by their age and by the gain of the
+    event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items only, a flat
+    one at all alike; the score is a learned mixture. A user without history scores every item 0.
+
+    Args:
+        heads: Attention heads; their sharpness starts evenly spread from flat to nearest-only.
+    """
+
+    def __init__(self, heads: int = 4) -> None:
+        super().__init__()
+        self.sharpness_K = nn.Parameter(torch.linspace(0.0, 24.0, heads))
+        self.ageing_K = nn.Parameter(torch.full((heads,), 0.3))
+        self.gain_K = nn.Parameter(torch.zeros(heads))
+        self.mixture_K = nn.Parameter(torch.zeros(heads))
+        self.log_scale = nn.Parameter(torch.tensor(3.0))
+
+    def forward(self, similar_BHC: Tensor, age_BH: Tensor, gain_BH: Tensor, mask_BH: Tensor) -> Tensor:
+        """Interest (B, C) of each request's user in each candidate.
+
+        Args:
+            similar_BHC: Cosine of history and candidate texts.
+            age_BH: Days since the event, 1 or more.
+            gain_BH: Gain of the event.
+            mask_BH: Where there is a history item.
+        """
+        mixture_K = torch.softmax(self.mixture_K, 0)
+        age_BH, gain_BH = torch.log(age_BH.clamp(min=1)), torch.log(gain_BH.clamp(min=1))
+        score_BC = torch.zeros_like(similar_BHC[:, 0, :])
+        for head in range(len(mixture_K)):
+            prior_BH = self.gain_K[head] * gain_BH - self.ageing_K[head] * age_BH
+            logit_BHC = self.sharpness_K[head] * similar_BHC + prior_BH.unsqueeze(-1)
+            logit_BHC = logit_BHC.masked_fill(~mask_BH.unsqueeze(-1), -torch.inf)
+            weight_BHC = torch.nan_to_num(torch.softmax(logit_BHC, 1))
+            score_BC = score_BC + mixture_K[head] * (weight_BHC * similar_BHC).sum(1)
+        return score_BC * self.log_scale.exp()

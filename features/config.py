@@ -1,0 +1,97 @@
+"""What the feature side of nightrank can be told: calendar, labels, requests, candidates and the evaluation split."""
+
+from datetime import time
+from zoneinfo import available_timezones
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = [
+    "CalendarConfig",
+    "CandidatesConfig",
+    "FrozenConfig",
+    "LabelsConfig",
+    "TimelineConfig",
+]
+
+
+class FrozenConfig(BaseModel):
+    """Base of every configuration: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CalendarConfig(FrozenConfig):
+    """When a batch day opens."""
+
+    timezone: str = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
+    cutoff: time = Field(default=time(0, 0), description="Local time at which a batch day opens.")
+    ingestion_lag_hours: float = Field(
+        default=0.0, ge=0, le=168, description="Hours before the cut-off whose events the batch cannot see yet."
+    )
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in available_timezones():
+            msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
+            raise ValueError(msg)
+        return name
+
+
+class LabelsConfig(FrozenConfig):
+    """Which events count as success, and for how long after a request."""
+
+    gains: dict[str, int] = Field(
+        default={"click": 1, "cart": 2, "purchase": 3},
+        min_length=1,
+        description="Graded gain (1-30) of each event type that counts; other types are context only.",
+    )
+    horizon_days: int = Field(
+        default=1, ge=1, le=90, description="Days after the request in which events make labels."
+    )
+
+    @field_validator("gains")
+    @classmethod
+    def _in_range(cls, gains: dict[str, int]) -> dict[str, int]:
+        wrong = {kind: gain for kind, gain in gains.items() if not 1 <= gain <= 30}  # noqa: PLR2004
+        if wrong:
+            msg = f"gains must lie in 1..30 (leave out a type that is no success), got {wrong}"
+            raise ValueError(msg)
+        return gains
+
+
+class CandidatesConfig(FrozenConfig):
+    """How many items each generator may propose for a request (0 switches one off)."""
+
+    bought_before: int = Field(default=100, ge=0, le=1000, description="The user's own items, by decayed count.")
+    popular: int = Field(default=60, ge=0, le=1000, description="Items with most events in the popular window.")
+    co_visited: int = Field(default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
+    text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
+    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generator, in days.")
+    half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
+    refresh_days: int = Field(
+        default=7, ge=1, le=90, description="Item-to-item neighbours are recomputed every so many days."
+    )
+    history_items: int = Field(
+        default=100, ge=1, le=1000, description="Most recent distinct items of a user that neighbours look at."
+    )
+    max_per_request: int = Field(
+        default=300, ge=1, le=10_000, description="Candidates kept a request after the union of all generators."
+    )
+
+
+class TimelineConfig(FrozenConfig):
+    """How the days of the log are cut, counted back from its last day: blocks | validation | test."""
+
+    test_days: int = Field(default=28, ge=1, description="Last days of the log: the reported test window.")
+    valid_days: int = Field(default=14, ge=1, description="Days before the test: early stopping and choices.")
+    ranker_days: int = Field(default=84, ge=1, description="Days before validation whose requests train the ranker.")
+    blocks: int = Field(
+        default=2,
+        ge=1,
+        le=20,
+        description="Blocks the ranker's days are cut into; the encoder that scores one ended before it.",
+    )
+    min_history_days: int = Field(
+        default=28, ge=1, description="Days at the log's start that give history only, never a request."
+    )

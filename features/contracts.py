@@ -1,0 +1,212 @@
+"""Hold a table against its contract: good rows go on, bad rows are set aside with the names of the rules they broke.
+
+Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one message.
+Messages name tables, columns, counts and row numbers, never a value: ids and texts stay in the quarantine.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import dataframely as dy
+import polars as pl
+
+from features.errors import ContractError, listed
+from features.schemas import Events, Items
+
+__all__ = ["ROW", "RULES", "Checked", "check_references", "check_table", "enforce"]
+
+ROW = "row"
+"""Column of the quarantine that holds the 0-based number of the row in its table."""
+RULES = "rules"
+"""Column of the quarantine that holds the names of the rules the row broke, comma-separated."""
+
+_IDS = (pl.String, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Null)
+_CLOCKS = (pl.String, pl.Date, pl.Datetime, pl.Null)
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A table after its contract.
+
+    Attributes:
+        name: The table's name in messages.
+        good: Rows that keep the contract, in the order they came: `row` and the contract's columns and dtypes.
+        bad: Rows set aside, as they came, with `row` (0-based number) and `rules` (names, comma-separated).
+        rules: One row a broken rule: `rules` (its name), `rows` (how many broke it), `first` (number of the first).
+        n_rows: Rows the table came with, exact duplicates included.
+        n_duplicates: Rows dropped because an earlier row equals them in every column.
+        ignored: Columns the contract does not know.
+    """
+
+    name: str
+    good: pl.DataFrame
+    bad: pl.DataFrame
+    rules: pl.DataFrame
+    n_rows: int
+    n_duplicates: int
+    ignored: Sequence[str]
+
+
+def check_table(
+    frame: pl.DataFrame,
+    schema: type[dy.Schema],
+    *,
+    name: str,
+    required: Sequence[str],
+    extra: Mapping[str, dy.Column] | None = None,
+    zone: str = "UTC",
+    watermark: datetime | None = None,
+) -> Checked:
+    """Hold `frame` against `schema`.
+
+    Args:
+        frame: The table under our column names; optional columns may be absent, unknown ones are ignored.
+        schema: One of `features.schemas`.
+        name: How messages call the table.
+        required: Columns that must be there.
+        extra: Further columns that must be there and are kept (text fields, attributes), with their contract.
+        zone: IANA zone of timestamps that carry none.
+        watermark: The extract's own time; an event after it cannot be (rule `timestamp_after_extract`).
+
+    Raises:
+        ContractError: The table as a whole is unusable; every reason is named.
+    """
+    full = _widened(schema, extra or {}, watermark)
+    faults = _table_faults(frame, full, [*required, *(extra or {})])
+    if faults:
+        raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
+    columns = [column for column in frame.columns if column in full.column_names()]
+    unique = frame.select(columns).with_row_index(ROW).unique(columns, keep="first", maintain_order=True)
+    absent = [column for column in full.column_names() if column not in unique.columns]
+    table = _to_utc(unique.with_columns(pl.lit(None).alias(column) for column in absent), full, zone)
+    good, broken = _split(table, full)
+    return Checked(
+        name=name,
+        good=good,
+        bad=broken.with_columns(pl.col(RULES).list.join(",")).join(unique, on=ROW, maintain_order="left"),
+        rules=_counted(broken),
+        n_rows=frame.height,
+        n_duplicates=frame.height - unique.height,
+        ignored=[column for column in frame.columns if column not in columns],
+    )
+
+
+def check_references(items: Checked, events: Checked) -> Checked:
+    """Set aside events whose item is not in the catalogue (rule `item_not_in_items`).
+
+    Raises:
+        ContractError: The two tables hold ids of different kinds, text here and integers there.
+    """
+    key = Items.item_id.name
+    kinds = items.good.schema[key], events.good.schema[key]
+    if (kinds[0] == pl.String) != (kinds[1] == pl.String):
+        raise ContractError(
+            f"item_id is {kinds[0]} in items and {kinds[1]} in events, so no event would find its item. "
+            "Write both as text or both as integers."
+        )
+    known = pl.col(key).is_in(items.good[key].cast(kinds[1]).implode())
+    stray = events.good.filter(~known).with_columns(pl.lit("item_not_in_items").alias(RULES))
+    if stray.is_empty():
+        return events
+    return replace(
+        events,
+        good=events.good.filter(known),
+        bad=pl.concat([events.bad, stray], how="diagonal_relaxed"),
+        rules=pl.concat([events.rules, _counted(stray.select(ROW, pl.concat_list(RULES)))]),
+    )
+
+
+def enforce(tables: Sequence[Checked], max_share: float) -> None:
+    """Stop where too many rows were set aside.
+
+    Args:
+        tables: All tables of the job.
+        max_share: Largest share (0-1) of a table's rows that may be set aside.
+
+    Raises:
+        ContractError: Names every table above the share, with the count of each rule.
+    """
+    faults = []
+    for table in tables:
+        if table.bad.height > max_share * table.n_rows:
+            rules = ", ".join(f"{rule} {n} (first at row {row})" for rule, n, row in table.rules.rows())
+            faults.append(f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}.")
+    if faults:
+        faults.append(
+            f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that share; "
+            "the rows lie in the quarantine."
+        )
+        raise ContractError("\n".join(faults))
+
+
+def _widened(
+    schema: type[dy.Schema], extra: Mapping[str, dy.Column], watermark: datetime | None
+) -> type[dy.Schema]:
+    """The schema with a row number, the columns that the configuration names, and the watermark's rule."""
+    members: dict[str, object] = {ROW: dy.UInt32(nullable=False)}
+    members |= {f"extra_{i}": extra[name] for i, name in enumerate(extra) if name not in schema.column_names()}
+    if watermark is not None:
+        limit = pl.lit(watermark).cast(pl.Datetime("us", "UTC"))
+        members["timestamp_after_extract"] = dy.rule()(lambda _: pl.col(Events.timestamp.name) <= limit)
+    return type(schema.__name__, (schema,), members)
+
+
+def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequence[str]) -> list[str]:
+    """All that makes the table as a whole unusable."""
+    faults = []
+    missing = [column for column in required if column not in frame.columns]
+    if missing:
+        faults.append(
+            f"missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}; the table has "
+            f"{listed(frame.columns, most=20)}. Map your own names under data.{schema.__name__.lower()}.columns."
+        )
+    if frame.is_empty():
+        faults.append("the table has no rows.")
+    for column, declared in schema.columns().items():
+        found = frame.schema.get(column, pl.Null())
+        if isinstance(declared, dy.Any) and found not in _IDS:
+            faults.append(f"column {column!r} is {found}; write ids as text or integers.")
+        if isinstance(declared, dy.Datetime) and found not in _CLOCKS:
+            faults.append(f"column {column!r} is {found}; write it as Datetime or as ISO 8601 text.")
+    return faults
+
+
+def _to_utc(table: pl.DataFrame, schema: type[dy.Schema], zone: str) -> pl.DataFrame:
+    """Every clock in microseconds UTC. What is no time, or not one time in its zone, becomes null."""
+    clocks = [name for name, column in schema.columns().items() if isinstance(column, dy.Datetime)]
+    return table.with_columns(_utc(pl.col(name), table.schema[name], zone).alias(name) for name in clocks)
+
+
+def _utc(column: pl.Expr, found: pl.DataType, zone: str) -> pl.Expr:
+    if found == pl.String:
+        has_zone = column.str.contains(r"(Z|[+-]\d\d:?\d\d)$")
+        aware = pl.when(has_zone).then(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        naive = pl.when(~has_zone).then(column).str.to_datetime(time_unit="us", strict=False)
+        return pl.coalesce(aware, _localized(naive, zone))
+    if isinstance(found, pl.Datetime) and found.time_zone is not None:
+        return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
+    return _localized(column.cast(pl.Datetime("us")), zone)
+
+
+def _localized(naive: pl.Expr, zone: str) -> pl.Expr:
+    """A local time in UTC; an hour that the clock change skips or repeats becomes null, so that nobody guesses."""
+    return naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
+
+
+def _split(table: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows that keep all rules, and for each other row its number and the list of rules it broke."""
+    good, failure = schema.filter(table, cast=True)
+    details = failure.details()
+    broken = [
+        pl.when(pl.col(rule) == "invalid").then(pl.lit(rule.replace("|", "_")))
+        for rule in details.columns
+        if rule not in schema.column_names()
+    ]
+    return good, details.select(ROW, pl.concat_list(broken).list.drop_nulls().alias(RULES))
+
+
+def _counted(broken: pl.DataFrame) -> pl.DataFrame:
+    """How many rows broke each rule, most first, and the first row that did."""
+    counts = broken.explode(RULES).group_by(RULES).agg(rows=pl.len().cast(pl.Int64), first=pl.col(ROW).min())
+    return counts.sort(pl.col("rows"), RULES, descending=[True, False])

@@ -1,0 +1,60 @@
+"""Requests, the unit of ranking and of NDCG, and what turned out to be true about them.
+
+A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from what
+was known strictly before its as-of. Its positives are the user's engagements of the `labels.horizon_days` days from
+then on. At night the same table is made for all users of tonight, without positives.
+"""
+
+import polars as pl
+
+from features.config import LabelsConfig
+from features.timeline import EventLog
+
+__all__ = ["requests_between", "requests_tonight", "truth_of"]
+
+
+def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFrame:
+    """Requests of all users who engaged on the days ``first_day <= day < end_day``.
+
+    Returns:
+        Sorted by (as_of_day, user): request (UInt32, 0..n-1), user, as_of_day (Int32).
+    """
+    asked = log.engaged.filter(pl.col("due").is_between(first_day, end_day, closed="left"))
+    return _numbered(asked.select("user", as_of_day=pl.col("due")).unique())
+
+
+def requests_tonight(users: pl.Series, as_of_day: int) -> pl.DataFrame:
+    """One request for each user code, as of one day. Same columns as `requests_between`."""
+    return _numbered(pl.DataFrame({"user": users}).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
+
+
+def _numbered(requests: pl.DataFrame) -> pl.DataFrame:
+    ordered = requests.sort("as_of_day", "user")
+    return ordered.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"), "user", "as_of_day")
+
+
+def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.DataFrame:
+    """The positives of each request: the highest gain of each item the user engaged with in the horizon.
+
+    Args:
+        requests: As `requests_between` makes them.
+        log: All that is known today.
+        labels: Gains' horizon.
+
+    Returns:
+        Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
+        item before the request's as-of).
+    """
+    engaged = log.engaged.select("user", "item", "gain", "due", "day")
+    followed = requests.join(engaged, on="user").filter(
+        pl.col("due").is_between(
+            pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left"
+        )
+    )
+    truth = followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max())
+    first = engaged.group_by("user", "item").agg(first=pl.col("day").min())
+    return (
+        truth.join(first, on=["user", "item"], how="left")
+        .select("request", "item", "label", is_new=pl.col("first") >= pl.col("as_of_day"))
+        .sort("request", "item")
+    )

@@ -1,0 +1,141 @@
+"""The contract of every table that crosses a package boundary, one class each.
+
+Ids (`dy.Any`) are strings or integers, as their owner has them; all else has one dtype, to which input is cast. A
+row that breaks a rule is set aside with the rule's name; a missing column or an impossible dtype is an error.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+
+__all__ = ["Candidates", "Events", "Items", "Rankings", "Requests", "TrainingTable", "Users"]
+
+
+def _rule(make: Callable[[], pl.Expr]) -> Any:
+    """A rule made from an expression that does not depend on the schema."""
+    return dy.rule()(lambda _: make())
+
+
+def _present(column: str) -> Any:
+    """Rule: an id is neither null nor an empty text."""
+    return _rule(lambda: pl.col(column).cast(pl.String).str.len_bytes().fill_null(0) > 0)
+
+
+def _unique(*columns: str) -> Any:
+    """Rule: one row a key; rows that disagree about a key are all set aside. A null is no key."""
+    return _rule(
+        lambda: (
+            ~pl.struct(columns).is_duplicated() | pl.any_horizontal(pl.col(name).is_null() for name in columns)
+        )
+    )
+
+
+class Items(dy.Schema):
+    """The catalogue: one row an item. Text fields and attributes are named by the configuration."""
+
+    item_id = dy.Any()
+    category = dy.String(nullable=True)
+    price = dy.Float64(nullable=True, min=0.0)
+    available_from = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
+    available_until = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
+
+    item_id_present = _present("item_id")
+
+    item_id_unique = _unique("item_id")
+
+
+class Events(dy.Schema):
+    """The log: what a user did with an item, and when (UTC)."""
+
+    event_id = dy.Any()
+    user_id = dy.Any()
+    item_id = dy.Any()
+    event = dy.String(nullable=False, min_length=1)
+    timestamp = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    request_id = dy.Any()
+    position = dy.Int32(nullable=True, min=1)
+    propensity = dy.Float64(nullable=True, min_exclusive=0.0, max=1.0)
+    value = dy.Float64(nullable=True)
+    query = dy.String(nullable=True)
+    text = dy.String(nullable=True)
+
+    user_id_present = _present("user_id")
+    item_id_present = _present("item_id")
+
+    event_id_unique = _unique("event_id")
+
+
+class Users(dy.Schema):
+    """One row a user, with whatever attributes the configuration names."""
+
+    user_id = dy.Any()
+
+    user_id_present = _present("user_id")
+
+    user_id_unique = _unique("user_id")
+
+
+class Requests(dy.Schema):
+    """One ranking question a row: what should this user see, given all that was known strictly before `as_of`?"""
+
+    request_id = dy.Any()
+    user_id = dy.Any()
+    requested_at = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    as_of = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+
+    request_id_present = _present("request_id")
+
+    @dy.rule()
+    def as_of_not_after_request(cls) -> pl.Expr:
+        """A request is answered from the past."""
+        return pl.col("as_of") <= pl.col("requested_at")
+
+    request_id_unique = _unique("request_id")
+
+
+class Candidates(dy.Schema):
+    """The items a request is ranked over. `label` is the graded gain, 0 for none, null where nothing is known yet."""
+
+    request_id = dy.Any()
+    item_id = dy.Any()
+    position = dy.Int32(nullable=True, min=1)
+    label = dy.Int32(nullable=True, min=0, max=30)
+
+    pair_unique = _unique("request_id", "item_id")
+
+
+class TrainingTable(dy.Schema):
+    """What the ranker learns from: features by family (not listed here), interest columns, label, and their times."""
+
+    request_id = dy.Any()
+    item_id = dy.Any()
+    label = dy.Int32(nullable=False, min=0, max=30)
+    as_of = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    encoder_digest = dy.String(nullable=False)
+    encoder_cutoff = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+
+    @dy.rule()
+    def encoder_ended_before(cls) -> pl.Expr:
+        """No row carries a score of an encoder that saw anything at or after the row's as-of."""
+        return pl.col("encoder_cutoff") <= pl.col("as_of")
+
+
+class Rankings(dy.Schema):
+    """What a night publishes: for each user the best items, rank 1 first."""
+
+    user_id = dy.Any()
+    rank = dy.Int32(nullable=False, min=1)
+    item_id = dy.Any()
+    score = dy.Float64(nullable=False)
+    model_version = dy.String(nullable=False)
+
+
+    item_unique = _unique("user_id", "item_id")
+    rank_unique = _unique("user_id", "rank")
+
+    @dy.rule()
+    def ranks_run_from_one(cls) -> pl.Expr:
+        """Ranks of a user are 1..n without a gap."""
+        return pl.col("rank") <= pl.len().over("user_id")

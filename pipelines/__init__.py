@@ -1,0 +1,1 @@
+"""The edge: command line, storage, MLflow, and one module a verb."""
