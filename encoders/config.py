@@ -27,7 +27,8 @@ class EncoderConfig(FrozenConfig):
     negatives_per_batch: int = Field(
         default=128, ge=0, description="Items drawn evenly from the catalogue, beside the batch's own positives."
     )
-    steps: int = Field(default=150, ge=0, description="Training steps on each block of the timeline.")
+    passes: float = Field(default=1.0, ge=0, description="Passes over the requests of each block of the timeline.")
+    max_steps: int = Field(default=200, ge=0, description="Training steps on a block at most.")
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")

@@ -140,7 +140,8 @@ class BlockBatches(Dataset[Batch]):
         self._log_q = np.log(np.maximum(share / (positives + negatives), 1e-9)).astype(np.float32)
 
     def __len__(self) -> int:
-        return self._config.steps
+        batches = round(self._config.passes * len(self._examples) / self._config.requests_per_batch)
+        return min(max(batches, 1), self._config.max_steps) if len(self._examples) else 0
 
     def __getitem__(self, step: int) -> Batch:
         if step >= len(self):
@@ -207,9 +208,9 @@ class BlockBatches(Dataset[Batch]):
 class BlockData(lightning.LightningDataModule):
     """The batches of one block, in order."""
 
-    def __init__(self, examples: Examples, config: EncoderConfig, *, seed: int) -> None:
+    def __init__(self, batches: BlockBatches) -> None:
         super().__init__()
-        self._batches = BlockBatches(examples, config, seed=seed)
+        self._batches = batches
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """One batch a step; batches are made whole, so nothing is collated."""

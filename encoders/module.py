@@ -27,6 +27,7 @@ class InterestModule(lightning.LightningModule):
         texts: All distinct texts of the catalogue.
         lower: The frozen layers' hidden states of those texts (`encoders.embed.read_lower`).
         config: Rates and schedule.
+        steps: Training steps of the block.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class InterestModule(lightning.LightningModule):
         texts: TokenisedTexts,
         lower: Sequence[Tensor],
         config: EncoderConfig,
+        steps: int,
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
@@ -44,6 +46,7 @@ class InterestModule(lightning.LightningModule):
         self._texts = texts
         self._lower = lower
         self._config = config
+        self._steps = steps
         self.losses: list[float] = []
 
     def vectors(self, text_T: npt.NDArray[np.int64]) -> Tensor:
@@ -61,7 +64,13 @@ class InterestModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """The listwise loss of one batch."""
-        vectors_TD = self.vectors(batch.text_T)
+        import os
+        if os.environ.get("NOGRAD"):
+            with torch.no_grad():
+                rest = self.vectors(batch.text_T[batch.n_candidates:])
+            vectors_TD = torch.cat([self.vectors(batch.text_T[:batch.n_candidates]), rest])
+        else:
+            vectors_TD = self.vectors(batch.text_T)
         with torch.autocast(self.device.type, enabled=False):
             candidate_ND = vectors_TD[: batch.n_candidates]
             similar_BHN = vectors_TD[batch.history_BH] @ candidate_ND.T
@@ -89,10 +98,10 @@ class InterestModule(lightning.LightningModule):
                 },
             ]
         )
-        warmup = max(round(config.warmup_share * config.steps), 1)
+        warmup = max(round(config.warmup_share * self._steps), 1)
 
         def rate(step: int) -> float:
-            falling = (config.steps - step) / max(config.steps - warmup, 1)
+            falling = (self._steps - step) / max(self._steps - warmup, 1)
             return min((step + 1) / warmup, max(falling, 0.0))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)

@@ -1,7 +1,7 @@
 """The rows a ranker sees: requests, their candidates, and every feature that needs no encoder.
 
-One function serves training, evaluation and the night. It works through the requests in portions, and a request's rows
-do not depend on the portion it stands in.
+One function serves training, evaluation and the night. It works through the requests in portions, and a
+request's rows do not depend on the portion it stands in.
 """
 
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ class Portion:
     Attributes:
         requests: request, user, as_of_day.
         history: `histories` of the requests.
-        rows: Sorted by (request, item): request, user, item, as_of_day, then `FEATURES` (Float32, NaN undefined).
+        rows: Sorted by (request, item): request, user, item, as_of_day, then `FEATURES` (Float32, NaN
+            undefined).
     """
 
     requests: pl.DataFrame
@@ -45,8 +46,8 @@ class Assembler:
     Args:
         log: The event log.
         config: Candidate quotas and windows.
-        text_vectors: (items, width) int16 text vectors of the un-tuned encoder in the order of item codes, on the grid
-            of `features.candidates.GRID`; None switches text neighbours off.
+        text_vectors: (items, width) int16 text vectors of the un-tuned encoder in the order of item codes, on
+            the grid of `features.candidates.GRID`; None switches text neighbours off.
     """
 
     def __init__(
@@ -69,4 +70,6 @@ class Assembler:
         rows = proposed.join(requests, on="request", maintain_order="left")
         keys = rows.select("request", "user", "item", "as_of_day")
         sources = rows.select(pl.col(_SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
-        return Portion(requests, history, pl.concat([keys, self._behaviour.compute(keys), sources], how="horizontal"))
+        return Portion(
+            requests, history, pl.concat([keys, self._behaviour.compute(keys), sources], how="horizontal")
+        )

@@ -1,7 +1,7 @@
 """Behavioural features of a user, an item and their pair, as known strictly before each row's as-of.
 
-A family is a class that is built on an `EventLog`, names its `columns` and computes them for any rows; `FAMILIES` is
-the register, and no behavioural column reaches a training table but through it.
+A family is a class that is built on an `EventLog`, names its `columns` and computes them for any rows;
+`FAMILIES` is the register, and no behavioural column reaches a training table but through it.
 """
 
 from abc import ABC, abstractmethod

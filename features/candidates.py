@@ -1,9 +1,9 @@
-"""Candidates: the items a request is ranked over, proposed by a few generators that know only what came before.
+"""Candidates: the items a request is ranked over, proposed by generators that know only what came before.
 
-Every generator answers the same question, *which items, with which score*, for requests as of their day. Training,
-evaluation and the night call `Candidates.propose` alike, so that a ranker meets at night what it learned from. Scores
-are sums of integers, or of terms in one fixed order, so that a request gets the same candidates to the last bit in
-whatever batch it stands.
+Every generator answers the same question, *which items, with which score*, for requests as of their day.
+Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night what it
+learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the same
+candidates to the last bit in whatever batch it stands.
 """
 
 from dataclasses import dataclass, field
@@ -16,14 +16,23 @@ from scipy import sparse
 from features.config import CandidatesConfig
 from features.timeline import EventLog
 
-__all__ = ["GRID", "SOURCES", "CandidateGenerators", "Neighbours", "histories", "popular_items", "top_per_request"]
+__all__ = [
+    "GRID",
+    "SOURCES",
+    "CandidateGenerators",
+    "Neighbours",
+    "histories",
+    "popular_items",
+    "top_per_request",
+]
 
 SOURCES = ("bought_before", "popular", "co_visited", "text_neighbours")
 """The generators, in the order of their columns."""
 
 GRID = 4000
-"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products is exact,
-since by Cauchy-Schwarz no partial sum exceeds GRID**2 < 2**24: dot products do not depend on batch, threads or BLAS."""
+"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products is
+exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on batch,
+threads or BLAS."""
 
 _FIXED = 1 << 16
 """One, in the fixed-point weights of past events: integer sums do not depend on their order."""
@@ -37,7 +46,12 @@ _MAX_NEIGHBOURS = 100
 
 def decayed(age_days: pl.Expr, half_life_days: float) -> pl.Expr:
     """Fixed-point weight 2^16 * 2^(-age / half-life) as an integer, at least 1."""
-    return (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * _FIXED).round().cast(pl.Int64).clip(lower_bound=1)
+    return (
+        (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * _FIXED)
+        .round()
+        .cast(pl.Int64)
+        .clip(lower_bound=1)
+    )
 
 
 def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -> pl.DataFrame:
@@ -52,7 +66,9 @@ def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -
         Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
         weight (fixed-point sum of decayed events).
     """
-    daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max())
+    daily = log.engaged.group_by("user", "item", "day").agg(
+        pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max()
+    )
     known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
     age = pl.col("as_of_day") - pl.col("day")
     return (
@@ -74,7 +90,9 @@ def top_per_request(scored: pl.DataFrame, most: int) -> pl.DataFrame:
     return ranked.filter(pl.col("rank") <= most)
 
 
-def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_days: int | None) -> pl.DataFrame:
+def popular_items(
+    log: EventLog, as_of_days: pl.Series, *, most: int, window_days: int | None
+) -> pl.DataFrame:
     """The items with most engagements in the window before each day (all before, if None).
 
     Returns:
@@ -85,7 +103,11 @@ def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_day
     for as_of_day in as_of_days.unique().sort():
         start = log.first_day if window_days is None else as_of_day - window_days
         counts = daily.filter(pl.col("day").is_between(start, as_of_day, closed="left"))
-        best = counts.group_by("item").agg(pl.col("score").sum()).sort(["score", "item"], descending=[True, False])
+        best = (
+            counts.group_by("item")
+            .agg(pl.col("score").sum())
+            .sort(["score", "item"], descending=[True, False])
+        )
         tables.append(best.head(most).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
     ranks = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("as_of_day")
     return pl.concat(tables).with_columns(rank=ranks) if tables else pl.DataFrame()
@@ -103,7 +125,7 @@ class Neighbours:
 
     @classmethod
     def co_visited(cls, log: EventLog, before_day: int, config: CandidatesConfig) -> "Neighbours":
-        """Cosine of two items' users before a day, with shrinkage (Sarwar et al. 2001; Deshpande, Karypis 2004).
+        """Cosine of two items' users before a day, shrunk (Sarwar et al. 2001; Deshpande & Karypis 2004).
 
         ``c_ij / (sqrt(c_ii c_jj) + 10)`` where ``c_ij`` counts users with both among their last
         `history_items` items; pairs of fewer than two users are left out.
@@ -129,7 +151,11 @@ class Neighbours:
 
     @classmethod
     def strongest(
-        cls, row: npt.NDArray[np.int32], col: npt.NDArray[np.int32], value: npt.NDArray[np.float64], n_items: int
+        cls,
+        row: npt.NDArray[np.int32],
+        col: npt.NDArray[np.int32],
+        value: npt.NDArray[np.float64],
+        n_items: int,
     ) -> "Neighbours":
         """Keep the 100 strongest of each row, ties by item code."""
         order = np.lexsort((col, -value, row))
@@ -145,7 +171,8 @@ class Neighbours:
         """Cosine of two items' text vectors, above 0.
 
         Args:
-            vectors: (items, width) on the grid of 1/GRID, in the order of item codes; a zero row has no neighbours.
+            vectors: (items, width) on the grid of 1/GRID, in the order of item codes; a zero row has no
+                neighbours.
         """
         exact = vectors.astype(np.float32)
         n_items, block = len(exact), max(1, 4_000_000 // max(len(exact), 1))
@@ -162,12 +189,13 @@ class Neighbours:
         keep = (row != col) & (value > 0)
         return cls.strongest(row[keep], col[keep], value[keep], n_items)
 
-    def reach(self, history: pl.DataFrame, most: int) -> pl.DataFrame:
-        """Score items outside the history: the sum over the history of weight times similarity.
+    def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
+        """Score items near the history: the sum over the history of weight times similarity.
 
         Args:
             history: request, item, weight, one row a pair.
             most: Items kept a request.
+            outside: Leave the history's own items out.
 
         Returns:
             request, item, score, rank.
@@ -175,7 +203,9 @@ class Neighbours:
         held = history.sort("request", "item")
         requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
         entries = (held["weight"].to_numpy() / _FIXED, (rows, held["item"].to_numpy()))
-        scores = (sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix).tocoo()
+        scores = (
+            sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
+        ).tocoo()
         reached = pl.DataFrame(
             {
                 "request": pl.Series(requests[scores.row], dtype=pl.UInt32),
@@ -183,7 +213,9 @@ class Neighbours:
                 "score": pl.Series(scores.data, dtype=pl.Float64),
             }
         )
-        return top_per_request(reached.join(held, on=["request", "item"], how="anti"), most)
+        if outside:
+            reached = reached.join(held, on=["request", "item"], how="anti")
+        return top_per_request(reached, most)
 
 
 @dataclass(slots=True)
@@ -193,7 +225,8 @@ class CandidateGenerators:
     Args:
         log: The event log.
         config: Quotas and windows.
-        text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no text.
+        text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
+            text.
     """
 
     log: EventLog
@@ -210,9 +243,9 @@ class CandidateGenerators:
             history: `histories` of these requests.
 
         Returns:
-            Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and `_score`
-            (Float64), null where that generator did not propose the item. Items that are not available yet at the
-            request's as-of, or no longer, are left out.
+            Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
+            `_score` (Float64), null where that generator did not propose the item. Items that are not
+            available yet at the request's as-of, or no longer, are left out.
         """
         proposed = [
             self._bought_before(history),
@@ -220,7 +253,9 @@ class CandidateGenerators:
             self._co_visited_items(history),
             self._text_neighbours(history),
         ]
-        union = pl.concat([part.select("request", "item") for part in proposed]).unique().sort("request", "item")
+        union = (
+            pl.concat([part.select("request", "item") for part in proposed]).unique().sort("request", "item")
+        )
         for source, part in zip(SOURCES, proposed, strict=True):
             named = part.select(
                 "request",
@@ -269,7 +304,9 @@ class CandidateGenerators:
         calendar = self.log.calendar
         days = requests["as_of_day"].unique()
         clock = pl.DataFrame({"as_of_day": days, "as_of": [calendar.as_of(day) for day in days]})
-        asked = requests.join(clock, on="as_of_day").select("request", pl.col("as_of").cast(pl.Datetime("us", "UTC")))
+        asked = requests.join(clock, on="as_of_day").select(
+            "request", pl.col("as_of").cast(pl.Datetime("us", "UTC"))
+        )
         sale = self.log.items.select("item", "available_from", "available_until")
         if sale["available_from"].is_null().all() and sale["available_until"].is_null().all():
             return union
@@ -277,7 +314,9 @@ class CandidateGenerators:
             union.select("request", "item")
             .join(asked, on="request")
             .join(sale, on="item")
-            .filter((pl.col("available_from") > pl.col("as_of")) | (pl.col("available_until") <= pl.col("as_of")))
+            .filter(
+                (pl.col("available_from") > pl.col("as_of")) | (pl.col("available_until") <= pl.col("as_of"))
+            )
         )
         return union.join(shut, on=["request", "item"], how="anti", maintain_order="left")
 

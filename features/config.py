@@ -1,4 +1,4 @@
-"""What the feature side of nightrank can be told: calendar, labels, requests, candidates and the evaluation split."""
+"""What the feature side of nightrank can be told: calendar, labels, candidates and the evaluation split."""
 
 from datetime import time
 from zoneinfo import available_timezones
@@ -26,7 +26,10 @@ class CalendarConfig(FrozenConfig):
     timezone: str = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
     cutoff: time = Field(default=time(0, 0), description="Local time at which a batch day opens.")
     ingestion_lag_hours: float = Field(
-        default=0.0, ge=0, le=168, description="Hours before the cut-off whose events the batch cannot see yet."
+        default=0.0,
+        ge=0,
+        le=168,
+        description="Hours before the cut-off whose events the batch cannot see yet.",
     )
 
     @field_validator("timezone")
@@ -63,20 +66,38 @@ class LabelsConfig(FrozenConfig):
 class CandidatesConfig(FrozenConfig):
     """How many items each generator may propose for a request (0 switches one off)."""
 
-    bought_before: int = Field(default=100, ge=0, le=1000, description="The user's own items, by decayed count.")
-    popular: int = Field(default=60, ge=0, le=1000, description="Items with most events in the popular window.")
-    co_visited: int = Field(default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
-    text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
-    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generator, in days.")
-    half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
+    bought_before: int = Field(
+        default=100, ge=0, le=1000, description="The user's own items, by decayed count."
+    )
+    popular: int = Field(
+        default=60, ge=0, le=1000, description="Items with most events in the popular window."
+    )
+    co_visited: int = Field(
+        default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence."
+    )
+    text_neighbours: int = Field(
+        default=40, ge=0, le=1000, description="Neighbours of the history by item text."
+    )
+    popular_days: int = Field(
+        default=14, ge=1, le=365, description="Window of the popular generator, in days."
+    )
+    half_life_days: float = Field(
+        default=30.0, gt=0, description="Half-life of a past event's weight, in days."
+    )
     refresh_days: int = Field(
         default=7, ge=1, le=90, description="Item-to-item neighbours are recomputed every so many days."
     )
     history_items: int = Field(
-        default=100, ge=1, le=1000, description="Most recent distinct items of a user that neighbours look at."
+        default=100,
+        ge=1,
+        le=1000,
+        description="Most recent distinct items of a user that neighbours look at.",
     )
     max_per_request: int = Field(
-        default=300, ge=1, le=10_000, description="Candidates kept a request after the union of all generators."
+        default=300,
+        ge=1,
+        le=10_000,
+        description="Candidates kept a request after the union of all generators.",
     )
 
 
@@ -85,7 +106,9 @@ class TimelineConfig(FrozenConfig):
 
     test_days: int = Field(default=28, ge=1, description="Last days of the log: the reported test window.")
     valid_days: int = Field(default=14, ge=1, description="Days before the test: early stopping and choices.")
-    ranker_days: int = Field(default=84, ge=1, description="Days before validation whose requests train the ranker.")
+    ranker_days: int = Field(
+        default=84, ge=1, description="Days before validation whose requests train the ranker."
+    )
     blocks: int = Field(
         default=2,
         ge=1,

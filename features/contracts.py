@@ -1,12 +1,12 @@
-"""Hold a table against its contract: good rows go on, bad rows are set aside with the names of the rules they broke.
+"""Hold a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
 
-Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one message.
-Messages name tables, columns, counts and row numbers, never a value: ids and texts stay in the quarantine.
+Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one
+message. Messages name tables, columns, counts and row numbers, never a value: ids and texts stay in the
+quarantine.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 
 import dataframely as dy
 import polars as pl
@@ -31,9 +31,11 @@ class Checked:
 
     Attributes:
         name: The table's name in messages.
-        good: Rows that keep the contract, in the order they came: `row` and the contract's columns and dtypes.
+        good: Rows that keep the contract, in the order they came: `row` and the contract's columns and
+            dtypes.
         bad: Rows set aside, as they came, with `row` (0-based number) and `rules` (names, comma-separated).
-        rules: One row a broken rule: `rules` (its name), `rows` (how many broke it), `first` (number of the first).
+        rules: One row a broken rule: `rules` (its name), `rows` (how many broke it), `first` (number of the
+            first).
         n_rows: Rows the table came with, exact duplicates included.
         n_duplicates: Rows dropped because an earlier row equals them in every column.
         ignored: Columns the contract does not know.
@@ -56,7 +58,6 @@ def check_table(
     required: Sequence[str],
     extra: Mapping[str, dy.Column] | None = None,
     zone: str = "UTC",
-    watermark: datetime | None = None,
 ) -> Checked:
     """Hold `frame` against `schema`.
 
@@ -67,17 +68,19 @@ def check_table(
         required: Columns that must be there.
         extra: Further columns that must be there and are kept (text fields, attributes), with their contract.
         zone: IANA zone of timestamps that carry none.
-        watermark: The extract's own time; an event after it cannot be (rule `timestamp_after_extract`).
 
     Raises:
         ContractError: The table as a whole is unusable; every reason is named.
     """
-    full = _widened(schema, extra or {}, watermark)
+    full = _widened(schema, extra or {})
     faults = _table_faults(frame, full, [*required, *(extra or {})])
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
     columns = [column for column in frame.columns if column in full.column_names()]
-    unique = frame.select(columns).with_row_index(ROW).unique(columns, keep="first", maintain_order=True)
+    told = [
+        column for column in columns if column != Events.extracted_at.name
+    ]  # an event may be exported twice
+    unique = frame.select(columns).with_row_index(ROW).unique(told, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]
     table = _to_utc(unique.with_columns(pl.lit(None).alias(column) for column in absent), full, zone)
     good, broken = _split(table, full)
@@ -131,7 +134,9 @@ def enforce(tables: Sequence[Checked], max_share: float) -> None:
     for table in tables:
         if table.bad.height > max_share * table.n_rows:
             rules = ", ".join(f"{rule} {n} (first at row {row})" for rule, n, row in table.rules.rows())
-            faults.append(f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}.")
+            faults.append(
+                f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}."
+            )
     if faults:
         faults.append(
             f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that share; "
@@ -140,15 +145,12 @@ def enforce(tables: Sequence[Checked], max_share: float) -> None:
         raise ContractError("\n".join(faults))
 
 
-def _widened(
-    schema: type[dy.Schema], extra: Mapping[str, dy.Column], watermark: datetime | None
-) -> type[dy.Schema]:
-    """The schema with a row number, the columns that the configuration names, and the watermark's rule."""
+def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy.Schema]:
+    """The schema with a row number and the columns that the configuration names."""
     members: dict[str, object] = {ROW: dy.UInt32(nullable=False)}
-    members |= {f"extra_{i}": extra[name] for i, name in enumerate(extra) if name not in schema.column_names()}
-    if watermark is not None:
-        limit = pl.lit(watermark).cast(pl.Datetime("us", "UTC"))
-        members["timestamp_after_extract"] = dy.rule()(lambda _: pl.col(Events.timestamp.name) <= limit)
+    members |= {
+        f"extra_{i}": extra[name] for i, name in enumerate(extra) if name not in schema.column_names()
+    }
     return type(schema.__name__, (schema,), members)
 
 
@@ -190,7 +192,7 @@ def _utc(column: pl.Expr, found: pl.DataType, zone: str) -> pl.Expr:
 
 
 def _localized(naive: pl.Expr, zone: str) -> pl.Expr:
-    """A local time in UTC; an hour that the clock change skips or repeats becomes null, so that nobody guesses."""
+    """A local time in UTC; in an hour that the clock change skips or repeats null, so that nobody guesses."""
     return naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
 
 

@@ -49,7 +49,7 @@ class NotFittedError(NightrankError):
 
 
 class TryAgainError(NightrankError):
-    """The world outside refused for now (a lock, the disk, the tracking server): the same command may succeed later."""
+    """The world outside refused for now (lock, disk, tracking server): the same command may succeed later."""
 
     exit_code = 75
 

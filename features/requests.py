@@ -1,8 +1,9 @@
 """Requests, the unit of ranking and of NDCG, and what turned out to be true about them.
 
-A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from what
-was known strictly before its as-of. Its positives are the user's engagements of the `labels.horizon_days` days from
-then on. At night the same table is made for all users of tonight, without positives.
+A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from
+what was known strictly before its as-of. Its positives are the user's engagements of the
+`labels.horizon_days` days from then on. At night the same table is made for all users of tonight, without
+positives.
 """
 
 import polars as pl
@@ -42,8 +43,8 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
         labels: Gains' horizon.
 
     Returns:
-        Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
-        item before the request's as-of).
+        Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
+        the item before the request's as-of).
     """
     engaged = log.engaged.select("user", "item", "gain", "due", "day")
     followed = requests.join(engaged, on="user").filter(

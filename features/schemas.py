@@ -1,7 +1,8 @@
 """The contract of every table that crosses a package boundary, one class each.
 
-Ids (`dy.Any`) are strings or integers, as their owner has them; all else has one dtype, to which input is cast. A
-row that breaks a rule is set aside with the rule's name; a missing column or an impossible dtype is an error.
+Ids (`dy.Any`) are strings or integers, as their owner has them; all else has one dtype, to which input is
+cast. A row that breaks a rule is set aside with the rule's name; a missing column or an impossible dtype is
+an error.
 """
 
 from collections.abc import Callable
@@ -27,7 +28,8 @@ def _unique(*columns: str) -> Any:
     """Rule: one row a key; rows that disagree about a key are all set aside. A null is no key."""
     return _rule(
         lambda: (
-            ~pl.struct(columns).is_duplicated() | pl.any_horizontal(pl.col(name).is_null() for name in columns)
+            ~pl.struct(columns).is_duplicated()
+            | pl.any_horizontal(pl.col(name).is_null() for name in columns)
         )
     )
 
@@ -60,11 +62,17 @@ class Events(dy.Schema):
     value = dy.Float64(nullable=True)
     query = dy.String(nullable=True)
     text = dy.String(nullable=True)
+    extracted_at = dy.Datetime(nullable=True, time_unit="us", time_zone="UTC")
 
     user_id_present = _present("user_id")
     item_id_present = _present("item_id")
 
     event_id_unique = _unique("event_id")
+
+    @dy.rule()
+    def timestamp_after_extract(cls) -> pl.Expr:
+        """An extract holds nothing from after its own time."""
+        return pl.col("timestamp") <= pl.col("extracted_at")
 
 
 class Users(dy.Schema):
@@ -78,7 +86,7 @@ class Users(dy.Schema):
 
 
 class Requests(dy.Schema):
-    """One ranking question a row: what should this user see, given all that was known strictly before `as_of`?"""
+    """One ranking question a row: what should this user see, given what was known strictly before `as_of`?"""
 
     request_id = dy.Any()
     user_id = dy.Any()
@@ -96,7 +104,7 @@ class Requests(dy.Schema):
 
 
 class Candidates(dy.Schema):
-    """The items a request is ranked over. `label` is the graded gain, 0 for none, null where nothing is known yet."""
+    """The items a request is ranked over; `label` is the graded gain, 0 for none, null where not known yet."""
 
     request_id = dy.Any()
     item_id = dy.Any()
@@ -107,7 +115,7 @@ class Candidates(dy.Schema):
 
 
 class TrainingTable(dy.Schema):
-    """What the ranker learns from: features by family (not listed here), interest columns, label, and their times."""
+    """What the ranker learns from: features by family (not listed here), interest columns, label and times."""
 
     request_id = dy.Any()
     item_id = dy.Any()
@@ -130,7 +138,6 @@ class Rankings(dy.Schema):
     item_id = dy.Any()
     score = dy.Float64(nullable=False)
     model_version = dy.String(nullable=False)
-
 
     item_unique = _unique("user_id", "item_id")
     rank_unique = _unique("user_id", "rank")

@@ -19,7 +19,7 @@ import polars as pl
 from features.config import CalendarConfig
 from features.errors import ContractError
 
-__all__ = ["Calendar", "EventLog", "day_of", "date_of"]
+__all__ = ["Calendar", "EventLog", "date_of", "day_of"]
 
 _EPOCH = date(1970, 1, 1)
 
@@ -45,7 +45,7 @@ class Calendar:
     config: CalendarConfig
 
     def cutoff(self, day: int) -> datetime:
-        """Instant (UTC) at which batch day `day` opens. In a repeated hour the first, in a skipped one the next."""
+        """Instant (UTC) at which batch day `day` opens; in a repeated hour the first, in a skipped one the next."""
         local = datetime.combine(date_of(day), self.config.cutoff, ZoneInfo(self.config.timezone))
         return local.astimezone(UTC)
 
@@ -63,7 +63,8 @@ class Calendar:
 
         Args:
             timestamps: Datetime, microseconds, UTC, no nulls; any order.
-            known: Count days between as-of instants (what a batch knows), else between cut-offs (what a day holds).
+            known: Count days between as-of instants (what a batch knows), else between cut-offs (what a day
+                holds).
 
         Returns:
             One day number an instant.
@@ -89,15 +90,16 @@ def _microseconds(instant: datetime) -> int:
 class EventLog:
     """The validated log on integer codes and days.
 
-    Codes are positions in the sorted ids, so that their order, and with it every tie-break, is that of the ids; they
-    hold for this log only and are never stored.
+    Codes are positions in the sorted ids, so that their order, and with it every tie-break, is that of the
+    ids; they hold for this log only and are never stored.
 
     Attributes:
-        events: Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for context),
-            kind (the event type), day (Int32: known to batches after it), due (Int32: the day it makes labels for),
-            timestamp, value.
+        events: Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for
+            context), kind (the event type), day (Int32: known to batches after it), due (Int32: the day it
+            makes labels for), timestamp, value.
         user_ids: Id of each user code, of users with events and users of the `Users` table.
-        items: The catalogue in the order of item codes, with `item` (its code), ids, text fields and attributes.
+        items: The catalogue in the order of item codes, with `item` (its code), ids, text fields and
+            attributes.
         calendar: What the days mean.
     """
 

@@ -1,4 +1,4 @@
-"""What must hold before LightGBM sees a table. It ends the process, or scores silently wrong, where this module raises."""
+"""What must hold before LightGBM sees a table: where this module raises, it ends the process or scores wrong."""
 
 import numpy as np
 import numpy.typing as npt
@@ -33,7 +33,11 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
         ContractError: A feature is missing, is no number, or is infinite; all are named.
     """
     missing = [name for name in features if name not in table.columns]
-    wrong = [f"{name} ({table.schema[name]})" for name in features if table.schema.get(name, pl.Int8) not in _NUMBERS]
+    wrong = [
+        f"{name} ({table.schema[name]})"
+        for name in features
+        if table.schema.get(name, pl.Int8) not in _NUMBERS
+    ]
     faults = []
     if missing:
         faults.append(f"features missing: {listed(missing, most=20)}")
@@ -57,7 +61,9 @@ def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:
         ContractError: A label is null, NaN, infinite, negative, above 30 or no whole number.
     """
     if not labels.dtype.is_numeric():
-        raise ContractError(f"ranker: labels are {labels.dtype}; they must be whole numbers from 0 to {MAX_LABEL}.")
+        raise ContractError(
+            f"ranker: labels are {labels.dtype}; they must be whole numbers from 0 to {MAX_LABEL}."
+        )
     values = labels.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     with np.errstate(invalid="ignore"):
         bad = ~((values >= 0) & (values <= MAX_LABEL) & (values == np.floor(values)))

@@ -1,5 +1,6 @@
 """LambdaMART (Burges 2010) by LightGBM, stopped early by nightrank's own NDCG."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,6 +15,8 @@ from ranker.groups import MAX_LABEL, feature_matrix, group_sizes, label_vector
 from ranker.metrics import ndcg_at
 
 __all__ = ["LambdaMart"]
+
+Report = Callable[[int, float], None]
 
 _BLOCK_ROWS = 200_000  # rows scored at a time: memory stays flat
 
@@ -42,6 +45,7 @@ class LambdaMart:
         config: RankerConfig,
         seed: int,
         stop_at: int = 10,
+        report: Report | None = None,
     ) -> Self:
         """Train on `train`, stop by NDCG on `valid`.
 
@@ -52,6 +56,7 @@ class LambdaMart:
             config: Size and speed of the model.
             seed: Seed of LightGBM's samplers.
             stop_at: Rank of the NDCG that stops the training.
+            report: Told the number of trees and the validation NDCG after each tree.
 
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
@@ -81,6 +86,7 @@ class LambdaMart:
             callbacks=[
                 lgb.early_stopping(config.patience, first_metric_only=True, verbose=False),
                 lgb.record_evaluation(best),
+                *([_reporting(report)] if report is not None else []),
             ],
         )
         kept = booster.model_to_string(num_iteration=booster.best_iteration)
@@ -141,7 +147,10 @@ def _params(config: RankerConfig, seed: int) -> dict[str, Any]:
 
 
 def _dataset(
-    table: pl.DataFrame, features: tuple[str, ...], params: dict[str, Any], reference: lgb.Dataset | None = None
+    table: pl.DataFrame,
+    features: tuple[str, ...],
+    params: dict[str, Any],
+    reference: lgb.Dataset | None = None,
 ) -> lgb.Dataset:
     return lgb.Dataset(
         feature_matrix(table, features),
@@ -151,6 +160,13 @@ def _dataset(
         params=params,
         reference=reference,
     )
+
+
+def _reporting(report: Report) -> Callable[[Any], None]:
+    def callback(environment: Any) -> None:  # noqa: ANN401 - LightGBM's environment type is private
+        report(environment.iteration + 1, environment.evaluation_result_list[0][2])
+
+    return callback
 
 
 def _stopping_metric(stop_at: int) -> Any:  # noqa: ANN401 - LightGBM's own callback type is private

@@ -243,7 +243,7 @@ def _tie_groups(lists: _Lists, request: Ints, score: Floats, gain: Floats) -> _T
     below = _bisect(lists.scores, score, start, length, tied_too=False)
     not_above = _bisect(lists.scores, score, start, length, tied_too=True)
     above, size = length - not_above, not_above - below
-    place = request * (length.max(initial=0) + 1) + above
+    place = request * length.max(initial=0) + above
     _, first, group, positives = np.unique(place, return_index=True, return_inverse=True, return_counts=True)
     request = request[first]
     before = np.cumsum(positives) - positives

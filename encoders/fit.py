@@ -1,0 +1,86 @@
+"""Take the interest model through one block of the timeline."""
+
+from collections.abc import Callable, Sequence
+
+import pytorch_lightning as lightning
+import torch
+from torch import Tensor
+
+from encoders.config import EncoderConfig
+from encoders.data import BlockBatches, BlockData, Examples
+from encoders.model import InterestModel
+from encoders.module import InterestModule
+from encoders.tokenize import TokenisedTexts
+
+__all__ = ["fit_block"]
+
+Report = Callable[[int, float], None]
+"""Told the number of steps done and the last loss."""
+
+
+class _Steps(lightning.Callback):
+    def __init__(self, report: Report) -> None:
+        self._report = report
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,  # noqa: ARG002 - Lightning's signature
+        batch: object,  # noqa: ARG002
+        batch_idx: int,  # noqa: ARG002
+    ) -> None:
+        assert isinstance(pl_module, InterestModule)
+        self._report(trainer.global_step, pl_module.losses[-1])
+
+
+def fit_block(
+    model: InterestModel,
+    examples: Examples,
+    *,
+    texts: TokenisedTexts,
+    lower: Sequence[Tensor],
+    config: EncoderConfig,
+    seed: int,
+    report: Report | None = None,
+) -> list[float]:
+    """Train both towers on a block, going on from where they stand.
+
+    Args:
+        model: Is trained in place.
+        examples: What the block teaches; without any, nothing happens.
+        texts: Distinct texts of the catalogue.
+        lower: `model.read_lower(texts)`.
+        config: Rates, batch sizes, steps.
+        seed: Same seed, same machine: same weights to the last bit.
+        report: Told of progress.
+
+    Returns:
+        The loss of each step.
+    """
+    batches = BlockBatches(examples, config, seed=seed)
+    if not len(batches) or config.train_layers == 0:
+        return []
+    lightning.seed_everything(seed, verbose=False)
+    module = InterestModule(
+        model.tuned, model.user_tower, texts=texts, lower=lower, config=config, steps=len(batches)
+    )
+    module.train()
+    trainer = lightning.Trainer(
+        max_epochs=1,
+        accelerator="auto",
+        devices=1,
+        precision="bf16-mixed" if model.bf16 else "32-true",
+        gradient_clip_val=1.0,
+        deterministic=True,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[_Steps(report)] if report is not None else [],
+    )
+    trainer.fit(module, BlockData(batches))
+    for tower in (model.tuned, model.user_tower):
+        tower.to("cpu").eval()
+    torch.use_deterministic_algorithms(mode=False)
+    return module.losses

@@ -1,0 +1,212 @@
+"""One version of everything, as a folder that can be verified: encoder, ranker, features, config, evaluation."""
+
+import shutil
+from dataclasses import dataclass
+from datetime import date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+import polars as pl
+import yaml
+
+from encoders.model import InterestModel
+from features.errors import ContractError, IntegrityError, listed
+from pipelines.config import Config
+from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from ranker.lambdamart import LambdaMart
+
+__all__ = ["Bundle", "load_bundle", "verify_files", "write_bundle"]
+
+_MANIFEST = "manifest.json"
+_GOLDEN_ROWS = 200
+_FILES = {
+    "config.yaml",
+    "evaluation.json",
+    "features.json",
+    "golden.parquet",
+    "encoder/config.json",
+    "encoder/model.safetensors",
+    "encoder/tokenizer.json",
+    "ranker/booster.txt",
+    "ranker/behaviour.txt",
+}
+_LIBRARIES = ("torch", "transformers", "pytorch-lightning", "polars", "lightgbm", "mlflow", "numpy", "nightrank")
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A loaded, verified version.
+
+    Attributes:
+        folder: Where it lies.
+        digest: sha256 of its manifest: the version's identity.
+        manifest: Hashes, cut-off, fingerprints, library versions.
+        model: The interest model.
+        ranker: The full ranker.
+        behaviour_ranker: The ranker that sees no text.
+        pooling: The zero-shot pooling chosen on validation.
+        config: The resolved configuration it was trained under, without paths.
+        window: First and last day of its evaluation.
+    """
+
+    folder: Path
+    digest: str
+    manifest: dict[str, Any]
+    model: InterestModel
+    ranker: LambdaMart
+    behaviour_ranker: LambdaMart
+    pooling: str
+    config: dict[str, Any]
+    window: tuple[date, date]
+
+    @property
+    def cutoff(self) -> datetime:
+        """Instant before which everything lies that this version has seen."""
+        return datetime.fromisoformat(self.manifest["cutoff"])
+
+
+def write_bundle(
+    root: Path,
+    *,
+    model: InterestModel,
+    ranker: LambdaMart,
+    behaviour_ranker: LambdaMart,
+    pooling: str,
+    config: Config,
+    evaluation: dict[str, Any],
+    golden_rows: pl.DataFrame,
+    cutoff: datetime,
+    fingerprints: dict[str, str],
+) -> Path:
+    """Write a version under a folder of bundles; it appears under its digest, complete.
+
+    Args:
+        root: Folder of all bundles.
+        model: The interest model.
+        ranker: The full ranker.
+        behaviour_ranker: The ranker that sees no text.
+        pooling: Zero-shot pooling chosen on validation.
+        config: Everything configured.
+        evaluation: What the judge found.
+        golden_rows: Some rows with features; their scores are kept and must come out again.
+        cutoff: Instant before which everything lies that was seen.
+        fingerprints: sha256 of the input tables.
+
+    Returns:
+        Its folder, named by the digest.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    staging = Path(mkdtemp(dir=root, prefix=".staging-"))
+    try:
+        for inner in ("encoder", "ranker"):
+            (staging / inner).mkdir()
+        model.save(staging / "encoder")
+        (staging / "ranker/booster.txt").write_text(ranker.to_text(), encoding="utf-8")
+        (staging / "ranker/behaviour.txt").write_text(behaviour_ranker.to_text(), encoding="utf-8")
+        golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
+        write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), staging / "golden.parquet")
+        features = {
+            "ranker": list(ranker.features),
+            "behaviour": list(behaviour_ranker.features),
+            "dtype": "Float32",
+            "undefined": "NaN",
+            "zero_shot_pooling": pooling,
+        }
+        write_json(features, staging / "features.json")
+        write_json(evaluation, staging / "evaluation.json")
+        (staging / "config.yaml").write_text(yaml.safe_dump(_portable(config), sort_keys=True), encoding="utf-8")
+        manifest = {
+            "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
+            "cutoff": cutoff.isoformat(),
+            "data": fingerprints,
+            "encoder": {which: model.digest(which) for which in ("tuned", "zero_shot")},
+            "libraries": {name: version(name) for name in _LIBRARIES},
+        }
+        write_json(manifest, staging / _MANIFEST)
+        final = root / sha256_of(staging / _MANIFEST)[:32]
+        if not final.exists():
+            staging.rename(final)
+        return final
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def verify_files(folder: Path) -> dict[str, Any]:
+    """Check that a folder holds exactly what its manifest names, unaltered.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        IntegrityError: A file is missing, unknown or altered, or is a link; all are named.
+    """
+    manifest = read_json(folder / _MANIFEST, what="bundle")
+    named = manifest.get("files") if isinstance(manifest, dict) else None
+    if not isinstance(named, dict) or set(named) != _FILES:
+        raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
+    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    faults = [f"{name} is unknown" for name in sorted(found - _FILES - {_MANIFEST})]
+    for name in sorted(_FILES):
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            faults.append(f"{name} is missing or a link")
+        elif sha256_of(path) != named[name]:
+            faults.append(f"{name} was altered")
+    if faults:
+        raise IntegrityError(f"{folder}: {listed(faults, most=9)}. Fetch the bundle again, or roll back.")
+    return manifest
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Verify and load a version, and re-score its golden rows.
+
+    Raises:
+        IntegrityError: Anything is not as it was written, or golden rows score differently here.
+    """
+    manifest = verify_files(folder)
+    features = read_json(folder / "features.json", what="bundle")
+    ranker = LambdaMart.from_text((folder / "ranker/booster.txt").read_text(encoding="utf-8"), tuple(features["ranker"]))
+    behaviour = LambdaMart.from_text(
+        (folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), tuple(features["behaviour"])
+    )
+    _rescore(folder, ranker)
+    first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
+    return Bundle(
+        folder=folder,
+        digest=sha256_of(folder / _MANIFEST),
+        manifest=manifest,
+        model=InterestModel.load(folder / "encoder"),
+        ranker=ranker,
+        behaviour_ranker=behaviour,
+        pooling=features["zero_shot_pooling"],
+        config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+        window=(date.fromisoformat(first), date.fromisoformat(last)),
+    )
+
+
+def _rescore(folder: Path, ranker: LambdaMart) -> None:
+    golden = pl.read_parquet(folder / "golden.parquet")
+    try:
+        scores = ranker.predict(golden)
+    except ContractError as error:
+        raise IntegrityError(f"{folder}: golden.parquet lacks features of the ranker.") from error
+    moved = int((scores != golden["score"].to_numpy()).sum())
+    if moved:
+        largest = float(np.abs(scores - golden["score"].to_numpy()).max())
+        raise IntegrityError(
+            f"{folder}: {moved} of {golden.height} golden rows score differently here (by up to {largest:.2g}). "
+            "Use the library versions that the manifest names."
+        )
+
+
+def _portable(config: Config) -> dict[str, Any]:
+    """The resolved configuration without this machine's paths."""
+    resolved = config.resolved()
+    resolved["output"] = Path(config.output).name
+    for table in ("items", "events", "users"):
+        if resolved["data"][table] is not None:
+            resolved["data"][table]["path"] = Path(resolved["data"][table]["path"]).name
+    return resolved

@@ -1,0 +1,132 @@
+"""From a log and an interest model to the rows a ranker reads: the one path of training, evaluation and the night."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
+from encoders.model import InterestModel, Which
+from features.assemble import FEATURES, Assembler, Portion
+from features.text import item_texts
+from features.timeline import EventLog
+from pipelines.config import Config
+from pipelines.progress import task
+from pipelines.vectors import VectorStore
+
+__all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "requests_table"]
+
+ALL_FEATURES: tuple[str, ...] = (*FEATURES, *INTEREST_COLUMNS)
+"""What the full ranker reads, in the order of the feature manifest."""
+
+BEHAVIOUR_FEATURES: tuple[str, ...] = tuple(name for name in FEATURES if not name.startswith("text_"))
+"""What the behaviour-only ranker reads: nothing that knows a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """The catalogue's texts, each distinct one once.
+
+    Attributes:
+        texts: Distinct texts, sorted.
+        text_of_item: (items,) position of each item's text, by item code.
+    """
+
+    texts: list[str]
+    text_of_item: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, log: EventLog, fields: tuple[str, ...]) -> "Catalogue":
+        """From the configured text fields."""
+        texts = item_texts(log.items, fields)
+        distinct = texts.unique().sort()
+        place = distinct.to_frame("text").with_row_index("place")
+        found = texts.to_frame("text").join(place, on="text", maintain_order="left")
+        return cls(distinct.to_list(), found["place"].to_numpy().astype(np.int64))
+
+
+class Chain:
+    """Makes ranker rows for requests over one log, under one state of the interest model.
+
+    Args:
+        log: The event log.
+        config: Everything configured.
+        model: The interest model; `refresh` after it was trained further.
+    """
+
+    def __init__(self, log: EventLog, config: Config, model: InterestModel) -> None:
+        self.log = log
+        self.config = config
+        self.model = model
+        self.catalogue = Catalogue.of(log, config.data.items.text)
+        self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
+        self.zero_shot = self._vectors("zero_shot")
+        self.assembler = Assembler(log, config.candidates, self.zero_shot)
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Take up the model's present weights."""
+        self.digest = self.model.digest("tuned")
+        self._scorer = InterestScorer(
+            self.model.user_tower, self._vectors("tuned"), self.zero_shot, self.config.encoder.history_items
+        )
+
+    def keep(self, which: Which, vectors: npt.NDArray[np.int16]) -> None:
+        """Put the vectors of the catalogue's distinct texts into the store, where they were computed elsewhere."""
+        self._store(which).put(self.catalogue.texts, vectors)
+
+    def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
+        """Requests portion by portion, each with its rows: keys, `ALL_FEATURES` and the raw `interest`."""
+        with task(name, requests.height, "requests") as advance:
+            for portion in self.assembler.portions(requests):
+                yield portion, self.with_interest(portion)
+                advance(portion.requests.height)
+
+    def rows(self, requests: pl.DataFrame, *, name: str) -> pl.DataFrame:
+        """All rows of some requests: request, user, item, as_of_day, `ALL_FEATURES`, `interest`; by (request, item)."""
+        return pl.concat([rows for _, rows in self.portions(requests, name=name)])
+
+    def with_interest(self, portion: Portion) -> pl.DataFrame:
+        """A portion's rows with the interest columns of the present model."""
+        interest = self._scorer.columns(portion.requests, portion.history, portion.rows)
+        return pl.concat([portion.rows, interest], how="horizontal").select(
+            "request", "user", "item", "as_of_day", *ALL_FEATURES, FINE_TUNED
+        )
+
+    def _store(self, which: Which) -> VectorStore:
+        return VectorStore(Path(self.config.output) / "vectors", self.model.digest(which))
+
+    def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
+        """Vectors of all items, by item code; texts that the store does not know are encoded."""
+        store = self._store(which)
+
+        def encode(texts: list[str]) -> npt.NDArray[np.int16]:
+            tokenised = self.model.tokenise(texts)
+            with task(f"Encoding texts ({which.replace('_', '-')})", len(texts), "texts") as advance:
+                return self.model.embed(which, tokenised, progress=advance)
+
+        vectors = store.vectors(self.catalogue.texts, encode)
+        self.encoded[which] += store.encoded
+        return vectors[self.catalogue.text_of_item]
+
+
+def requests_table(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
+    """Requests with ids and clocks in place of codes and days: the public `Requests` table."""
+    days = requests["as_of_day"].unique().sort()
+    clock = pl.DataFrame(
+        {
+            "as_of_day": days,
+            "requested_at": [log.calendar.cutoff(day) for day in days],
+            "as_of": [log.calendar.as_of(day) for day in days],
+        },
+        schema_overrides={name: pl.Datetime("us", "UTC") for name in ("requested_at", "as_of")},
+    )
+    return requests.join(clock, on="as_of_day", maintain_order="left").select(
+        pl.col("request").alias("request_id"),
+        log.user_ids.gather(requests["user"]).alias("user_id"),
+        "requested_at",
+        "as_of",
+    )

@@ -1,0 +1,194 @@
+"""Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import dataframely as dy
+import polars as pl
+
+from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
+from features.errors import ContractError
+from features.schemas import Events, Items, Users
+from features.text import item_texts
+from features.timeline import Calendar, EventLog
+from pipelines.config import Config
+from pipelines.storage import RawTable, read_raw, write_parquet
+
+__all__ = ["Inputs", "TextField", "read_inputs", "refuse_unknown", "summary", "text_fields"]
+
+_REQUIRED = {
+    "items": ("item_id",),
+    "events": ("user_id", "item_id", "event", "timestamp"),
+    "users": ("user_id",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """All input tables, checked.
+
+    Attributes:
+        tables: What the contracts found, by table name.
+        fingerprints: sha256 of each table's files.
+        quarantine: File of the rows set aside, for each table that has any.
+        log: Events and catalogue on codes and days.
+    """
+
+    tables: Mapping[str, Checked]
+    fingerprints: Mapping[str, str]
+    quarantine: Mapping[str, Path]
+    log: EventLog
+
+    @property
+    def span(self) -> tuple[datetime, datetime]:
+        """First and last event."""
+        stamps = self.log.events["timestamp"]
+        first, last = stamps.min(), stamps.max()
+        assert isinstance(first, datetime)  # the contract refuses an empty table
+        assert isinstance(last, datetime)
+        return first, last
+
+
+@dataclass(frozen=True, slots=True)
+class TextField:
+    """How well the configured encoder reads a text field.
+
+    Attributes:
+        name: The field.
+        filled_share: Share of items that have a text there.
+        unknown_share: Share of its tokens that the encoder's vocabulary does not know.
+        truncated_share: Share of its texts that are longer than `encoder.max_tokens`.
+    """
+
+    name: str
+    filled_share: float
+    unknown_share: float
+    truncated_share: float
+
+
+def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
+    """Read and check all tables.
+
+    Args:
+        config: Where they lie and what is allowed.
+        allow_empty: Whether partitions without rows are fine.
+
+    Raises:
+        ContractError: Every fault of every table in one message.
+        IntegrityError: A file is truncated or empty.
+        ConfigError: A file is not there.
+    """
+    raw = {
+        name: read_raw(table, name=name, allow_empty=allow_empty)
+        for name in _REQUIRED
+        if (table := getattr(config.data, name)) is not None
+    }
+    checked = _checked(raw, config)
+    checked["events"] = check_references(checked["items"], checked["events"])
+    folder = Path(config.output) / "quarantine"
+    quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height}
+    for name, path in quarantine.items():
+        write_parquet(checked[name].bad.sort(ROW, RULES), path)
+    enforce(list(checked.values()), config.data.quarantine.max_share)
+    users = checked["users"].good if "users" in checked else None
+    log = EventLog.build(
+        events=checked["events"].good,
+        items=checked["items"].good.drop(ROW),
+        users=users,
+        calendar=Calendar(config.calendar),
+        gains=config.labels.gains,
+    )
+    return Inputs(checked, {name: table.fingerprint for name, table in raw.items()}, quarantine, log)
+
+
+def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
+    """Measure each text field under the configured encoder's tokenizer."""
+    from encoders.loading import load_tokenizer
+    from encoders.tokenize import statistics
+
+    tokenizer, _ = load_tokenizer(config.encoder.model)
+    items = inputs.log.items
+    measured = []
+    for name in config.data.items.text:
+        texts = [text for text in item_texts(items, (name,)).to_list() if text]
+        found = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
+        measured.append(
+            TextField(name, len(texts) / items.height, found.unknown_share, found.truncated_share)
+        )
+    return measured
+
+
+def refuse_unknown(fields: list[TextField], config: Config) -> None:
+    """Stop where the encoder cannot read what it is given.
+
+    Raises:
+        ContractError: A text field has more unknown tokens than `data.max_unknown_share`.
+    """
+    limit = config.data.max_unknown_share
+    unread = [f"{field.name} ({field.unknown_share:.0%})" for field in fields if field.unknown_share > limit]
+    if unread:
+        raise ContractError(
+            f"items: the encoder's vocabulary does not know the tokens of {', '.join(unread)}; more than "
+            f"data.max_unknown_share ({limit:.0%}). Name an encoder of the texts' language under encoder.model (a "
+            "multilingual one, say), or leave the field out of data.items.text."
+        )
+
+
+def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
+    """What `nightrank check` reports, as plain values."""
+    first, last = inputs.span
+    log = inputs.log
+    counts = log.events["kind"].value_counts().sort("count", "kind", descending=[True, False])
+    return {
+        "tables": {
+            name: {
+                "rows": table.n_rows,
+                "good": table.good.height,
+                "duplicates": table.n_duplicates,
+                "quarantined": table.bad.height,
+                "rules": dict(zip(table.rules[RULES].to_list(), table.rules["rows"].to_list(), strict=True)),
+                "ignored_columns": list(table.ignored),
+            }
+            for name, table in inputs.tables.items()
+        },
+        "users": log.user_ids.len(),
+        "items": log.items.height,
+        "first_event": first.isoformat(),
+        "last_event": last.isoformat(),
+        "events": dict(counts.rows()),
+        "text": {
+            field.name: {
+                "filled_share": round(field.filled_share, 4),
+                "unknown_share": round(field.unknown_share, 4),
+                "truncated_share": round(field.truncated_share, 4),
+            }
+            for field in fields
+        },
+        "quarantine": {name: str(path) for name, path in inputs.quarantine.items()},
+    }
+
+
+def _checked(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
+    """Every table's contract; what is wrong with whole tables is raised together."""
+    schemas: dict[str, type[dy.Schema]] = {"items": Items, "events": Events, "users": Users}
+    text = {name: dy.String(nullable=True, alias=name) for name in config.data.items.text}
+    checked: dict[str, Checked] = {}
+    faults = []
+    for name, table in raw.items():
+        try:
+            checked[name] = check_table(
+                table.frame,
+                schemas[name],
+                name=name,
+                required=_REQUIRED[name],
+                extra=text if name == "items" else None,
+                zone=config.data.timezone,
+            )
+        except ContractError as error:
+            faults.append(str(error))
+    if faults:
+        raise ContractError("\n".join(faults))
+    return checked

@@ -1,0 +1,261 @@
+"""The command line. Each verb imports what it needs inside its command, so that `--help` is quick."""
+
+import os
+
+# NOTE: before any native library: OpenMP's spinning makes a busy machine many times slower.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+import signal
+import sys
+from datetime import datetime
+from importlib.util import find_spec
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from features.errors import ConfigError, NightrankError
+
+if TYPE_CHECKING:
+    from pipelines.check import Inputs
+    from pipelines.config import Config
+    from pipelines.registry import Registry
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="nightrank",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
+)
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
+
+_DEFAULT = Path("nightrank.yaml")
+
+
+@app.command()
+def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:  # noqa: B006 - typer's form
+    """Hold the input tables against their contracts, and say what is there."""
+    from pipelines import report
+    from pipelines.check import refuse_unknown, summary, text_fields
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    fields = text_fields(inputs, settings)
+    facts = summary(inputs, fields)
+    report.show(*report.check_table(facts))
+    report.result(facts)
+    refuse_unknown(fields, settings)
+
+
+@app.command()
+def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:  # noqa: B006
+    """Fine-tune the encoder, train the ranker, judge both, and register the version as challenger."""
+    from pipelines import report
+    from pipelines.check import refuse_unknown, text_fields
+    from pipelines.register import register
+    from pipelines.train import train as train_version
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    refuse_unknown(text_fields(inputs, settings), settings)
+    registered = register(train_version(inputs.log, settings), inputs, settings)
+    facts = registered.evaluation.as_json()
+    report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
+    report.show(f"registered {registered.version.name} as challenger; promote it with: nightrank promote")
+    report.result({"version": registered.version.name, "bundle": str(registered.bundle), **facts})
+
+
+@app.command()
+def evaluate(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],  # noqa: B006
+    *,
+    versions: Annotated[list[str], typer.Option("--version", help="Number or alias; repeat to compare.")] = ["challenger"],  # noqa: B006
+    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the window.")] = None,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Judge registered versions and the baselines on the same requests (default: the version's own test window)."""
+    from features.timeline import day_of
+    from pipelines import report
+    from pipelines.versions import judge_versions, load_version
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    registry = _registry(settings)
+    loaded = dict(load_version(registry, wanted) for wanted in versions)
+    opens, closes = next(iter(loaded.values())).window
+    first_day = day_of(first.date() if first else opens)
+    end_day = day_of(last.date() if last else closes) + 1
+    facts = judge_versions(inputs.log, settings, loaded, first_day=first_day, end_day=end_day).as_json()
+    report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
+    report.result({"versions": list(loaded), **facts})
+
+
+@app.command()
+def promote(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],  # noqa: B006
+    *,
+    version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "challenger",
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Make a version champion, if it passes every gate."""
+    from pipelines import report
+    from pipelines.promote import promote as promote_version
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    promoted, gates = promote_version(inputs.log, settings, _registry(settings), version)
+    for gate in gates:
+        report.show(f"passed: {gate.name}: {gate.found}")
+    report.show(f"champion: {promoted.name}")
+    report.result({"champion": promoted.name, "gates": {gate.name: gate.found for gate in gates}})
+
+
+@app.command()
+def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+    """Make the champion before the present one champion again."""
+    from pipelines import report
+    from pipelines.config import load_config
+
+    registry = _registry(load_config(config, overrides))
+    with registry.locked():
+        went, came = registry.rollback()
+    report.show(f"champion: {came.name} (was {went.name})")
+    report.result({"champion": came.name, "was": went.name})
+
+
+@app.command()
+def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+    """Who was made champion, when, by whom and why; refusals too."""
+    from pipelines import report
+    from pipelines.config import load_config
+
+    entries = _registry(load_config(config, overrides)).history()
+    for entry in entries:
+        report.show(f"{entry['at']}  {entry['action']:<9} {entry['from'] or '-'} -> {entry['to']}  by {entry['by']}")
+        for name, found in entry["why"].items():
+            report.show(f"    {name}: {found}")
+    report.result({"history": entries})
+
+
+@app.command()
+def score(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],  # noqa: B006
+    *,
+    when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
+    version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "champion",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Rank every user as of the cut-off that opens a day, and publish. A rerun changes no byte."""
+    from pipelines import report
+    from pipelines.score import score as score_night
+    from pipelines.versions import load_version
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    name, bundle = load_version(_registry(settings), version)
+    night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
+    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
+    report.result(night)
+
+
+@app.command()
+def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+    """Say what is published, after verifying it."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.publish import published
+
+    live = published(Path(load_config(config, overrides).output) / "rankings")
+    facts: dict[str, Any] = {"published": None}
+    if live is not None:
+        told = {key: live.manifest[key] for key in ("date", "version", "users")}
+        rows = sum(part["rows"] for part in live.manifest["parts"].values())
+        facts = {"published": {**told, "rows": rows, "folder": str(live.attempt.folder)}}
+    report.show(str(facts["published"] or "nothing is published yet; publish with: nightrank score --date DAY"))
+    report.result(facts)
+
+
+@app.command()
+def data(
+    name: Annotated[str, typer.Argument(help="complete-journey, online-retail or simulated.")],
+    to: Annotated[Path, typer.Option("--to", help="Folder to write tables and nightrank.yaml into.")],
+) -> None:
+    """Write a data set to start from: its tables and a nightrank.yaml."""
+    from pipelines import report
+    from pipelines.datasets import load_dataset, write_dataset
+
+    path = write_dataset(load_dataset(name), to)
+    report.show(f"wrote {path}; next: nightrank check --config {path}")
+    report.result({"config": str(path)})
+
+
+@app.command()
+def demo(
+    to: Annotated[Path, typer.Option("--to", help="Folder of the demo's data and results.")] = Path("nightrank-demo"),
+) -> None:
+    """The main job on a real grocery log: check, train, evaluate, promote, and two nights."""
+    from pipelines.demo import run_demo
+
+    run_demo(to)
+
+
+def main() -> NoReturn:
+    """Run a command; a known error ends with its exit code and its message on stderr."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        _refuse_strangers()
+        app(standalone_mode=True)
+    except NightrankError as error:
+        sys.stderr.write(f"nightrank: {type(error).__name__}\n{error}\n")
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables."""
+    from pipelines.check import read_inputs
+    from pipelines.config import load_config
+    from pipelines.progress import say
+
+    settings = load_config(config, overrides)
+    inputs = read_inputs(settings, allow_empty=allow_empty)
+    for name, table in inputs.tables.items():
+        say("read", table=name, rows=table.n_rows, quarantined=table.bad.height, ignored_columns=list(table.ignored))
+    return settings, inputs
+
+
+def _registry(settings: "Config") -> "Registry":
+    from pipelines.registry import Registry
+
+    return Registry(settings)
+
+
+def _refuse_strangers() -> None:
+    """Stop where one of our four packages is someone else's of the same name.
+
+    Raises:
+        ConfigError: Names the package and where it was found.
+    """
+    own = Path(__file__).resolve().parent.parent
+    for name in ("features", "encoders", "ranker", "pipelines"):
+        spec = find_spec(name)
+        found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
+        if found != own:
+            raise ConfigError(f"the package {name!r} at {found} is not nightrank's; install nightrank into a venv of its own.")
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a signal handler's form
+    sys.exit(143)
+
+
+
+if __name__ == "__main__":
+    main()

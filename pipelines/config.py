@@ -1,0 +1,223 @@
+"""The one configuration file: composed of each package's own, read from YAML, changed by `--set`."""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+
+from encoders.config import EncoderConfig
+from features.config import CalendarConfig, CandidatesConfig, FrozenConfig, LabelsConfig, TimelineConfig
+from features.errors import ConfigError
+from ranker.config import EvaluationConfig, RankerConfig
+
+__all__ = ["Config", "DataConfig", "TableConfig", "load_config"]
+
+
+class TableConfig(FrozenConfig):
+    """Where a table lies, and what its columns are called there."""
+
+    path: str = Field(
+        description="A .parquet, .csv or .csv.gz file, a glob, or a folder of them (day partitions); relative to the "
+        "configuration file."
+    )
+    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: your column name.")
+    constants: dict[str, str] = Field(
+        default_factory=dict, description="Our column name: one value for every row (event: purchase, say)."
+    )
+
+    @field_validator("constants", mode="before")
+    @classmethod
+    def _as_text(cls, constants: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        return {k: str(v) for k, v in constants.items()} if isinstance(constants, Mapping) else constants
+
+
+class ItemsConfig(TableConfig):
+    """The catalogue."""
+
+    text: tuple[str, ...] = Field(
+        default=("title",), min_length=1, description="Text fields the encoder reads, most telling first."
+    )
+
+
+class QuarantineConfig(FrozenConfig):
+    """What happens to rows that break a contract."""
+
+    max_share: float = Field(
+        default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside."
+    )
+
+
+class DataConfig(FrozenConfig):
+    """The input tables."""
+
+    items: ItemsConfig
+    events: TableConfig
+    users: TableConfig | None = Field(
+        default=None, description="Optional; users without events get rankings too."
+    )
+    timezone: str = Field(default="UTC", description="IANA zone of timestamps that carry none.")
+    quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
+    max_unknown_share: float = Field(
+        default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
+    )
+
+
+class TrackingConfig(FrozenConfig):
+    """MLflow."""
+
+    uri: str | None = Field(
+        default=None, description="Tracking and registry server; SQLite under `output` if null."
+    )
+    experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
+    model_name: str = Field(
+        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
+    )
+
+
+class PromotionConfig(FrozenConfig):
+    """The gates a version passes before it goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
+
+    min_lift_over_baseline: float = Field(
+        default=0.0,
+        description="The lower bound of the paired lift over personal frequency must exceed this.",
+    )
+    max_loss_to_champion: float = Field(
+        default=0.005,
+        ge=0,
+        description="The lower bound of the paired lift over the champion may be this far below 0.",
+    )
+    min_distinct_share: float = Field(
+        default=0.5, ge=0, le=1, description="Least share of requests whose scores are not all alike."
+    )
+
+
+class NightConfig(FrozenConfig):
+    """The nightly batch."""
+
+    top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
+    max_days_behind: int = Field(
+        default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
+    )
+    shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
+
+
+class Config(FrozenConfig):
+    """All that nightrank can be told. The resolved configuration is stored with every run and bundle."""
+
+    data: DataConfig
+    output: str = Field(
+        default="out", description="Folder of everything that is written; relative to this file."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    calendar: CalendarConfig = Field(default_factory=CalendarConfig)
+    labels: LabelsConfig = Field(default_factory=LabelsConfig)
+    timeline: TimelineConfig = Field(default_factory=TimelineConfig)
+    candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    ranker: RankerConfig = Field(default_factory=RankerConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    night: NightConfig = Field(default_factory=NightConfig)
+
+    @model_validator(mode="after")
+    def _labels_close_in_time(self) -> Self:
+        if self.labels.horizon_days > self.timeline.valid_days:
+            msg = (
+                f"labels.horizon_days ({self.labels.horizon_days}) is longer than timeline.valid_days "
+                f"({self.timeline.valid_days}): no validation label would close before the test"
+            )
+            raise ValueError(msg)
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Plain values of every key, defaults included."""
+        return self.model_dump(mode="json")
+
+
+def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
+    """Read a YAML file and apply overrides.
+
+    Args:
+        path: The configuration file.
+        overrides: `key.path=value`, the value as YAML.
+
+    Raises:
+        ConfigError: Unreadable, an unknown key (the nearest is suggested), or a value out of range; all are
+            named.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"no configuration at {str(path)!r}. Write one (see the README), or name it with --config."
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path.name} is not readable as YAML: {str(error).splitlines()[0]}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{path.name} must hold keys such as `data:`; see the README for an example.")
+    for override in overrides:
+        _override(raw, override)
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError("\n".join(_explained(fault) for fault in error.errors())) from error
+    return _anchored(config, path.resolve().parent)
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    key, found, value = override.partition("=")
+    if not found:
+        raise ConfigError(f"--set {override}: write it as key.path=value.")
+    *parents, last = key.strip().split(".")
+    node = raw
+    for parent in parents:
+        node = node.setdefault(parent, {})
+        if not isinstance(node, dict):
+            raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys.")
+    try:
+        node[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error
+
+
+def _explained(fault: Mapping[str, Any]) -> str:
+    """One line: the YAML path, what is wrong, and the nearest key if one is unknown."""
+    location = [str(part) for part in fault["loc"]]
+    path = ".".join(location) or "configuration"
+    if fault["type"] != "extra_forbidden":
+        return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
+    known = _keys_at(location[:-1])
+    near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
+    return f"{path}: unknown key. {hint}"
+
+
+def _keys_at(location: list[str]) -> list[str]:
+    model: type[BaseModel] = Config
+    for part in location:
+        field = model.model_fields.get(part)
+        arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
+        models = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not models:
+            return []
+        model = models[0]
+    return list(model.model_fields)
+
+
+def _anchored(config: Config, folder: Path) -> Config:
+    """Relative paths made absolute: they are meant from the configuration file."""
+
+    def at(path: str) -> str:
+        return str(folder / Path(path).expanduser())
+
+    data = config.data
+    tables = {
+        name: table.model_copy(update={"path": at(table.path)})
+        for name in ("items", "events", "users")
+        if (table := getattr(data, name)) is not None
+    }
+    return config.model_copy(update={"data": data.model_copy(update=tables), "output": at(config.output)})

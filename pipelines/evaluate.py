@@ -1,0 +1,140 @@
+"""Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from encoders.interest import FINE_TUNED
+from features.candidates import histories
+from features.errors import ConfigError
+from features.timeline import EventLog, date_of
+from pipelines.config import Config
+from pipelines.progress import task
+from pipelines.train import Labelled
+from ranker.baselines import BASELINES
+from ranker.judge import Judged, Window, judge
+from ranker.lambdamart import LambdaMart
+from ranker.metrics import CONVENTIONS
+
+__all__ = ["BEHAVIOUR_ONLY", "FINE_TUNED_TEXT", "FULL", "ZERO_SHOT_TEXT", "Evaluation", "evaluate", "version_lists"]
+
+FULL = "full system"
+BEHAVIOUR_ONLY = "behaviour-only ranker"
+FINE_TUNED_TEXT = "fine-tuned text"
+ZERO_SHOT_TEXT = "zero-shot text"
+
+_NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A judged window.
+
+    Attributes:
+        judged: Tables and comparisons.
+        first_day: First day of the window's requests.
+        end_day: Day after the last.
+        n_requests: Requests asked.
+        share_distinct: Share of requests whose full-system scores are not all alike.
+    """
+
+    judged: Judged
+    first_day: int
+    end_day: int
+    n_requests: int
+    share_distinct: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the conventions included."""
+        return {
+            "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
+            "requests": self.n_requests,
+            "share_distinct": self.share_distinct,
+            "candidate_recall": dict(self.judged.ceiling.rows()),
+            "systems": self.judged.table.to_dicts(),
+            "comparisons": self.judged.pairs.to_dicts(),
+            "conventions": CONVENTIONS,
+        }
+
+
+def evaluate(
+    log: EventLog,
+    config: Config,
+    labelled: Labelled,
+    *,
+    lists: Mapping[str, pl.DataFrame],
+    first_day: int,
+    baselines: bool = True,
+) -> Evaluation:
+    """Judge systems on a window's requests.
+
+    Args:
+        log: The log the window lies in.
+        config: Cut-offs, resamples, seed.
+        labelled: The window's requests, truth and candidates.
+        lists: request, item, score of each system beside the baselines; the first is the one that is compared.
+        first_day: First day of the window.
+        baselines: Whether to rank by the baselines too.
+
+    Raises:
+        ConfigError: The window has no request.
+    """
+    if labelled.requests.is_empty() or labelled.truth.is_empty():
+        raise ConfigError("evaluation: the window has no request with a positive. Choose other days.")
+    systems = dict(lists)
+    if baselines:
+        with task("Ranking by baselines", len(BASELINES), "systems") as advance:
+            for name, baseline in BASELINES.items():
+                systems[name] = baseline(log, labelled.requests)
+                advance(1)
+    known = histories(log, labelled.requests, config.candidates).select("request", "item")
+    seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
+    cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
+    window = Window(labelled.requests, labelled.truth, known, cold)
+    names = [*lists, *(name for name in systems if name not in lists)]
+    compared = [(names[0], other) for other in names[1:]]
+    if FINE_TUNED_TEXT in systems and ZERO_SHOT_TEXT in systems:
+        compared.append((FINE_TUNED_TEXT, ZERO_SHOT_TEXT))
+    with task("Judging systems", 1) as advance:
+        judged = judge(
+            window,
+            systems,
+            candidates=labelled.rows,
+            config=config.evaluation,
+            seed=config.seed,
+            compared=compared,
+        )
+        advance(1)
+    scores = lists[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
+    days = labelled.requests["as_of_day"]
+    return Evaluation(
+        judged=judged,
+        first_day=first_day,
+        end_day=int(days.max()) + 1,  # type: ignore[arg-type]
+        n_requests=labelled.requests.height,
+        share_distinct=float((scores["distinct"] > 1).sum() / scores.height),
+    )
+
+
+def version_lists(
+    labelled: Labelled, ranker: LambdaMart, behaviour_ranker: LambdaMart, pooling: str
+) -> dict[str, pl.DataFrame]:
+    """The lists of the systems that a training makes, the full system first."""
+    rows = labelled.rows
+
+    def text(column: str) -> pl.DataFrame:
+        return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
+
+    def ranked(by: LambdaMart) -> pl.DataFrame:
+        return rows.select("request", "item").with_columns(pl.Series("score", by.predict(rows)))
+
+    return {
+        FULL: ranked(ranker),
+        BEHAVIOUR_ONLY: ranked(behaviour_ranker),
+        FINE_TUNED_TEXT: text(FINE_TUNED),
+        ZERO_SHOT_TEXT: text(pooling),
+    }
+
+

@@ -1,0 +1,109 @@
+"""After a training: judge it on the test window, keep it as a bundle, record the run, register the version."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from features.split import Span
+from pipelines.bundle import write_bundle
+from pipelines.check import Inputs
+from pipelines.config import Config
+from pipelines.evaluate import Evaluation, evaluate, version_lists
+from pipelines.progress import task
+from pipelines.registry import Registry, Version
+from pipelines.storage import sha256_of, write_json, write_parquet
+from pipelines.tracking import Tracking
+from pipelines.train import Trained, label
+
+__all__ = ["Registered", "metric_name", "register"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a training came to.
+
+    Attributes:
+        version: The new version.
+        evaluation: Its test window, judged.
+        bundle: Folder of its bundle.
+    """
+
+    version: Version
+    evaluation: Evaluation
+    bundle: Path
+
+
+def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
+    """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live."""
+    span: Span = trained.split.test
+    labelled = label(
+        trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day
+    )
+    lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start)
+    root = Path(config.output)
+    with task("Keeping and registering the version", 2) as advance:
+        bundle = write_bundle(
+            root / "bundles",
+            model=trained.model,
+            ranker=trained.ranker,
+            behaviour_ranker=trained.behaviour_ranker,
+            pooling=trained.pooling,
+            config=config,
+            evaluation=evaluation.as_json(),
+            golden_rows=labelled.rows,
+            cutoff=trained.cutoff(),
+            fingerprints=dict(inputs.fingerprints),
+        )
+        advance(1)
+        digest = sha256_of(bundle / "manifest.json")
+        run_id = Tracking(config).record(
+            f"train {evaluation.as_json()['window'][0]}",
+            parameters=config.resolved(),
+            metrics=_metrics(evaluation),
+            series=_series(trained),
+            tags={
+                "bundle_digest": digest,
+                "cutoff": trained.cutoff().isoformat(),
+                **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
+            },
+            artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name)},
+        )
+        version = Registry(config).register(run_id, digest)
+        advance(1)
+    return Registered(version, evaluation, bundle)
+
+
+def metric_name(*parts: str) -> str:
+    """A metric's name by MLflow's rules: `ndcg@10` is logged as `ndcg_at_10`."""
+    text = ".".join(parts).replace("@", "_at_")
+    return "".join(letter if letter.isalnum() or letter in "._-/" else "_" for letter in text)
+
+
+def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
+    table = evaluation.judged.table.filter(pl.col("mean").is_finite())
+    metrics = {
+        metric_name(row["system"], row["slice"], row["metric"]): row["mean"] for row in table.iter_rows(named=True)
+    }
+    pairs = evaluation.judged.pairs.filter(pl.col("low").is_finite())
+    metrics |= {
+        metric_name("lift", row["system"], "over", row["against"], row["slice"], row["metric"]): row["difference"]
+        for row in pairs.iter_rows(named=True)
+    }
+    recall = evaluation.judged.ceiling.drop_nulls().rows()
+    return metrics | {metric_name("candidate_recall", slice_name): value for slice_name, value in recall}
+
+
+def _series(trained: Trained) -> Mapping[str, list[float]]:
+    losses = {f"encoder.block_{block}.loss": losses for block, losses in enumerate(trained.losses) if losses}
+    return {**losses, "encoder.new_to_user_ndcg_at_10": trained.valid_ndcg}
+
+
+def _evaluation_folder(evaluation: Evaluation, root: Path, name: str) -> Path:
+    """The tables behind every figure, as files: no id in them but request numbers."""
+    folder = root / "evaluations" / name
+    write_json(evaluation.as_json(), folder / "evaluation.json")
+    write_parquet(evaluation.judged.per_request.drop("user"), folder / "per_request.parquet")
+    return folder

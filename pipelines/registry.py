@@ -1,0 +1,217 @@
+"""The registry: versions, who is champion, and the journal of how that came about."""
+
+import fcntl
+import getpass
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlparse
+
+from mlflow.artifacts import download_artifacts
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from features.errors import BlockedError, ConfigError, IntegrityError, TryAgainError
+from pipelines.bundle import verify_files
+from pipelines.config import Config
+from pipelines.storage import sha256_of
+from pipelines.tracking import Tracking, tracking_uri
+
+__all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Registry", "Version"]
+
+CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
+_DIGEST_TAG = "bundle_digest"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A registered version.
+
+    Attributes:
+        number: MLflow's version number.
+        name: `model/number`, as published rankings carry it.
+        run_id: The training's run.
+        digest: sha256 of the bundle's manifest.
+        aliases: Its aliases at the time of asking.
+    """
+
+    number: str
+    name: str
+    run_id: str
+    digest: str
+    aliases: tuple[str, ...]
+
+
+class Registry:
+    """Versions of the configured model.
+
+    Args:
+        config: Server, model name, and the folder of locks, caches and the journal.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._model = config.tracking.model_name
+        self._client = Tracking(config).client
+        self._folder = Path(config.output) / "registry"
+
+    def register(self, run_id: str, digest: str) -> Version:
+        """Register a run's bundle as a new version with the alias `challenger`."""
+        try:
+            try:
+                self._client.create_registered_model(self._model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
+            made = self._client.create_model_version(
+                self._model, source=f"runs:/{run_id}/bundle", run_id=run_id, tags={_DIGEST_TAG: digest}
+            )
+            self._client.set_registered_model_alias(self._model, CHALLENGER, str(made.version))
+        except MlflowException as error:
+            raise TryAgainError(f"the registry refused ({error.error_code}). Run it again.") from error
+        return self.version(str(made.version))
+
+    def version(self, wanted: str) -> Version:
+        """A version by number or alias.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        found = self.find(wanted)
+        if found is None:
+            hint = "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
+            raise ConfigError(f"registry: {self._model!r} has no version {wanted!r}; {hint}.")
+        return found
+
+    def find(self, wanted: str) -> Version | None:
+        """A version by number or alias, None if there is none."""
+        try:
+            if wanted.isdigit():
+                return self._of(self._client.get_model_version(self._model, wanted))
+            return self._of(self._client.get_model_version_by_alias(self._model, wanted))
+        except MlflowException as error:
+            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                return None
+            raise TryAgainError(f"the registry does not answer ({error.error_code}). Run it again.") from error
+
+    def _of(self, found: ModelVersion) -> Version:
+        # NOTE: a version got by number carries all its aliases, one got by alias does not.
+        whole = self._client.get_model_version(self._model, str(found.version))
+        digest = whole.tags.get(_DIGEST_TAG, "")
+        return Version(
+            str(whole.version), f"{self._model}/{whole.version}", whole.run_id, digest, tuple(sorted(whole.aliases))
+        )
+
+    def bundle_folder(self, version: Version) -> Path:
+        """A local, verified copy of a version's bundle.
+
+        Raises:
+            IntegrityError: Its files are not those that were registered, or its source lies outside the run.
+            TryAgainError: It cannot be fetched.
+        """
+        cached = Path(self._config.output) / "bundles" / version.digest[:32]
+        if not cached.is_dir():
+            self._fetch(version, cached)
+        verify_files(cached)
+        if sha256_of(cached / "manifest.json") != version.digest:
+            raise IntegrityError(f"{cached}: not the bundle that {version.name} was registered with.")
+        return cached
+
+    def _fetch(self, version: Version, cached: Path) -> None:
+        source = self._client.get_model_version(self._model, version.number).source or ""
+        if source != f"runs:/{version.run_id}/bundle" or ".." in unquote(urlparse(source).path).split("/"):
+            raise IntegrityError(f"{version.name}: its source is not the bundle of its own run; refused.")
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        staging = cached.with_name(f".fetch-{version.digest[:32]}")
+        staging.mkdir(exist_ok=True)
+        try:
+            fetched = Path(
+                download_artifacts(artifact_uri=source, dst_path=str(staging), tracking_uri=tracking_uri(self._config))
+            )
+        except (MlflowException, OSError) as error:
+            raise TryAgainError(f"{version.name}: its bundle cannot be fetched. Run it again.") from error
+        fetched.replace(cached)
+        staging.rmdir()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Only one promoter at a time.
+
+        Raises:
+            TryAgainError: Another one holds the lock.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TryAgainError("another promotion holds the registry's lock. Run it again when it is done.") from error
+            yield
+
+    def make_champion(self, version: Version, *, why: dict[str, Any], action: str) -> Version | None:
+        """Set the alias, read it back, and write the journal. Call it `locked`.
+
+        Returns:
+            The champion before.
+
+        Raises:
+            TryAgainError: Someone who does not share the lock moved the alias meanwhile.
+        """
+        before = self.find(CHAMPION)
+        try:
+            if before is not None:
+                self._client.set_registered_model_alias(self._model, PREVIOUS, before.number)
+            self._client.set_registered_model_alias(self._model, CHAMPION, version.number)
+            challenger = self.find(CHALLENGER)
+            if challenger is not None and challenger.number == version.number:
+                self._client.delete_registered_model_alias(self._model, CHALLENGER)
+        except MlflowException as error:
+            raise TryAgainError(f"the registry refused ({error.error_code}). Run it again.") from error
+        if self.version(CHAMPION).number != version.number:
+            raise TryAgainError("the alias `champion` was moved by someone else at the same time. Look at `history`.")
+        self._journal(action, before, version, why)
+        return before
+
+    def journal_refusal(self, version: Version, why: dict[str, Any]) -> None:
+        """Keep a refused promotion."""
+        self._journal("refused", self.find(CHAMPION), version, why)
+
+    def _journal(self, action: str, before: Version | None, after: Version, why: dict[str, Any]) -> None:
+        entry = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": getpass.getuser(),
+            "action": action,
+            "from": before.name if before else None,
+            "to": after.name,
+            "why": why,
+        }
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "journal.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, sort_keys=True) + "\n")
+
+    def history(self) -> list[dict[str, Any]]:
+        """The journal, oldest first."""
+        path = self._folder / "journal.jsonl"
+        if not path.is_file():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+    def rollback(self) -> tuple[Version, Version]:
+        """Make the previous champion champion again. Call it `locked`.
+
+        Returns:
+            The version that went and the one that came.
+
+        Raises:
+            BlockedError: There is no previous one.
+        """
+        now, previous = self.version(CHAMPION), self.find(PREVIOUS)
+        if previous is None or previous.number == now.number:
+            raise BlockedError(f"nothing to roll back to: {now.name} has no champion before it.")
+        self.bundle_folder(previous)
+        self.make_champion(previous, why={"rollback of": now.name}, action="rollback")
+        return now, previous

@@ -1,0 +1,87 @@
+"""What a person reads: tables on stderr, one JSON result on stdout."""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+__all__ = ["Report", "check_table", "plain", "result", "show", "systems_table"]
+
+Report = Mapping[str, Any]
+
+_ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
+
+
+def result(facts: Report) -> None:
+    """Write a verb's result: one line of JSON, where stdout is not a terminal."""
+    if not sys.stdout.isatty():
+        sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.flush()
+
+
+def show(*parts: Table | Text | str) -> None:
+    """Write for a person, on stderr."""
+    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+    for part in parts:
+        console.print(part if not isinstance(part, str) else Text(part))
+
+
+def plain(text: str) -> Text:
+    """A text from outside as it may be shown: control characters as their escapes, no markup."""
+    return Text("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+
+
+def check_table(facts: Report) -> list[Table | Text | str]:
+    """The tables of `nightrank check`."""
+    tables = Table("table", "rows", "good", "duplicates", "quarantined", "rules", title="Contracts")
+    for name, told in facts["tables"].items():
+        rules = ", ".join(f"{rule} {rows}" for rule, rows in told["rules"].items()) or "-"
+        tables.add_row(name, *(f"{told[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
+    log = Table("users", "items", "first event", "last event", "events", title="Log")
+    events = ", ".join(f"{plain(kind)} {rows:,}" for kind, rows in facts["events"].items())
+    log.add_row(f"{facts['users']:,}", f"{facts['items']:,}", facts["first_event"], facts["last_event"], events)
+    text = Table("text field", "filled", "unknown tokens", "truncated texts", title="Texts under the encoder")
+    for name, told in facts["text"].items():
+        shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
+        text.add_row(name, *shares)
+    where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
+    return [tables, log, text, *where]
+
+
+def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
+    """Every system's NDCG by slice with its interval, and the comparisons."""
+    slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
+    first, last = facts["window"]
+    table = Table(title=f"Test window {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
+    table.add_column("system", no_wrap=True)
+    for name in slices:
+        table.add_column(name, justify="right", no_wrap=True)
+    rows = {(row["system"], row["slice"]): row for row in facts["systems"] if row["metric"] == f"ndcg@{k}"}
+    for system in dict.fromkeys(row["system"] for row in facts["systems"]):
+        cells = [_cell(rows.get((system, name))) for name in slices]
+        table.add_row(system, *cells)
+    recall = facts["candidate_recall"]
+    table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
+    return [table, _comparisons(facts["comparisons"], k)]
+
+
+def _cell(row: Report | None) -> str:
+    return f"{row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}]" if row else "-"
+
+
+def _comparisons(pairs: Sequence[Report], k: int) -> Table:
+    table = Table(title=f"Paired differences of NDCG@{k} on the same requests")
+    for column in ("system", "against", "slice", "difference [95 % interval]", "p", "wins / ties / losses"):
+        table.add_column(column, no_wrap=True)
+    for pair in pairs:
+        if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
+            difference = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
+            counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
+            table.add_row(
+                pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts
+            )
+    return table

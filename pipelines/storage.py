@@ -1,0 +1,201 @@
+"""Files in and out: tables read file by file, everything written whole or not at all."""
+
+import glob
+import gzip
+import hashlib
+import io
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+from typing import IO, Any
+
+import polars as pl
+
+from features.errors import ConfigError, ContractError, IntegrityError, TryAgainError, listed
+from pipelines.config import TableConfig
+
+__all__ = ["RawTable", "atomic_writer", "read_json", "read_raw", "sha256_of", "write_json", "write_parquet"]
+
+_SUFFIXES = (".parquet", ".csv", ".csv.gz")
+
+
+@dataclass(frozen=True, slots=True)
+class RawTable:
+    """A table as it lies on disk, under our column names.
+
+    Attributes:
+        frame: All its rows; file by file in the order of paths.
+        fingerprint: sha256 over names and contents of its files.
+        files: How many.
+    """
+
+    frame: pl.DataFrame
+    fingerprint: str
+    files: int
+
+
+def read_raw(table: TableConfig, *, name: str, allow_empty: bool = False) -> RawTable:
+    """Read all files of a table.
+
+    Args:
+        table: Path, column names, constants.
+        name: How messages call the table.
+        allow_empty: Whether a partition without rows is fine.
+
+    Raises:
+        ConfigError: No file there.
+        IntegrityError: A file is truncated, empty or otherwise unreadable.
+        ContractError: A partition has no rows.
+    """
+    files = _files(table.path)
+    if not files:
+        raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.")
+    digest = hashlib.sha256()
+    frames, empty = [], []
+    for file in files:
+        content = _bytes(file, name)
+        digest.update(file.name.encode() + hashlib.sha256(content).digest())
+        frame = _parsed(file, content, name)
+        frames.append(_with_partition_columns(frame, file, Path(table.path)))
+        if frame.is_empty():
+            empty.append(file.name)
+    if empty and not allow_empty:
+        raise ContractError(
+            f"{name}: {len(empty)} of {len(files)} files have no rows ({listed(empty)}). If that is right (a day "
+            "without events), say so with --allow-empty."
+        )
+    frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
+    return RawTable(_renamed(frame, table, name), digest.hexdigest(), len(files))
+
+
+def _files(path: str) -> list[Path]:
+    """Table files at a path, in order; what is hidden, temporary or marked by an underscore is no data."""
+    root = Path(path)
+    found = root.rglob("*") if root.is_dir() else map(Path, glob.glob(path, recursive=True))  # noqa: PTH207
+    return sorted(
+        file
+        for file in found
+        if file.is_file() and file.name.endswith(_SUFFIXES) and not file.name.startswith(("_", "."))
+    )
+
+
+def _bytes(file: Path, name: str) -> bytes:
+    try:
+        content = file.read_bytes()
+        if file.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise IntegrityError(f"{name}: {file} is no complete gzip file. Fetch it again.") from error
+    except OSError as error:
+        raise TryAgainError(f"{name}: {file} cannot be read ({error.strerror}).") from error
+    if not content:
+        raise IntegrityError(f"{name}: {file} has zero bytes. Fetch it again.")
+    return content
+
+
+def _parsed(file: Path, content: bytes, name: str) -> pl.DataFrame:
+    try:
+        if file.suffix == ".parquet":
+            return pl.read_parquet(io.BytesIO(content))
+        # NOTE: All columns as text: the contract casts, and no id loses its leading zeros to a guess.
+        return pl.read_csv(io.BytesIO(content), infer_schema=False, encoding="utf8-lossy")
+    except (pl.exceptions.PolarsError, OSError) as error:
+        kind = "Parquet" if file.suffix == ".parquet" else "CSV"
+        raise IntegrityError(f"{name}: {file} is no complete {kind} file. Fetch it again.") from error
+
+
+def _with_partition_columns(frame: pl.DataFrame, file: Path, root: Path) -> pl.DataFrame:
+    """Columns that folder names such as ``extracted_at=2024-05-01`` hold, unless the file has them."""
+    inner = file.relative_to(root).parts[:-1] if root.is_dir() else ()
+    pairs = dict(part.split("=", 1) for part in inner if "=" in part)
+    return frame.with_columns(
+        pl.lit(value).alias(key) for key, value in pairs.items() if key not in frame.columns
+    )
+
+
+def _renamed(frame: pl.DataFrame, table: TableConfig, name: str) -> pl.DataFrame:
+    missing = [theirs for theirs in table.columns.values() if theirs not in frame.columns]
+    if missing:
+        raise ContractError(
+            f"{name}: missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}, which "
+            f"data.{name}.columns names; the table has {listed(frame.columns, most=20)}."
+        )
+    mapped = frame.select(pl.col(theirs).alias(ours) for ours, theirs in table.columns.items())
+    others = [column for column in frame.columns if column not in mapped.columns]
+    constants = [pl.lit(value).alias(column) for column, value in table.constants.items()]
+    return frame.select(others).hstack(mapped).with_columns(constants)
+
+
+@contextmanager
+def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
+    """A file that appears under its name complete, or not at all.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    folder = path.parent
+    temporary: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
+            temporary = Path(file.name)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(folder)
+    except OSError as error:
+        raise TryAgainError(
+            f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_parquet(frame: pl.DataFrame, path: Path) -> str:
+    """Write a table; returns its sha256."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", statistics=True)
+    with atomic_writer(path) as file:
+        file.write(buffer.getvalue())
+    return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - whatever json takes
+    """Write JSON with sorted keys, so that equal values make equal bytes."""
+    with atomic_writer(path) as file:
+        file.write(
+            (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        )
+
+
+def read_json(path: Path, *, what: str) -> Any:  # noqa: ANN401
+    """Read JSON.
+
+    Raises:
+        IntegrityError: Missing, or no JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(f"{what}: {path} is missing or no JSON.") from error
+
+
+def sha256_of(path: Path) -> str:
+    """sha256 of a file, read in pieces."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,226 @@
+"""Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from encoders.data import Examples
+from encoders.fit import fit_block
+from encoders.interest import FINE_TUNED, ZERO_SHOT
+from encoders.model import InterestModel
+from features.candidates import histories
+from features.errors import ContractError
+from features.requests import requests_between, truth_of
+from features.schemas import TrainingTable
+from features.split import Span, Split
+from features.timeline import EventLog
+from pipelines.chain import ALL_FEATURES, BEHAVIOUR_FEATURES, Chain, requests_table
+from pipelines.config import Config
+from pipelines.progress import say, task
+from ranker.lambdamart import LambdaMart
+from ranker.metrics import per_request
+
+__all__ = ["Labelled", "Trained", "train"]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Requests with their rows and what turned out true.
+
+    Attributes:
+        requests: request, user, as_of_day.
+        truth: request, item, label, is_new: every positive, retrieved or not.
+        rows: Candidates with features, label (0 for none), encoder_digest and encoder_day (its cut-off).
+    """
+
+    requests: pl.DataFrame
+    truth: pl.DataFrame
+    rows: pl.DataFrame
+
+
+@dataclass(slots=True)
+class Trained:
+    """Everything a training made.
+
+    Attributes:
+        model: The interest model at the start of validation.
+        ranker: The full ranker.
+        behaviour_ranker: The ranker that sees no text.
+        pooling: The best zero-shot pooling on validation.
+        split: How the log was cut.
+        encoder_day: Day before which everything lies that the encoder saw.
+        ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
+        losses: Loss of every step of each block.
+        chain: The chain under the final model.
+        valid_ndcg: Validation NDCG@10 of the interest score after each block.
+    """
+
+    model: InterestModel
+    ranker: LambdaMart
+    behaviour_ranker: LambdaMart
+    pooling: str
+    split: Split
+    encoder_day: int
+    ranker_day: int
+    chain: Chain
+    losses: list[list[float]] = field(default_factory=list)
+    valid_ndcg: list[float] = field(default_factory=list)
+
+    def cutoff(self) -> datetime:
+        """Instant before which everything lies that this version has seen."""
+        return self.chain.log.calendar.cutoff(self.ranker_day)
+
+
+def train(log: EventLog, config: Config) -> Trained:
+    """Train both models over the log's blocks.
+
+    Raises:
+        ConfigError: The log is shorter than the timeline.
+        ContractError: No request has a positive, or a leak check fails.
+    """
+    split = Split.of(log, config.timeline, config.labels)
+    model = InterestModel.start(config.encoder)
+    chain = Chain(log, config, model)
+    tokenised = model.tokenise(chain.catalogue.texts)
+    with task("Reading texts (frozen layers)", len(chain.catalogue.texts), "texts") as advance:
+        lower = model.read_lower(tokenised, progress=advance)
+    losses: list[list[float]] = []
+    tables: list[pl.DataFrame] = []
+    valid_ndcg: list[float] = []
+    taught, scored = (split.warm_up, *split.blocks), (*split.blocks, split.valid)
+    for number, (lesson, block) in enumerate(zip(taught, scored, strict=True)):
+        examples = _examples(chain, config, lesson)
+        losses.append(_fit(model, examples, tokenised, lower, config, number, len(taught)))
+        chain.keep("tuned", model.embed("tuned", tokenised, lower=lower))
+        chain.refresh()
+        labelled = label(chain, config, block, name=f"Scoring block {number + 1} of {len(scored)}", encoder_day=lesson.end)
+        valid_ndcg.append(_ndcg(labelled, FINE_TUNED))
+        say("block", number=number + 1, requests=labelled.requests.height, interest_ndcg_at_10=round(valid_ndcg[-1], 4))
+        tables.append(labelled.rows)
+    *blocks, valid_rows = tables
+    fitted = _recent(pl.concat(_renumbered(blocks)), config.ranker.max_requests)
+    _check_no_leak(log, fitted)
+    rankers = {}
+    for name, features in (("full ranker", ALL_FEATURES), ("behaviour-only ranker", BEHAVIOUR_FEATURES)):
+        with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
+            rankers[name] = LambdaMart.fit(
+                fitted,
+                valid_rows,
+                features=features,
+                config=config.ranker,
+                seed=config.seed,
+                report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),  # noqa: B023 - called within the loop
+            )
+    return Trained(
+        model=model,
+        ranker=rankers["full ranker"],
+        behaviour_ranker=rankers["behaviour-only ranker"],
+        pooling=max(ZERO_SHOT, key=lambda pooling: _ndcg(labelled, pooling)),
+        split=split,
+        encoder_day=split.valid.start,
+        ranker_day=split.test.start,
+        chain=chain,
+        losses=losses,
+        valid_ndcg=valid_ndcg,
+    )
+
+
+def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
+    """Rows and truth of a span's requests, under the chain's present model.
+
+    Args:
+        chain: The chain.
+        config: Labels.
+        span: Days of requests; only those whose labels have closed are taken.
+        name: What progress is called.
+        encoder_day: Day before which everything lies that the present model has seen.
+    """
+    requests = requests_between(chain.log, span.start, span.closed_end)
+    truth = truth_of(requests, chain.log, config.labels)
+    rows = chain.rows(requests, name=name)
+    rows = rows.join(truth.select("request", "item", "label"), on=["request", "item"], how="left", maintain_order="left")
+    rows = rows.with_columns(
+        pl.col("label").fill_null(0),
+        encoder_digest=pl.lit(chain.digest),
+        encoder_day=pl.lit(encoder_day, pl.Int32),
+    )
+    return Labelled(requests, truth, rows)
+
+
+def _examples(chain: Chain, config: Config, span: Span) -> Examples:
+    requests = requests_between(chain.log, span.start, span.closed_end)
+    history = histories(chain.log, requests, config.candidates)
+    truth = truth_of(requests, chain.log, config.labels)
+    return Examples.of(requests, history, truth, chain.catalogue.text_of_item, config.encoder)
+
+
+def _fit(
+    model: InterestModel, examples: Examples, tokenised: Any, lower: Any, config: Config, number: int, of: int  # noqa: ANN401
+) -> list[float]:
+    from encoders.data import BlockBatches
+
+    seed = config.seed * 1000 + number
+    steps = len(BlockBatches(examples, config.encoder, seed=seed)) if len(examples) else 0
+    with task(f"Fine-tuning on block {number} of {of - 1}", steps, "steps") as advance:
+        return fit_block(
+            model,
+            examples,
+            texts=tokenised,
+            lower=lower,
+            config=config.encoder,
+            seed=seed,
+            report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+        )
+
+
+def _ndcg(labelled: Labelled, column: str) -> float:
+    """Mean NDCG@10 of one score on new-to-user items: what text is there for."""
+    names = {"request": "request_id", "item": "item_id"}
+    new = labelled.rows.filter(~(pl.col("pair_events_all") > 0))
+    lists = new.select("request", "item", score=pl.col(column).fill_nan(-1e9).cast(pl.Float64)).rename(names)
+    truth = labelled.truth.filter("is_new").select("request", "item", "label").rename(names)
+    if truth.is_empty():
+        return float("nan")
+    return float(np.mean(per_request(lists, truth, cutoffs=(10,))["ndcg@10"].to_numpy()))
+
+
+def _renumbered(blocks: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """Request numbers that stay apart when blocks are put together."""
+    numbered, offset = [], 0
+    for rows in blocks:
+        numbered.append(rows.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32)))
+        offset = int(numbered[-1]["request"].max() or offset) + 1  # type: ignore[arg-type, operator]
+    return numbered
+
+
+def _recent(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The rows of the `most` latest requests that have a positive among their candidates."""
+    useful = rows.filter(pl.col("label") > 0)["request"].unique().sort(descending=True).head(most)
+    return rows.filter(pl.col("request").is_in(useful.implode()))
+
+
+def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
+    """Hold the ranker's table against its contract: no row's encoder ended after the row's as-of.
+
+    Raises:
+        ContractError: One did.
+    """
+    days = pl.concat([rows["as_of_day"], rows["encoder_day"]]).unique().sort()
+    instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=pl.Datetime("us", "UTC"))
+    table = rows.select(
+        pl.col("request").alias("request_id"),
+        pl.col("item").alias("item_id"),
+        "label",
+        pl.col("as_of_day").replace_strict(days, instants).alias("as_of"),
+        "encoder_digest",
+        pl.col("encoder_day").replace_strict(days, instants).alias("encoder_cutoff"),
+    )
+    _, failure = TrainingTable.filter(table)
+    if len(failure):
+        raise ContractError(f"training table: {failure.counts()} rows break the contract.")
+
+
+__all__ += ["label", "requests_table"]

@@ -1,0 +1,75 @@
+"""Registered versions at work: load one from its verified bundle, and judge several on the same requests."""
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from features.errors import BlockedError
+from features.split import Span
+from features.timeline import EventLog, date_of
+from pipelines.bundle import Bundle, load_bundle
+from pipelines.chain import Chain
+from pipelines.config import Config
+from pipelines.evaluate import Evaluation, evaluate, version_lists
+from pipelines.registry import Registry
+from pipelines.train import Labelled, label
+
+__all__ = ["judge_versions", "load_version", "working_config"]
+
+
+def working_config(config: Config, bundle: Bundle) -> Config:
+    """Today's paths, night and gates with the version's own calendar, labels, candidates and encoder."""
+    kept = Config.model_validate(bundle.config)
+    items = config.data.items.model_copy(update={"text": kept.data.items.text})
+    return config.model_copy(
+        update={
+            "data": config.data.model_copy(update={"items": items}),
+            "calendar": kept.calendar,
+            "labels": kept.labels,
+            "candidates": kept.candidates,
+            "encoder": kept.encoder,
+        }
+    )
+
+
+def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
+    """Name (`model/number`) and verified bundle of a version, by number or alias."""
+    version = registry.version(wanted)
+    return version.name, load_bundle(registry.bundle_folder(version))
+
+
+def judge_versions(
+    log: EventLog, config: Config, versions: Mapping[str, Bundle], *, first_day: int, end_day: int
+) -> Evaluation:
+    """Judge versions on the requests of a window, the first of them in full and against the others.
+
+    Args:
+        log: The log the window lies in.
+        config: Today's configuration.
+        versions: By name; the first is compared with the others and with the baselines.
+        first_day: First day of the window.
+        end_day: Day after its last.
+
+    Raises:
+        BlockedError: A version has seen something of the window.
+    """
+    opens = log.calendar.as_of(first_day)
+    late = [name for name, bundle in versions.items() if bundle.cutoff > opens]
+    if late:
+        raise BlockedError(
+            f"the window opens on {date_of(first_day)}, and {', '.join(late)} has seen events or labels after that. "
+            "Choose a later window (--from), or an older version."
+        )
+    lists: dict[str, pl.DataFrame] = {}
+    asked: Labelled | None = None
+    for name, bundle in versions.items():
+        own = working_config(config, bundle)
+        chain = Chain(log, own, bundle.model)
+        labelled = label(chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day)
+        found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
+        if asked is None:
+            asked, lists = labelled, dict(found)
+        else:
+            lists[name] = next(iter(found.values()))
+    assert asked is not None  # callers name at least one version
+    return evaluate(log, config, asked, lists=lists, first_day=first_day)

