@@ -22,14 +22,22 @@ class EncoderConfig(FrozenConfig):
         default="auto", description="Arithmetic of the encoder; auto is bf16 where the processor has it."
     )
     history_items: int = Field(default=24, ge=1, le=256, description="Most recent items of a user it looks at.")
-    requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
-    positives_per_request: int = Field(default=4, ge=1, description="Positives drawn from a request, at most.")
-    negatives_per_batch: int = Field(
-        default=128, ge=0, description="Items drawn evenly from the catalogue, beside the batch's own positives."
+    max_requests: int = Field(
+        default=4000, ge=1, description="Latest requests of the warm-up that the first lesson is made of."
     )
-    passes: float = Field(default=1.0, ge=0, description="Passes over the requests of each block of the timeline.")
-    max_steps: int = Field(default=200, ge=0, description="Training steps on a block at most.")
+    requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
+    candidates_per_request: int = Field(
+        default=16, ge=2, description="Candidates of a request that a batch holds, positives first."
+    )
+    positives_per_request: int = Field(default=4, ge=1, description="Positives among them, at most.")
+    head_steps: int = Field(
+        default=200,
+        ge=0,
+        description="Steps on each block for projection and user tower, the layers as they are.",
+    )
+    steps: int = Field(default=40, ge=0, description="Steps on each block for all that is trained, after those.")
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
+    projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")

@@ -1,6 +1,6 @@
 """Training batches: requests with their history, and the texts they are to tell apart."""
 
-# R requests of the block, H history items; B requests of a batch, N texts of a batch
+# R requests of the block, H history items; B requests of a batch, C candidates, T texts
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -56,20 +56,22 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All that a block of the timeline teaches.
+    """All that a block of the timeline teaches: requests, and which of their candidates were taken.
 
     Attributes:
-        histories: Of R requests that have a history and a positive outside it.
-        positive_item: Item codes of the positives, those of one request together.
-        positive_gain: Their gains.
-        starts: (R + 1,) where each request's positives start.
+        histories: Of R requests that have a history, a positive and a negative.
+        item: Codes of the candidates that are new to the user; those of one request together, positives first.
+        gain: Their gains, 0 for a negative.
+        starts: (R + 1,) where each request's candidates start.
+        positives: (R,) how many of them are positive.
         text_of_item: (items,) position of each item's text among the distinct texts.
     """
 
     histories: Histories
-    positive_item: Ints
-    positive_gain: Ints
+    item: Ints
+    gain: npt.NDArray[np.float32]
     starts: Ints
+    positives: Ints
     text_of_item: Ints
 
     @classmethod
@@ -77,98 +79,103 @@ class Examples:
         cls,
         requests: pl.DataFrame,
         history: pl.DataFrame,
-        truth: pl.DataFrame,
+        rows: pl.DataFrame,
         text_of_item: Ints,
         config: EncoderConfig,
     ) -> "Examples":
-        """What the user took up that is new to them; what they take again is the behavioural features' part."""
-        new = truth.filter(pl.col("is_new") & pl.col("request").is_in(history["request"].implode()))
-        new = new.sort("request", "item")
-        kept = requests.filter(pl.col("request").is_in(new["request"].implode())).sort("request")
-        sizes = new.group_by("request").len().sort("request")["len"].to_numpy()
+        """What the user took that is new to them; what they take again is the behavioural features' part.
+
+        Args:
+            requests: request, ...
+            history: `features.candidates.histories` of the requests.
+            rows: request, item, label: the requests' candidates.
+            text_of_item: Position of each item's text.
+            config: Length of histories.
+        """
+        new = rows.select("request", "item", "label").join(history, on=["request", "item"], how="anti")
+        new = new.filter(pl.col("request").is_in(history["request"].unique().implode()))
+        new = new.filter(((pl.col("label") > 0).any() & (pl.col("label") == 0).any()).over("request"))
+        new = new.sort(["request", "label", "item"], descending=[False, True, False])
+        sizes = new.group_by("request").agg(all=pl.len(), positive=(pl.col("label") > 0).sum()).sort("request")
+        kept = requests.filter(pl.col("request").is_in(sizes["request"].implode())).sort("request")
         return cls(
             Histories.of(kept, history, config.history_items),
             new["item"].to_numpy().astype(np.int64),
-            new["label"].to_numpy().astype(np.int64),
-            np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            new["label"].to_numpy().astype(np.float32),
+            np.concatenate([[0], np.cumsum(sizes["all"].to_numpy())]).astype(np.int64),
+            sizes["positive"].to_numpy().astype(np.int64),
             text_of_item,
         )
 
     def __len__(self) -> int:
-        return len(self.starts) - 1
+        return len(self.positives)
 
 
 class Batch(NamedTuple):
-    """B requests and N texts.
+    """B requests, C candidates each, T distinct texts.
 
     Attributes:
-        text_T: Distinct texts of the batch, the N candidates first, then what only histories need.
-        n_candidates: N.
+        text_T: Distinct texts of the batch.
         history_BH: Positions in `text_T`, 0 where padded.
-        mask_BH: Where there is a history item.
+        history_mask_BH: Where there is a history item.
         age_BH: See `Histories`.
-        gain_BH: See `Histories`.
-        label_BN: Gain of each candidate, 0 for a negative.
-        excluded_BN: Candidates that are neither: texts of the history, positives that were not drawn.
-        log_q_N: Log of the expected share of each candidate in a batch.
+        history_gain_BH: See `Histories`.
+        candidate_BC: Positions in `text_T`, 0 where padded.
+        mask_BC: Where there is a candidate.
+        gain_BC: Gain of each candidate, 0 for a negative.
     """
 
     text_T: Ints
-    n_candidates: int
     history_BH: torch.Tensor
-    mask_BH: torch.Tensor
+    history_mask_BH: torch.Tensor
     age_BH: torch.Tensor
-    gain_BH: torch.Tensor
-    label_BN: torch.Tensor
-    excluded_BN: torch.Tensor
-    log_q_N: torch.Tensor
+    history_gain_BH: torch.Tensor
+    candidate_BC: torch.Tensor
+    mask_BC: torch.Tensor
+    gain_BC: torch.Tensor
 
 
 class BlockBatches(Dataset[Batch]):
-    """Batch number i is a function of (seed, i): training can be stopped and taken up at any step."""
+    """Batch number i is a function of (seed, i): training can be stopped and taken up at any step.
+
+    Args:
+        examples: What there is to learn.
+        config: Sizes and steps.
+        seed: Seed of the order and of the draws.
+    """
 
     def __init__(self, examples: Examples, config: EncoderConfig, *, seed: int) -> None:
         self._examples = examples
         self._config = config
         self._seed = seed
-        items = len(examples.text_of_item)
-        texts = int(examples.text_of_item.max()) + 1
-        drawn = np.bincount(examples.text_of_item[examples.positive_item], minlength=texts)
-        even = np.bincount(examples.text_of_item, minlength=texts)
-        positives, negatives = config.requests_per_batch * config.positives_per_request, config.negatives_per_batch
-        share = positives * drawn / max(drawn.sum(), 1) + negatives * even / items
-        self._log_q = np.log(np.maximum(share / (positives + negatives), 1e-9)).astype(np.float32)
 
     def __len__(self) -> int:
-        batches = round(self._config.passes * len(self._examples) / self._config.requests_per_batch)
-        return min(max(batches, 1), self._config.max_steps) if len(self._examples) else 0
+        return self._config.head_steps + self._config.steps if len(self._examples) else 0
 
     def __getitem__(self, step: int) -> Batch:
         if step >= len(self):
             raise IndexError(step)
-        examples, config = self._examples, self._config
-        rng = np.random.default_rng([self._seed, step])
+        examples = self._examples
         chosen = self._requests(step)
-        positives = [self._draw(rng, request) for request in chosen]
-        evenly = rng.integers(len(examples.text_of_item), size=config.negatives_per_batch)
-        candidate_N = np.unique(examples.text_of_item[np.concatenate([*positives, evenly])])
+        rng = np.random.default_rng([self._seed, step])
+        at_BC = np.full((len(chosen), self._config.candidates_per_request), -1)
+        for row, request in enumerate(chosen):
+            drawn = self._draw(rng, request)
+            at_BC[row, : len(drawn)] = drawn
+        candidate_BC = np.where(at_BC >= 0, examples.text_of_item[examples.item[at_BC]], -1)
         history = examples.histories.item_RH[chosen]
         known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
-        only_history = np.setdiff1d(known_BH[known_BH >= 0], candidate_N)
-        text_T = np.concatenate([candidate_N, only_history])
-        place = np.full(len(self._log_q), -1)
-        place[text_T] = np.arange(len(text_T))
-        label_BN, excluded_BN = self._labels(chosen, positives, known_BH, place, len(candidate_N))
+        text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel()]))
+        text_T = text_T[text_T >= 0]
         return Batch(
             text_T=text_T,
-            n_candidates=len(candidate_N),
-            history_BH=torch.from_numpy(np.where(known_BH >= 0, place[known_BH], 0)),
-            mask_BH=torch.from_numpy(known_BH >= 0),
+            history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(known_BH, text_T[0]))),
+            history_mask_BH=torch.from_numpy(known_BH >= 0),
             age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
-            gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
-            label_BN=torch.from_numpy(label_BN),
-            excluded_BN=torch.from_numpy(excluded_BN),
-            log_q_N=torch.from_numpy(self._log_q[candidate_N]),
+            history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
+            candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
+            mask_BC=torch.from_numpy(at_BC >= 0),
+            gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
         )
 
     def _requests(self, step: int) -> Ints:
@@ -182,27 +189,12 @@ class BlockBatches(Dataset[Batch]):
         return np.unique([orders[turn][place] for turn, place in zip(wanted // total, wanted % total, strict=True)])
 
     def _draw(self, rng: np.random.Generator, request: int) -> Ints:
-        own = self._examples.positive_item[self._examples.starts[request] : self._examples.starts[request + 1]]
-        most = self._config.positives_per_request
-        return own if len(own) <= most else rng.choice(own, most, replace=False)
-
-    def _labels(
-        self, chosen: Ints, positives: list[Ints], known_BH: Ints, place: Ints, candidates: int
-    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-        """Gain of each drawn positive, and what is excluded from a request's negatives."""
-        examples = self._examples
-        label_BN = np.zeros((len(chosen), candidates), np.float32)
-        excluded_BN = np.zeros((len(chosen), candidates), np.bool_)
-        for row, request in enumerate(chosen):
-            span = slice(examples.starts[request], examples.starts[request + 1])
-            at = place[examples.text_of_item[examples.positive_item[span]]]
-            drawn = np.isin(examples.positive_item[span], positives[row])
-            inside = (at >= 0) & (at < candidates)
-            np.maximum.at(label_BN[row], at[drawn], examples.positive_gain[span][drawn].astype(np.float32))
-            excluded_BN[row, at[inside & ~drawn]] = True
-            known = place[known_BH[row][known_BH[row] >= 0]]
-            excluded_BN[row, known[known < candidates]] = True
-        return label_BN, excluded_BN
+        """Some positives of a request and then negatives, as positions in `Examples.item`."""
+        examples, config = self._examples, self._config
+        start, end, many = examples.starts[request], examples.starts[request + 1], examples.positives[request]
+        taken = rng.permutation(many)[: config.positives_per_request]
+        left = rng.permutation(end - start - many)[: config.candidates_per_request - len(taken)] + many
+        return start + np.concatenate([taken, left])
 
 
 class BlockData(lightning.LightningDataModule):

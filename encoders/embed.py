@@ -10,7 +10,7 @@ from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower
 from features.candidates import GRID
 
-__all__ = ["ROWS", "Progress", "bf16_is_native", "embed", "on_grid", "read_lower"]
+__all__ = ["ROWS", "Progress", "bf16_is_native", "embed_pooled", "on_grid", "pool_all", "read_lower"]
 
 ROWS = 64
 """Every forward pass has this many rows, filled up with copies: a vector does not depend on what else is encoded."""
@@ -49,15 +49,15 @@ def read_lower(
     return hidden
 
 
-def embed(
+def pool_all(
     tower: TextTower,
     texts: TokenisedTexts,
     *,
     bf16: bool,
     lower: Sequence[torch.Tensor] | None = None,
     progress: Progress | None = None,
-) -> npt.NDArray[np.int16]:
-    """Vectors of texts on the grid of 1/GRID.
+) -> torch.Tensor:
+    """What the transformer makes of texts, before the projection: (texts, width) float32.
 
     Args:
         tower: The text tower; its mode is restored afterwards.
@@ -65,11 +65,8 @@ def embed(
         bf16: Whether matrix products run in bfloat16.
         lower: What `read_lower` returned for the same texts, to save computing it again.
         progress: Told how many texts were done.
-
-    Returns:
-        (texts, width) int16 in the order of `texts`.
     """
-    vectors = np.zeros((len(texts.ids), tower.width), np.int16)
+    pooled = torch.zeros(len(texts.ids), tower.width)
     was_training = tower.training
     tower.eval()
     for positions, ids, mask in _batches(texts):
@@ -79,11 +76,23 @@ def embed(
             else:
                 rows = [*positions, *[positions[0]] * (ROWS - len(positions))]
                 states = torch.stack([lower[row] for row in rows]).to(_device(tower))
-            unit = tower.understand(states, _on(tower, mask)).float().cpu().numpy()
-        vectors[positions] = on_grid(unit[: len(positions)])
+            part = tower.pool(states, _on(tower, mask)).cpu()
+        pooled[positions] = part[: len(positions)]
         if progress is not None:
             progress(len(positions))
     tower.train(was_training)
+    return pooled
+
+
+def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16]:
+    """Vectors on the grid of 1/GRID, (texts, width) int16, of pooled texts."""
+    vectors = np.zeros(pooled.shape, np.int16)
+    for start in range(0, len(pooled), ROWS):
+        part = torch.zeros(ROWS, pooled.shape[1])
+        chosen = pooled[start : start + ROWS]
+        part[: len(chosen)] = chosen
+        with torch.inference_mode():
+            vectors[start : start + ROWS] = on_grid(tower.project(part).numpy()[: len(chosen)])
     return vectors
 
 

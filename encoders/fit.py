@@ -40,6 +40,7 @@ def fit_block(
     *,
     texts: TokenisedTexts,
     lower: Sequence[Tensor],
+    pooled: Tensor,
     config: EncoderConfig,
     seed: int,
     report: Report | None = None,
@@ -51,6 +52,7 @@ def fit_block(
         examples: What the block teaches; without any, nothing happens.
         texts: Distinct texts of the catalogue.
         lower: `model.read_lower(texts)`.
+        pooled: `model.pool("tuned", texts)` as the model stands.
         config: Rates, batch sizes, steps.
         seed: Same seed, same machine: same weights to the last bit.
         report: Told of progress.
@@ -62,9 +64,7 @@ def fit_block(
     if not len(batches) or config.train_layers == 0:
         return []
     lightning.seed_everything(seed, verbose=False)
-    module = InterestModule(
-        model.tuned, model.user_tower, texts=texts, lower=lower, config=config, steps=len(batches)
-    )
+    module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
     module.train()
     trainer = lightning.Trainer(
         max_epochs=1,

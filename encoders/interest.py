@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from encoders.data import Histories
+from encoders.embed import on_grid
 from encoders.towers import UserTower
 from features.candidates import GRID
 
@@ -55,6 +56,13 @@ class InterestScorer:
     zero_shot: npt.NDArray[np.int16]
     history_items: int
 
+    def wanted(self) -> npt.NDArray[np.float32]:
+        """(items,) what everybody wants, by item code: exact like every similarity."""
+        weights = self.user_tower.wanted_D.detach().numpy()
+        norm = np.float32(np.linalg.norm(weights.astype(np.float64)))
+        direction = on_grid(weights[None])[0].astype(np.float32)
+        return (self.fine_tuned.astype(np.float32) @ direction) / np.float32(GRID**2) * norm
+
     def columns(self, requests: pl.DataFrame, history: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         """Interest of the rows.
 
@@ -64,7 +72,8 @@ class InterestScorer:
             rows: request, item; sorted by request.
 
         Returns:
-            `interest` and `INTEREST_COLUMNS` (Float32), one row a row of `rows`; NaN where the user has no history.
+            `interest` and `INTEREST_COLUMNS` (Float32), one row a row of `rows`. Of a user without
+            history, `interest`, its rank and its z-score tell what everybody wants; the others are NaN.
         """
         histories = Histories.of(requests, history, self.history_items)
         names = (FINE_TUNED, "interest_last", "interest_nearest", "interest_mean", *ZERO_SHOT)
@@ -74,8 +83,9 @@ class InterestScorer:
         starts = np.searchsorted(rows["request"].to_numpy(), requests["request"].to_numpy())
         ends = np.append(starts[1:], rows.height)
         items = rows["item"].to_numpy().astype(np.int64)
+        wanted = self.wanted()
         for batch, candidate_BC, held_BC in self._batches(starts, ends, items):
-            scores = self._scores(histories, batch, candidate_BC)
+            scores = self._scores(histories, batch, candidate_BC, wanted)
             taken = np.concatenate([np.arange(starts[row], ends[row]) for row in batch])
             values[:, taken] = scores[:, held_BC]
         columns = dict(zip(names, values, strict=True))
@@ -98,7 +108,11 @@ class InterestScorer:
             yield batch, np.where(held, items[at], 0), held
 
     def _scores(
-        self, histories: Histories, batch: npt.NDArray[np.int64], candidate_BC: npt.NDArray[np.int64]
+        self,
+        histories: Histories,
+        batch: npt.NDArray[np.int64],
+        candidate_BC: npt.NDArray[np.int64],
+        wanted: npt.NDArray[np.float32],
     ) -> npt.NDArray[np.float32]:
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
@@ -106,17 +120,20 @@ class InterestScorer:
         tuned_BHC = _similarities(self.fine_tuned, item_BH, candidate_BC)
         plain_BHC = _similarities(self.zero_shot, item_BH, candidate_BC)
         with torch.inference_mode():
-            interest_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, mask_BH)
+            match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, mask_BH)
+            interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
             last_BC = tuned_BHC[:, 0]
             nearest_BC = _pooled(tuned_BHC, age_BH, mask_BH, "nearest")
             mean_BC = _pooled(tuned_BHC, age_BH, mask_BH, "mean")
             plain = [_pooled(plain_BHC, age_BH, mask_BH, pooling) for pooling in POOLINGS]
             scores = torch.stack([interest_BC, last_BC, nearest_BC, mean_BC, *plain])
-            scores[:, ~mask_BH.any(1)] = torch.nan
+            scores[1:, ~mask_BH.any(1)] = torch.nan
         return scores.numpy()
 
 
-def _within_requests(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> dict[str, npt.NDArray[np.float32]]:
+def _within_requests(
+    score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]
+) -> dict[str, npt.NDArray[np.float32]]:
     """Rank (1 is best, ties share the best rank) and z-score of each row within its request; NaN stays NaN."""
     sizes = np.diff(np.append(starts, len(score)))
     request = np.repeat(np.arange(len(starts)), sizes)

@@ -18,7 +18,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from encoders.config import EncoderConfig
-from encoders.embed import Progress, bf16_is_native, embed, read_lower
+from encoders.embed import Progress, bf16_is_native, embed_pooled, pool_all, read_lower
 from encoders.loading import Backbone, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
@@ -76,7 +76,7 @@ class InterestModel:
         return cls(
             tuned,
             zero_shot,
-            UserTower().eval(),
+            UserTower(tuned.width).eval(),
             backbone.tokenizer,
             backbone.pad_id,
             max_tokens,
@@ -88,7 +88,7 @@ class InterestModel:
         """sha256 over all that decides a vector: weights, tokenizer, length, backend."""
         digest = hashlib.sha256(self.tokenizer.to_str().encode())
         digest.update(f"{self.max_tokens} {self.bf16}".encode())
-        tower = self.tuned if which == "tuned" else self.zero_shot
+        tower = self._tower(which)
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -102,17 +102,27 @@ class InterestModel:
         """Hidden states of the frozen layers that both towers share."""
         return read_lower(self.tuned, texts, bf16=self.bf16, progress=progress)
 
-    def embed(
+    def pool(
         self,
         which: Which,
         texts: TokenisedTexts,
         *,
         lower: Sequence[Tensor] | None = None,
         progress: Progress | None = None,
-    ) -> npt.NDArray[np.int16]:
+    ) -> Tensor:
+        """What a tower's transformer makes of texts: (texts, width) float32."""
+        return pool_all(self._tower(which), texts, bf16=self.bf16, lower=lower, progress=progress)
+
+    def project(self, which: Which, pooled: Tensor) -> npt.NDArray[np.int16]:
+        """Vectors of pooled texts on the grid: (texts, width) int16."""
+        return embed_pooled(self._tower(which), pooled)
+
+    def embed(self, which: Which, texts: TokenisedTexts, *, progress: Progress | None = None) -> npt.NDArray[np.int16]:
         """Vectors of texts on the grid: (texts, width) int16."""
-        tower = self.tuned if which == "tuned" else self.zero_shot
-        return embed(tower, texts, bf16=self.bf16, lower=lower, progress=progress)
+        return self.project(which, self.pool(which, texts, progress=progress))
+
+    def _tower(self, which: Which) -> TextTower:
+        return self.tuned if which == "tuned" else self.zero_shot
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and config into an existing folder."""
@@ -155,9 +165,7 @@ class InterestModel:
         kind = about["transformer"].pop("model_type")
         empty: Any = AutoModel.from_config(AutoConfig.for_model(kind, **about["transformer"]))
         backbone = Backbone(empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"])
-        model = cls._of(
-            backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"]
-        )
+        model = cls._of(backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"])
         _fill(model.zero_shot, tensors, "zero_shot.", folder, partial=True)
         _fill(model.tuned, tensors, "tuned.", folder)
         _fill(model.user_tower, tensors, "user.", folder)

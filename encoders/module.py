@@ -1,6 +1,7 @@
 """The interest model as a LightningModule: both towers, the loss, the optimiser."""
 
-from collections.abc import Sequence
+# B requests, H history items, C candidates, T texts, L tokens, D width
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,19 @@ __all__ = ["InterestModule"]
 
 
 class InterestModule(lightning.LightningModule):
-    """Fine-tunes the text tower's upper layers and the user tower on what users took up.
+    """Fine-tunes the text tower's upper layers, its projection and the user tower on what users took.
+
+    The first `head_steps` train projection and user tower over texts as the layers pool them now, which costs next to
+    nothing; then the layers join in. Layers that start under a fitted head are bent less out of shape (Kumar et al.,
+    "Fine-tuning can distort pretrained features", ICLR 2022).
 
     Args:
         text_tower: Item texts to vectors.
         user_tower: Histories to scores.
         texts: All distinct texts of the catalogue.
         lower: The frozen layers' hidden states of those texts (`encoders.embed.read_lower`).
-        config: Rates and schedule.
-        steps: Training steps of the block.
+        pooled: (texts, D) what the upper layers make of them now (`encoders.embed.pool_all`).
+        config: Rates and steps.
     """
 
     def __init__(
@@ -37,72 +42,69 @@ class InterestModule(lightning.LightningModule):
         *,
         texts: TokenisedTexts,
         lower: Sequence[Tensor],
+        pooled: Tensor,
         config: EncoderConfig,
-        steps: int,
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
         self.user_tower = user_tower
         self._texts = texts
         self._lower = lower
+        self._pooled = pooled
         self._config = config
-        self._steps = steps
         self.losses: list[float] = []
 
-    def vectors(self, text_T: npt.NDArray[np.int64]) -> Tensor:
-        """Unit vectors (T, D) of texts, each encoded once, in the order asked."""
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
+        """The listwise loss of one batch."""
+        heads_only = self.global_step < self._config.head_steps
+        pooled_TD = self._pooled[batch.text_T].to(self.device) if heads_only else self.pool(batch.text_T)
+        with torch.autocast(self.device.type, enabled=False):
+            vector_TD = self.text_tower.project(pooled_TD)
+            candidate_BCD = vector_TD[batch.candidate_BC]
+            similar_BHC = vector_TD[batch.history_BH] @ candidate_BCD.transpose(1, 2)
+            match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, batch.history_mask_BH)
+            score_BC = match_BC + candidate_BCD @ self.user_tower.wanted_D
+            loss = listwise_softmax(score_BC, batch.gain_BC, batch.mask_BC)
+        self.losses.append(float(loss.detach()))
+        return loss
+
+    def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
+        """What the upper layers make of texts (T, D), in the order asked."""
         parts, order = [], []
         for length, positions in self._texts.buckets(text_T):
             hidden_TLD = torch.stack([self._lower[position] for position in positions]).to(self.device)
             tokens = torch.tensor([len(self._texts.ids[position]) for position in positions], device=self.device)
             mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
-            parts.append(self.text_tower.understand(hidden_TLD, mask_TL))
+            parts.append(self.text_tower.pool(hidden_TLD, mask_TL))
             order.append(positions)
-        place = np.empty(len(self._texts.ids), np.int64)
-        place[np.concatenate(order)] = np.arange(len(text_T))
-        return torch.cat(parts)[torch.from_numpy(place[text_T]).to(self.device)]
-
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """The listwise loss of one batch."""
-        import os
-        if os.environ.get("NOGRAD"):
-            with torch.no_grad():
-                rest = self.vectors(batch.text_T[batch.n_candidates:])
-            vectors_TD = torch.cat([self.vectors(batch.text_T[:batch.n_candidates]), rest])
-        else:
-            vectors_TD = self.vectors(batch.text_T)
-        with torch.autocast(self.device.type, enabled=False):
-            candidate_ND = vectors_TD[: batch.n_candidates]
-            similar_BHN = vectors_TD[batch.history_BH] @ candidate_ND.T
-            score_BN = self.user_tower(similar_BHN, batch.age_BH, batch.gain_BH, batch.mask_BH)
-            loss = listwise_softmax(score_BN, batch.label_BN, batch.excluded_BN, batch.log_q_N)
-        self.losses.append(float(loss.detach()))
-        self.log("loss", loss.detach(), prog_bar=False, batch_size=len(batch.history_BH))
-        return loss
+        place = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
+        return torch.cat(parts)[[place[text] for text in text_T.tolist()]]
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; the rate rises, then falls to nothing at the block's end."""
+        """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end."""
         config = self._config
-        matrices, others = [], []
-        for parameter in self.text_tower.parameters():
-            if parameter.requires_grad:
-                (matrices if parameter.ndim > 1 else others).append(parameter)
+        layers = [parameter for parameter in self.text_tower.upper.parameters() if parameter.requires_grad]
+        groups: list[tuple[list[torch.nn.Parameter], float, float, int]] = [
+            ([p for p in layers if p.ndim > 1], config.learning_rate, config.weight_decay, config.head_steps),
+            ([p for p in layers if p.ndim == 1], config.learning_rate, 0.0, config.head_steps),
+            ([self.text_tower.projection.weight], config.projection_learning_rate, 0.0, 0),
+            (list(self.user_tower.parameters()), config.head_learning_rate, 0.0, 0),
+        ]
         optimiser = torch.optim.AdamW(
-            [
-                {"params": matrices, "lr": config.learning_rate, "weight_decay": config.weight_decay},
-                {"params": others, "lr": config.learning_rate, "weight_decay": 0.0},
-                {
-                    "params": list(self.user_tower.parameters()),
-                    "lr": config.head_learning_rate,
-                    "weight_decay": 0.0,
-                },
-            ]
+            [{"params": params, "lr": rate, "weight_decay": decay} for params, rate, decay, _ in groups]
         )
-        warmup = max(round(config.warmup_share * self._steps), 1)
-
-        def rate(step: int) -> float:
-            falling = (self._steps - step) / max(self._steps - warmup, 1)
-            return min((step + 1) / warmup, max(falling, 0.0))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+        end = config.head_steps + config.steps
+        rates = [_rise_and_fall(start, end, config.warmup_share) for *_, start in groups]
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _rise_and_fall(start: int, end: int, warmup_share: float) -> Callable[[int], float]:
+    """0 before `start`, 1 after the warm-up, 0 at `end`."""
+    warmup = max(round(warmup_share * (end - start)), 1)
+
+    def rate(step: int) -> float:
+        falling = (end - step) / max(end - start - warmup, 1)
+        return max(min((step - start + 1) / warmup, falling, 1.0), 0.0)
+
+    return rate

@@ -56,12 +56,16 @@ class TextTower(nn.Module):
         device = hidden_TLD.device.type
         return hidden_TLD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_TLD
 
-    def understand(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
-        """The trained part: unit vectors (T, D) from the lower layers' hidden states."""
-        hidden_TLD = self._through(self.upper, hidden_TLD, mask_TL)
-        weight_TL1 = mask_TL.unsqueeze(-1).to(hidden_TLD.dtype)
-        mean_TD = (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
-        return nn.functional.normalize(self.projection(mean_TD).float(), dim=-1)
+    def pool(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
+        """The trained layers: mean over tokens (T, D) of their output, float32."""
+        hidden_TLD = self._through(self.upper, hidden_TLD, mask_TL).float()
+        weight_TL1 = mask_TL.unsqueeze(-1).float()
+        return (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
+
+    def project(self, pooled_TD: Tensor) -> Tensor:
+        """Unit vectors (T, D) from pooled ones."""
+        with torch.autocast(pooled_TD.device.type, enabled=False):
+            return nn.functional.normalize(self.projection(pooled_TD), dim=-1)
 
     def _through(self, layers: nn.ModuleList, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
         mask = create_bidirectional_mask(
@@ -80,22 +84,25 @@ class UserTower(nn.Module):
 
     Each head weighs the history items by their text similarity to the candidate, by their age and by the gain of the
     event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items only, a flat
-    one at all alike; the score is a learned mixture. A user without history scores every item 0.
+    one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of the candidate's
+    text to one learned direction. A user without history is ranked by that alone.
 
     Args:
+        width: D, width of text vectors.
         heads: Attention heads; their sharpness starts evenly spread from flat to nearest-only.
     """
 
-    def __init__(self, heads: int = 4) -> None:
+    def __init__(self, width: int, heads: int = 4) -> None:
         super().__init__()
         self.sharpness_K = nn.Parameter(torch.linspace(0.0, 24.0, heads))
         self.ageing_K = nn.Parameter(torch.full((heads,), 0.3))
         self.gain_K = nn.Parameter(torch.zeros(heads))
         self.mixture_K = nn.Parameter(torch.zeros(heads))
         self.log_scale = nn.Parameter(torch.tensor(3.0))
+        self.wanted_D = nn.Parameter(torch.zeros(width))
 
     def forward(self, similar_BHC: Tensor, age_BH: Tensor, gain_BH: Tensor, mask_BH: Tensor) -> Tensor:
-        """Interest (B, C) of each request's user in each candidate.
+        """Match (B, C) of each request's user and each candidate; what everybody wants is not in it.
 
         Args:
             similar_BHC: Cosine of history and candidate texts.

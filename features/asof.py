@@ -47,29 +47,20 @@ class AsOfIndex:
         """
         amount = pl.lit(1, pl.Int64) if total is None else total.cast(pl.Int64)
         stamp = key.cast(pl.Int64) * (1 << _DAY_BITS) + pl.col("day").cast(pl.Int64)
-        daily = (
-            events.select(stamp=stamp, amount=amount)
-            .group_by("stamp")
-            .agg(pl.col("amount").sum())
-            .sort("stamp")
-        )
+        daily = events.select(stamp=stamp, amount=amount).group_by("stamp").agg(pl.col("amount").sum()).sort("stamp")
         running = np.concatenate([np.zeros(1, np.int64), np.cumsum(daily["amount"].to_numpy())])
         return cls(daily["stamp"].to_numpy(), running)
 
     def total(self, key: Ints, as_of_day: Ints, *, window_days: int | None = None) -> Ints:
-        """Total of each key over the days ``as_of_day - window_days <= day < as_of_day``, all before if None."""
+        """Total of each key over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
         start = np.zeros_like(as_of_day) if window_days is None else np.maximum(as_of_day - window_days, 0)
         return self.running[self._position(key, as_of_day)] - self.running[self._position(key, start)]
 
     def days_since_last(self, key: Ints, as_of_day: Ints) -> Ints:
-        """Days from the last known day of each key to `as_of_day`: 1 is the day before, `NEVER` is none."""
+        """Days from the last known day of each key to `as_of_day` (1: the day before), or `NEVER`."""
         before = self._position(key, as_of_day)
         known = before > self._position(key, np.zeros_like(as_of_day))
-        last = (
-            self.stamps[np.maximum(before - 1, 0)] & _DAY_MASK
-            if len(self.stamps)
-            else np.zeros_like(as_of_day)
-        )
+        last = self.stamps[np.maximum(before - 1, 0)] & _DAY_MASK if len(self.stamps) else np.zeros_like(as_of_day)
         return np.where(known, as_of_day - last, NEVER)
 
     def days_since_first(self, key: Ints, as_of_day: Ints) -> Ints:

@@ -50,9 +50,7 @@ class Assembler:
             the grid of `features.candidates.GRID`; None switches text neighbours off.
     """
 
-    def __init__(
-        self, log: EventLog, config: CandidatesConfig, text_vectors: npt.NDArray[np.int16] | None
-    ) -> None:
+    def __init__(self, log: EventLog, config: CandidatesConfig, text_vectors: npt.NDArray[np.int16] | None) -> None:
         self.log = log
         self._config = config
         self._generators = CandidateGenerators(log, config, text_vectors)
@@ -70,6 +68,4 @@ class Assembler:
         rows = proposed.join(requests, on="request", maintain_order="left")
         keys = rows.select("request", "user", "item", "as_of_day")
         sources = rows.select(pl.col(_SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
-        return Portion(
-            requests, history, pl.concat([keys, self._behaviour.compute(keys), sources], how="horizontal")
-        )
+        return Portion(requests, history, pl.concat([keys, self._behaviour.compute(keys), sources], how="horizontal"))

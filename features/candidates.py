@@ -1,9 +1,9 @@
 """Candidates: the items a request is ranked over, proposed by generators that know only what came before.
 
 Every generator answers the same question, *which items, with which score*, for requests as of their day.
-Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night what it
-learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the same
-candidates to the last bit in whatever batch it stands.
+Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night
+what it learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the
+same candidates to the last bit in whatever batch it stands.
 """
 
 from dataclasses import dataclass, field
@@ -30,28 +30,22 @@ SOURCES = ("bought_before", "popular", "co_visited", "text_neighbours")
 """The generators, in the order of their columns."""
 
 GRID = 4000
-"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products is
-exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on batch,
-threads or BLAS."""
+"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
+is exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on
+batch, threads or BLAS."""
 
 _FIXED = 1 << 16
 """One, in the fixed-point weights of past events: integer sums do not depend on their order."""
-_NOTHING = pl.DataFrame(
-    schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32}
-)
+_NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
 _MIN_SUPPORT = 2  # users who must share two items before these count as neighbours
 _SHRINKAGE = 10.0  # added to the geometric mean of two items' users: rare pairs count less
 _MAX_NEIGHBOURS = 100
+_BLOCK_CELLS = 4_000_000  # of the matrix of dot products, made at a time
 
 
 def decayed(age_days: pl.Expr, half_life_days: float) -> pl.Expr:
-    """Fixed-point weight 2^16 * 2^(-age / half-life) as an integer, at least 1."""
-    return (
-        (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * _FIXED)
-        .round()
-        .cast(pl.Int64)
-        .clip(lower_bound=1)
-    )
+    """Fixed-point weight 2^16 * 2^(-(age - 1) / half-life) as an integer, at least 1."""
+    return (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * _FIXED).round().cast(pl.Int64).clip(lower_bound=1)
 
 
 def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -> pl.DataFrame:
@@ -66,9 +60,7 @@ def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -
         Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
         weight (fixed-point sum of decayed events).
     """
-    daily = log.engaged.group_by("user", "item", "day").agg(
-        pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max()
-    )
+    daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max())
     known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
     age = pl.col("as_of_day") - pl.col("day")
     return (
@@ -90,27 +82,21 @@ def top_per_request(scored: pl.DataFrame, most: int) -> pl.DataFrame:
     return ranked.filter(pl.col("rank") <= most)
 
 
-def popular_items(
-    log: EventLog, as_of_days: pl.Series, *, most: int, window_days: int | None
-) -> pl.DataFrame:
+def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_days: int | None) -> pl.DataFrame:
     """The items with most engagements in the window before each day (all before, if None).
 
     Returns:
         as_of_day, item, score (the count), rank; ties by item code.
     """
     daily = log.engaged.group_by("day", "item").agg(score=pl.len().cast(pl.Int64))
-    tables = []
+    tables = [pl.DataFrame(schema={"item": pl.UInt32, "score": pl.Int64, "as_of_day": pl.Int32})]
     for as_of_day in as_of_days.unique().sort():
         start = log.first_day if window_days is None else as_of_day - window_days
         counts = daily.filter(pl.col("day").is_between(start, as_of_day, closed="left"))
-        best = (
-            counts.group_by("item")
-            .agg(pl.col("score").sum())
-            .sort(["score", "item"], descending=[True, False])
-        )
+        best = counts.group_by("item").agg(pl.col("score").sum()).sort(["score", "item"], descending=[True, False])
         tables.append(best.head(most).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
     ranks = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("as_of_day")
-    return pl.concat(tables).with_columns(rank=ranks) if tables else pl.DataFrame()
+    return pl.concat(tables).with_columns(rank=ranks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +125,7 @@ class Neighbours:
         )
         n_items = log.items.height
         used = (latest["user"].to_numpy(), latest["item"].to_numpy())
-        held = sparse.csr_matrix(
-            (np.ones(latest.height, np.float64), used), shape=(log.user_ids.len(), n_items)
-        )
+        held = sparse.csr_matrix((np.ones(latest.height, np.float64), used), shape=(log.user_ids.len(), n_items))
         counts = (held.T @ held).tocoo()  # exact: whole numbers
         users = counts.diagonal()
         keep = (counts.data >= _MIN_SUPPORT) & (counts.row != counts.col)
@@ -175,7 +159,7 @@ class Neighbours:
                 neighbours.
         """
         exact = vectors.astype(np.float32)
-        n_items, block = len(exact), max(1, 4_000_000 // max(len(exact), 1))
+        n_items, block = len(exact), max(1, _BLOCK_CELLS // max(len(exact), 1))
         most = min(_MAX_NEIGHBOURS + 1, n_items)
         rows, cols, values = [], [], []
         for start in range(0, n_items, block):
@@ -203,9 +187,7 @@ class Neighbours:
         held = history.sort("request", "item")
         requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
         entries = (held["weight"].to_numpy() / _FIXED, (rows, held["item"].to_numpy()))
-        scores = (
-            sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
-        ).tocoo()
+        scores = (sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix).tocoo()
         reached = pl.DataFrame(
             {
                 "request": pl.Series(requests[scores.row], dtype=pl.UInt32),
@@ -253,9 +235,7 @@ class CandidateGenerators:
             self._co_visited_items(history),
             self._text_neighbours(history),
         ]
-        union = (
-            pl.concat([part.select("request", "item") for part in proposed]).unique().sort("request", "item")
-        )
+        union = pl.concat([part.select("request", "item") for part in proposed]).unique().sort("request", "item")
         for source, part in zip(SOURCES, proposed, strict=True):
             named = part.select(
                 "request",
@@ -304,9 +284,7 @@ class CandidateGenerators:
         calendar = self.log.calendar
         days = requests["as_of_day"].unique()
         clock = pl.DataFrame({"as_of_day": days, "as_of": [calendar.as_of(day) for day in days]})
-        asked = requests.join(clock, on="as_of_day").select(
-            "request", pl.col("as_of").cast(pl.Datetime("us", "UTC"))
-        )
+        asked = requests.join(clock, on="as_of_day").select("request", pl.col("as_of").cast(pl.Datetime("us", "UTC")))
         sale = self.log.items.select("item", "available_from", "available_until")
         if sale["available_from"].is_null().all() and sale["available_until"].is_null().all():
             return union
@@ -314,9 +292,7 @@ class CandidateGenerators:
             union.select("request", "item")
             .join(asked, on="request")
             .join(sale, on="item")
-            .filter(
-                (pl.col("available_from") > pl.col("as_of")) | (pl.col("available_until") <= pl.col("as_of"))
-            )
+            .filter((pl.col("available_from") > pl.col("as_of")) | (pl.col("available_until") <= pl.col("as_of")))
         )
         return union.join(shut, on=["request", "item"], how="anti", maintain_order="left")
 

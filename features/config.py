@@ -1,9 +1,10 @@
 """What the feature side of nightrank can be told: calendar, labels, candidates and the evaluation split."""
 
 from datetime import time
+from typing import Annotated
 from zoneinfo import available_timezones
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
     "CalendarConfig",
@@ -11,6 +12,7 @@ __all__ = [
     "FrozenConfig",
     "LabelsConfig",
     "TimelineConfig",
+    "ZoneName",
 ]
 
 
@@ -20,10 +22,21 @@ class FrozenConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+def _known_zone(name: str) -> str:
+    if name not in available_timezones():
+        msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
+        raise ValueError(msg)
+    return name
+
+
+ZoneName = Annotated[str, AfterValidator(_known_zone)]
+"""Name of an IANA time zone."""
+
+
 class CalendarConfig(FrozenConfig):
     """When a batch day opens."""
 
-    timezone: str = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
+    timezone: ZoneName = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
     cutoff: time = Field(default=time(0, 0), description="Local time at which a batch day opens.")
     ingestion_lag_hours: float = Field(
         default=0.0,
@@ -32,13 +45,16 @@ class CalendarConfig(FrozenConfig):
         description="Hours before the cut-off whose events the batch cannot see yet.",
     )
 
-    @field_validator("timezone")
+    @field_validator("cutoff")
     @classmethod
-    def _known(cls, name: str) -> str:
-        if name not in available_timezones():
-            msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
+    def _local(cls, cutoff: time) -> time:
+        if cutoff.tzinfo is not None:  # which pydantic also gives to a number
+            msg = (
+                "write it as a local time in quotes, such as '13:30': YAML reads a bare 13:30 as a number, "
+                "and the zone stands in calendar.timezone"
+            )
             raise ValueError(msg)
-        return name
+        return cutoff
 
 
 class LabelsConfig(FrozenConfig):
@@ -49,9 +65,7 @@ class LabelsConfig(FrozenConfig):
         min_length=1,
         description="Graded gain (1-30) of each event type that counts; other types are context only.",
     )
-    horizon_days: int = Field(
-        default=1, ge=1, le=90, description="Days after the request in which events make labels."
-    )
+    horizon_days: int = Field(default=1, ge=1, le=90, description="Days after the request in which events make labels.")
 
     @field_validator("gains")
     @classmethod
@@ -66,24 +80,12 @@ class LabelsConfig(FrozenConfig):
 class CandidatesConfig(FrozenConfig):
     """How many items each generator may propose for a request (0 switches one off)."""
 
-    bought_before: int = Field(
-        default=100, ge=0, le=1000, description="The user's own items, by decayed count."
-    )
-    popular: int = Field(
-        default=60, ge=0, le=1000, description="Items with most events in the popular window."
-    )
-    co_visited: int = Field(
-        default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence."
-    )
-    text_neighbours: int = Field(
-        default=40, ge=0, le=1000, description="Neighbours of the history by item text."
-    )
-    popular_days: int = Field(
-        default=14, ge=1, le=365, description="Window of the popular generator, in days."
-    )
-    half_life_days: float = Field(
-        default=30.0, gt=0, description="Half-life of a past event's weight, in days."
-    )
+    bought_before: int = Field(default=100, ge=0, le=1000, description="The user's own items, by decayed count.")
+    popular: int = Field(default=60, ge=0, le=1000, description="Items with most events in the popular window.")
+    co_visited: int = Field(default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
+    text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
+    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generator, in days.")
+    half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
     refresh_days: int = Field(
         default=7, ge=1, le=90, description="Item-to-item neighbours are recomputed every so many days."
     )
@@ -106,9 +108,7 @@ class TimelineConfig(FrozenConfig):
 
     test_days: int = Field(default=28, ge=1, description="Last days of the log: the reported test window.")
     valid_days: int = Field(default=14, ge=1, description="Days before the test: early stopping and choices.")
-    ranker_days: int = Field(
-        default=84, ge=1, description="Days before validation whose requests train the ranker."
-    )
+    ranker_days: int = Field(default=84, ge=1, description="Days before validation whose requests train the ranker.")
     blocks: int = Field(
         default=2,
         ge=1,

@@ -23,6 +23,7 @@ RULES = "rules"
 
 _IDS = (pl.String, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Null)
 _CLOCKS = (pl.String, pl.Date, pl.Datetime, pl.Null)
+_LARGEST_ID = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ class Checked:
         rules: One row a broken rule: `rules` (its name), `rows` (how many broke it), `first` (number of the
             first).
         n_rows: Rows the table came with, exact duplicates included.
-        n_duplicates: Rows dropped because an earlier row equals them in every column.
+        n_duplicates: Rows dropped because an earlier row equals them in every column but `extracted_at`.
         ignored: Columns the contract does not know.
     """
 
@@ -76,14 +77,14 @@ def check_table(
     faults = _table_faults(frame, full, [*required, *(extra or {})])
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
-    columns = [column for column in frame.columns if column in full.column_names()]
-    told = [
-        column for column in columns if column != Events.extracted_at.name
-    ]  # an event may be exported twice
-    unique = frame.select(columns).with_row_index(ROW).unique(told, keep="first", maintain_order=True)
+    columns = [column for column in frame.columns if column in full.column_names() and column != ROW]
+    # NOTE: an event may be exported twice, so when it was exported does not tell two events apart.
+    telling = [column for column in columns if column != Events.extracted_at.name]
+    unique = frame.select(columns).with_row_index(ROW).unique(telling, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]
-    table = _to_utc(unique.with_columns(pl.lit(None).alias(column) for column in absent), full, zone)
-    good, broken = _split(table, full)
+    told = unique.with_columns(pl.lit(None).alias(column) for column in absent)
+    table = _read(told, full, zone)
+    good, broken = _split(table, full, _unreadable(told, table, full))
     return Checked(
         name=name,
         good=good,
@@ -103,7 +104,7 @@ def check_references(items: Checked, events: Checked) -> Checked:
     """
     key = Items.item_id.name
     kinds = items.good.schema[key], events.good.schema[key]
-    if (kinds[0] == pl.String) != (kinds[1] == pl.String):
+    if set(kinds) == {pl.String, pl.Int64}:
         raise ContractError(
             f"item_id is {kinds[0]} in items and {kinds[1]} in events, so no event would find its item. "
             "Write both as text or both as integers."
@@ -116,7 +117,7 @@ def check_references(items: Checked, events: Checked) -> Checked:
         events,
         good=events.good.filter(known),
         bad=pl.concat([events.bad, stray], how="diagonal_relaxed"),
-        rules=pl.concat([events.rules, _counted(stray.select(ROW, pl.concat_list(RULES)))]),
+        rules=_ordered(pl.concat([events.rules, _counted(stray.select(ROW, pl.concat_list(RULES)))])),
     )
 
 
@@ -132,15 +133,13 @@ def enforce(tables: Sequence[Checked], max_share: float) -> None:
     """
     faults = []
     for table in tables:
-        if table.bad.height > max_share * table.n_rows:
+        if table.bad.height / table.n_rows > max_share:
             rules = ", ".join(f"{rule} {n} (first at row {row})" for rule, n, row in table.rules.rows())
-            faults.append(
-                f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}."
-            )
+            faults.append(f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}.")
     if faults:
         faults.append(
-            f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that share; "
-            "the rows lie in the quarantine."
+            f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that "
+            "share; the rows lie in the quarantine."
         )
         raise ContractError("\n".join(faults))
 
@@ -148,9 +147,7 @@ def enforce(tables: Sequence[Checked], max_share: float) -> None:
 def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy.Schema]:
     """The schema with a row number and the columns that the configuration names."""
     members: dict[str, object] = {ROW: dy.UInt32(nullable=False)}
-    members |= {
-        f"extra_{i}": extra[name] for i, name in enumerate(extra) if name not in schema.column_names()
-    }
+    members |= {f"extra_{i}": extra[name] for i, name in enumerate(extra) if name not in schema.column_names()}
     return type(schema.__name__, (schema,), members)
 
 
@@ -160,31 +157,65 @@ def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequen
     missing = [column for column in required if column not in frame.columns]
     if missing:
         faults.append(
-            f"missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}; the table has "
-            f"{listed(frame.columns, most=20)}. Map your own names under data.{schema.__name__.lower()}.columns."
+            f"missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}; the table "
+            f"has {listed(frame.columns, most=20)}. Map your own names under "
+            f"data.{schema.__name__.lower()}.columns."
         )
     if frame.is_empty():
         faults.append("the table has no rows.")
     for column, declared in schema.columns().items():
         found = frame.schema.get(column, pl.Null())
-        if isinstance(declared, dy.Any) and found not in _IDS:
-            faults.append(f"column {column!r} is {found}; write ids as text or integers.")
-        if isinstance(declared, dy.Datetime) and found not in _CLOCKS:
-            faults.append(f"column {column!r} is {found}; write it as Datetime or as ISO 8601 text.")
+        remedy = _remedy(declared, found)
+        if remedy is not None and column != ROW:
+            faults.append(f"column {column!r} is {found}; write {remedy}.")
+        if found == pl.UInt64 and isinstance(declared, dy.Any) and (frame[column] > _LARGEST_ID).any():
+            faults.append(f"column {column!r} has integers above {_LARGEST_ID}; write its ids as text.")
     return faults
 
 
-def _to_utc(table: pl.DataFrame, schema: type[dy.Schema], zone: str) -> pl.DataFrame:
-    """Every clock in microseconds UTC. What is no time, or not one time in its zone, becomes null."""
-    clocks = [name for name, column in schema.columns().items() if isinstance(column, dy.Datetime)]
-    return table.with_columns(_utc(pl.col(name), table.schema[name], zone).alias(name) for name in clocks)
+def _remedy(declared: dy.Column, found: pl.DataType) -> str | None:
+    """How to write a column that cannot be read as what is declared; None where it can."""
+    if isinstance(declared, dy.Any):
+        fits, remedy = found in _IDS, "ids as text or integers"
+    elif isinstance(declared, dy.Datetime):
+        fits, remedy = found in _CLOCKS, "it as Datetime or as ISO 8601 text"
+    elif declared.dtype.is_numeric():
+        fits, remedy = found.is_numeric() or found in (pl.String, pl.Null), "it as numbers"
+    else:
+        fits, remedy = not (found.is_nested() or found in (pl.Binary, pl.Object)), "it as text"
+    return None if fits else remedy
+
+
+def _read(table: pl.DataFrame, schema: type[dy.Schema], zone: str) -> pl.DataFrame:
+    """Integer ids as Int64, so that tables join, and every clock in microseconds UTC.
+
+    What is no time, or not one time in its zone, becomes null.
+    """
+    ids = [name for name, column in schema.columns().items() if isinstance(column, dy.Any)]
+    clocks = [_utc(pl.col(name), table.schema[name], zone).alias(name) for name in _clocks(schema)]
+    return table.with_columns(*clocks, pl.col(name for name in ids if table.schema[name].is_integer()).cast(pl.Int64))
+
+
+def _clocks(schema: type[dy.Schema]) -> list[str]:
+    return [name for name, column in schema.columns().items() if isinstance(column, dy.Datetime)]
+
+
+def _unreadable(told: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
+    """`row` and list of rules of the rows with a clock that says something, but no time."""
+    parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
+    for name in _clocks(schema):
+        lost = table.filter(told[name].is_not_null() & table[name].is_null())
+        parts.append(lost.select(ROW, pl.lit(f"{name}_unreadable").alias(RULES)))
+    return pl.concat(parts).group_by(ROW).agg(RULES)
 
 
 def _utc(column: pl.Expr, found: pl.DataType, zone: str) -> pl.Expr:
     if found == pl.String:
+        # NOTE: or else 01/02/2024 would be read, or not, by what stands in the column's first row.
+        iso = column.str.contains(r"^\d{4}-\d\d-\d\d")
         has_zone = column.str.contains(r"(Z|[+-]\d\d:?\d\d)$")
-        aware = pl.when(has_zone).then(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-        naive = pl.when(~has_zone).then(column).str.to_datetime(time_unit="us", strict=False)
+        aware = pl.when(iso & has_zone).then(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
+        naive = pl.when(iso & ~has_zone).then(column).str.to_datetime(time_unit="us", strict=False)
         return pl.coalesce(aware, _localized(naive, zone))
     if isinstance(found, pl.Datetime) and found.time_zone is not None:
         return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
@@ -196,7 +227,7 @@ def _localized(naive: pl.Expr, zone: str) -> pl.Expr:
     return naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
 
 
-def _split(table: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _split(table: pl.DataFrame, schema: type[dy.Schema], unreadable: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows that keep all rules, and for each other row its number and the list of rules it broke."""
     good, failure = schema.filter(table, cast=True)
     details = failure.details()
@@ -205,10 +236,18 @@ def _split(table: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, 
         for rule in details.columns
         if rule not in schema.column_names()
     ]
-    return good, details.select(ROW, pl.concat_list(broken).list.drop_nulls().alias(RULES))
+    others = details.select(ROW, pl.concat_list(broken).list.drop_nulls().alias(RULES))
+    return (
+        good.join(unreadable, on=ROW, how="anti", maintain_order="left"),
+        pl.concat([unreadable, others.join(unreadable, on=ROW, how="anti")]).sort(ROW),
+    )
 
 
 def _counted(broken: pl.DataFrame) -> pl.DataFrame:
     """How many rows broke each rule, most first, and the first row that did."""
     counts = broken.explode(RULES).group_by(RULES).agg(rows=pl.len().cast(pl.Int64), first=pl.col(ROW).min())
-    return counts.sort(pl.col("rows"), RULES, descending=[True, False])
+    return _ordered(counts)
+
+
+def _ordered(counts: pl.DataFrame) -> pl.DataFrame:
+    return counts.sort("rows", RULES, descending=[True, False])

@@ -48,9 +48,7 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
     """
     engaged = log.engaged.select("user", "item", "gain", "due", "day")
     followed = requests.join(engaged, on="user").filter(
-        pl.col("due").is_between(
-            pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left"
-        )
+        pl.col("due").is_between(pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left")
     )
     truth = followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max())
     first = engaged.group_by("user", "item").agg(first=pl.col("day").min())

@@ -6,6 +6,7 @@ an error.
 """
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import dataframely as dy
@@ -14,23 +15,24 @@ import polars as pl
 __all__ = ["Candidates", "Events", "Items", "Rankings", "Requests", "TrainingTable", "Users"]
 
 
-def _rule(make: Callable[[], pl.Expr]) -> Any:
+# What lies outside is a missing value in disguise (the epoch, 1900) or another unit of time.
+_FIRST, _LAST = datetime(1971, 1, 1, tzinfo=UTC), datetime(2300, 1, 1, tzinfo=UTC)
+
+
+def _rule(make: Callable[[], pl.Expr]) -> Any:  # noqa: ANN401 - dataframely's rule type is private
     """A rule made from an expression that does not depend on the schema."""
     return dy.rule()(lambda _: make())
 
 
-def _present(column: str) -> Any:
+def _present(column: str) -> Any:  # noqa: ANN401 - dataframely's rule type is private
     """Rule: an id is neither null nor an empty text."""
     return _rule(lambda: pl.col(column).cast(pl.String).str.len_bytes().fill_null(0) > 0)
 
 
-def _unique(*columns: str) -> Any:
+def _unique(*columns: str) -> Any:  # noqa: ANN401 - dataframely's rule type is private
     """Rule: one row a key; rows that disagree about a key are all set aside. A null is no key."""
     return _rule(
-        lambda: (
-            ~pl.struct(columns).is_duplicated()
-            | pl.any_horizontal(pl.col(name).is_null() for name in columns)
-        )
+        lambda: ~pl.struct(columns).is_duplicated() | pl.any_horizontal(pl.col(name).is_null() for name in columns)
     )
 
 
@@ -55,7 +57,7 @@ class Events(dy.Schema):
     user_id = dy.Any()
     item_id = dy.Any()
     event = dy.String(nullable=False, min_length=1)
-    timestamp = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
+    timestamp = dy.Datetime(nullable=False, min=_FIRST, max_exclusive=_LAST, time_unit="us", time_zone="UTC")
     request_id = dy.Any()
     position = dy.Int32(nullable=True, min=1)
     propensity = dy.Float64(nullable=True, min_exclusive=0.0, max=1.0)
@@ -69,10 +71,8 @@ class Events(dy.Schema):
 
     event_id_unique = _unique("event_id")
 
-    @dy.rule()
-    def timestamp_after_extract(cls) -> pl.Expr:
-        """An extract holds nothing from after its own time."""
-        return pl.col("timestamp") <= pl.col("extracted_at")
+    # An extract holds nothing from after its own time.
+    timestamp_after_extract = _rule(lambda: pl.col("timestamp") <= pl.col("extracted_at"))
 
 
 class Users(dy.Schema):
@@ -95,16 +95,14 @@ class Requests(dy.Schema):
 
     request_id_present = _present("request_id")
 
-    @dy.rule()
-    def as_of_not_after_request(cls) -> pl.Expr:
-        """A request is answered from the past."""
-        return pl.col("as_of") <= pl.col("requested_at")
+    # A request is answered from the past.
+    as_of_not_after_request = _rule(lambda: pl.col("as_of") <= pl.col("requested_at"))
 
     request_id_unique = _unique("request_id")
 
 
 class Candidates(dy.Schema):
-    """The items a request is ranked over; `label` is the graded gain, 0 for none, null where not known yet."""
+    """The items a request is ranked over; `label` is the graded gain, 0 for none, null if not known yet."""
 
     request_id = dy.Any()
     item_id = dy.Any()
@@ -115,7 +113,7 @@ class Candidates(dy.Schema):
 
 
 class TrainingTable(dy.Schema):
-    """What the ranker learns from: features by family (not listed here), interest columns, label and times."""
+    """What the ranker learns from: features (not listed here), interest columns, label and their times."""
 
     request_id = dy.Any()
     item_id = dy.Any()
@@ -124,10 +122,8 @@ class TrainingTable(dy.Schema):
     encoder_digest = dy.String(nullable=False)
     encoder_cutoff = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
 
-    @dy.rule()
-    def encoder_ended_before(cls) -> pl.Expr:
-        """No row carries a score of an encoder that saw anything at or after the row's as-of."""
-        return pl.col("encoder_cutoff") <= pl.col("as_of")
+    # No row carries a score of an encoder that saw anything at or after the row's as-of.
+    encoder_ended_before = _rule(lambda: pl.col("encoder_cutoff") <= pl.col("as_of"))
 
 
 class Rankings(dy.Schema):
@@ -142,7 +138,5 @@ class Rankings(dy.Schema):
     item_unique = _unique("user_id", "item_id")
     rank_unique = _unique("user_id", "rank")
 
-    @dy.rule()
-    def ranks_run_from_one(cls) -> pl.Expr:
-        """Ranks of a user are 1..n without a gap."""
-        return pl.col("rank") <= pl.len().over("user_id")
+    # Ranks of a user are 1..n without a gap.
+    ranks_run_from_one = _rule(lambda: pl.col("rank") <= pl.len().over("user_id"))

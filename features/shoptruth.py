@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806, N815 - a trailing capital is an axis, see the legend
 """What is true in the simulated shop: its goods, its users' tastes, and the probability of every click.
 
 A user examines position r with probability r**-eta and clicks what is examined with probability
@@ -93,9 +92,7 @@ class ShopConfig(FrozenConfig):
     items: int = Field(default=1000, ge=1, description="Number of items, arrivals included.")
     days: int = Field(default=60, ge=1, le=3650, description="Length of the log in UTC days.")
     start: date = Field(default=date(2024, 1, 1), description="First UTC day of the log.")
-    requests_per_user_per_day: float = Field(
-        default=0.25, gt=0, le=100, description="Mean visits, a list each."
-    )
+    requests_per_user_per_day: float = Field(default=0.25, gt=0, le=100, description="Mean visits, a list each.")
     list_length: int = Field(default=20, ge=1, le=1000, description="Items shown in a request.")
     position_bias: float = Field(
         default=1.0,
@@ -103,9 +100,7 @@ class ShopConfig(FrozenConfig):
         le=5,
         description="eta: position r is examined with chance r**-eta; 0: always.",
     )
-    query_share: float = Field(
-        default=0.3, ge=0, le=1, description="Share of requests that begin with a query."
-    )
+    query_share: float = Field(default=0.3, ge=0, le=1, description="Share of requests that begin with a query.")
     exploration_share: float = Field(
         default=0.1,
         ge=0,
@@ -219,9 +214,7 @@ class Truth:
         """Utility of themes for users on days (0 is the first of the log); the arrays broadcast."""
         turn = self.crowd.turn_U[users]
         late = np.where(turn < 0, np.clip(np.true_divide(days, self.config.days), 0.0, 1.0), turn <= days)
-        taste: Floats = (1.0 - late) * self.crowd.early_UT[users, themes] + late * self.crowd.late_UT[
-            users, themes
-        ]
+        taste: Floats = (1.0 - late) * self.crowd.early_UT[users, themes] + late * self.crowd.late_UT[users, themes]
         return taste
 
     def attraction(self, users: Ints, items: Ints, days: Ints | int, wanted: Ints | int = -1) -> Floats:
@@ -326,9 +319,7 @@ def search_book() -> pl.DataFrame:
         for theme, shelf in enumerate(THEMES)
         for query in search_phrases(shelf, language)
     ]
-    return pl.DataFrame(
-        rows, schema={"query": pl.String, "theme": pl.Int64, "language": pl.Int64}, orient="row"
-    )
+    return pl.DataFrame(rows, schema={"query": pl.String, "theme": pl.Int64, "language": pl.Int64}, orient="row")
 
 
 def ids(prefix: str, numbers: Ints) -> pl.Series:
@@ -362,8 +353,7 @@ def items_frame(truth: Truth, rng: np.random.Generator) -> pl.DataFrame:
             "available_from": moments(config, goods.available_I),
         }
     ).with_columns(
-        title=pl.col("title")
-        + pl.Series(np.where(smiling < config.emoji_share, [f" {sign}" for sign in emoji], "")),
+        title=pl.col("title") + pl.Series(np.where(smiling < config.emoji_share, [f" {sign}" for sign in emoji], "")),
         description=pl.when(pl.Series(bareness < config.bare_share / 2))
         .then(None)
         .when(pl.Series(bareness < config.bare_share))

@@ -1,4 +1,3 @@
-# ruff: noqa: N803, N806, N815 - a trailing capital is an axis, see the legend
 """A simulated shop: who visits, what it shows them, what they do, and what it logs of it.
 
 No public log holds clicks, purchases, positions and text together, so methods are first tried here, where
@@ -247,9 +246,7 @@ class _Trade:
         theme_RP = np.where(source_RP < _PERSONAL, theme_RP, -1)
         theme_RP = np.where(searched_RP, visits.wanted_R[:, None], theme_RP)
         random_RP = visits.randomised_R[:, None] | (source_RP >= _RANDOM)
-        drawn_RP = np.where(
-            random_RP, rng.integers(n_items, size=source_RP.shape), shelves.draw(theme_RP, rng)
-        )
+        drawn_RP = np.where(random_RP, rng.integers(n_items, size=source_RP.shape), shelves.draw(theme_RP, rng))
         # Distinct random items at the end, so that every list can be filled.
         start_R = rng.integers(n_items, size=n_requests)
         spare_RL = rng.permutation(n_items)[(start_R[:, None] + np.arange(length)) % n_items]
@@ -274,9 +271,7 @@ class _Trade:
         row, place = np.nonzero(rng.random(items_RL.shape) < appeal_RL * self._examined_L)
         if self._truth.config.impressions:
             seconds_R1, requests_R1 = visits.seconds_R[:, None], visits.requests_R[:, None]
-            self.log.add(
-                _IMPRESSION, users_R1, items_RL, seconds_R1, requests_R1, np.arange(items_RL.shape[1]) + 1
-            )
+            self.log.add(_IMPRESSION, users_R1, items_RL, seconds_R1, requests_R1, np.arange(items_RL.shape[1]) + 1)
         users, items, requests = visits.users_R[row], items_RL[row, place], visits.requests_R[row]
         seconds = visits.seconds_R[row] + 4 + 3 * place + rng.integers(12, size=len(row))
         self.log.add(_CLICK, users, items, seconds, requests, place + 1)
@@ -292,9 +287,7 @@ class _Trade:
         self.log.add(_VIEW, users, items, seconds)
         self._follow(users, items, seconds, self._truth.attraction(users, items, day))
 
-    def _follow(
-        self, users: Ints, items: Ints, seconds: Ints, appeal: Floats, requests: Ints | None = None
-    ) -> None:
+    def _follow(self, users: Ints, items: Ints, seconds: Ints, appeal: Floats, requests: Ints | None = None) -> None:
         """What comes of opened pages: carts, purchases, and what the shop learns."""
         rng, n = self._rng, len(users)
         requests = np.full(n, -1) if requests is None else requests

@@ -1,6 +1,7 @@
 """How the days of a log are cut for training and evaluation."""
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Self
 
 from features.config import LabelsConfig, TimelineConfig
@@ -61,9 +62,9 @@ class Split:
         if warm_start >= ranker_start:
             needed = end - ranker_start + timeline.min_history_days + 1
             raise ConfigError(
-                f"the log spans {end - log.first_day} days ({date_of(log.first_day)} to {date_of(end - 1)}) and the "
-                f"timeline needs {needed}. Shorten timeline.ranker_days ({timeline.ranker_days}), valid_days "
-                f"({timeline.valid_days}), test_days ({timeline.test_days}) or min_history_days "
+                f"the log spans {end - log.first_day} days ({date_of(log.first_day)} to {date_of(end - 1)}) "
+                f"and the timeline needs {needed}. Shorten timeline.ranker_days ({timeline.ranker_days}), "
+                f"valid_days ({timeline.valid_days}), test_days ({timeline.test_days}) or min_history_days "
                 f"({timeline.min_history_days}), or give a longer log."
             )
         days, blocks = timeline.ranker_days, timeline.blocks
@@ -72,7 +73,7 @@ class Split:
         test = Span(test_start, end, end - (labels.horizon_days - 1))
         return cls(
             warm_up=span(warm_start, ranker_start),
-            blocks=tuple(span(start, stop) for start, stop in zip(edges, edges[1:], strict=False)),
+            blocks=tuple(span(start, stop) for start, stop in pairwise(edges)),
             valid=span(valid_start, test_start),
             test=test,
         )

@@ -1,9 +1,9 @@
 """Time as the batch sees it: integer days between cut-offs, and the event log on them.
 
 The batch of day D opens at its cut-off in the calendar's zone and sees what happened strictly before
-``as_of(D) = cutoff(D) - ingestion lag``. Every event therefore belongs to exactly one integer `day`: the day d with
-``as_of(d) <= timestamp < as_of(d + 1)``. *Known at the batch of day D* is the same as ``day < D``, and all
-point-in-time code in nightrank compares these integers, never clocks.
+``as_of(D) = cutoff(D) - ingestion lag``. Every event therefore belongs to exactly one integer `day`: the day
+d with ``as_of(d) <= timestamp < as_of(d + 1)``. *Known at the batch of day D* is the same as ``day < D``, and
+all point-in-time code in nightrank compares these integers, never clocks.
 """
 
 import math
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.config import CalendarConfig
-from features.errors import ContractError
+from features.errors import ContractError, listed
 
 __all__ = ["Calendar", "EventLog", "date_of", "day_of"]
 
@@ -45,7 +45,7 @@ class Calendar:
     config: CalendarConfig
 
     def cutoff(self, day: int) -> datetime:
-        """Instant (UTC) at which batch day `day` opens; in a repeated hour the first, in a skipped one the next."""
+        """Instant (UTC) at which batch day `day` opens; the first of a repeated hour, after a skipped one."""
         local = datetime.combine(date_of(day), self.config.cutoff, ZoneInfo(self.config.timezone))
         return local.astimezone(UTC)
 
@@ -132,8 +132,8 @@ class EventLog:
         """
         if not events["event"].is_in(list(gains)).any():
             raise ContractError(
-                f"events: none of the {events.height} rows has an event type of labels.gains ({sorted(gains)}). "
-                "Name the types that count under labels.gains, as they are written in the log."
+                f"events: none of the {events.height} rows has an event type of labels.gains "
+                f"({listed(sorted(gains))}). Name the types that count there, as they are written in the log."
             )
         catalogue = items.sort("item_id").with_row_index("item")
         known = [events["user_id"]] + ([] if users is None else [users["user_id"]])

@@ -33,7 +33,16 @@ _FILES = {
     "ranker/booster.txt",
     "ranker/behaviour.txt",
 }
-_LIBRARIES = ("torch", "transformers", "pytorch-lightning", "polars", "lightgbm", "mlflow", "numpy", "nightrank")
+_LIBRARIES = (
+    "torch",
+    "transformers",
+    "pytorch-lightning",
+    "polars",
+    "lightgbm",
+    "mlflow",
+    "numpy",
+    "nightrank",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +177,9 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = verify_files(folder)
     features = read_json(folder / "features.json", what="bundle")
-    ranker = LambdaMart.from_text((folder / "ranker/booster.txt").read_text(encoding="utf-8"), tuple(features["ranker"]))
+    ranker = LambdaMart.from_text(
+        (folder / "ranker/booster.txt").read_text(encoding="utf-8"), tuple(features["ranker"])
+    )
     behaviour = LambdaMart.from_text(
         (folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), tuple(features["behaviour"])
     )

@@ -17,7 +17,7 @@ from pipelines.config import Config
 from pipelines.progress import task
 from pipelines.vectors import VectorStore
 
-__all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "requests_table"]
+__all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "store_vectors"]
 
 ALL_FEATURES: tuple[str, ...] = (*FEATURES, *INTEREST_COLUMNS)
 """What the full ranker reads, in the order of the feature manifest."""
@@ -74,10 +74,6 @@ class Chain:
             self.model.user_tower, self._vectors("tuned"), self.zero_shot, self.config.encoder.history_items
         )
 
-    def keep(self, which: Which, vectors: npt.NDArray[np.int16]) -> None:
-        """Put the vectors of the catalogue's distinct texts into the store, where they were computed elsewhere."""
-        self._store(which).put(self.catalogue.texts, vectors)
-
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
         """Requests portion by portion, each with its rows: keys, `ALL_FEATURES` and the raw `interest`."""
         with task(name, requests.height, "requests") as advance:
@@ -96,12 +92,9 @@ class Chain:
             "request", "user", "item", "as_of_day", *ALL_FEATURES, FINE_TUNED
         )
 
-    def _store(self, which: Which) -> VectorStore:
-        return VectorStore(Path(self.config.output) / "vectors", self.model.digest(which))
-
     def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
         """Vectors of all items, by item code; texts that the store does not know are encoded."""
-        store = self._store(which)
+        store = VectorStore(_root(self.config), self.model.digest(which))
 
         def encode(texts: list[str]) -> npt.NDArray[np.int16]:
             tokenised = self.model.tokenise(texts)
@@ -113,20 +106,12 @@ class Chain:
         return vectors[self.catalogue.text_of_item]
 
 
-def requests_table(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
-    """Requests with ids and clocks in place of codes and days: the public `Requests` table."""
-    days = requests["as_of_day"].unique().sort()
-    clock = pl.DataFrame(
-        {
-            "as_of_day": days,
-            "requested_at": [log.calendar.cutoff(day) for day in days],
-            "as_of": [log.calendar.as_of(day) for day in days],
-        },
-        schema_overrides={name: pl.Datetime("us", "UTC") for name in ("requested_at", "as_of")},
-    )
-    return requests.join(clock, on="as_of_day", maintain_order="left").select(
-        pl.col("request").alias("request_id"),
-        log.user_ids.gather(requests["user"]).alias("user_id"),
-        "requested_at",
-        "as_of",
-    )
+def store_vectors(
+    config: Config, model: InterestModel, which: Which, catalogue: Catalogue, vectors: npt.NDArray[np.int16]
+) -> None:
+    """Keep the vectors of a catalogue's distinct texts where a `Chain` will look for them."""
+    VectorStore(_root(config), model.digest(which)).put(catalogue.texts, vectors)
+
+
+def _root(config: Config) -> Path:
+    return Path(config.output) / "vectors"

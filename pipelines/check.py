@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dataframely as dy
-import polars as pl
 
 from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
 from features.errors import ContractError
@@ -115,9 +114,7 @@ def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
     for name in config.data.items.text:
         texts = [text for text in item_texts(items, (name,)).to_list() if text]
         found = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
-        measured.append(
-            TextField(name, len(texts) / items.height, found.unknown_share, found.truncated_share)
-        )
+        measured.append(TextField(name, len(texts) / items.height, found.unknown_share, found.truncated_share))
     return measured
 
 
@@ -132,8 +129,8 @@ def refuse_unknown(fields: list[TextField], config: Config) -> None:
     if unread:
         raise ContractError(
             f"items: the encoder's vocabulary does not know the tokens of {', '.join(unread)}; more than "
-            f"data.max_unknown_share ({limit:.0%}). Name an encoder of the texts' language under encoder.model (a "
-            "multilingual one, say), or leave the field out of data.items.text."
+            f"data.max_unknown_share ({limit:.0%}). Name an encoder of the texts' language under "
+            "encoder.model (a multilingual one, say), or leave the field out of data.items.text."
         )
 
 

@@ -34,7 +34,9 @@ app = typer.Typer(
 )
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-Overrides = Annotated[list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
+]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
 
 _DEFAULT = Path("nightrank.yaml")
@@ -76,8 +78,12 @@ def evaluate(
     config: ConfigPath = _DEFAULT,
     overrides: Overrides = [],  # noqa: B006
     *,
-    versions: Annotated[list[str], typer.Option("--version", help="Number or alias; repeat to compare.")] = ["challenger"],  # noqa: B006
-    first: Annotated[datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")] = None,
+    versions: Annotated[list[str], typer.Option("--version", help="Number or alias; repeat to compare.")] = [
+        "challenger"
+    ],  # noqa: B006
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")
+    ] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the window.")] = None,
     allow_empty: AllowEmpty = False,
 ) -> None:
@@ -228,7 +234,13 @@ def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Co
     settings = load_config(config, overrides)
     inputs = read_inputs(settings, allow_empty=allow_empty)
     for name, table in inputs.tables.items():
-        say("read", table=name, rows=table.n_rows, quarantined=table.bad.height, ignored_columns=list(table.ignored))
+        say(
+            "read",
+            table=name,
+            rows=table.n_rows,
+            quarantined=table.bad.height,
+            ignored_columns=list(table.ignored),
+        )
     return settings, inputs
 
 
@@ -249,12 +261,13 @@ def _refuse_strangers() -> None:
         spec = find_spec(name)
         found = Path(spec.origin).resolve().parent.parent if spec and spec.origin else None
         if found != own:
-            raise ConfigError(f"the package {name!r} at {found} is not nightrank's; install nightrank into a venv of its own.")
+            raise ConfigError(
+                f"the package {name!r} at {found} is not nightrank's; install nightrank into a venv of its own."
+            )
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - a signal handler's form
     sys.exit(143)
-
 
 
 if __name__ == "__main__":

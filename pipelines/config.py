@@ -9,7 +9,14 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from encoders.config import EncoderConfig
-from features.config import CalendarConfig, CandidatesConfig, FrozenConfig, LabelsConfig, TimelineConfig
+from features.config import (
+    CalendarConfig,
+    CandidatesConfig,
+    FrozenConfig,
+    LabelsConfig,
+    TimelineConfig,
+    ZoneName,
+)
 from features.errors import ConfigError
 from ranker.config import EvaluationConfig, RankerConfig
 
@@ -20,8 +27,8 @@ class TableConfig(FrozenConfig):
     """Where a table lies, and what its columns are called there."""
 
     path: str = Field(
-        description="A .parquet, .csv or .csv.gz file, a glob, or a folder of them (day partitions); relative to the "
-        "configuration file."
+        description="A .parquet, .csv or .csv.gz file, a glob, or a folder of them (day partitions); "
+        "relative to the configuration file."
     )
     columns: dict[str, str] = Field(default_factory=dict, description="Our column name: your column name.")
     constants: dict[str, str] = Field(
@@ -45,9 +52,7 @@ class ItemsConfig(TableConfig):
 class QuarantineConfig(FrozenConfig):
     """What happens to rows that break a contract."""
 
-    max_share: float = Field(
-        default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside."
-    )
+    max_share: float = Field(default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside.")
 
 
 class DataConfig(FrozenConfig):
@@ -55,10 +60,8 @@ class DataConfig(FrozenConfig):
 
     items: ItemsConfig
     events: TableConfig
-    users: TableConfig | None = Field(
-        default=None, description="Optional; users without events get rankings too."
-    )
-    timezone: str = Field(default="UTC", description="IANA zone of timestamps that carry none.")
+    users: TableConfig | None = Field(default=None, description="Optional; users without events get rankings too.")
+    timezone: ZoneName = Field(default="UTC", description="IANA zone of timestamps that carry none.")
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
     max_unknown_share: float = Field(
         default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
@@ -68,9 +71,7 @@ class DataConfig(FrozenConfig):
 class TrackingConfig(FrozenConfig):
     """MLflow."""
 
-    uri: str | None = Field(
-        default=None, description="Tracking and registry server; SQLite under `output` if null."
-    )
+    uri: str | None = Field(default=None, description="Tracking and registry server; SQLite under `output` if null.")
     experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
     model_name: str = Field(
         default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
@@ -78,7 +79,7 @@ class TrackingConfig(FrozenConfig):
 
 
 class PromotionConfig(FrozenConfig):
-    """The gates a version passes before it goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
+    """The gates before a version goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
 
     min_lift_over_baseline: float = Field(
         default=0.0,
@@ -108,9 +109,7 @@ class Config(FrozenConfig):
     """All that nightrank can be told. The resolved configuration is stored with every run and bundle."""
 
     data: DataConfig
-    output: str = Field(
-        default="out", description="Folder of everything that is written; relative to this file."
-    )
+    output: str = Field(default="out", description="Folder of everything that is written; relative to this file.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
@@ -162,7 +161,8 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     for override in overrides:
         _override(raw, override)
     try:
-        config = Config.model_validate(raw)
+        # A section whose keys are all commented out is null in YAML.
+        config = Config.model_validate({key: value for key, value in raw.items() if value is not None})
     except ValidationError as error:
         raise ConfigError("\n".join(_explained(fault) for fault in error.errors())) from error
     return _anchored(config, path.resolve().parent)
@@ -175,7 +175,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     node = raw
     for parent in parents:
-        node = node.setdefault(parent, {})
+        if node.get(parent) is None:
+            node[parent] = {}
+        node = node[parent]
         if not isinstance(node, dict):
             raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys.")
     try:

@@ -118,8 +118,8 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
     Every line is a purchase, also the 8,869 of quantity 0 and those of fuel and coupons: the benchmark's
     protocol counts them. The catalogue is the products that occur, 68,509 of the package's 92,331, because a
     night encodes the catalogue; a part of the log has a smaller one. 284 of them have neither type nor
-    category, 17 of those no row in the package's products at all. Prices are left out: the log tells only
-    what was paid, after the fact.
+    category, and 17 more no row in the package's products. Prices are left out: the log tells only what was
+    paid, after the fact.
 
     Times carry no zone. They are UTC: the retailer's weeks turn at 05:00 in winter and 04:00 in summer, which
     is midnight in New York. A day is the UTC day all the same, so the last, 2018-01-01, has four hours.
@@ -149,9 +149,7 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
     )
     events = _sampled(events.sort("timestamp", "user_id", "item_id", "value"), households, weeks)
     products = pl.read_parquet(folder / "products.parquet").drop("manufacturer_id")
-    items = (
-        events.select("item_id").unique().join(products, left_on="item_id", right_on="product_id", how="left")
-    )
+    items = events.select("item_id").unique().join(products, left_on="item_id", right_on="product_id", how="left")
     config = _config(
         items={
             "columns": {"category": "product_category"},
@@ -271,9 +269,7 @@ def _titles(lines: pl.DataFrame) -> pl.DataFrame:
     test = _span(lines)[1].date() - timedelta(days=_TIMELINE["test_days"] - 1)
     before = pl.col("timestamp") < _midnight(test)
     counts = lines.group_by("item_id", "title").agg(before=before.sum(), all=pl.len())
-    ranked = counts.sort(
-        "item_id", "before", "all", "title", descending=[False, True, True, False], nulls_last=True
-    )
+    ranked = counts.sort("item_id", "before", "all", "title", descending=[False, True, True, False], nulls_last=True)
     return ranked.unique("item_id", keep="first", maintain_order=True).select("item_id", "title")
 
 
@@ -336,9 +332,7 @@ def simulated(shop: ShopConfig | None = None) -> Dataset:
     shop = shop or ShopConfig()
     eighth = shop.days // 8
     if not eighth:
-        raise ConfigError(
-            f"simulated: {shop.days} days cannot be cut into history, training and test. Take 8 or more."
-        )
+        raise ConfigError(f"simulated: {shop.days} days cannot be cut into history, training and test. Take 8 or more.")
     tables = simulate(shop)
     config = _config(
         items={"text": ["title", "description"]},
@@ -379,9 +373,7 @@ def _config(
     }
 
 
-def write_dataset(
-    dataset: Dataset, folder: Path, *, until: date | None = None, partitioned: bool = False
-) -> Path:
+def write_dataset(dataset: Dataset, folder: Path, *, until: date | None = None, partitioned: bool = False) -> Path:
     """Write the tables and `nightrank.yaml`, each file whole or not at all, the YAML last.
 
     Written again with the same arguments it changes nothing, or completes what an interrupted run left. What
@@ -446,9 +438,7 @@ def write_day(dataset: Dataset, folder: Path, day: date) -> Path:
         first, last = (stamp.date() for stamp in _span(dataset.events))
         raise ConfigError(f"{dataset.name}: no events on {day}; its days run from {first} to {last}.")
     if not _may_write(path, table):
-        raise ConfigError(
-            f"{str(path)!r} is there with other content. Remove it to have the day written again."
-        )
+        raise ConfigError(f"{str(path)!r} is there with other content. Remove it to have the day written again.")
     if not path.exists():
         write_parquet(table, path)
     return path
@@ -458,9 +448,7 @@ def _tables(dataset: Dataset, until: date | None, *, partitioned: bool) -> dict[
     """Each file's path within the folder, and its content."""
     events = _between(dataset.events, None, until)
     if events.is_empty():
-        raise ConfigError(
-            f"{dataset.name}: no event is before {until}; the log begins {_span(dataset.events)[0]}."
-        )
+        raise ConfigError(f"{dataset.name}: no event is before {until}; the log begins {_span(dataset.events)[0]}.")
     tables = {"items.parquet": dataset.items}
     if dataset.users is not None:
         tables["users.parquet"] = dataset.users
@@ -536,8 +524,6 @@ def _yaml_text(dataset: Dataset, *, partitioned: bool) -> str:
         if key == "data" and partitioned:
             content = value | {"events": value["events"] | {"path": "events"}}
         flow = None if isinstance(content, dict) else False  # lists and innermost mappings on one line
-        block = yaml.safe_dump(
-            {key: content}, sort_keys=False, default_flow_style=flow, allow_unicode=True, width=110
-        )
+        block = yaml.safe_dump({key: content}, sort_keys=False, default_flow_style=flow, allow_unicode=True, width=110)
         blocks.append(f"# {_NOTES[key]}\n{block}")
     return "\n".join(blocks)

@@ -18,7 +18,15 @@ from ranker.judge import Judged, Window, judge
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
 
-__all__ = ["BEHAVIOUR_ONLY", "FINE_TUNED_TEXT", "FULL", "ZERO_SHOT_TEXT", "Evaluation", "evaluate", "version_lists"]
+__all__ = [
+    "BEHAVIOUR_ONLY",
+    "FINE_TUNED_TEXT",
+    "FULL",
+    "ZERO_SHOT_TEXT",
+    "Evaluation",
+    "evaluate",
+    "version_lists",
+]
 
 FULL = "full system"
 BEHAVIOUR_ONLY = "behaviour-only ranker"
@@ -136,5 +144,3 @@ def version_lists(
         FINE_TUNED_TEXT: text(FINE_TUNED),
         ZERO_SHOT_TEXT: text(pooling),
     }
-
-

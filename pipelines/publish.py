@@ -47,7 +47,9 @@ class Attempt:
             return False
         told = read_json(sidecar, what="rankings")
         if not file.is_file() or sha256_of(file) != told["sha256"]:
-            raise IntegrityError(f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again.")
+            raise IntegrityError(
+                f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
+            )
         return True
 
     def write(self, part: str, rankings: pl.DataFrame) -> None:
@@ -78,7 +80,9 @@ class Attempt:
             if not (file := self.folder / f"{part}.parquet").is_file() or sha256_of(file) != told["sha256"]
         ]
         if wrong:
-            raise IntegrityError(f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again.")
+            raise IntegrityError(
+                f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again."
+            )
         return manifest  # type: ignore[no-any-return]
 
     def publish(self) -> bool:

@@ -38,9 +38,7 @@ class Registered:
 def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
     """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live."""
     span: Span = trained.split.test
-    labelled = label(
-        trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day
-    )
+    labelled = label(trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
     evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start)
     root = Path(config.output)

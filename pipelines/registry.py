@@ -83,7 +83,9 @@ class Registry:
         """
         found = self.find(wanted)
         if found is None:
-            hint = "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
+            hint = (
+                "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
+            )
             raise ConfigError(f"registry: {self._model!r} has no version {wanted!r}; {hint}.")
         return found
 
@@ -103,7 +105,11 @@ class Registry:
         whole = self._client.get_model_version(self._model, str(found.version))
         digest = whole.tags.get(_DIGEST_TAG, "")
         return Version(
-            str(whole.version), f"{self._model}/{whole.version}", whole.run_id, digest, tuple(sorted(whole.aliases))
+            str(whole.version),
+            f"{self._model}/{whole.version}",
+            whole.run_id,
+            digest,
+            tuple(sorted(whole.aliases)),
         )
 
     def bundle_folder(self, version: Version) -> Path:
@@ -149,7 +155,9 @@ class Registry:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise TryAgainError("another promotion holds the registry's lock. Run it again when it is done.") from error
+                raise TryAgainError(
+                    "another promotion holds the registry's lock. Run it again when it is done."
+                ) from error
             yield
 
     def make_champion(self, version: Version, *, why: dict[str, Any], action: str) -> Version | None:

@@ -81,7 +81,5 @@ def _comparisons(pairs: Sequence[Report], k: int) -> Table:
         if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
             difference = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
-            table.add_row(
-                pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts
-            )
+            table.add_row(pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts)
     return table

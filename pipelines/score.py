@@ -28,9 +28,7 @@ Night = dict[str, Any]
 """What a night reports: date, version, attempt, users, rows, shards_written, texts_encoded, published."""
 
 
-def score(
-    inputs: Inputs, config: Config, *, when: date, version: str, bundle: Bundle, dry_run: bool = False
-) -> Night:
+def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: Bundle, dry_run: bool = False) -> Night:
     """Rank every user as of the cut-off that opens a day, and publish.
 
     The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
@@ -63,7 +61,7 @@ def score(
     written, encoded = 0, 0
     if missing or not attempt.has("fallback"):
         chain = Chain(log, own, bundle.model)
-        encoded = sum(chain.encoded.values())
+        encoded = chain.encoded["tuned"]
         with task("Ranking users", sum(len(shards[number]) for number in missing), "users") as advance:
             for number in missing:
                 attempt.write(parts[number], _rank(chain, own, shards[number], day, version, bundle.ranker))
@@ -93,9 +91,7 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def _rank(
-    chain: Chain, config: Config, users: pl.Series, day: int, version: str, ranker: LambdaMart
-) -> pl.DataFrame:
+def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, ranker: LambdaMart) -> pl.DataFrame:
     """The published rows of some users."""
     requests = requests_tonight(users, day)
     parts = []
@@ -134,7 +130,9 @@ def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Lamb
 def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
     last = log.before(day).events["day"].max()
     if last is None:
-        raise BlockedError(f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}.")
+        raise BlockedError(
+            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
+        )
     assert isinstance(last, int)
     behind = day - 1 - last
     if behind > config.night.max_days_behind:

@@ -8,11 +8,13 @@ import json
 import os
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import IO, Any
+from urllib.parse import unquote
+from uuid import uuid4
 
 import polars as pl
 
@@ -30,7 +32,7 @@ class RawTable:
 
     Attributes:
         frame: All its rows; file by file in the order of paths.
-        fingerprint: sha256 over names and contents of its files.
+        fingerprint: sha256 over places (below the table's folder) and contents of its files.
         files: How many.
     """
 
@@ -50,37 +52,50 @@ def read_raw(table: TableConfig, *, name: str, allow_empty: bool = False) -> Raw
     Raises:
         ConfigError: No file there.
         IntegrityError: A file is truncated, empty or otherwise unreadable.
-        ContractError: A partition has no rows.
+        ContractError: A partition has no rows, or files disagree about the type of a column.
     """
-    files = _files(table.path)
+    root = _root(table.path)
+    files = _files(table.path, root)
     if not files:
         raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.")
     digest = hashlib.sha256()
     frames, empty = [], []
     for file in files:
         content = _bytes(file, name)
-        digest.update(file.name.encode() + hashlib.sha256(content).digest())
+        place = file.relative_to(root)
+        digest.update(place.as_posix().encode() + hashlib.sha256(content).digest())
         frame = _parsed(file, content, name)
-        frames.append(_with_partition_columns(frame, file, Path(table.path)))
+        frames.append(_with_partition_columns(frame, place))
         if frame.is_empty():
-            empty.append(file.name)
+            empty.append(str(place))
     if empty and not allow_empty:
         raise ContractError(
-            f"{name}: {len(empty)} of {len(files)} files have no rows ({listed(empty)}). If that is right (a day "
-            "without events), say so with --allow-empty."
+            f"{name}: {len(empty)} of {len(files)} files have no rows ({listed(empty)}). If that is right (a "
+            "day without events), say so with --allow-empty."
         )
-    frame = pl.concat(frames, how="diagonal_relaxed") if len(frames) > 1 else frames[0]
-    return RawTable(_renamed(frame, table, name), digest.hexdigest(), len(files))
+    return RawTable(_renamed(_stacked(frames, name), table, name), digest.hexdigest(), len(files))
 
 
-def _files(path: str) -> list[Path]:
-    """Table files at a path, in order; what is hidden, temporary or marked by an underscore is no data."""
-    root = Path(path)
-    found = root.rglob("*") if root.is_dir() else map(Path, glob.glob(path, recursive=True))  # noqa: PTH207
+def _root(path: str) -> Path:
+    """The folder that a path starts from: itself, a file's own, or what stands before the first wildcard."""
+    named = Path(path)
+    if named.exists():
+        return named if named.is_dir() else named.parent
+    return Path(*takewhile(lambda part: not glob.has_magic(part), named.parts))
+
+
+def _files(path: str, root: Path) -> list[Path]:
+    """Table files at a path, in order; files and folders that are hidden or start with `_` are no data."""
+    if Path(path).exists():
+        found = root.rglob("*") if Path(path).is_dir() else iter([Path(path)])
+    else:
+        found = map(Path, glob.glob(path, recursive=True))  # noqa: PTH207
     return sorted(
         file
         for file in found
-        if file.is_file() and file.name.endswith(_SUFFIXES) and not file.name.startswith(("_", "."))
+        if file.is_file()
+        and file.name.endswith(_SUFFIXES)
+        and not any(part.startswith(("_", ".")) for part in file.relative_to(root).parts)
     )
 
 
@@ -104,31 +119,38 @@ def _parsed(file: Path, content: bytes, name: str) -> pl.DataFrame:
             return pl.read_parquet(io.BytesIO(content))
         # NOTE: All columns as text: the contract casts, and no id loses its leading zeros to a guess.
         return pl.read_csv(io.BytesIO(content), infer_schema=False, encoding="utf8-lossy")
-    except (pl.exceptions.PolarsError, OSError) as error:
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         kind = "Parquet" if file.suffix == ".parquet" else "CSV"
         raise IntegrityError(f"{name}: {file} is no complete {kind} file. Fetch it again.") from error
 
 
-def _with_partition_columns(frame: pl.DataFrame, file: Path, root: Path) -> pl.DataFrame:
-    """Columns that folder names such as ``extracted_at=2024-05-01`` hold, unless the file has them."""
-    inner = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-    pairs = dict(part.split("=", 1) for part in inner if "=" in part)
+def _with_partition_columns(frame: pl.DataFrame, place: Path) -> pl.DataFrame:
+    """Columns that folder names such as ``extracted_at=2024-05-02`` hold, unless the file has them."""
+    pairs = dict(part.split("=", 1) for part in place.parts[:-1] if "=" in part)
     return frame.with_columns(
-        pl.lit(value).alias(key) for key, value in pairs.items() if key not in frame.columns
+        pl.lit(unquote(value)).alias(key) for key, value in pairs.items() if key not in frame.columns
     )
+
+
+def _stacked(frames: list[pl.DataFrame], name: str) -> pl.DataFrame:
+    try:
+        return pl.concat(frames, how="diagonal_relaxed")
+    except pl.exceptions.PolarsError as error:
+        fault = str(error).splitlines()[0]
+        raise ContractError(f"{name}: its files disagree about the type of a column ({fault}).") from error
 
 
 def _renamed(frame: pl.DataFrame, table: TableConfig, name: str) -> pl.DataFrame:
     missing = [theirs for theirs in table.columns.values() if theirs not in frame.columns]
     if missing:
         raise ContractError(
-            f"{name}: missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}, which "
-            f"data.{name}.columns names; the table has {listed(frame.columns, most=20)}."
+            f"{name}: missing {'columns' if len(missing) > 1 else 'column'} {listed(missing, most=50)}, "
+            f"which data.{name}.columns names; the table has {listed(frame.columns, most=20)}."
         )
-    mapped = frame.select(pl.col(theirs).alias(ours) for ours, theirs in table.columns.items())
-    others = [column for column in frame.columns if column not in mapped.columns]
+    mapped = [pl.col(theirs).alias(ours) for ours, theirs in table.columns.items()]
+    others = [column for column in frame.columns if column not in table.columns]
     constants = [pl.lit(value).alias(column) for column, value in table.constants.items()]
-    return frame.select(others).hstack(mapped).with_columns(constants)
+    return frame.select(*others, *mapped).with_columns(constants)
 
 
 @contextmanager
@@ -139,11 +161,10 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
         TryAgainError: The disk is full or refuses.
     """
     folder = path.parent
-    temporary: Path | None = None
+    temporary = folder / f".{uuid4().hex}.tmp"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=folder, prefix=".", suffix=".tmp", delete=False) as file:
-            temporary = Path(file.name)
+        with temporary.open("xb") as file:  # with the permissions that the umask gives, unlike tempfile's
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -154,7 +175,7 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
             f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
         ) from error
     finally:
-        if temporary is not None:
+        with suppress(OSError):
             temporary.unlink(missing_ok=True)
 
 
@@ -178,9 +199,7 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> str:
 def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - whatever json takes
     """Write JSON with sorted keys, so that equal values make equal bytes."""
     with atomic_writer(path) as file:
-        file.write(
-            (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
-        )
+        file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path, *, what: str) -> Any:  # noqa: ANN401

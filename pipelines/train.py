@@ -2,28 +2,29 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 import polars as pl
+from torch import Tensor
 
 from encoders.data import Examples
 from encoders.fit import fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
+from encoders.tokenize import TokenisedTexts
 from features.candidates import histories
 from features.errors import ContractError
 from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog
-from pipelines.chain import ALL_FEATURES, BEHAVIOUR_FEATURES, Chain, requests_table
+from pipelines.chain import ALL_FEATURES, BEHAVIOUR_FEATURES, Catalogue, Chain, store_vectors
 from pipelines.config import Config
 from pipelines.progress import say, task
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["Labelled", "Trained", "train"]
+__all__ = ["Labelled", "Trained", "label", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +84,41 @@ def train(log: EventLog, config: Config) -> Trained:
     """
     split = Split.of(log, config.timeline, config.labels)
     model = InterestModel.start(config.encoder)
-    chain = Chain(log, config, model)
-    tokenised = model.tokenise(chain.catalogue.texts)
-    with task("Reading texts (frozen layers)", len(chain.catalogue.texts), "texts") as advance:
+    catalogue = Catalogue.of(log, config.data.items.text)
+    tokenised = model.tokenise(catalogue.texts)
+    with task("Reading texts (frozen layers)", len(catalogue.texts), "texts") as advance:
         lower = model.read_lower(tokenised, progress=advance)
+    with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
+        pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
+    store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
+    chain = Chain(log, config, model)
     losses: list[list[float]] = []
     tables: list[pl.DataFrame] = []
     valid_ndcg: list[float] = []
-    taught, scored = (split.warm_up, *split.blocks), (*split.blocks, split.valid)
-    for number, (lesson, block) in enumerate(zip(taught, scored, strict=True)):
-        examples = _examples(chain, config, lesson)
-        losses.append(_fit(model, examples, tokenised, lower, config, number, len(taught)))
-        chain.keep("tuned", model.embed("tuned", tokenised, lower=lower))
+    lesson = label(
+        chain,
+        config,
+        _latest(log, split.warm_up, config),
+        name="Preparing the warm-up",
+        encoder_day=split.warm_up.start,
+    )
+    for number, block in enumerate((*split.blocks, split.valid)):
+        examples = Examples.of(
+            lesson.requests,
+            histories(log, lesson.requests, config.candidates),
+            lesson.rows,
+            catalogue.text_of_item,
+            config.encoder,
+        )
+        losses.append(_fit(model, examples, tokenised, lower, pooled, config, number))
+        pooled = model.pool("tuned", tokenised, lower=lower)
+        store_vectors(config, model, "tuned", catalogue, model.project("tuned", pooled))
         chain.refresh()
-        labelled = label(chain, config, block, name=f"Scoring block {number + 1} of {len(scored)}", encoder_day=lesson.end)
-        valid_ndcg.append(_ndcg(labelled, FINE_TUNED))
-        say("block", number=number + 1, requests=labelled.requests.height, interest_ndcg_at_10=round(valid_ndcg[-1], 4))
-        tables.append(labelled.rows)
+        name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
+        lesson = label(chain, config, block, name=name, encoder_day=block.start)
+        valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
+        say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
+        tables.append(lesson.rows)
     *blocks, valid_rows = tables
     fitted = _recent(pl.concat(_renumbered(blocks)), config.ranker.max_requests)
     _check_no_leak(log, fitted)
@@ -112,13 +131,13 @@ def train(log: EventLog, config: Config) -> Trained:
                 features=features,
                 config=config.ranker,
                 seed=config.seed,
-                report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),  # noqa: B023 - called within the loop
+                report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),
             )
     return Trained(
         model=model,
         ranker=rankers["full ranker"],
         behaviour_ranker=rankers["behaviour-only ranker"],
-        pooling=max(ZERO_SHOT, key=lambda pooling: _ndcg(labelled, pooling)),
+        pooling=max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling)),
         split=split,
         encoder_day=split.valid.start,
         ranker_day=split.test.start,
@@ -141,7 +160,9 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
     requests = requests_between(chain.log, span.start, span.closed_end)
     truth = truth_of(requests, chain.log, config.labels)
     rows = chain.rows(requests, name=name)
-    rows = rows.join(truth.select("request", "item", "label"), on=["request", "item"], how="left", maintain_order="left")
+    rows = rows.join(
+        truth.select("request", "item", "label"), on=["request", "item"], how="left", maintain_order="left"
+    )
     rows = rows.with_columns(
         pl.col("label").fill_null(0),
         encoder_digest=pl.lit(chain.digest),
@@ -150,28 +171,37 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
     return Labelled(requests, truth, rows)
 
 
-def _examples(chain: Chain, config: Config, span: Span) -> Examples:
-    requests = requests_between(chain.log, span.start, span.closed_end)
-    history = histories(chain.log, requests, config.candidates)
-    truth = truth_of(requests, chain.log, config.labels)
-    return Examples.of(requests, history, truth, chain.catalogue.text_of_item, config.encoder)
+def _latest(log: EventLog, span: Span, config: Config) -> Span:
+    """The last days of a span that hold about `encoder.max_requests` requests."""
+    daily = (
+        requests_between(log, span.start, span.closed_end)["as_of_day"]
+        .value_counts()
+        .sort("as_of_day", descending=True)
+    )
+    kept = daily.filter(pl.col("count").cum_sum() <= config.encoder.max_requests)["as_of_day"]
+    first = kept.min() if len(kept) else daily["as_of_day"].max()
+    return Span(first if isinstance(first, int) else span.start, span.end, span.closed_end)
 
 
 def _fit(
-    model: InterestModel, examples: Examples, tokenised: Any, lower: Any, config: Config, number: int, of: int  # noqa: ANN401
+    model: InterestModel,
+    examples: Examples,
+    tokenised: TokenisedTexts,
+    lower: list[Tensor],
+    pooled: Tensor,
+    config: Config,
+    number: int,
 ) -> list[float]:
-    from encoders.data import BlockBatches
-
-    seed = config.seed * 1000 + number
-    steps = len(BlockBatches(examples, config.encoder, seed=seed)) if len(examples) else 0
-    with task(f"Fine-tuning on block {number} of {of - 1}", steps, "steps") as advance:
+    steps = config.encoder.head_steps + config.encoder.steps if len(examples) else 0
+    with task(f"Fine-tuning, lesson {number + 1}", steps, "steps") as advance:
         return fit_block(
             model,
             examples,
             texts=tokenised,
             lower=lower,
+            pooled=pooled,
             config=config.encoder,
-            seed=seed,
+            seed=config.seed * 1000 + number,
             report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
         )
 
@@ -221,6 +251,3 @@ def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
     _, failure = TrainingTable.filter(table)
     if len(failure):
         raise ContractError(f"training table: {failure.counts()} rows break the contract.")
-
-
-__all__ += ["label", "requests_table"]

@@ -69,7 +69,9 @@ class VectorStore:
         for path in sorted(self._folder.glob("*.parquet")):
             content = path.read_bytes()
             if hashlib.sha256(content).hexdigest() != path.stem:
-                raise IntegrityError(f"{path} was altered since it was written. Delete it; its texts are encoded again.")
+                raise IntegrityError(
+                    f"{path} was altered since it was written. Delete it; its texts are encoded again."
+                )
             frames.append(pl.read_parquet(io.BytesIO(content)))
         return pl.concat(frames).unique("text", maintain_order=True)
 

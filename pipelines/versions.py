@@ -65,7 +65,9 @@ def judge_versions(
     for name, bundle in versions.items():
         own = working_config(config, bundle)
         chain = Chain(log, own, bundle.model)
-        labelled = label(chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day)
+        labelled = label(
+            chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
+        )
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:
             asked, lists = labelled, dict(found)

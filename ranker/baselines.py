@@ -71,8 +71,6 @@ BASELINES: dict[str, Callable[[EventLog, pl.DataFrame], pl.DataFrame]] = {
 """By the name a report prints."""
 
 
-def _popular(
-    log: EventLog, requests: pl.DataFrame, *, window_days: int | None, depth: int = DEPTH
-) -> pl.DataFrame:
+def _popular(log: EventLog, requests: pl.DataFrame, *, window_days: int | None, depth: int = DEPTH) -> pl.DataFrame:
     best = popular_items(log, requests["as_of_day"], most=depth, window_days=window_days)
     return requests.join(best, on="as_of_day").select("request", "item", pl.col("score").cast(pl.Float64))

@@ -1,4 +1,4 @@
-"""What must hold before LightGBM sees a table: where this module raises, it ends the process or scores wrong."""
+"""What must hold before LightGBM sees a table: it would end the process, or score silently wrong."""
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +33,7 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
         ContractError: A feature is missing, is no number, or is infinite; all are named.
     """
     missing = [name for name in features if name not in table.columns]
-    wrong = [
-        f"{name} ({table.schema[name]})"
-        for name in features
-        if table.schema.get(name, pl.Int8) not in _NUMBERS
-    ]
+    wrong = [f"{name} ({table.schema[name]})" for name in features if table.schema.get(name, pl.Int8) not in _NUMBERS]
     faults = []
     if missing:
         faults.append(f"features missing: {listed(missing, most=20)}")
@@ -61,16 +57,14 @@ def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:
         ContractError: A label is null, NaN, infinite, negative, above 30 or no whole number.
     """
     if not labels.dtype.is_numeric():
-        raise ContractError(
-            f"ranker: labels are {labels.dtype}; they must be whole numbers from 0 to {MAX_LABEL}."
-        )
+        raise ContractError(f"ranker: labels are {labels.dtype}; they must be whole numbers from 0 to {MAX_LABEL}.")
     values = labels.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     with np.errstate(invalid="ignore"):
         bad = ~((values >= 0) & (values <= MAX_LABEL) & (values == np.floor(values)))
     if bad.any():
         raise ContractError(
-            f"ranker: {int(bad.sum())} of {len(values)} labels (first at row {int(bad.argmax())}) are no whole numbers "
-            f"from 0 to {MAX_LABEL}. Set the gains under labels.gains, and 0 for no success."
+            f"ranker: {int(bad.sum())} of {len(values)} labels (first at row {int(bad.argmax())}) are no "
+            f"whole numbers from 0 to {MAX_LABEL}. Set the gains under labels.gains, and 0 for no success."
         )
     return values.astype(np.int32)
 
@@ -82,7 +76,7 @@ def group_sizes(requests: pl.Series) -> npt.NDArray[np.int32]:
         ContractError: The rows of a request do not stand together, or one has more than 10,000.
     """
     runs = requests.rle().struct.unnest()
-    split = runs.height - runs["value"].n_unique()
+    split = runs["value"].filter(runs["value"].is_duplicated()).n_unique()
     if split:
         raise ContractError(
             f"ranker: the rows of {split} requests do not stand together. Sort the table by request_id first."
@@ -91,7 +85,7 @@ def group_sizes(requests: pl.Series) -> npt.NDArray[np.int32]:
     if len(sizes) and sizes.max() > MAX_CANDIDATES:
         over = int((sizes > MAX_CANDIDATES).sum())
         raise ContractError(
-            f"ranker: {over} requests have more than {MAX_CANDIDATES} candidates (the largest {int(sizes.max())}). "
-            "Lower candidates.max_per_request."
+            f"ranker: {over} requests have more than {MAX_CANDIDATES} candidates (the largest "
+            f"{int(sizes.max())}). Lower candidates.max_per_request."
         )
     return sizes

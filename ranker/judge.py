@@ -92,9 +92,7 @@ def judge(
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = per_request(
-                _named(_within(lists, window, slice_name)), _named(truth), cutoffs=config.cutoffs
-            )
+            metrics = per_request(_named(_within(lists, window, slice_name)), _named(truth), cutoffs=config.cutoffs)
             judged.append(
                 metrics.rename({"request_id": "request"})
                 .join(window.requests.select("request", "user"), on="request", maintain_order="left")
@@ -181,6 +179,10 @@ def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:
     shares = []
     for slice_name in SLICES:
         truth = _within(window.truth, window, slice_name)
-        hits = truth.join(found, on=["request", "item"], how="left").group_by("request").agg(pl.col("hit").fill_null(0).mean())
+        hits = (
+            truth.join(found, on=["request", "item"], how="left")
+            .group_by("request")
+            .agg(pl.col("hit").fill_null(0).mean())
+        )
         shares.append({"slice": slice_name, "recall": hits["hit"].mean()})
     return pl.DataFrame(shares, schema={"slice": pl.String, "recall": pl.Float64})

@@ -61,17 +61,8 @@ class LambdaMart:
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
         """
-        train = train.filter((pl.col("label").max() > 0).over("request"))
-        valid = valid.filter((pl.col("label").max() > 0).over("request"))
-        for table, what, remedy in (
-            (train, "training", "timeline.ranker_days"),
-            (valid, "validation", "timeline.valid_days"),
-        ):
-            if table.is_empty():
-                raise ContractError(
-                    f"ranker: no {what} request has a positive among its candidates, so there is nothing to learn or "
-                    f"to stop on. Lengthen {remedy}, or raise the quotas under candidates."
-                )
+        train = _with_positives(train, "training", remedy="timeline.ranker_days")
+        valid = _with_positives(valid, "validation", remedy="timeline.valid_days")
         params = _params(config, seed)
         fitted = _dataset(train, features, params)
         held_out = _dataset(valid, features, params, reference=fitted)
@@ -126,6 +117,18 @@ class LambdaMart:
         """Total split gain of each feature, largest first: feature, gain."""
         gain = self.booster.feature_importance(importance_type="gain")
         return pl.DataFrame({"feature": self.features, "gain": gain}).sort("gain", descending=True)
+
+
+def _with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFrame:
+    """The requests that teach, or tell when to stop: those that have a positive."""
+    label_vector(table["label"])  # NOTE: first, since the filter would drop wrong labels unsaid
+    kept = table.filter((pl.col("label").max() > 0).over("request"))
+    if kept.is_empty():
+        raise ContractError(
+            f"ranker: no {what} request has a positive among its candidates, so there is nothing to learn "
+            f"or to stop on. Lengthen {remedy}, or raise the quotas under candidates."
+        )
+    return kept
 
 
 def _params(config: RankerConfig, seed: int) -> dict[str, Any]:

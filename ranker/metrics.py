@@ -101,9 +101,7 @@ def per_request(
     >>> bool(np.isclose(row["ndcg@2"], (1 / np.log2(3)) / (1 / np.log2(2) + 1 / np.log2(3))))
     True
     """
-    faults = (
-        _argument_faults(cutoffs, gain) + _table_faults("rankings", rankings) + _table_faults("truth", truth)
-    )
+    faults = _argument_faults(cutoffs, gain) + _table_faults("rankings", rankings) + _table_faults("truth", truth)
     _refuse(faults + _dtype_faults(rankings, truth))
     count = _block_count(rankings)
     blocks = zip(
@@ -146,9 +144,7 @@ def mean_metrics(per_request_frame: pl.DataFrame, *, n_requests: int | None = No
     return means
 
 
-def ndcg_at(
-    scores: ArrayLike, labels: ArrayLike, group: ArrayLike, k: int, gain: Gain = "exponential"
-) -> Floats:
+def ndcg_at(scores: ArrayLike, labels: ArrayLike, group: ArrayLike, k: int, gain: Gain = "exponential") -> Floats:
     """NDCG@k of lists that stand one after another, fast enough for each boosting iteration.
 
     DCG@k = sum over ranks r <= k of gain(label_r) / log2(r + 1), ties by expectation, and NDCG@k = DCG@k /
@@ -285,9 +281,7 @@ def _ndcg(ties: _TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> F
     place = np.arange(len(request)) - np.searchsorted(request, request)
     start, end = ties.span(k)
     depth = max(end.max(initial=0), min(k, place.max(initial=0) + 1))
-    discounts = np.concatenate(
-        ([0.0], np.cumsum(1 / np.log2(np.arange(2, depth + 2))))
-    )  # of the first 0, 1, ...
+    discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, depth + 2)))))  # of the first 0, 1, ...
 
     dcg = ties.total(ties.gain * (discounts[end] - discounts[start]) / ties.size)
     seen = place < k
@@ -358,9 +352,7 @@ def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], 
     """`per_request` on tables that are in contract, in no order."""
     positives = truth.filter(pl.col("label") > 0)
     requests = positives.select(pl.col("request_id").unique()).with_row_index("request")
-    positives = positives.join(requests, on="request_id").with_columns(
-        pl.col("request", "label").cast(pl.Int64)
-    )
+    positives = positives.join(requests, on="request_id").with_columns(pl.col("request", "label").cast(pl.Int64))
     hits = _perhaps_in(positives, rankings).join(positives, on=_KEY).with_columns(_SCORE.cast(pl.Float64))
     hit, label = hits["request"].to_numpy(), hits["label"].to_numpy()
     lists = _lists_of(rankings, requests, np.bincount(hit, minlength=requests.height) > 0)
@@ -475,9 +467,7 @@ def _table_faults(name: str, frame: pl.DataFrame) -> list[str]:
     if sound.issuperset(_KEY):
         repeats = sum(map(_repeats, _blocks(frame.select(_KEY), _block_count(frame))))
         counts["repeat a (request_id, item_id): keep one row a pair"] = repeats
-    return faults + [
-        f"{name}: {count} of {frame.height} rows {what}" for what, count in counts.items() if count
-    ]
+    return faults + [f"{name}: {count} of {frame.height} rows {what}" for what, count in counts.items() if count]
 
 
 def _dtype_faults(rankings: pl.DataFrame, truth: pl.DataFrame) -> list[str]:
@@ -496,9 +486,7 @@ def _array_faults(score: Floats, label: Floats, length: Ints) -> list[str]:
         return ["scores, labels and group must have one dimension each"]
     faults = []
     if (length < 0).any() or length.sum() != len(score):
-        faults.append(
-            f"group sums to {length.sum()} rows for {len(score)} scores: give the rows of each list"
-        )
+        faults.append(f"group sums to {length.sum()} rows for {len(score)} scores: give the rows of each list")
     if len(label) != len(score):
         faults.append(f"{len(label)} labels for {len(score)} scores: give one a row")
     if bad := np.count_nonzero(~np.isfinite(score)):

@@ -1,0 +1,190 @@
+"""Verb `demo`: the main job on a real grocery log, from raw tables to two published nights."""
+
+import resource
+import time
+from dataclasses import replace
+from datetime import date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from rich.table import Table
+from rich.text import Text
+
+from features.candidates import histories
+from features.errors import IntegrityError
+from features.requests import requests_tonight
+from features.text import item_texts
+from features.timeline import EventLog, day_of
+from pipelines import report
+from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
+from pipelines.config import Config, load_config
+from pipelines.datasets import Dataset, load_dataset, write_dataset, write_day
+from pipelines.promote import promote
+from pipelines.publish import published
+from pipelines.register import Registered, register
+from pipelines.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.score import Night, score
+from pipelines.storage import write_parquet
+from pipelines.tracking import tracking_uri
+from pipelines.train import train
+from pipelines.versions import judge_versions, load_version
+
+__all__ = ["run_demo"]
+
+_SHOWN_USERS = 3
+_SHOWN_ITEMS = 5
+
+
+def run_demo(folder: Path) -> dict[str, Any]:
+    """Check, train, evaluate, promote, score; then a second night with the next day's events.
+
+    Args:
+        folder: Where data and results go.
+
+    Returns:
+        The facts that the demo reports.
+
+    Raises:
+        ConfigError: The extra `demo` is not installed, or the folder holds something already.
+    """
+    start = time.monotonic()
+    whole = load_dataset("complete-journey", full=False)
+    second_day = _last_full_day(whole)
+    path = write_dataset(_as_known(whole, second_day), folder, until=second_day, partitioned=True)
+    config = load_config(path)
+    _step("1  check: hold the tables against their contracts")
+    inputs = read_inputs(config)
+    fields = text_fields(inputs, config)
+    report.show(*report.check_table(summary(inputs, fields)))
+    refuse_unknown(fields, config)
+    _step("2  train: fine-tune the encoder block by block, then the rankers; register the version")
+    registered = register(train(inputs.log, config), inputs, config)
+    _step("3  evaluate: load the registered version back, and judge it again from its bundle")
+    facts = _evaluated_again(inputs, config, registered)
+    _step("4  promote: every gate, then the alias")
+    version, gates = promote(inputs.log, config, Registry(config), CHALLENGER)
+    for gate in gates:
+        report.show(f"passed: {gate.name}: {gate.found}")
+    _step(f"5  score: the night that opens {second_day}")
+    nights = [_night(inputs, config, second_day)]
+    before = _published_lists(config)
+    _step(f"6  score again, a day later: the events of {second_day} have come in")
+    write_parquet(whole.items, folder / "items.parquet")
+    write_day(whole, folder, second_day)
+    known = set(item_texts(inputs.log.items, config.data.items.text))
+    inputs = read_inputs(config)
+    new = set(item_texts(inputs.log.items, config.data.items.text)) - known
+    nights.append(_night(inputs, config, second_day + timedelta(days=1)))
+    moved = _moved_lists(inputs.log, second_day, before, _published_lists(config))
+    _close(facts, inputs, config, path)
+    summary_facts = {
+        "version": version.name,
+        "nights": nights,
+        "second_night": {**moved, "new_texts": len(new)},
+        "seconds": round(time.monotonic() - start, 1),
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+    }
+    acted, changed = moved["users_who_acted"], moved["of_them_with_another_list"]
+    report.show(
+        f"Second night: {acted} users acted on {second_day}, {changed} of them have another list; "
+        f"{len(new)} texts were new, {nights[1]['texts_encoded']} were encoded.",
+        f"Took {summary_facts['seconds']} s, at most {summary_facts['peak_gib']} GiB.",
+    )
+    report.result({**summary_facts, **facts})
+    return summary_facts
+
+
+def _step(name: str) -> None:
+    report.show("", Text(name, style="bold cyan"))
+
+
+def _last_full_day(dataset: Dataset) -> date:
+    """The log's last day but one: the last has only its first hours."""
+    last = dataset.events["timestamp"].max()
+    assert isinstance(last, datetime)  # a data set has events
+    return last.date() - timedelta(days=1)
+
+
+def _as_known(dataset: Dataset, day: date) -> Dataset:
+    """The data set with the catalogue as it was on a day: products sold before."""
+    sold = dataset.events.filter(pl.col("timestamp").dt.date() < day)["item_id"].unique()
+    return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
+
+
+def _evaluated_again(inputs: Inputs, config: Config, registered: Registered) -> dict[str, Any]:
+    """The registered version's own evaluation, from its bundle; it must repeat what training found, to the last bit."""
+    name, bundle = load_version(Registry(config), registered.version.number)
+    first, last = bundle.window
+    again = judge_versions(
+        inputs.log, config, {name: bundle}, first_day=day_of(first), end_day=day_of(last) + 1
+    ).as_json()
+    if again != registered.evaluation.as_json():
+        raise IntegrityError("the registered version scores otherwise than the one that was trained.")
+    report.show("The bundle gives every figure of the training again, to the last digit.")
+    return again
+
+
+def _night(inputs: Inputs, config: Config, when: date) -> Night:
+    name, bundle = load_version(Registry(config), CHAMPION)
+    night = score(inputs, config, when=when, version=name, bundle=bundle)
+    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
+    return night
+
+
+def _published_lists(config: Config) -> pl.DataFrame:
+    """user_id and the published list of each."""
+    live = published(Path(config.output) / "rankings")
+    assert live is not None  # a night was just published
+    rows = live.rankings().sort("user_id", "rank")
+    return rows.group_by("user_id", maintain_order=True).agg("item_id")
+
+
+def _moved_lists(log: EventLog, day: date, before: pl.DataFrame, after: pl.DataFrame) -> dict[str, int]:
+    """How many of the users who acted on a day have another list after it."""
+    acted = log.events.filter(pl.col("due") == day_of(day))["user"].unique()
+    ids = log.user_ids.gather(acted).implode()
+    both = after.filter(pl.col("user_id").is_in(ids)).join(before, on="user_id", how="left", suffix="_before")
+    changed = both.filter(pl.col("item_id").ne_missing(pl.col("item_id_before")))
+    return {"users_who_acted": len(acted), "of_them_with_another_list": changed.height}
+
+
+def _close(facts: dict[str, Any], inputs: Inputs, config: Config, path: Path) -> None:
+    """The closing pages: systems, three users, where everything lies."""
+    _step("What came out")
+    report.show(*report.systems_table(facts, k=config.evaluation.cutoffs[-1]))
+    report.show(*_examples(inputs, config))
+    output = Path(config.output)
+    report.show(
+        "",
+        f"configuration    {path}",
+        f"rankings         {output / 'rankings' / 'published.json'} points to the night that is live",
+        f"bundles          {output / 'bundles'}",
+        f"MLflow's page    mlflow ui --backend-store-uri {tracking_uri(config)}",
+        f"what is live     nightrank status --config {path}",
+    )
+
+
+def _examples(inputs: Inputs, config: Config) -> list[Table]:
+    """Three users: what they had lately, and what they are shown, as texts."""
+    log = inputs.log
+    texts = dict(zip(log.items["item_id"], item_texts(log.items, config.data.items.text), strict=True))
+    live = published(Path(config.output) / "rankings")
+    assert live is not None  # a night was just published
+    busiest = log.engaged.group_by("user").len().sort(["len", "user"], descending=[True, False])["user"]
+    chosen = busiest.gather([len(busiest) // 4 * (part + 1) for part in range(_SHOWN_USERS)])
+    requests = requests_tonight(chosen.sort(), log.last_day + 1)
+    history = histories(log, requests, config.candidates)
+    tables = []
+    for request, user, _ in requests.rows():
+        user_id = log.user_ids[user]
+        had = history.filter(pl.col("request") == request)["item"].head(_SHOWN_ITEMS)
+        shown = live.rankings().filter((pl.col("user_id") == user_id) & (pl.col("rank") <= _SHOWN_ITEMS)).sort("rank")
+        known = set(log.items["item_id"].gather(history.filter(pl.col("request") == request)["item"]))
+        table = Table("had lately", "rank", "is shown", "", title=f"user {user_id}")
+        rows = zip(log.items["item_id"].gather(had), shown["rank"], shown["item_id"], strict=False)
+        for past, rank, item in rows:
+            kind = "again" if item in known else "new"
+            table.add_row(report.plain(texts[past]), str(rank), report.plain(texts[item]), kind)
+        tables.append(table)
+    return tables

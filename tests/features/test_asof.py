@@ -1,0 +1,95 @@
+import numpy as np
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.asof import NEVER, AsOfIndex
+
+START = 19_800
+keys, days = st.integers(0, 4), st.integers(START, START + 30)
+logs = st.lists(st.tuples(keys, days, st.integers(0, 5)), max_size=40)
+questions = st.lists(
+    st.tuples(st.integers(0, 6), st.integers(START - 3, START + 40)), min_size=1, max_size=10
+)
+
+
+def frame_of(log):
+    schema = {"key": pl.UInt32, "day": pl.Int32, "amount": pl.Int32}
+    return pl.DataFrame(log, schema=schema, orient="row")
+
+
+def arrays(asked):
+    key, day = zip(*asked, strict=True)
+    return np.array(key, np.int64), np.array(day, np.int64)
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(logs, questions, st.integers(1, 40))
+def test_answers_are_those_of_a_scan(log, asked, window):
+    index = AsOfIndex.build(pl.col("key"), frame_of(log), total=pl.col("amount"))
+    known = [[(day, n) for key, day, n in log if key == wanted and day < as_of] for wanted, as_of in asked]
+    as_ofs = [as_of for _, as_of in asked]
+    assert index.total(*arrays(asked)).tolist() == [sum(n for _, n in rows) for rows in known]
+    assert index.total(*arrays(asked), window_days=window).tolist() == [
+        sum(n for day, n in rows if as_of - window <= day) for rows, as_of in zip(known, as_ofs, strict=True)
+    ]
+    assert index.active_days(*arrays(asked)).tolist() == [len({day for day, _ in rows}) for rows in known]
+    assert index.days_since_last(*arrays(asked)).tolist() == [
+        as_of - max(day for day, _ in rows) if rows else NEVER
+        for rows, as_of in zip(known, as_ofs, strict=True)
+    ]
+    assert index.days_since_first(*arrays(asked)).tolist() == [
+        as_of - min(day for day, _ in rows) if rows else NEVER
+        for rows, as_of in zip(known, as_ofs, strict=True)
+    ]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(logs, questions, st.randoms(use_true_random=False))
+def test_order_of_rows_and_of_questions_does_not_matter(log, asked, random):
+    counted = AsOfIndex.build(pl.col("key"), frame_of(log))
+    shuffled = AsOfIndex.build(pl.col("key"), frame_of(random.sample(log, len(log))))
+    together = counted.total(*arrays(asked)).tolist()
+    assert shuffled.total(*arrays(asked)).tolist() == together
+    assert [counted.total(*arrays([question])).item() for question in asked] == together
+
+
+def test_rows_are_counted_where_no_total_is_named():
+    index = AsOfIndex.build(pl.col("key"), frame_of([(1, START, 9), (1, START, 9), (1, START + 1, 9)]))
+    assert index.total(*arrays([(1, START), (1, START + 1), (1, START + 2)])).tolist() == [0, 2, 3]
+
+
+def test_the_day_before_is_one_day_ago_and_the_window_ends_with_it():
+    index = AsOfIndex.build(pl.col("key"), frame_of([(1, START, 4), (1, START + 6, 2)]))
+    asked = arrays([(1, START + 7)])
+    assert index.days_since_last(*asked).tolist() == [1]
+    assert index.days_since_first(*asked).tolist() == [7]
+    assert index.total(*asked, window_days=7).tolist() == [2]
+    assert index.total(*asked, window_days=6).tolist() == [1]
+
+
+def test_an_empty_index_knows_nothing():
+    index = AsOfIndex.build(pl.col("key"), frame_of([]))
+    asked = arrays([(0, START), (3, START)])
+    assert index.total(*asked).tolist() == [0, 0]
+    assert index.total(*asked, window_days=7).tolist() == [0, 0]
+    assert index.active_days(*asked).tolist() == [0, 0]
+    assert index.days_since_last(*asked).tolist() == [NEVER, NEVER]
+    assert index.days_since_first(*asked).tolist() == [NEVER, NEVER]
+
+
+def test_keys_of_neighbouring_numbers_and_of_great_size_stay_apart():
+    great = 2**46 - 1
+    log = [(great, START, 1), (great - 1, 100_000, 1), (0, START, 1)]
+    frame = pl.DataFrame(log, schema={"key": pl.Int64, "day": pl.Int32, "amount": pl.Int32}, orient="row")
+    index = AsOfIndex.build(pl.col("key"), frame)
+    asked = arrays([(great, START), (great, START + 1), (great - 1, 100_001), (0, 10), (1, 100_000)])
+    assert index.total(*asked).tolist() == [0, 1, 1, 0, 0]
+    assert index.days_since_last(*asked).tolist() == [NEVER, 1, 1, NEVER, NEVER]
+
+
+def test_questions_about_no_rows_have_no_answers():
+    index = AsOfIndex.build(pl.col("key"), frame_of([(1, START, 4)]))
+    none = np.empty(0, np.int64)
+    assert index.total(none, none).tolist() == []
+    assert index.days_since_last(none, none).tolist() == []

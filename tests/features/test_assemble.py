@@ -1,0 +1,230 @@
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from features import assemble, behaviour, candidates
+from features.assemble import FEATURES, Assembler
+from features.behaviour import FAMILIES, UserActivity
+from features.config import CalendarConfig, CandidatesConfig
+from features.requests import requests_tonight
+from features.timeline import Calendar
+
+seeds = st.integers(0, 10_000)
+CALENDARS = (
+    CalendarConfig(),
+    CalendarConfig(timezone="Europe/Berlin", cutoff="02:30"),
+    CalendarConfig(timezone="America/New_York", cutoff="23:00", ingestion_lag_hours=6),
+    CalendarConfig(ingestion_lag_hours=30),
+)
+
+
+def everyone(tables, *days, after=0):
+    """A request of every user on each of some days of the log."""
+    users = pl.int_range(tables.users.height, dtype=pl.UInt32, eager=True)
+    asked = pl.concat([requests_tonight(users, tables.first_day + day) for day in days])
+    return asked.with_columns(request=pl.int_range(after, after + pl.len(), dtype=pl.UInt32))
+
+
+def assembled(tables, log=None, **quotas):
+    return Assembler(log or tables.log(), CandidatesConfig(**quotas), tables.text_vectors)
+
+
+def bits(rows):
+    return rows.columns, [rows[name].to_numpy().tobytes() for name in rows.columns]
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
+def test_nothing_at_or_after_the_as_of_moves_a_feature_or_a_candidate(shop, leak_check, seed, day, calendar):
+    tables = shop(seed, n_events=120, calendar=calendar)
+    assert leak_check(tables, tables.first_day + day, seed) == set()
+
+
+class _SeesToday(UserActivity):
+    """A family that has `day <= as_of_day` where `day < as_of_day` is due."""
+
+    def compute(self, rows):
+        return super().compute(replace(rows, as_of_day=rows.as_of_day + 1))
+
+
+def _a_family_sees_today(patch):
+    patch.setattr(behaviour, "FAMILIES", (_SeesToday, *FAMILIES[1:]))
+
+
+def _histories_see_today(patch):
+    honest = assemble.histories
+
+    def leaky(log, requests, config):
+        tomorrow = requests.with_columns(pl.col("as_of_day") + 1)
+        return honest(log, tomorrow, config).with_columns(pl.col("as_of_day") - 1)
+
+    patch.setattr(assemble, "histories", leaky)
+
+
+def _the_popular_window_has_today(patch):
+    honest = candidates.popular_items
+
+    def leaky(log, as_of_days, **options):
+        return honest(log, as_of_days + 1, **options).with_columns(pl.col("as_of_day") - 1)
+
+    patch.setattr(candidates, "popular_items", leaky)
+
+
+def _neighbours_are_refreshed_ahead(patch):
+    honest = candidates.Neighbours.co_visited
+    patch.setattr(
+        candidates.Neighbours,
+        "co_visited",
+        classmethod(lambda _, log, day, config: honest(log, day + config.refresh_days, config)),
+    )
+
+
+def _the_instant_of_the_cut_off_is_yesterday(patch):
+    honest = Calendar.days
+
+    def leaky(self, timestamps, **options):
+        return honest(self, timestamps - timedelta(microseconds=1), **options)
+
+    patch.setattr(Calendar, "days", leaky)
+
+
+def _trained_on_the_whole_log(patch):
+    """A statistic that knows no time at all."""
+    honest = assemble.BehaviourFeatures.compute
+
+    def leaky(self, rows):
+        found = honest(self, rows)
+        return found.with_columns(item_events_all=pl.lit(self._families[1]._events.running[-1], pl.Float32))
+
+    patch.setattr(assemble.BehaviourFeatures, "compute", leaky)
+
+
+@pytest.mark.parametrize(
+    ("plant", "betrayed"),
+    [
+        (_a_family_sees_today, "user_events_7d"),
+        (_histories_see_today, "history count"),
+        (_the_popular_window_has_today, "popular_score"),
+        (_neighbours_are_refreshed_ahead, "co_visited_score"),
+        (_the_instant_of_the_cut_off_is_yesterday, "item_events_7d"),
+        (_trained_on_the_whole_log, "item_events_all"),
+    ],
+)
+def test_the_leak_check_catches_a_planted_leak(shop, leak_check, monkeypatch, plant, betrayed):
+    tables = shop(4)
+    assert leak_check(tables, tables.first_day + 25) == set()
+    plant(monkeypatch)
+    assert betrayed in leak_check(tables, tables.first_day + 25)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
+def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed, day, calendar):
+    tables = shop(seed, n_events=120, calendar=calendar)
+    log, requests = tables.log(), everyone(tables, day)
+    night = log.before(tables.first_day + day)
+    whole, known = (assembled(tables, some).portion(requests) for some in (log, night))
+    assert portion_differences(whole, known) == set()
+
+
+@settings(max_examples=12, deadline=None, derandomize=True)
+@given(seeds, st.randoms(use_true_random=False), st.integers(1, 20))
+def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, random, size):
+    tables = shop(seed, n_events=120)
+    requests = everyone(tables, 5, 18, 30)
+    together = assembled(tables).portion(requests).rows
+    parts = pl.concat([portion.rows for portion in assembled(tables).portions(requests, size=size)])
+    assert bits(parts) == bits(together)
+    some = random.sample(range(requests.height), k=min(size, requests.height))  # in any order
+    portion = assembled(tables).portion(requests[some])
+    chosen = together.filter(pl.col("request").is_in(some))
+    assert bits(portion.rows) == bits(chosen)
+    assert portion.requests.equals(requests[some])
+
+
+def test_many_requests_are_the_same_as_few(shop):
+    tables = shop(11, n_users=300, n_items=120, n_events=9000)
+    requests = everyone(tables, 20, 33)
+    assembler = assembled(tables)
+    together = assembler.portion(requests).rows
+    some = sorted(np.random.default_rng(0).choice(requests.height, 40, replace=False).tolist())
+    alone = pl.concat([assembler.portion(requests[n : n + 1]).rows for n in some])
+    assert bits(alone) == bits(together.filter(pl.col("request").is_in(some)))
+
+
+IN_A_PROCESS = """
+import sys
+import numpy as np
+import polars as pl
+from features.assemble import Assembler
+from features.config import CalendarConfig, CandidatesConfig
+from features.timeline import Calendar, EventLog
+
+folder, threads = sys.argv[1:]
+assert pl.thread_pool_size() == int(threads)
+read = {name: pl.read_parquet(f"{folder}/{name}.parquet") for name in ("events", "items", "users", "asked")}
+log = EventLog.build(events=read["events"], items=read["items"], users=read["users"],
+    calendar=Calendar(CalendarConfig()), gains={"click": 1, "cart": 2, "purchase": 3})
+assembler = Assembler(log, CandidatesConfig(), np.load(f"{folder}/vectors.npy"))
+pl.concat([part.rows for part in assembler.portions(read["asked"], size=500)]).write_ipc(
+    f"{folder}/rows{threads}.arrow")
+"""
+
+
+def test_the_number_of_threads_changes_no_bit(shop, tmp_path):
+    tables = shop(12, n_users=300, n_items=120, n_events=9000)
+    for name in ("events", "items", "users"):
+        getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
+    everyone(tables, 20, 33).write_parquet(tmp_path / "asked.parquet")
+    np.save(tmp_path / "vectors.npy", tables.text_vectors)
+    for threads in ("1", "2"):
+        command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), threads]
+        subprocess.run(
+            command, check=True, env=os.environ | {"POLARS_MAX_THREADS": threads, "PYTHONPATH": "."}
+        )
+    one, two = (pl.read_ipc(tmp_path / f"rows{threads}.arrow") for threads in "12")
+    assert one.height > 10_000
+    assert bits(one) == bits(two)
+
+
+def test_rows_stand_in_order_with_every_feature_as_float32(shop):
+    tables = shop(0)
+    requests = everyone(tables, 10, 30, after=100)
+    portion = assembled(tables).portion(requests)
+    assert portion.rows.columns == ["request", "user", "item", "as_of_day", *FEATURES]
+    assert set(portion.rows.select(FEATURES).dtypes) == {pl.Float32}
+    assert portion.rows.select(FEATURES).null_count().sum_horizontal().item() == 0
+    keys = portion.rows.select("request", "item").rows()
+    assert keys == sorted(set(keys))
+    asked = portion.rows.select("request", "user", "as_of_day").unique(maintain_order=True)
+    assert_frame_equal(asked, requests.join(asked, on="request", how="semi", maintain_order="left"))
+
+
+def test_a_source_that_did_not_propose_the_item_is_undefined(shop):
+    tables = shop(0)
+    assembler, requests = assembled(tables, popular=0), everyone(tables, 30)
+    rows = assembler.portion(requests).rows
+    assert rows["popular_rank"].is_nan().all()
+    assert not rows["bought_before_rank"].is_nan().all()
+    without_text = Assembler(assembler.log, CandidatesConfig(), None).portion(requests).rows
+    assert without_text["text_neighbours_score"].is_nan().all()
+
+
+def test_portions_cover_all_requests_in_order(shop):
+    tables = shop(0)
+    requests = everyone(tables, 10, 30)
+    portions = list(assembled(tables).portions(requests, size=4))
+    assert [portion.requests.height for portion in portions] == [4, 4, 4, 2]
+    assert pl.concat([portion.requests for portion in portions]).equals(requests)
+    for portion in portions:
+        assert set(portion.history["request"]) <= set(portion.requests["request"])
+    assert list(assembled(tables).portions(requests.head(0))) == []

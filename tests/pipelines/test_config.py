@@ -1,0 +1,217 @@
+from datetime import time
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from features.errors import ConfigError
+from pipelines.config import Config, load_config
+
+DATA = {"items": {"path": "items.parquet"}, "events": {"path": "log/*.csv"}}
+
+
+@pytest.fixture
+def load(tmp_path):
+    """Load a configuration from its keys beside `data`, and overrides."""
+
+    def write_and_load(*overrides, **keys):
+        path = tmp_path / "night.yaml"
+        path.write_text(yaml.safe_dump({"data": DATA} | keys), encoding="utf-8")
+        return load_config(path, overrides)
+
+    return write_and_load
+
+
+def refusal(load, *overrides, **keys):
+    with pytest.raises(ConfigError) as caught:
+        load(*overrides, **keys)
+    return str(caught.value).splitlines()
+
+
+def test_two_paths_are_enough(load):
+    config = load()
+    assert config.data.items.text == ("title",)
+    assert config.labels.gains == {"click": 1, "cart": 2, "purchase": 3}
+    assert config.data.users is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "path", "nearest"),
+    [
+        ({"rankers": {}}, "rankers", "ranker"),
+        ({"ranker": {"num_leafs": 3}}, "ranker.num_leafs", "num_leaves"),
+        ({"calendar": {"time_zone": "UTC"}}, "calendar.time_zone", "timezone"),
+        ({"data": DATA | {"users": {"path": "u.csv", "colums": {}}}}, "data.users.colums", "columns"),
+        ({"data": {**DATA, "items": {"path": "i.csv", "texts": []}}}, "data.items.texts", "text"),
+    ],
+)
+def test_an_unknown_key_names_its_path_and_the_nearest(load, keys, path, nearest):
+    assert refusal(load, **keys) == [f"{path}: unknown key. Did you mean {nearest!r}?"]
+
+
+def test_an_unknown_key_near_nothing_lists_the_known_ones(load):
+    (fault,) = refusal(load, labels={"zzz": 1})
+    assert fault == "labels.zzz: unknown key. Known keys: gains, horizon_days."
+
+
+def test_all_faults_are_named_at_once(load):
+    faults = refusal(
+        load, seed=-1, ranker={"learning_rate": 0, "trees": 5}, evaluation={"cutoffs": [5, 0]}, calender={}
+    )
+    assert any(fault.startswith("seed: ") for fault in faults)
+    assert any(fault.startswith("ranker.learning_rate: ") for fault in faults)
+    assert any(fault.startswith("ranker.trees: unknown key") for fault in faults)
+    assert any(fault.startswith("evaluation.cutoffs.1: ") for fault in faults)
+    assert any(fault.startswith("calender: unknown key. Did you mean 'calendar'?") for fault in faults)
+
+
+def test_a_table_that_is_needed_is_named(load):
+    (fault,) = refusal(load, data={"items": {"path": "i.csv"}})
+    assert fault == "data.events: Field required"
+
+
+def test_labels_must_close_before_the_test_opens(load):
+    assert load("labels.horizon_days=14").labels.horizon_days == 14
+    (fault,) = refusal(load, "labels.horizon_days=15")
+    assert "labels.horizon_days (15) is longer than timeline.valid_days (14)" in fault
+    assert load("labels.horizon_days=15", "timeline.valid_days=15").timeline.valid_days == 15
+
+
+@pytest.mark.parametrize("gains", [{"click": 0}, {"click": 31}, {"click": -1}, {}])
+def test_gains_lie_between_1_and_30(load, gains):
+    (fault,) = refusal(load, labels={"gains": gains})
+    assert fault.startswith("labels.gains: ")
+
+
+@pytest.mark.parametrize("key", ["calendar.timezone", "data.timezone"])
+def test_time_zones_are_known(load, key):
+    (fault,) = refusal(load, f"{key}=Mars/Olympus")
+    assert fault.startswith(f"{key}: 'Mars/Olympus' is no IANA time zone")
+    assert load(f"{key}=Europe/Berlin").resolved()[key.split(".")[0]]["timezone"] == "Europe/Berlin"
+
+
+@pytest.mark.parametrize("written", ["13:30", "3", "13:30:00", "'13:30Z'", "'03:00+02:00'"])
+def test_a_cut_off_that_yaml_reads_as_a_number_or_that_has_a_zone_is_refused(load, written):
+    (fault,) = refusal(load, f"calendar.cutoff={written}")
+    assert fault.startswith("calendar.cutoff: write it as a local time in quotes, such as '13:30'")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"), [("'13:30'", time(13, 30)), ("03:00", time(3)), ('"23:59:30"', time(23, 59, 30))]
+)
+def test_a_cut_off_is_a_local_time(load, written, meant):
+    assert load(f"calendar.cutoff={written}").calendar.cutoff == meant
+
+
+def test_overrides_reach_any_depth_and_are_yaml(load):
+    config = load(
+        "seed=7",
+        "data.items.text=[title, description]",
+        "data.events.columns={user_id: customer}",
+        "labels.gains.click=2",
+        "tracking.uri=null",
+        "data.events.path=a=b.csv",
+        labels={"gains": {"click": 1, "share": 4}},
+        calendar=None,
+    )
+    assert config.seed == 7
+    assert config.data.items.text == ("title", "description")
+    assert config.data.events.columns == {"user_id": "customer"}
+    assert config.labels.gains == {"click": 2, "share": 4}
+    assert Path(config.data.events.path).name == "a=b.csv"
+
+
+def test_an_override_fills_a_section_that_is_empty_or_absent(load):
+    assert load("night.top=3").night.top == 3
+    assert load("night.top=3", night=None).night.top == 3
+    assert load("night=").night.top == load(night=None).night.top == load().night.top
+
+
+def test_the_last_override_wins(load):
+    assert load("seed=1", "seed=2").seed == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "fault"),
+    [
+        ("seed", "--set seed: write it as key.path=value."),
+        ("seed.value=3", "--set seed.value: 'seed' holds a value, not keys."),
+        ("data.events.path.x=3", "--set data.events.path.x: 'path' holds a value, not keys."),
+        ("seed=[1", "--set seed: the value is not readable as YAML."),
+        ("sed=3", "sed: unknown key. Did you mean 'seed'?"),
+    ],
+)
+def test_a_bad_override_is_told(load, override, fault):
+    assert refusal(load, override, seed=0) == [fault]
+
+
+def test_relative_paths_are_meant_from_the_configuration_file(load, tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    users = {"path": str(tmp_path / "elsewhere" / "users.csv")}
+    config = load(data=DATA | {"users": users})
+    assert config.data.items.path == str(tmp_path / "items.parquet")
+    assert config.data.events.path == str(tmp_path / "log" / "*.csv")
+    assert config.data.users.path == users["path"]
+    assert config.output == str(tmp_path / "out")
+
+
+def test_a_home_folder_is_expanded(load, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load("output=~/nights").output == str(tmp_path / "home" / "nights")
+
+
+def test_a_relative_configuration_file_anchors_paths_too(load, tmp_path, monkeypatch):
+    load()
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("night.yaml")).output == str(tmp_path / "out")
+
+
+def test_nothing_can_be_set_afterwards(load):
+    config = load()
+    with pytest.raises(ValidationError, match="frozen"):
+        config.seed = 1
+    with pytest.raises(ValidationError, match="frozen"):
+        config.data.events.path = "x"
+
+
+def test_the_resolved_configuration_is_complete_and_reads_back(load, tmp_path):
+    config = load("calendar.cutoff='03:30'", "seed=5")
+    resolved = config.resolved()
+    assert resolved["calendar"] == {"timezone": "UTC", "cutoff": "03:30:00", "ingestion_lag_hours": 0.0}
+    assert Config.model_validate(resolved) == config
+    again = tmp_path / "again.yaml"
+    again.write_text(yaml.safe_dump(resolved), encoding="utf-8")
+    assert load_config(again) == config
+
+
+def test_every_key_has_a_line_of_documentation_or_is_a_section():
+    def undocumented(model, path=""):
+        for name, field in model.model_fields.items():
+            inner = field.annotation
+            if hasattr(inner, "model_fields"):
+                yield from undocumented(inner, f"{path}{name}.")
+            elif not field.description:
+                yield path + name
+
+    assert list(undocumented(Config)) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"- a list", b"text", b"data: [1", b"\xff\xfe\x00"])
+def test_what_is_no_configuration_is_refused(tmp_path, content):
+    path = tmp_path / "night.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"night\.yaml"):
+        load_config(path)
+
+
+def test_a_configuration_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"no configuration at '.*absent\.yaml'"):
+        load_config(tmp_path / "absent.yaml")
+    with pytest.raises(ConfigError, match="not readable"):
+        load_config(tmp_path)
+
+
+def test_constants_are_text_as_csv_cells_are(load):
+    config = load("data.events.constants={event: purchase, day: 2024-05-01, price: 3}")
+    assert config.data.events.constants == {"event": "purchase", "day": "2024-05-01", "price": "3"}
