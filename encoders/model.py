@@ -163,7 +163,8 @@ class InterestModel:
             raise IntegrityError(f"{folder}: {_TOKENIZER} is no tokenizer.") from error
         tokenizer.encode_special_tokens = True
         kind = about["transformer"].pop("model_type")
-        empty: Any = AutoModel.from_config(AutoConfig.for_model(kind, **about["transformer"]))
+        architecture = AutoConfig.for_model(kind, **about["transformer"])
+        empty: Any = AutoModel.from_config(architecture)  # type: ignore[no-untyped-call]
         backbone = Backbone(empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"])
         model = cls._of(backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"])
         _fill(model.zero_shot, tensors, "zero_shot.", folder, partial=True)

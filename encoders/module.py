@@ -2,12 +2,12 @@
 
 # B requests, H history items, C candidates, T texts, L tokens, D width
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from encoders.config import EncoderConfig
@@ -24,7 +24,8 @@ class InterestModule(lightning.LightningModule):
 
     The first `head_steps` train projection and user tower over texts as the layers pool them now, which costs next to
     nothing; then the layers join in. Layers that start under a fitted head are bent less out of shape (Kumar et al.,
-    "Fine-tuning can distort pretrained features", ICLR 2022).
+    "Fine-tuning can distort pretrained features", ICLR 2022). Candidates pass through the layers live; a text that only
+    histories hold keeps what the layers made of it at the block's start.
 
     Args:
         text_tower: Item texts to vectors.
@@ -56,8 +57,11 @@ class InterestModule(lightning.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """The listwise loss of one batch."""
-        heads_only = self.global_step < self._config.head_steps
-        pooled_TD = self._pooled[batch.text_T].to(self.device) if heads_only else self.pool(batch.text_T)
+        pooled_TD = self._pooled[batch.text_T].to(self.device)
+        if self.global_step >= self._config.head_steps:
+            candidates = torch.unique(batch.candidate_BC[batch.mask_BC])
+            live_ND = self.pool(batch.text_T[candidates.cpu().numpy()])
+            pooled_TD = pooled_TD.index_copy(0, candidates, live_ND)
         with torch.autocast(self.device.type, enabled=False):
             vector_TD = self.text_tower.project(pooled_TD)
             candidate_BCD = vector_TD[batch.candidate_BC]
@@ -80,11 +84,11 @@ class InterestModule(lightning.LightningModule):
         place = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
         return torch.cat(parts)[[place[text] for text in text_T.tolist()]]
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end."""
         config = self._config
         layers = [parameter for parameter in self.text_tower.upper.parameters() if parameter.requires_grad]
-        groups: list[tuple[list[torch.nn.Parameter], float, float, int]] = [
+        groups: list[tuple[list[Tensor], float, float, int]] = [
             ([p for p in layers if p.ndim > 1], config.learning_rate, config.weight_decay, config.head_steps),
             ([p for p in layers if p.ndim == 1], config.learning_rate, 0.0, config.head_steps),
             ([self.text_tower.projection.weight], config.projection_learning_rate, 0.0, 0),

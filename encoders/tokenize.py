@@ -96,7 +96,7 @@ class TextStatistics:
 def statistics(texts: Sequence[str], tokenizer: Tokenizer, *, max_tokens: int) -> TextStatistics:
     """Measure unknown tokens and cut texts over non-empty texts."""
     tokenizer.no_truncation()
-    unknown_id = next((i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None), None)
+    unknown_id = next((i for i in map(tokenizer.token_to_id, ("[UNK]", "<unk>")) if i is not None), -1)
     unknown = total = truncated = 0
     special = tokenizer.num_special_tokens_to_add(is_pair=False)
     for start in range(0, len(texts), _CHUNK):

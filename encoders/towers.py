@@ -84,8 +84,8 @@ class UserTower(nn.Module):
 
     Each head weighs the history items by their text similarity to the candidate, by their age and by the gain of the
     event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items only, a flat
-    one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of the candidate's
-    text to one learned direction. A user without history is ranked by that alone.
+    one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of the
+    candidate's text to one learned direction. A user without history is ranked by that alone.
 
     Args:
         width: D, width of text vectors.

@@ -16,6 +16,7 @@ from encoders.model import InterestModel
 from features.errors import ContractError, IntegrityError, listed
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.train import Trained
 from ranker.lambdamart import LambdaMart
 
 __all__ = ["Bundle", "load_bundle", "verify_files", "write_bundle"]
@@ -80,33 +81,26 @@ class Bundle:
 def write_bundle(
     root: Path,
     *,
-    model: InterestModel,
-    ranker: LambdaMart,
-    behaviour_ranker: LambdaMart,
-    pooling: str,
+    trained: Trained,
     config: Config,
     evaluation: dict[str, Any],
     golden_rows: pl.DataFrame,
-    cutoff: datetime,
     fingerprints: dict[str, str],
 ) -> Path:
     """Write a version under a folder of bundles; it appears under its digest, complete.
 
     Args:
         root: Folder of all bundles.
-        model: The interest model.
-        ranker: The full ranker.
-        behaviour_ranker: The ranker that sees no text.
-        pooling: Zero-shot pooling chosen on validation.
+        trained: The models.
         config: Everything configured.
         evaluation: What the judge found.
         golden_rows: Some rows with features; their scores are kept and must come out again.
-        cutoff: Instant before which everything lies that was seen.
         fingerprints: sha256 of the input tables.
 
     Returns:
         Its folder, named by the digest.
     """
+    model, ranker, behaviour_ranker = trained.model, trained.ranker, trained.behaviour_ranker
     root.mkdir(parents=True, exist_ok=True)
     staging = Path(mkdtemp(dir=root, prefix=".staging-"))
     try:
@@ -122,14 +116,14 @@ def write_bundle(
             "behaviour": list(behaviour_ranker.features),
             "dtype": "Float32",
             "undefined": "NaN",
-            "zero_shot_pooling": pooling,
+            "zero_shot_pooling": trained.pooling,
         }
         write_json(features, staging / "features.json")
         write_json(evaluation, staging / "evaluation.json")
         (staging / "config.yaml").write_text(yaml.safe_dump(_portable(config), sort_keys=True), encoding="utf-8")
         manifest = {
             "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
-            "cutoff": cutoff.isoformat(),
+            "cutoff": trained.cutoff().isoformat(),
             "data": fingerprints,
             "encoder": {which: model.digest(which) for which in ("tuned", "zero_shot")},
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -152,7 +146,7 @@ def verify_files(folder: Path) -> dict[str, Any]:
     Raises:
         IntegrityError: A file is missing, unknown or altered, or is a link; all are named.
     """
-    manifest = read_json(folder / _MANIFEST, what="bundle")
+    manifest: dict[str, Any] = read_json(folder / _MANIFEST, what="bundle")
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or set(named) != _FILES:
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")

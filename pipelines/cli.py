@@ -43,7 +43,7 @@ _DEFAULT = Path("nightrank.yaml")
 
 
 @app.command()
-def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:  # noqa: B006 - typer's form
+def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
     """Hold the input tables against their contracts, and say what is there."""
     from pipelines import report
     from pipelines.check import refuse_unknown, summary, text_fields
@@ -57,7 +57,7 @@ def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
 
 
 @app.command()
-def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:  # noqa: B006
+def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
     """Fine-tune the encoder, train the ranker, judge both, and register the version as challenger."""
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
@@ -76,11 +76,11 @@ def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
 @app.command()
 def evaluate(
     config: ConfigPath = _DEFAULT,
-    overrides: Overrides = [],  # noqa: B006
+    overrides: Overrides = [],
     *,
     versions: Annotated[list[str], typer.Option("--version", help="Number or alias; repeat to compare.")] = [
         "challenger"
-    ],  # noqa: B006
+    ],
     first: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")
     ] = None,
@@ -106,7 +106,7 @@ def evaluate(
 @app.command()
 def promote(
     config: ConfigPath = _DEFAULT,
-    overrides: Overrides = [],  # noqa: B006
+    overrides: Overrides = [],
     *,
     version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "challenger",
     allow_empty: AllowEmpty = False,
@@ -124,7 +124,7 @@ def promote(
 
 
 @app.command()
-def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
     """Make the champion before the present one champion again."""
     from pipelines import report
     from pipelines.config import load_config
@@ -137,7 +137,7 @@ def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None: 
 
 
 @app.command()
-def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
     """Who was made champion, when, by whom and why; refusals too."""
     from pipelines import report
     from pipelines.config import load_config
@@ -153,7 +153,7 @@ def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  
 @app.command()
 def score(
     config: ConfigPath = _DEFAULT,
-    overrides: Overrides = [],  # noqa: B006
+    overrides: Overrides = [],
     *,
     when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
     version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "champion",
@@ -173,7 +173,7 @@ def score(
 
 
 @app.command()
-def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:  # noqa: B006
+def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
     """Say what is published, after verifying it."""
     from pipelines import report
     from pipelines.config import load_config

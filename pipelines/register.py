@@ -45,14 +45,10 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
     with task("Keeping and registering the version", 2) as advance:
         bundle = write_bundle(
             root / "bundles",
-            model=trained.model,
-            ranker=trained.ranker,
-            behaviour_ranker=trained.behaviour_ranker,
-            pooling=trained.pooling,
+            trained=trained,
             config=config,
             evaluation=evaluation.as_json(),
             golden_rows=labelled.rows,
-            cutoff=trained.cutoff(),
             fingerprints=dict(inputs.fingerprints),
         )
         advance(1)

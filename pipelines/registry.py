@@ -107,7 +107,7 @@ class Registry:
         return Version(
             str(whole.version),
             f"{self._model}/{whole.version}",
-            whole.run_id,
+            whole.run_id or "",
             digest,
             tuple(sorted(whole.aliases)),
         )

@@ -222,7 +222,7 @@ def _renumbered(blocks: list[pl.DataFrame]) -> list[pl.DataFrame]:
     numbered, offset = [], 0
     for rows in blocks:
         numbered.append(rows.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32)))
-        offset = int(numbered[-1]["request"].max() or offset) + 1  # type: ignore[arg-type, operator]
+        offset = int(numbered[-1]["request"].max() or offset) + 1  # type: ignore[arg-type]
     return numbered
 
 

@@ -2,9 +2,7 @@
 
 import os
 
-os.environ.setdefault(
-    "GOMP_SPINCOUNT", "1000"
-)  # before any native import: OpenMP must not spin beside others
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before any native import: OpenMP must not spin beside others
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -69,9 +67,7 @@ def random_tables(
     item_ids = np.array([f"i{n:02}" for n in rng.permutation(n_items)])
     days = day_of(START.date()) + rng.integers(0, n_days, n_events)
     hours = rng.choice([0, 0, 3, 3, 9, 17, 23], n_events)
-    stamps = [
-        clock.as_of(int(day)) + timedelta(hours=int(hour)) for day, hour in zip(days, hours, strict=True)
-    ]
+    stamps = [clock.as_of(int(day)) + timedelta(hours=int(hour)) for day, hour in zip(days, hours, strict=True)]
     events = pl.DataFrame(
         {
             "user_id": rng.choice(user_ids[: max(n_users - 1, 1)], n_events),  # the last user has no event
@@ -137,9 +133,7 @@ def other_futures(tables: Tables, as_of: datetime, rng: np.random.Generator) -> 
     future = tables.events.filter(pl.col("timestamp") >= as_of)
     yield replace(tables, events=pl.concat([past, _scrambled(future, as_of, rng)]))
     yield replace(tables, events=past)
-    yield replace(
-        tables, events=pl.concat([past, future.filter(pl.Series(rng.random(future.height) < 1 / 2))])
-    )
+    yield replace(tables, events=pl.concat([past, future.filter(pl.Series(rng.random(future.height) < 1 / 2))]))
     added = _scrambled(tables.events, as_of, rng)
     yield replace(tables, events=pl.concat([added, future, past]))
 
@@ -149,9 +143,7 @@ def _scrambled(events: pl.DataFrame, as_of: datetime, rng: np.random.Generator) 
     hours = rng.choice([0, 1, 40], events.height)
     return events.select(
         *(events[name].gather(rng.permutation(events.height)) for name in ("user_id", "item_id", "event")),
-        pl.Series(
-            "timestamp", [as_of + timedelta(hours=int(hour)) for hour in hours], pl.Datetime("us", "UTC")
-        ),
+        pl.Series("timestamp", [as_of + timedelta(hours=int(hour)) for hour in hours], pl.Datetime("us", "UTC")),
         "value",
     )
 

@@ -8,9 +8,7 @@ from features.asof import NEVER, AsOfIndex
 START = 19_800
 keys, days = st.integers(0, 4), st.integers(START, START + 30)
 logs = st.lists(st.tuples(keys, days, st.integers(0, 5)), max_size=40)
-questions = st.lists(
-    st.tuples(st.integers(0, 6), st.integers(START - 3, START + 40)), min_size=1, max_size=10
-)
+questions = st.lists(st.tuples(st.integers(0, 6), st.integers(START - 3, START + 40)), min_size=1, max_size=10)
 
 
 def frame_of(log):
@@ -35,12 +33,10 @@ def test_answers_are_those_of_a_scan(log, asked, window):
     ]
     assert index.active_days(*arrays(asked)).tolist() == [len({day for day, _ in rows}) for rows in known]
     assert index.days_since_last(*arrays(asked)).tolist() == [
-        as_of - max(day for day, _ in rows) if rows else NEVER
-        for rows, as_of in zip(known, as_ofs, strict=True)
+        as_of - max(day for day, _ in rows) if rows else NEVER for rows, as_of in zip(known, as_ofs, strict=True)
     ]
     assert index.days_since_first(*arrays(asked)).tolist() == [
-        as_of - min(day for day, _ in rows) if rows else NEVER
-        for rows, as_of in zip(known, as_ofs, strict=True)
+        as_of - min(day for day, _ in rows) if rows else NEVER for rows, as_of in zip(known, as_ofs, strict=True)
     ]
 
 

@@ -180,7 +180,7 @@ pl.concat([part.rows for part in assembler.portions(read["asked"], size=500)]).w
 """
 
 
-def test_the_number_of_threads_changes_no_bit(shop, tmp_path):
+def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
     tables = shop(12, n_users=300, n_items=120, n_events=9000)
     for name in ("events", "items", "users"):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
@@ -189,7 +189,9 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path):
     for threads in ("1", "2"):
         command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), threads]
         subprocess.run(
-            command, check=True, env=os.environ | {"POLARS_MAX_THREADS": threads, "PYTHONPATH": "."}
+            command,
+            check=True,
+            env=os.environ | {"POLARS_MAX_THREADS": threads, "PYTHONPATH": str(pytestconfig.rootpath)},
         )
     one, two = (pl.read_ipc(tmp_path / f"rows{threads}.arrow") for threads in "12")
     assert one.height > 10_000

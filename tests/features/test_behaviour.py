@@ -101,17 +101,13 @@ def test_a_family_computes_what_a_scan_of_the_past_finds(shop, family, seed, day
     oracle = ORACLES[family.name]
     expected = [oracle(pasts[as_of], user, item, as_of) for user, item, as_of in rows.iter_rows()]
     for n, name in enumerate(family.columns):
-        assert found[:, n].tolist() == pytest.approx([row[n] for row in expected], rel=1e-14, nan_ok=True), (
-            name
-        )
+        assert found[:, n].tolist() == pytest.approx([row[n] for row in expected], rel=1e-14, nan_ok=True), name
 
 
 def test_features_by_hand(shop):
     tables = shop(0, n_events=1)
     stamp = pl.col("timestamp")
-    first = tables.events.with_columns(
-        pl.lit("click").alias("event"), user_id=pl.lit("u00"), item_id=pl.lit("i00")
-    )
+    first = tables.events.with_columns(pl.lit("click").alias("event"), user_id=pl.lit("u00"), item_id=pl.lit("i00"))
     moved = [first.with_columns(stamp.dt.offset_by(f"{days}d")) for days in (0, 0, 4, 10)]
     other = first.with_columns(stamp.dt.offset_by("5d"), item_id=pl.lit("i01"))
     log = replace(tables, events=pl.concat([*moved, other])).log()

@@ -58,9 +58,7 @@ def co_visited_of(log, before_day, most):
     held = [sorted(items, key=lambda item: (-items[item], item))[:most] for items in last.values()]
     users = Counter(item for items in held for item in items)
     both = Counter((one, two) for items in held for one in items for two in items if one != two)
-    return {
-        (one, two): n / (math.sqrt(users[one] * users[two]) + 10) for (one, two), n in both.items() if n >= 2
-    }
+    return {(one, two): n / (math.sqrt(users[one] * users[two]) + 10) for (one, two), n in both.items() if n >= 2}
 
 
 def text_of(vectors):
@@ -102,9 +100,7 @@ def test_histories_are_what_a_scan_finds(shop, seed, half_life):
         for request, user, as_of_day in requests.iter_rows()
         for item, known in history_of(log, user, as_of_day, half_life).items()
     ]
-    assert (
-        found.select("request", "item", "as_of_day", "count", "last_day", "gain", "weight").rows() == expected
-    )
+    assert found.select("request", "item", "as_of_day", "count", "last_day", "gain", "weight").rows() == expected
 
 
 def test_an_event_of_yesterday_weighs_one_and_halves_with_the_half_life(shop):
@@ -132,9 +128,7 @@ def test_the_best_of_each_request_ties_by_item(rows, most):
     expected = []
     for request in range(4):
         ordered = sorted((-score, item) for r, item, score in rows if r == request)
-        expected += [
-            (request, item, -score, rank) for rank, (score, item) in enumerate(ordered[:most], start=1)
-        ]
+        expected += [(request, item, -score, rank) for rank, (score, item) in enumerate(ordered[:most], start=1)]
     assert found.rows() == expected
 
 
@@ -150,9 +144,7 @@ def test_popular_items_are_counted_in_their_window_ties_by_item(shop, seed, most
         start = -math.inf if window is None else as_of_day - window
         counts = Counter(item for _, item, day, _ in engagements(log) if start <= day < as_of_day)
         ordered = sorted(counts, key=lambda item: (-counts[item], item))
-        expected |= {
-            (as_of_day, item, counts[item], rank) for rank, item in enumerate(ordered[:most], start=1)
-        }
+        expected |= {(as_of_day, item, counts[item], rank) for rank, item in enumerate(ordered[:most], start=1)}
     rows = found.select("as_of_day", "item", "score", "rank").rows()
     assert len(rows) == len(expected)
     assert set(rows) == expected
@@ -164,10 +156,7 @@ def test_co_visited_neighbours_are_shrunk_cosines(shop, seed, day, most):
     log = shop(seed).log()
     before = log.first_day + day
     matrix = Neighbours.co_visited(log, before, CandidatesConfig(history_items=most)).matrix.tocoo()
-    found = {
-        (int(one), int(two)): value
-        for one, two, value in zip(matrix.row, matrix.col, matrix.data, strict=True)
-    }
+    found = {(int(one), int(two)): value for one, two, value in zip(matrix.row, matrix.col, matrix.data, strict=True)}
     assert found == pytest.approx(co_visited_of(log, before, most), rel=1e-12)
 
 
@@ -188,10 +177,7 @@ def test_co_visited_neighbours_by_hand(shop):
 def test_text_neighbours_are_exact_dot_products(shop, seed):
     vectors = shop(seed).text_vectors
     matrix = Neighbours.by_text(vectors).matrix.tocoo()
-    found = {
-        (int(one), int(two)): value
-        for one, two, value in zip(matrix.row, matrix.col, matrix.data, strict=True)
-    }
+    found = {(int(one), int(two)): value for one, two, value in zip(matrix.row, matrix.col, matrix.data, strict=True)}
     assert found == text_of(vectors)
 
 
@@ -269,13 +255,10 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, seed):
             ordered = sorted(items, key=lambda item: (-items[item], item))
             assert sorted(ranks[request], key=ranks[request].get) == ordered
         kept = {
-            request: {item: rank for item, rank in items.items() if rank <= most}
-            for request, items in ranks.items()
+            request: {item: rank for item, rank in items.items() if rank <= most} for request, items in ranks.items()
         }
         cut = by_request(found, f"{source}_rank")
-        assert {r: items for r, items in cut.items() if items} == {
-            r: items for r, items in kept.items() if items
-        }
+        assert {r: items for r, items in cut.items() if items} == {r: items for r, items in kept.items() if items}
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -297,6 +280,23 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, seed, most):
     assert found.equals(full.join(found, on=["request", "item"], how="semi", maintain_order="left"))
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seeds)
+def test_neighbours_reach_into_the_history_where_that_is_asked(shop, seed):
+    tables = shop(seed)
+    log, requests = tables.log(), asked(tables, 25)
+    history, similar = histories(log, requests, ALL), text_of(tables.text_vectors)
+    found = Neighbours.by_text(tables.text_vectors).reach(history, 1000, outside=False)
+    scores = by_request(found, "score")
+    for request, user, as_of_day in requests.iter_rows():
+        expected = defaultdict(float)
+        for one, known in history_of(log, user, as_of_day).items():
+            for two in range(tables.items.height):
+                expected[two] += known[3] / ONE * similar.get((one, two), 0)
+        expected = {item: score for item, score in expected.items() if score > 0}
+        assert scores[request] == pytest.approx(expected, rel=1e-12)
+
+
 def test_items_are_proposed_only_while_they_are_on_sale(shop):
     tables = shop(1)
     log = tables.log()
@@ -316,9 +316,7 @@ def test_items_are_proposed_only_while_they_are_on_sale(shop):
     items = log.items.head(len(windows)).with_columns(
         pl.Series("available_from", opens, dtype=kind), pl.Series("available_until", shuts, dtype=kind)
     )
-    items = pl.concat(
-        [items, log.items.tail(-len(windows)).with_columns(available_from=None, available_until=None)]
-    )
+    items = pl.concat([items, log.items.tail(-len(windows)).with_columns(available_from=None, available_until=None)])
     timed = type(log)(log.events, log.user_ids, items, log.calendar)
     always = type(log)(
         log.events, log.user_ids, items.with_columns(available_from=None, available_until=None), log.calendar
@@ -337,14 +335,12 @@ def test_users_without_history_get_what_is_popular(shop):
     log = tables.log()
     silent = set(range(tables.users.height)) - {user for user, *_ in engagements(log)}
     requests = requests_tonight(pl.Series(sorted(silent), dtype=pl.UInt32), tables.first_day + 30)
-    found = CandidateGenerators(log, ALL, tables.text_vectors).propose(
-        requests, histories(log, requests, ALL)
-    )
+    found = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, histories(log, requests, ALL))
     assert found.height > 0
     assert found["popular_rank"].null_count() == 0
-    assert found.select(
-        pl.exclude("request", "item", "^popular_.*$")
-    ).null_count().sum_horizontal().item() == (6 * found.height)
+    assert found.select(pl.exclude("request", "item", "^popular_.*$")).null_count().sum_horizontal().item() == (
+        6 * found.height
+    )
 
 
 def test_no_requests_and_no_past_give_no_candidates(shop):

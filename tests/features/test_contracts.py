@@ -51,9 +51,7 @@ def test_good_rows_keep_their_order_and_get_the_contracts_types():
 
 
 def test_text_columns_as_csv_gives_them_are_cast():
-    frame = pl.DataFrame(
-        {"item_id": ["007", "8"], "price": ["1.50", None], "available_from": ["2024-05-01", ""]}
-    )
+    frame = pl.DataFrame({"item_id": ["007", "8"], "price": ["1.50", None], "available_from": ["2024-05-01", ""]})
     table = checked(frame, Items, name="items")
     assert table.good["item_id"].to_list() == ["007"]
     assert table.good["price"].to_list() == [1.5]
@@ -98,9 +96,7 @@ def test_order_of_columns_changes_nothing():
 )
 def test_an_event_that_breaks_a_rule_is_set_aside(columns, rule):
     types = {"user_id": pl.String, "item_id": pl.String, "event": pl.String}
-    wrong = events_of().with_columns(
-        pl.Series(name, cells, dtype=types.get(name)) for name, cells in columns.items()
-    )
+    wrong = events_of().with_columns(pl.Series(name, cells, dtype=types.get(name)) for name, cells in columns.items())
     table = checked(wrong, required=NEEDED)
     assert table.good.is_empty()
     assert broken_rules(table) == {0: [rule]}
@@ -147,9 +143,7 @@ def test_a_request_is_answered_from_the_past():
 
 
 def test_a_candidate_is_listed_once_with_a_label_lightgbm_takes():
-    frame = pl.DataFrame(
-        {"request_id": [1, 1, 1, 1, 2], "item_id": [1, 1, 2, 3, 1], "label": [0, 1, 31, -1, 30]}
-    )
+    frame = pl.DataFrame({"request_id": [1, 1, 1, 1, 2], "item_id": [1, 1, 2, 3, 1], "label": [0, 1, 31, -1, 30]})
     assert broken_rules(checked(frame, Candidates)) == {
         0: ["pair_unique"],
         1: ["pair_unique"],
@@ -199,9 +193,7 @@ def test_a_row_that_repeats_an_earlier_one_is_dropped_and_counted():
 
 
 def test_an_event_exported_twice_is_one_event():
-    twice = events_of(
-        2, user_id=["u", "u"], item_id=["i", "i"], extracted_at=[NOON, NOON + timedelta(days=1)]
-    )
+    twice = events_of(2, user_id=["u", "u"], item_id=["i", "i"], extracted_at=[NOON, NOON + timedelta(days=1)])
     table = checked(twice)
     assert table.good["extracted_at"].to_list() == [NOON]
     assert table.n_duplicates == 1
@@ -278,13 +270,9 @@ def test_how_other_rows_are_written_does_not_matter(rows):
 
 
 def test_clocks_without_zone_are_local_and_others_are_converted():
-    local = events_of(timestamp=[NOON.replace(hour=14)]).with_columns(
-        pl.col("timestamp").dt.replace_time_zone(None)
-    )
+    local = events_of(timestamp=[NOON.replace(hour=14)]).with_columns(pl.col("timestamp").dt.replace_time_zone(None))
     assert checked(local, zone="Europe/Berlin").good["timestamp"].to_list() == [NOON]
-    aware = local.select(
-        pl.col("timestamp").dt.replace_time_zone("Asia/Tokyo"), "user_id", "item_id", "event"
-    )
+    aware = local.select(pl.col("timestamp").dt.replace_time_zone("Asia/Tokyo"), "user_id", "item_id", "event")
     tokyo = datetime(2024, 5, 1, 5, tzinfo=UTC)
     assert checked(aware, zone="Europe/Berlin").good["timestamp"].to_list() == [tokyo]
     days = events_of(timestamp=[date(2024, 5, 1)])
@@ -375,9 +363,7 @@ def test_a_share_of_bad_rows_up_to_the_limit_is_let_through():
     enforce([table], 0.29)
     with pytest.raises(ContractError) as caught:
         enforce([table], 0.28)
-    assert "events: 29 of 100 rows break the contract: event_min_length 29 (first at row 0)" in str(
-        caught.value
-    )
+    assert "events: 29 of 100 rows break the contract: event_min_length 29 (first at row 0)" in str(caught.value)
     assert "data.quarantine.max_share (0.28)" in str(caught.value)
 
 
@@ -392,9 +378,7 @@ def test_every_table_above_the_share_is_named():
 
 def test_messages_name_no_id_and_no_text():
     secret = "SECRET"
-    frame = events_of(
-        3, user_id=[secret, "", secret], item_id=[secret] * 3, query=[secret] * 3, event=["", secret, ""]
-    )
+    frame = events_of(3, user_id=[secret, "", secret], item_id=[secret] * 3, query=[secret] * 3, event=["", secret, ""])
     items = checked(pl.DataFrame({"item_id": ["a"]}), Items, name="items")
     table = check_references(items, checked(frame))
     faults = []

@@ -21,17 +21,13 @@ def log_of(*rows, lag_hours=0.0):
             "user_id": users,
             "item_id": items,
             "event": kinds,
-            "timestamp": pl.Series(
-                [start + timedelta(days=days) for days in after], dtype=pl.Datetime("us", "UTC")
-            ),
+            "timestamp": pl.Series([start + timedelta(days=days) for days in after], dtype=pl.Datetime("us", "UTC")),
             "value": pl.Series([None] * len(rows), dtype=pl.Float64),
         }
     )
     catalogue = pl.DataFrame({"item_id": ["a", "b", "c"]})
     calendar = Calendar(CalendarConfig(ingestion_lag_hours=lag_hours))
-    return EventLog.build(
-        events=events, items=catalogue, users=None, calendar=calendar, gains=LabelsConfig().gains
-    )
+    return EventLog.build(events=events, items=catalogue, users=None, calendar=calendar, gains=LabelsConfig().gains)
 
 
 def truth(requests, log, horizon=1):
@@ -84,9 +80,7 @@ def test_labels_close_with_the_horizon():
 
 
 def test_what_came_before_the_request_is_no_label_but_makes_the_item_old():
-    log = log_of(
-        ("u", "a", "click", 0), ("u", "a", "purchase", 1), ("v", "b", "click", 0), ("u", "b", "click", 1)
-    )
+    log = log_of(("u", "a", "click", 0), ("u", "a", "purchase", 1), ("v", "b", "click", 0), ("u", "b", "click", 1))
     assert truth(requests_between(log, D + 1, D + 2), log) == {(0, 0): (3, False), (0, 1): (1, True)}
 
 
@@ -97,12 +91,14 @@ def test_an_item_seen_twice_within_the_horizon_is_still_new():
 
 def test_with_a_lag_yesterdays_late_engagement_is_not_known_so_the_item_is_new():
     rows = (
-        ("u", "a", "click", 0.9),
+        ("u", "a", "purchase", 0.9),
         ("u", "b", "click", 0.5),
         ("u", "a", "click", 1.5),
         ("u", "b", "click", 1.6),
     )
-    log = log_of(*rows, lag_hours=6)  # the batch of day 1 knows what came before 18:00 of day 0
+    log = log_of(
+        *rows, lag_hours=6
+    )  # the batch of day 1 knows what came before 18:00 of day 0, labels come after 24:00
     assert truth(requests_between(log, D + 1, D + 2), log) == {(0, 0): (1, True), (0, 1): (1, False)}
 
 

@@ -51,6 +51,4 @@ def test_an_items_text_depends_on_nothing_else(rows):
     for row, text_ in zip(rows, found, strict=True):
         filled = [part for field in row if field and (part := " ".join(field.split()))]
         if not any(control in (field or "") for field in row for control in "\x1c\x1d\x1e\x1f"):
-            assert text_ == SEPARATOR.join(
-                filled
-            )  # Python counts these four as white space, Unicode does not
+            assert text_ == SEPARATOR.join(filled)  # Python counts these four as white space, Unicode does not

@@ -137,9 +137,7 @@ def test_columns_may_swap_their_names(tmp_path):
 
 def test_all_columns_that_are_missing_are_named(tmp_path):
     FRAME.write_parquet(tmp_path / "log.parquet")
-    with pytest.raises(
-        ContractError, match=r"missing columns 'who', 'what', which data\.events\.columns names"
-    ):
+    with pytest.raises(ContractError, match=r"missing columns 'who', 'what', which data\.events\.columns names"):
         raw(tmp_path, columns={"user_id": "who", "item_id": "what", "value": "clicks"})
 
 
@@ -235,9 +233,7 @@ def test_a_partition_without_rows_is_refused_unless_that_is_allowed(tmp_path):
     for day, rows in ((1, 2), (2, 0), (3, 0)):
         (tmp_path / f"day={day}").mkdir()
         FRAME.head(rows).write_parquet(tmp_path / f"day={day}" / "part.parquet")
-    with pytest.raises(
-        ContractError, match=r"2 of 3 files have no rows \('day=2/part.parquet', .*--allow-empty"
-    ):
+    with pytest.raises(ContractError, match=r"2 of 3 files have no rows \('day=2/part.parquet', .*--allow-empty"):
         raw(tmp_path)
     assert raw(tmp_path, allow_empty=True).frame.drop("day").equals(FRAME)
 

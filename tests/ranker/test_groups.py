@@ -17,9 +17,7 @@ def test_features_are_found_by_name_in_the_manifests_order():
     assert matrix.flags["C_CONTIGUOUS"]
     assert matrix.tolist()[0] == [0.5, 1.0, 1.0]
     assert math.isnan(matrix[1, 0])
-    assert np.array_equal(
-        matrix, feature_matrix(table.select("c", "a", "b"), ("a", "b", "c")), equal_nan=True
-    )
+    assert np.array_equal(matrix, feature_matrix(table.select("c", "a", "b"), ("a", "b", "c")), equal_nan=True)
 
 
 def test_no_rows_make_an_empty_matrix():
@@ -42,9 +40,7 @@ def test_no_rows_make_an_empty_matrix():
     ],
 )
 def test_columns_that_are_no_numbers_are_refused_before_lightgbm_sees_them(kind):
-    table = pl.DataFrame(
-        {"ok": [1.0], "first": pl.Series([None], dtype=kind), "second": pl.Series([None], dtype=kind)}
-    )
+    table = pl.DataFrame({"ok": [1.0], "first": pl.Series([None], dtype=kind), "second": pl.Series([None], dtype=kind)})
     with pytest.raises(ContractError) as caught:
         feature_matrix(table, ("ok", "first", "second"))
     assert "first (" in str(caught.value)
@@ -107,7 +103,5 @@ def test_requests_with_more_rows_than_lightgbm_takes_are_refused():
     fits = pl.Series(["a"] * MAX_CANDIDATES + ["b"])
     assert group_sizes(fits).tolist() == [MAX_CANDIDATES, 1]
     over = pl.Series(["a"] * (MAX_CANDIDATES + 1) + ["b"])
-    with pytest.raises(
-        ContractError, match=r"1 requests have more than 10000 candidates \(the largest 10001\)"
-    ):
+    with pytest.raises(ContractError, match=r"1 requests have more than 10000 candidates \(the largest 10001\)"):
         group_sizes(over)

@@ -85,9 +85,7 @@ def test_order_of_columns_changes_no_score(model):
     held_out = lists(2)
     shuffled = held_out.select("more_noise", "label", "signal", "request", "noise", extra=pl.lit("x"))
     assert np.array_equal(model.predict(shuffled), model.predict(held_out))
-    train, valid = (
-        table.select("noise", "more_noise", "label", "request", "signal") for table in (lists(0), lists(1))
-    )
+    train, valid = (table.select("noise", "more_noise", "label", "request", "signal") for table in (lists(0), lists(1)))
     assert fitted(train, valid).to_text() == model.to_text()
 
 
@@ -126,9 +124,7 @@ def test_labels_out_of_contract_are_refused_even_where_nothing_would_be_learned(
         fitted(**{table: pl.concat([rows, silent])})
 
 
-@pytest.mark.parametrize(
-    ("table", "remedy"), [("train", "timeline.ranker_days"), ("valid", "timeline.valid_days")]
-)
+@pytest.mark.parametrize(("table", "remedy"), [("train", "timeline.ranker_days"), ("valid", "timeline.valid_days")])
 def test_all_zero_labels_are_refused(table, remedy):
     silent = lists(3, requests=4).with_columns(label=pl.lit(0, pl.Int32))
     with pytest.raises(ContractError, match=f"has a positive .* Lengthen {remedy}"):
@@ -149,11 +145,7 @@ def test_a_request_longer_than_lightgbm_takes_is_refused():
 
 @pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["x", "y"]), pl.String, pl.Date])
 def test_features_that_are_no_numbers_are_refused_in_fit_and_predict(model, kind):
-    column = (
-        pl.Series("noise", ["x"] * 960).cast(kind)
-        if kind != pl.Date
-        else pl.lit(None, pl.Date).alias("noise")
-    )
+    column = pl.Series("noise", ["x"] * 960).cast(kind) if kind != pl.Date else pl.lit(None, pl.Date).alias("noise")
     wrong = lists(0).with_columns(column)
     with pytest.raises(ContractError, match=r"noise \("):
         fitted(wrong)
