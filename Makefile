@@ -35,7 +35,7 @@ lint: install
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
 bench: install
-	$(BIN)/python -m tests.benchmarks.quality
+	$(BIN)/python tests/benchmarks/quality.py
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

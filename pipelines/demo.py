@@ -20,6 +20,7 @@ from pipelines import report
 from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
 from pipelines.config import Config, load_config
 from pipelines.datasets import Dataset, load_dataset, write_dataset, write_day
+from pipelines.evaluate import Evaluation
 from pipelines.promote import promote
 from pipelines.publish import published
 from pipelines.register import Registered, register
@@ -61,9 +62,10 @@ def run_demo(folder: Path) -> dict[str, Any]:
     _step("2  train: fine-tune the encoder block by block, then the rankers; register the version")
     registered = register(train(inputs.log, config), inputs, config)
     _step("3  evaluate: load the registered version back, and judge it again from its bundle")
-    facts = _evaluated_again(inputs, config, registered)
+    evaluation = _evaluated_again(inputs, config, registered)
+    facts = evaluation.as_json()
     _step("4  promote: every gate, then the alias")
-    version, gates = promote(inputs.log, config, Registry(config), CHALLENGER)
+    version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=evaluation)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")
     _step(f"5  score: the night that opens {second_day}")
@@ -112,14 +114,12 @@ def _as_known(dataset: Dataset, day: date) -> Dataset:
     return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
 
 
-def _evaluated_again(inputs: Inputs, config: Config, registered: Registered) -> dict[str, Any]:
+def _evaluated_again(inputs: Inputs, config: Config, registered: Registered) -> Evaluation:
     """The registered version's own evaluation, from its bundle; it must repeat what training found, to the last bit."""
     name, bundle = load_version(Registry(config), registered.version.number)
     first, last = bundle.window
-    again = judge_versions(
-        inputs.log, config, {name: bundle}, first_day=day_of(first), end_day=day_of(last) + 1
-    ).as_json()
-    if again != registered.evaluation.as_json():
+    again = judge_versions(inputs.log, config, {name: bundle}, first_day=day_of(first), end_day=day_of(last) + 1)
+    if again.as_json() != registered.evaluation.as_json():
         raise IntegrityError("the registered version scores otherwise than the one that was trained.")
     report.show("The bundle gives every figure of the training again, to the last digit.")
     return again

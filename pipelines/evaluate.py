@@ -55,14 +55,14 @@ class Evaluation:
     share_distinct: float
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, the conventions included."""
+        """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
         return {
             "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
             "requests": self.n_requests,
             "share_distinct": self.share_distinct,
             "candidate_recall": dict(self.judged.ceiling.rows()),
-            "systems": self.judged.table.to_dicts(),
-            "comparisons": self.judged.pairs.to_dicts(),
+            "systems": self.judged.table.fill_nan(None).to_dicts(),
+            "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
             "conventions": CONVENTIONS,
         }
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -27,7 +28,7 @@ _EVERY_SECONDS = 10.0
 def say(event: str, **facts: object) -> None:
     """Report one thing that happened."""
     if sys.stderr.isatty():
-        told = "  ".join(f"[dim]{key}[/dim] {value}" for key, value in facts.items())
+        told = "  ".join(f"[dim]{key}[/dim] {escape(str(value))}" for key, value in facts.items())
         Console(stderr=True, highlight=False).print(f"[bold]{event}[/bold]  {told}")
     else:
         _line(event, **facts)

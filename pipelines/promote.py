@@ -32,7 +32,9 @@ class Gate:
     found: str
 
 
-def promote(log: EventLog, config: Config, registry: Registry, wanted: str) -> tuple[Version, list[Gate]]:
+def promote(
+    log: EventLog, config: Config, registry: Registry, wanted: str, *, judged: Evaluation | None = None
+) -> tuple[Version, list[Gate]]:
     """Make a version champion if it passes every gate.
 
     Args:
@@ -40,6 +42,8 @@ def promote(log: EventLog, config: Config, registry: Registry, wanted: str) -> t
         config: Gates.
         registry: Versions and lock.
         wanted: Number or alias.
+        judged: The version as `judge_versions` judged it just now on its own window; is used where there is no
+            champion to compare with.
 
     Raises:
         BlockedError: Gates failed; all are named. The champion stays.
@@ -54,7 +58,7 @@ def promote(log: EventLog, config: Config, registry: Registry, wanted: str) -> t
         versions = {version.name: bundle}
         if champion is not None:
             versions[champion.name] = load_bundle(registry.bundle_folder(champion))
-        evaluation = judge_versions(log, config, versions, first_day=_first_day(bundle), end_day=_end_day(bundle))
+        evaluation = judged if champion is None and judged is not None else _judge(log, config, versions, bundle)
         gates = gates_of(evaluation, config, champion.name if champion else None)
         why = {gate.name: gate.found for gate in gates}
         failed = [gate for gate in gates if not gate.passed]
@@ -101,9 +105,7 @@ def _lift(evaluation: Evaluation, metric: str, against: str, least: float, *, st
     return Gate(f"{metric} against {against}", passed, found)
 
 
-def _first_day(bundle: Bundle) -> int:
-    return day_of(bundle.window[0])
-
-
-def _end_day(bundle: Bundle) -> int:
-    return day_of(bundle.window[1]) + 1
+def _judge(log: EventLog, config: Config, versions: dict[str, Bundle], bundle: Bundle) -> Evaluation:
+    """Judge versions on the window of a bundle's own evaluation."""
+    first, last = bundle.window
+    return judge_versions(log, config, versions, first_day=day_of(first), end_day=day_of(last) + 1)

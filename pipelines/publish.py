@@ -46,7 +46,7 @@ class Attempt:
         if not sidecar.is_file():
             return False
         told = read_json(sidecar, what="rankings")
-        if not file.is_file() or sha256_of(file) != told["sha256"]:
+        if not file.is_file() or not isinstance(told, dict) or sha256_of(file) != told.get("sha256"):
             raise IntegrityError(
                 f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
             )
@@ -58,11 +58,20 @@ class Attempt:
         write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
 
     def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
-        """Write the manifest of all parts, unless it is there already."""
-        if (self.folder / _MANIFEST).is_file():
-            return
+        """Write the manifest of all parts, unless it is there already.
+
+        Raises:
+            IntegrityError: It is there and says otherwise.
+        """
+        path = self.folder / _MANIFEST
         told = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
-        write_json({"parts": told, **facts}, self.folder / _MANIFEST)
+        manifest = {"parts": told, **facts}
+        if not path.is_file():
+            write_json(manifest, path)
+        elif read_json(path, what="rankings") != manifest:
+            raise IntegrityError(
+                f"{path} was altered since it was written. Delete {self.folder}, and run it again."
+            )
 
     def verify(self) -> dict[str, Any]:
         """Check every part against the manifest.
@@ -128,11 +137,11 @@ def published(root: Path) -> Published | None:
     if not path.is_file():
         return None
     pointer = read_json(path, what="rankings")
-    name = str(pointer.get("attempt", ""))
+    name = str(pointer.get("attempt", "")) if isinstance(pointer, dict) else ""
     if not name or Path(name).name != name:
         raise IntegrityError(f"{path}: names no attempt folder.")
     attempt = Attempt(root, name)
-    manifest = attempt.verify()
-    if sha256_of(attempt.folder / _MANIFEST) != pointer.get("manifest_sha256"):
-        raise IntegrityError(f"{attempt.folder}: the manifest was altered since it was published.")
-    return Published(attempt, manifest)
+    manifest = attempt.folder / _MANIFEST
+    if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
+        raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
+    return Published(attempt, attempt.verify())

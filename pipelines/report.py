@@ -43,11 +43,11 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         tables.add_row(name, *(f"{told[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
     log = Table("users", "items", "first event", "last event", "events", title="Log")
     events = ", ".join(f"{plain(kind)} {rows:,}" for kind, rows in facts["events"].items())
-    log.add_row(f"{facts['users']:,}", f"{facts['items']:,}", facts["first_event"], facts["last_event"], events)
+    log.add_row(f"{facts['users']:,}", f"{facts['items']:,}", facts["first_event"], facts["last_event"], Text(events))
     text = Table("text field", "filled", "unknown tokens", "truncated texts", title="Texts under the encoder")
     for name, told in facts["text"].items():
         shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
-        text.add_row(name, *shares)
+        text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
     return [tables, log, text, *where]
 
@@ -70,7 +70,14 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
 
 
 def _cell(row: Report | None) -> str:
-    return f"{row['mean']:.4f} [{row['low']:.4f}, {row['high']:.4f}]" if row else "-"
+    return _with_interval(row["mean"], row, "") if row else "-"
+
+
+def _with_interval(value: float, row: Report, sign: str) -> str:
+    """A figure and its interval, if it has one: over a single user there is none."""
+    if row["low"] is None:
+        return f"{value:{sign}.4f} [-]"
+    return f"{value:{sign}.4f} [{row['low']:{sign}.4f}, {row['high']:{sign}.4f}]"
 
 
 def _comparisons(pairs: Sequence[Report], k: int) -> Table:
@@ -79,7 +86,7 @@ def _comparisons(pairs: Sequence[Report], k: int) -> Table:
         table.add_column(column, no_wrap=True)
     for pair in pairs:
         if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
-            difference = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
+            difference = _with_interval(pair["difference"], pair, "+")
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
             table.add_row(pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts)
     return table

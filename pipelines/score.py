@@ -59,7 +59,8 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
     parts = [f"shard-{number:05d}" for number in range(len(shards))]
     missing = [number for number, part in enumerate(parts) if not attempt.has(part)]
     written, encoded = 0, 0
-    if missing or not attempt.has("fallback"):
+    has_fallback = attempt.has("fallback")
+    if missing or not has_fallback:
         chain = Chain(log, own, bundle.model)
         encoded = chain.encoded["tuned"]
         with task("Ranking users", sum(len(shards[number]) for number in missing), "users") as advance:
@@ -67,7 +68,8 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
                 attempt.write(parts[number], _rank(chain, own, shards[number], day, version, bundle.ranker))
                 written += 1
                 advance(len(shards[number]))
-        attempt.write("fallback", _fallback(chain, own, day, version, bundle.ranker))
+        if not has_fallback:
+            attempt.write("fallback", _fallback(chain, own, day, version, bundle.ranker))
     attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
     manifest = attempt.verify()
     moved = attempt.publish()

@@ -72,7 +72,7 @@ class Trained:
 
     def cutoff(self) -> datetime:
         """Instant before which everything lies that this version has seen."""
-        return self.chain.log.calendar.cutoff(self.ranker_day)
+        return self.chain.log.calendar.as_of(self.ranker_day)
 
 
 def train(log: EventLog, config: Config) -> Trained:

@@ -4,13 +4,21 @@ import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before any native import: OpenMP must not spin beside others
 
+import hashlib
+import json
+import shutil
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+import yaml
 
 from features.assemble import Assembler, Portion
 from features.candidates import GRID
@@ -187,3 +195,186 @@ def leak_check():
 def portion_differences():
     """`differences` of two portions, bit by bit."""
     return differences
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """Folder of a BERT of three layers with random weights, and a tokenizer that knows English letters only."""
+    import string
+
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=400, special_tokens=special, initial_alphabet=list(letters), show_progress=False
+    )
+    words = "red blue green mug kettle coffee lamp stroller paint brush perfume poles charger made with for and gift"
+    tokenizer.train_from_iterator([words, *(f"{one}{two}" for one in letters for two in letters)], trainer)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
+    )
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
+    ).save_pretrained(folder)
+    torch.manual_seed(0)
+    BertModel(
+        BertConfig(
+            vocab_size=tokenizer.get_vocab_size(),
+            hidden_size=32,
+            num_hidden_layers=3,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=128,
+        ),
+        add_pooling_layer=False,
+    ).save_pretrained(folder)
+    return folder
+
+
+@dataclass(frozen=True)
+class Project:
+    """A user's folder with `nightrank.yaml`, and what was made of it; never write into a shared one, `copy` it."""
+
+    folder: Path
+    dataset: Any
+    inputs: Any = None
+    trained: Any = None
+    registered: Any = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "nightrank.yaml"
+
+    @property
+    def config(self) -> Any:
+        from pipelines.config import load_config
+
+        return load_config(self.path)
+
+    @property
+    def day(self) -> date:
+        """The day after the log's last: tonight."""
+        return NIGHT
+
+    def copy(self, to: Path) -> "Project":
+        return replace(self, folder=Path(shutil.copytree(self.folder, to)))
+
+    def change(self, **keys: Any) -> None:
+        """Change top-level keys of the configuration; mappings are merged."""
+        head, _, _ = self.path.read_text(encoding="utf-8").partition("\n")
+        told = yaml.safe_load(self.path.read_text(encoding="utf-8"))
+        for key, value in keys.items():
+            told[key] = {**told.get(key, {}), **value} if isinstance(value, dict) else value
+        self.path.write_text(f"{head}\n{yaml.safe_dump(told, sort_keys=False)}", encoding="utf-8")
+
+
+NIGHT = date(2024, 2, 25)
+"""The simulated shop's projects know what lies before this day; there are three more days to be delivered."""
+
+
+@pytest.fixture(scope="session")
+def shop_project(tmp_path_factory, tiny_encoder):
+    """The simulated shop, small, as its owner would bring it; nothing trained yet."""
+    from features.simulate import ShopConfig
+    from pipelines.datasets import simulated, write_dataset
+
+    shop = ShopConfig(users=60, items=120, days=58, requests_per_user_per_day=0.6, list_length=8)
+    project = Project(tmp_path_factory.mktemp("shop") / "project", simulated(shop))
+    write_dataset(project.dataset, project.folder, until=NIGHT, partitioned=True)
+    project.change(
+        encoder={
+            "model": str(tiny_encoder),
+            "max_tokens": 16,
+            "train_layers": 1,
+            "precision": "fp32",
+            "steps": 2,
+            "head_steps": 10,
+            "requests_per_batch": 16,
+        },
+        ranker={"max_trees": 20, "min_child_samples": 20, "num_leaves": 7},
+        candidates={"popular": 30, "co_visited": 20, "text_neighbours": 20},
+        evaluation={"resamples": 200},
+        promotion={"min_lift_over_baseline": -1.0, "max_loss_to_champion": 1.0},
+        night={"top": 10, "shard_users": 20},
+    )
+    return project
+
+
+@pytest.fixture(scope="session")
+def trained_project(tmp_path_factory, shop_project):
+    """The shop with one version: trained, registered, champion."""
+    from pipelines.check import read_inputs
+    from pipelines.promote import promote
+    from pipelines.register import register
+    from pipelines.registry import CHALLENGER, Registry
+    from pipelines.train import train
+
+    project = shop_project.copy(tmp_path_factory.mktemp("trained") / "project")
+    config = project.config
+    inputs = read_inputs(config)
+    trained = train(inputs.log, config)
+    registered = register(trained, inputs, config)
+    promote(inputs.log, config, Registry(config), CHALLENGER)
+    return replace(project, inputs=inputs, trained=trained, registered=registered)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The one line of JSON on stdout."""
+        (line,) = self.out.splitlines()
+        facts = json.loads(line)
+        assert isinstance(facts, dict)
+        return facts
+
+
+@pytest.fixture
+def command(capfd, monkeypatch):
+    """Run the command line in this process: ``command(project, "check", "--allow-empty")``."""
+    from pipelines import cli
+
+    def run(project: Project | None, *arguments: str) -> Ended:
+        config = () if project is None else ("--config", str(project.path))
+        monkeypatch.setattr(sys, "argv", ["nightrank", *arguments, *config])
+        capfd.readouterr()
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        told = capfd.readouterr()
+        return Ended(int(ended.value.code or 0), told.out, told.err)
+
+    return run
+
+
+def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """sha256 and time of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): (hashlib.sha256(path.read_bytes()).digest(), path.stat().st_mtime_ns)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="session")
+def snapshot():
+    """`contents`: to see that nothing was touched."""
+    return contents
