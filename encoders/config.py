@@ -1,8 +1,8 @@
 """What the interest model can be told."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from features.config import FrozenConfig
 
@@ -35,9 +35,19 @@ class EncoderConfig(FrozenConfig):
         ge=0,
         description="Steps on each block for projection and user tower, the layers as they are.",
     )
-    steps: int = Field(default=40, ge=0, description="Steps on each block for all that is trained, after those.")
+    steps: int = Field(default=30, ge=0, description="Steps on each block for all that is trained, after those.")
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
     projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
+
+    @model_validator(mode="after")
+    def _room_for_negatives(self) -> Self:
+        if self.positives_per_request >= self.candidates_per_request:
+            msg = (
+                f"encoder.positives_per_request ({self.positives_per_request}) leaves no room for negatives among "
+                f"encoder.candidates_per_request ({self.candidates_per_request}): make it smaller"
+            )
+            raise ValueError(msg)
+        return self

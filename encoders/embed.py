@@ -40,7 +40,7 @@ def read_lower(
     """Hidden states of the frozen layers, one (length, width) tensor a text, in bfloat16 or float32."""
     hidden: list[torch.Tensor] = [torch.empty(0)] * len(texts.ids)
     for positions, ids, mask in _batches(texts):
-        with _precision(bf16=bf16), torch.inference_mode():
+        with _precision(tower, bf16=bf16), torch.inference_mode():
             states = tower.read(_on(tower, ids), _on(tower, mask)).cpu()
         for row, position in enumerate(positions):
             hidden[position] = states[row].clone()
@@ -70,7 +70,7 @@ def pool_all(
     was_training = tower.training
     tower.eval()
     for positions, ids, mask in _batches(texts):
-        with _precision(bf16=bf16), torch.inference_mode():
+        with _precision(tower, bf16=bf16), torch.inference_mode():
             if lower is None:
                 states = tower.read(_on(tower, ids), _on(tower, mask))
             else:
@@ -92,7 +92,7 @@ def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16
         chosen = pooled[start : start + ROWS]
         part[: len(chosen)] = chosen
         with torch.inference_mode():
-            vectors[start : start + ROWS] = on_grid(tower.project(part).numpy()[: len(chosen)])
+            vectors[start : start + ROWS] = on_grid(tower.project(part.to(_device(tower))).cpu().numpy()[: len(chosen)])
     return vectors
 
 
@@ -114,6 +114,5 @@ def _on(tower: TextTower, array: npt.NDArray[np.generic]) -> torch.Tensor:
     return torch.from_numpy(array).to(_device(tower))
 
 
-def _precision(*, bf16: bool) -> torch.autocast:
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.autocast(device, dtype=torch.bfloat16, enabled=bf16)
+def _precision(tower: TextTower, *, bf16: bool) -> torch.autocast:
+    return torch.autocast(_device(tower).type, dtype=torch.bfloat16, enabled=bf16)

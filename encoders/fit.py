@@ -69,11 +69,13 @@ def fit_block(
     lightning.seed_everything(seed, verbose=False)
     module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
     module.train()
-    with _quiet():
-        _trainer(model, report).fit(module, BlockData(batches))
-    for tower in (model.tuned, model.user_tower):
-        tower.to("cpu").eval()
-    torch.use_deterministic_algorithms(mode=False)
+    try:
+        with _quiet():
+            _trainer(model, report).fit(module, BlockData(batches))
+    finally:
+        for tower in (model.tuned, model.user_tower):
+            tower.to("cpu").eval()
+        torch.use_deterministic_algorithms(mode=False)
     return module.losses
 
 
@@ -99,9 +101,11 @@ def _quiet() -> Iterator[None]:
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
     logger.setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode.*")  # the frozen layers
-        warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
-        warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
-        yield
-    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode.*")  # the frozen layers
+            warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -5,6 +5,7 @@ else is computed element by element in one order: a row's values do not depend o
 """
 
 # B requests, H history items, C candidates, D width
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -121,7 +122,9 @@ class InterestScorer:
         tuned_BHC = _similarities(self.fine_tuned, item_BH, candidate_BC)
         plain_BHC = _similarities(self.zero_shot, item_BH, candidate_BC)
         with torch.inference_mode():
-            match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, mask_BH)
+            # NOTE: that the user had this very item is the behavioural features' part, in training and here.
+            other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
+            match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC)
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
             last_BC = tuned_BHC[:, 0]
             nearest_BC = _pooled(tuned_BHC, age_BH, mask_BH, "nearest")
@@ -169,10 +172,11 @@ def _pooled(similar_BHC: Tensor, age_BH: Tensor, mask_BH: Tensor, pooling: str) 
         most = 1 if pooling == "nearest" else 3
         best = similar_BHC.masked_fill(~mask_BH.unsqueeze(-1), -torch.inf).topk(min(most, mask_BH.shape[1]), 1).values
         count_B = mask_BH.sum(1).clamp(1, most)
-        return best.masked_fill(best.isinf(), 0.0).sum(1) / count_B.unsqueeze(-1)
+        total_BC = sum(best.masked_fill(best.isinf(), 0.0).unbind(1), torch.zeros(()))
+        return total_BC / count_B.unsqueeze(-1)
     weight_BH = mask_BH.float()
     if pooling == "decayed":
-        weight_BH = weight_BH * torch.exp2(-age_BH / _HALF_LIFE_DAYS)
+        weight_BH = weight_BH * torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
     total_BC = torch.zeros_like(similar_BHC[:, 0])
     weight_B = torch.zeros(len(weight_BH))
     for slot in range(weight_BH.shape[1]):

@@ -11,7 +11,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
@@ -19,7 +18,7 @@ from transformers import AutoConfig, AutoModel
 
 from encoders.config import EncoderConfig
 from encoders.embed import Progress, bf16_is_native, embed_pooled, pool_all, read_lower
-from encoders.loading import Backbone, load_backbone
+from encoders.loading import Backbone, arithmetic, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
 from features.errors import IntegrityError, listed
@@ -85,10 +84,10 @@ class InterestModel:
         )
 
     def digest(self, which: Which) -> str:
-        """sha256 over all that decides a vector: weights, tokenizer, length, backend."""
+        """sha256 over all that decides a vector: weights and their arithmetic, tokenizer, length, backend."""
         digest = hashlib.sha256(self.tokenizer.to_str().encode())
-        digest.update(f"{self.max_tokens} {self.bf16}".encode())
         tower = self._tower(which)
+        digest.update(f"{self.max_tokens} {self.bf16} {arithmetic(tower.config)}".encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -126,15 +125,8 @@ class InterestModel:
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and config into an existing folder."""
-        shared = ("embeddings.", "lower.")
-        tensors = {f"tuned.{name}": tensor for name, tensor in self.tuned.state_dict().items()}
-        tensors |= {
-            f"zero_shot.{name}": tensor
-            for name, tensor in self.zero_shot.state_dict().items()
-            if not name.startswith(shared)
-        }
-        tensors |= {f"user.{name}": tensor for name, tensor in self.user_tower.state_dict().items()}
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, folder / _WEIGHTS)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
+        save_file(tensors, folder / _WEIGHTS)
         (folder / _TOKENIZER).write_text(self.tokenizer.to_str(), encoding="utf-8")
         about = {
             "transformer": self.tuned.config.to_dict(),
@@ -151,40 +143,40 @@ class InterestModel:
         """Read what `save` wrote.
 
         Raises:
-            IntegrityError: A file is missing or altered, or a weight is missing or unknown.
+            IntegrityError: A file is missing or altered, or a weight is missing, unknown or of another shape.
         """
         try:
-            about = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
             tensors = load_file(folder / _WEIGHTS)
             tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
-        except (OSError, ValueError, SafetensorError) as error:
+            model = cls._empty(json.loads((folder / _CONFIG).read_text(encoding="utf-8")), tokenizer)
+        except Exception as error:  # tokenizers raises bare Exception, an altered config whatever it leads to
             raise IntegrityError(f"{folder}: the encoder's files are missing or altered.") from error
-        except Exception as error:  # tokenizers raises bare Exception
-            raise IntegrityError(f"{folder}: {_TOKENIZER} is no tokenizer.") from error
+        own = model._tensors()  # noqa: SLF001 - a model of this class
+        wrong = sorted(own.keys() ^ tensors.keys())
+        wrong += sorted(name for name in own.keys() & tensors.keys() if _form(own[name]) != _form(tensors[name]))
+        if wrong:
+            raise IntegrityError(f"{folder}: weights missing, unknown or of another shape: {listed(wrong)}.")
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
+        return model
+
+    @classmethod
+    def _empty(cls, about: dict[str, Any], tokenizer: Tokenizer) -> "InterestModel":
+        """With weights that are still to be filled in."""
         tokenizer.encode_special_tokens = True
         kind = about["transformer"].pop("model_type")
         architecture = AutoConfig.for_model(kind, **about["transformer"])
         empty: Any = AutoModel.from_config(architecture)  # type: ignore[no-untyped-call]
         backbone = Backbone(empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"])
-        model = cls._of(backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"])
-        _fill(model.zero_shot, tensors, "zero_shot.", folder, partial=True)
-        _fill(model.tuned, tensors, "tuned.", folder)
-        _fill(model.user_tower, tensors, "user.", folder)
-        return model
+        return cls._of(backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"])
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All weights by name, those that the towers share once; views, not copies."""
+        shared = ("embeddings.", "lower.")
+        zero_shot = {name: own for name, own in self.zero_shot.state_dict().items() if not name.startswith(shared)}
+        parts = {"tuned": self.tuned.state_dict(), "zero_shot": zero_shot, "user": self.user_tower.state_dict()}
+        return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 
-def _fill(
-    module: torch.nn.Module, tensors: dict[str, Tensor], prefix: str, folder: Path, *, partial: bool = False
-) -> None:
-    """Load weights by name; none may be missing, none unknown."""
-    own = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    try:
-        found = module.load_state_dict(own, strict=False)
-    except RuntimeError as error:
-        raise IntegrityError(f"{folder}: weights of {prefix}* have another shape than the config says.") from error
-    missing = [name for name in found.missing_keys if not (partial and name.startswith(("embeddings.", "lower.")))]
-    if missing or found.unexpected_keys:
-        raise IntegrityError(
-            f"{folder}: weights of {prefix}* missing: {listed(missing) or 'none'}; unknown: "
-            f"{listed(found.unexpected_keys) or 'none'}."
-        )
+def _form(tensor: Tensor) -> tuple[torch.Size, torch.dtype]:
+    return tensor.shape, tensor.dtype

@@ -66,7 +66,8 @@ class InterestModule(lightning.LightningModule):
             vector_TD = self.text_tower.project(pooled_TD)
             candidate_BCD = vector_TD[batch.candidate_BC]
             similar_BHC = vector_TD[batch.history_BH] @ candidate_BCD.transpose(1, 2)
-            match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, batch.history_mask_BH)
+            mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
+            match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC)
             score_BC = match_BC + candidate_BCD @ self.user_tower.wanted_D
             loss = listwise_softmax(score_BC, batch.gain_BC, batch.mask_BC)
         self.losses.append(float(loss.detach()))

@@ -65,15 +65,18 @@ def tokenise(texts: Sequence[str | None], tokenizer: Tokenizer, *, max_tokens: i
 
     Args:
         texts: Any texts; empty and null ones get the special tokens alone.
-        tokenizer: Without padding; is left with truncation to `max_tokens`.
+        tokenizer: Without padding and truncation; is left as it was, since its settings are part of digests.
         max_tokens: Most tokens a text keeps.
         pad_id: Padding's id.
     """
     tokenizer.enable_truncation(max_tokens)
     ids: list[npt.NDArray[np.int32]] = []
-    for start in range(0, len(texts), _CHUNK):
-        chunk = [clean(text, max_tokens) for text in texts[start : start + _CHUNK]]
-        ids.extend(np.array(encoded.ids, np.int32) for encoded in tokenizer.encode_batch_fast(chunk))
+    try:
+        for start in range(0, len(texts), _CHUNK):
+            chunk = [clean(text, max_tokens) for text in texts[start : start + _CHUNK]]
+            ids.extend(np.array(encoded.ids, np.int32) for encoded in tokenizer.encode_batch_fast(chunk))
+    finally:
+        tokenizer.no_truncation()
     lengths = np.array([max(-(-len(tokens) // _STEP) * _STEP, _STEP) for tokens in ids], np.int64)
     return TokenisedTexts(ids, lengths, pad_id)
 

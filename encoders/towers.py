@@ -101,22 +101,25 @@ class UserTower(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.wanted_D = nn.Parameter(torch.zeros(width))
 
-    def forward(self, similar_BHC: Tensor, age_BH: Tensor, gain_BH: Tensor, mask_BH: Tensor) -> Tensor:
+    def forward(self, similar_BHC: Tensor, age_BH: Tensor, gain_BH: Tensor, mask_BHC: Tensor) -> Tensor:
         """Match (B, C) of each request's user and each candidate; what everybody wants is not in it.
 
         Args:
             similar_BHC: Cosine of history and candidate texts.
             age_BH: Days since the event, 1 or more.
             gain_BH: Gain of the event.
-            mask_BH: Where there is a history item.
+            mask_BHC: Where there is a history item, other than the candidate itself.
         """
         mixture_K = torch.softmax(self.mixture_K, 0)
         age_BH, gain_BH = torch.log(age_BH.clamp(min=1)), torch.log(gain_BH.clamp(min=1))
-        score_BC = torch.zeros_like(similar_BHC[:, 0, :])
+        # NOTE: Over the last dimension torch reduces each row on its own, over another one in groups of neighbours:
+        # a match is the same to the last bit whatever candidates and requests stand beside it.
+        similar_BCH = similar_BHC.transpose(1, 2).contiguous()
+        score_BC = torch.zeros_like(similar_BCH[..., 0])
         for head in range(len(mixture_K)):
             prior_BH = self.gain_K[head] * gain_BH - self.ageing_K[head] * age_BH
-            logit_BHC = self.sharpness_K[head] * similar_BHC + prior_BH.unsqueeze(-1)
-            logit_BHC = logit_BHC.masked_fill(~mask_BH.unsqueeze(-1), -torch.inf)
-            weight_BHC = torch.nan_to_num(torch.softmax(logit_BHC, 1))
-            score_BC = score_BC + mixture_K[head] * (weight_BHC * similar_BHC).sum(1)
+            logit_BCH = self.sharpness_K[head] * similar_BCH + prior_BH.unsqueeze(1)
+            logit_BCH = logit_BCH.masked_fill(~mask_BHC.transpose(1, 2), -torch.inf)
+            weight_BCH = torch.nan_to_num(torch.softmax(logit_BCH, -1))
+            score_BC = score_BC + mixture_K[head] * (weight_BCH * similar_BCH).sum(-1)
         return score_BC * self.log_scale.exp()

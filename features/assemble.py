@@ -46,7 +46,7 @@ class Assembler:
     Args:
         log: The event log.
         config: Candidate quotas and windows.
-        text_vectors: (items, width) int16 text vectors of the un-tuned encoder in the order of item codes, on
+        text_vectors: (items, width) int16 text vectors in the order of item codes, on
             the grid of `features.candidates.GRID`; None switches text neighbours off.
     """
 

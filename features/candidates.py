@@ -136,8 +136,8 @@ class Neighbours:
     @classmethod
     def strongest(
         cls,
-        row: npt.NDArray[np.int32],
-        col: npt.NDArray[np.int32],
+        row: npt.NDArray[np.integer],
+        col: npt.NDArray[np.integer],
         value: npt.NDArray[np.float64],
         n_items: int,
     ) -> "Neighbours":
@@ -158,31 +158,27 @@ class Neighbours:
             vectors: (items, width) on the grid of 1/GRID, in the order of item codes; a zero row has no
                 neighbours.
         """
-        exact = vectors.astype(np.float32)
-        n_items, block = len(exact), max(1, _BLOCK_CELLS // max(len(exact), 1))
-        most = min(_MAX_NEIGHBOURS + 1, n_items)
-        rows, cols, values = [], [], []
-        for start in range(0, n_items, block):
-            dots = (exact[start : start + block] @ exact.T).astype(np.int64)
-            keys = dots * n_items - np.arange(n_items)  # unique: ties go to the smaller code
-            best = np.argpartition(keys, n_items - most, axis=1)[:, n_items - most :]
-            rows.append(np.repeat(np.arange(start, start + len(dots)), most))
-            cols.append(best.ravel())
-            values.append(np.take_along_axis(dots, best, axis=1).ravel() / GRID**2)
-        row, col, value = (np.concatenate(parts) for parts in (rows, cols, values))
-        keep = (row != col) & (value > 0)
-        return cls.strongest(row[keep], col[keep], value[keep], n_items)
+        texts, text_of_item = _distinct(vectors)
+        row, col, dots = _nearest(texts.astype(np.float32), _MAX_NEIGHBOURS + 1)
+        near = pl.DataFrame({"text": row, "other": col, "value": dots / GRID**2}).filter(pl.col("value") > 0)
+        carried = pl.DataFrame({"text": text_of_item}).with_row_index("item")
+        pairs = (
+            carried.join(near, on="text")
+            .join(carried.select(pl.col("item").alias("to"), pl.col("text").alias("other")), on="other")
+            .filter(pl.col("item") != pl.col("to"))
+        )
+        row, col, value = (pairs[name].to_numpy() for name in ("item", "to", "value"))
+        return cls.strongest(row, col, value, len(vectors))
 
-    def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
+    def near(self, history: pl.DataFrame, *, outside: bool = True) -> pl.DataFrame:
         """Score items near the history: the sum over the history of weight times similarity.
 
         Args:
             history: request, item, weight, one row a pair.
-            most: Items kept a request.
             outside: Leave the history's own items out.
 
         Returns:
-            request, item, score, rank.
+            request, item, score of every item with a score.
         """
         held = history.sort("request", "item")
         requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
@@ -195,9 +191,39 @@ class Neighbours:
                 "score": pl.Series(scores.data, dtype=pl.Float64),
             }
         )
-        if outside:
-            reached = reached.join(held, on=["request", "item"], how="anti")
-        return top_per_request(reached, most)
+        return reached.join(held, on=["request", "item"], how="anti") if outside else reached
+
+    def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
+        """The `most` best items of `near` for each request: request, item, score, rank."""
+        return top_per_request(self.near(history, outside=outside), most)
+
+
+def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
+    """Distinct rows in order of first appearance, and the place of each row among them."""
+    _, first, place = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return vectors[first[order]], np.argsort(order)[place.ravel()]
+
+
+def _nearest(
+    texts: npt.NDArray[np.float32], most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The `most` largest dot products of each row with all rows, itself included, ties to the earlier row.
+
+    Returns:
+        row, other, dot product (exact).
+    """
+    count = len(texts)
+    block, most = max(1, _BLOCK_CELLS // max(count, 1)), min(most, count)
+    rows, cols, values = [], [], []
+    for start in range(0, count, block):
+        dots = (texts[start : start + block] @ texts.T).astype(np.int64)
+        keys = dots * count - np.arange(count)  # unique: ties go to the earlier row
+        best = np.argpartition(keys, count - most, axis=1)[:, count - most :]
+        rows.append(np.repeat(np.arange(start, start + len(dots)), most))
+        cols.append(best.ravel())
+        values.append(np.take_along_axis(dots, best, axis=1).ravel())
+    return np.concatenate(rows), np.concatenate(cols), np.concatenate(values)
 
 
 @dataclass(slots=True)
@@ -233,7 +259,7 @@ class CandidateGenerators:
             self._bought_before(history),
             self._popular(requests),
             self._co_visited_items(history),
-            self._text_neighbours(history),
+            self._text_neighbours(requests, history),
         ]
         union = pl.concat([part.select("request", "item") for part in proposed]).unique().sort("request", "item")
         for source, part in zip(SOURCES, proposed, strict=True):
@@ -271,13 +297,23 @@ class CandidateGenerators:
             parts.append(self._co_visited[day].reach(known, self.config.co_visited))
         return pl.concat(parts)
 
-    def _text_neighbours(self, history: pl.DataFrame) -> pl.DataFrame:
-        """Neighbours by text."""
+    def _text_neighbours(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """Neighbours by text; of items alike, the one more popular lately comes first."""
         if self.text_vectors is None:
             return _NOTHING
         if self._by_text is None:
             self._by_text = Neighbours.by_text(self.text_vectors)
-        return self._by_text.reach(self._recent(history), self.config.text_neighbours)
+        days, window = requests["as_of_day"], self.config.popular_days
+        popular = popular_items(self.log, days, most=self.log.items.height, window_days=window)
+        near = (
+            self._by_text.near(self._recent(history))
+            .join(requests.select("request", "as_of_day"), on="request")
+            .join(popular.select("as_of_day", "item", lately="score"), on=["as_of_day", "item"], how="left")
+        )
+        ranked = near.sort(
+            ["request", "score", "lately", "item"], descending=[False, True, True, False], nulls_last=True
+        ).with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("request"))
+        return ranked.filter(pl.col("rank") <= self.config.text_neighbours).select("request", "item", "score", "rank")
 
     def _available(self, union: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
         """Without items that the catalogue says are not on sale at the request's as-of."""

@@ -70,9 +70,8 @@ class Chain:
     def refresh(self) -> None:
         """Take up the model's present weights."""
         self.digest = self.model.digest("tuned")
-        self._scorer = InterestScorer(
-            self.model.user_tower, self._vectors("tuned"), self.zero_shot, self.config.encoder.history_items
-        )
+        tuned = self._vectors("tuned")
+        self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
 
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
         """Requests portion by portion, each with its rows: keys, `ALL_FEATURES` and the raw `interest`."""
@@ -83,7 +82,8 @@ class Chain:
 
     def rows(self, requests: pl.DataFrame, *, name: str) -> pl.DataFrame:
         """All rows of some requests: request, user, item, as_of_day, `ALL_FEATURES`, `interest`; by (request, item)."""
-        return pl.concat([rows for _, rows in self.portions(requests, name=name)])
+        parts = [rows for _, rows in self.portions(requests, name=name)]
+        return pl.concat(parts) if parts else self.with_interest(self.assembler.portion(requests))
 
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""

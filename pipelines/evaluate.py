@@ -12,7 +12,7 @@ from features.errors import ConfigError
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
-from pipelines.train import Labelled
+from pipelines.train import Labelled, found_by_behaviour
 from ranker.baselines import BASELINES
 from ranker.judge import Judged, Window, judge
 from ranker.lambdamart import LambdaMart
@@ -135,12 +135,12 @@ def version_lists(
     def text(column: str) -> pl.DataFrame:
         return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
 
-    def ranked(by: LambdaMart) -> pl.DataFrame:
-        return rows.select("request", "item").with_columns(pl.Series("score", by.predict(rows)))
+    def ranked(by: LambdaMart, candidates: pl.DataFrame) -> pl.DataFrame:
+        return candidates.select("request", "item").with_columns(pl.Series("score", by.predict(candidates)))
 
     return {
-        FULL: ranked(ranker),
-        BEHAVIOUR_ONLY: ranked(behaviour_ranker),
+        FULL: ranked(ranker, rows),
+        BEHAVIOUR_ONLY: ranked(behaviour_ranker, found_by_behaviour(rows)),
         FINE_TUNED_TEXT: text(FINE_TUNED),
         ZERO_SHOT_TEXT: text(pooling),
     }

@@ -69,9 +69,7 @@ class Attempt:
         if not path.is_file():
             write_json(manifest, path)
         elif read_json(path, what="rankings") != manifest:
-            raise IntegrityError(
-                f"{path} was altered since it was written. Delete {self.folder}, and run it again."
-            )
+            raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
 
     def verify(self) -> dict[str, Any]:
         """Check every part against the manifest.

@@ -12,7 +12,7 @@ from encoders.fit import fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from encoders.tokenize import TokenisedTexts
-from features.candidates import histories
+from features.candidates import SOURCES, histories
 from features.errors import ContractError
 from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
@@ -24,7 +24,7 @@ from pipelines.progress import say, task
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["Labelled", "Trained", "label", "train"]
+__all__ = ["Labelled", "Trained", "found_by_behaviour", "label", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,14 @@ def train(log: EventLog, config: Config) -> Trained:
     fitted = _recent(pl.concat(_renumbered(blocks)), config.ranker.max_requests)
     _check_no_leak(log, fitted)
     rankers = {}
-    for name, features in (("full ranker", ALL_FEATURES), ("behaviour-only ranker", BEHAVIOUR_FEATURES)):
+    for name, features, of in (
+        ("full ranker", ALL_FEATURES, _all),
+        ("behaviour-only ranker", BEHAVIOUR_FEATURES, found_by_behaviour),
+    ):
         with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
             rankers[name] = LambdaMart.fit(
-                fitted,
-                valid_rows,
+                _taught_twice(of(fitted)),
+                _taught_twice(of(valid_rows)),
                 features=features,
                 config=config.ranker,
                 seed=config.seed,
@@ -230,6 +233,27 @@ def _recent(rows: pl.DataFrame, most: int) -> pl.DataFrame:
     """The rows of the `most` latest requests that have a positive among their candidates."""
     useful = rows.filter(pl.col("label") > 0)["request"].unique().sort(descending=True).head(most)
     return rows.filter(pl.col("request").is_in(useful.implode()))
+
+
+def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each request as it is, and once more with what is new to the user alone.
+
+    What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
+    new items is learned.
+    """
+    offset = int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
+    new = rows.filter(~(pl.col("pair_events_all") > 0))
+    return pl.concat([rows, new.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
+
+
+def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
+    """The candidates that a generator without text proposed."""
+    sources = [f"{source}_rank" for source in SOURCES if source != "text_neighbours"]
+    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
+
+
+def _all(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows
 
 
 def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:

@@ -135,9 +135,7 @@ def sale(code: str, title: str, when: str = "2011-01-03 10:00:00", *, price: str
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Content and time of every file."""
     found = (path for path in folder.rglob("*") if path.is_file())
-    return {
-        path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in found
-    }
+    return {path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
 
 def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
@@ -168,9 +166,7 @@ def test_the_simulated_shop_passes_its_contracts(shop: Dataset, tmp_path: Path) 
     assert set(shop.config["labels"]["gains"]) < set(shop.events["event"].unique())
 
 
-@pytest.mark.parametrize(
-    ("name", "n_requests", "n_users"), [("journey", 9_390, 2_003), ("retail", 2_217, 1_527)]
-)
+@pytest.mark.parametrize(("name", "n_requests", "n_users"), [("journey", 9_390, 2_003), ("retail", 2_217, 1_527)])
 def test_requests_of_the_last_28_days_are_those_of_the_protocol(
     name: str, n_requests: int, n_users: int, request: pytest.FixtureRequest
 ) -> None:
@@ -189,9 +185,7 @@ def test_the_journey_has_the_known_texts_and_no_price(journey: Dataset) -> None:
         "product_type",
         "package_size",
     ]
-    bare = journey.items.filter(
-        pl.col("department").is_null()
-    )  # sold, but not in the package's list of products
+    bare = journey.items.filter(pl.col("department").is_null())  # sold, but not in the package's list of products
     assert (bare.height, bare.select(text).null_count().row(0)) == (17, (17, 17, 17))
 
 
@@ -294,9 +288,7 @@ def test_no_title_of_online_retail_is_a_note_of_the_stock_keeper(retail: Dataset
     titles = retail.items["title"]
     assert titles.null_count() == 0
     assert min(titles, key=len) == "SOMBRERO"
-    assert (
-        titles.filter(titles.str.contains(r"(?i)damage|^check|lost|\?|sold as|wrong|thrown")).to_list() == []
-    )
+    assert titles.filter(titles.str.contains(r"(?i)damage|^check|lost|\?|sold as|wrong|thrown")).to_list() == []
     assert titles.filter(titles.str.contains(r"^\s|\s$|\s\s")).to_list() == []
 
 
@@ -481,9 +473,7 @@ def test_a_day_goes_only_where_its_data_set_is_kept_by_day(tiny: Dataset, tmp_pa
         with pytest.raises(ConfigError, match="holds no day partitions of four hand-written lines"):
             write_day(tiny, tmp_path / folder, date(2024, 3, 2))
     write_dataset(tiny, tmp_path / "days", partitioned=True)
-    with pytest.raises(
-        ConfigError, match="no events on 2024-03-03; its days run from 2024-03-01 to 2024-03-04"
-    ):
+    with pytest.raises(ConfigError, match="no events on 2024-03-03; its days run from 2024-03-01 to 2024-03-04"):
         write_day(tiny, tmp_path / "days", date(2024, 3, 3))
 
 
@@ -530,9 +520,7 @@ def test_writing_again_changes_nothing_and_completes_what_is_missing(tiny: Datas
 def test_the_yaml_reads_as_a_person_would_write_it(shop: Dataset, tmp_path: Path) -> None:
     path = write_dataset(shop, tmp_path, partitioned=True)
     header, *lines = path.read_text(encoding="utf-8").splitlines()
-    assert header.startswith(
-        "# simulated: features.simulate (seed 3, 60 users, 80 items, 16 days from 2024-01-01)"
-    )
+    assert header.startswith("# simulated: features.simulate (seed 3, 60 users, 80 items, 16 days from 2024-01-01)")
     assert lines == [
         "# All keys, with unit, range and default: pipelines/config.py. For one run: --set key.path=value.",
         "",

@@ -1,0 +1,92 @@
+"""Shared by the encoders' tests: interest models over the small encoder."""
+
+import numpy as np
+import pytest
+
+from encoders.config import EncoderConfig
+from encoders.loading import load_backbone
+from encoders.model import InterestModel
+
+WORDS = (
+    *("red", "blue", "mug", "teapot", "kitchen", "running", "shoe", "rain", "jacket", "outdoor"),
+    *("красная", "кружка", "кухня", "чайник", "红茶杯", "厨房", "[SEP]", "🙂"),
+)
+
+_SHELVES = (
+    "red mug kitchen, blue mug kitchen, glass teapot kitchen, iron pan kitchen",
+    "running shoe outdoor, rain jacket outdoor, warm tent outdoor, wool sock outdoor",
+    "красная кружка кухня, синий чайник кухня, тёплая куртка дорога",
+    "红茶杯 蓝茶壶 厨房 跑鞋 雨衣 帐篷 户外",
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z 0 1 2 3 4 5 6 7 8 9 . , ! - | [ ] ( )",
+)
+
+
+@pytest.fixture(scope="session")
+def small_encoder(tmp_path_factory: pytest.TempPathFactory):
+    """Folder of a small random BERT (width 32, 3 layers, 64 positions) whose tokenizer reads three scripts."""
+    import torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(special.values()), show_progress=False)
+    tokenizer.train_from_iterator(_SHELVES * 3, trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+        initializer_range=0.2,  # so that texts differ
+    )
+    folder = tmp_path_factory.mktemp("small_encoder")
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_config(small_encoder):
+    """A configuration over the small encoder, with changes."""
+
+    def make(**changes) -> EncoderConfig:
+        return EncoderConfig(**({"model": str(small_encoder), "max_tokens": 32, "precision": "fp32"} | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_config):
+    """A new interest model over the small encoder; may be altered."""
+
+    def make(**changes) -> InterestModel:
+        return InterestModel.start(tiny_config(**changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer(small_encoder):
+    """Tokenizer and padding id of the small encoder."""
+    backbone = load_backbone(str(small_encoder))
+    return backbone.tokenizer, backbone.pad_id
+
+
+@pytest.fixture(scope="session")
+def some_texts():
+    """Distinct texts of many lengths from a seed, the empty one among them."""
+
+    def make(count: int, seed: int = 0) -> list[str]:
+        rng = np.random.default_rng(seed)
+        texts = {" ".join(rng.choice(WORDS, int(rng.integers(1, 24)))) for _ in range(2 * count)}
+        return ["", *sorted(texts)][:count]
+
+    return make

@@ -1,0 +1,153 @@
+"""What a block teaches, and in which batches."""
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from pydantic import ValidationError
+
+from encoders.data import BlockBatches, BlockData, Examples, Histories
+
+
+def history_of(*rows) -> pl.DataFrame:
+    """Rows of (request, item, last_day, gain) as of day 100, most recent first."""
+    schema = {"request": pl.UInt32, "item": pl.UInt32, "last_day": pl.Int32, "gain": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(as_of_day=pl.lit(100, pl.Int32))
+
+
+def labelled(*rows) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema={"request": pl.UInt32, "item": pl.UInt32, "label": pl.Int64}, orient="row")
+
+
+def requests_of(*numbers) -> pl.DataFrame:
+    return pl.DataFrame({"request": pl.Series(numbers, dtype=pl.UInt32)})
+
+
+def test_histories_by_hand():
+    history = history_of((3, 8, 99, 1), (3, 5, 90, 3), (3, 6, 40, 2), (7, 1, 93, 2))
+    found = Histories.of(requests_of(7, 5, 3), history, 2)
+    assert found.item_RH.tolist() == [[1, -1], [-1, -1], [8, 5]]  # in the order of requests; the third item is cut
+    assert found.age_RH.tolist() == [[7, 1], [1, 1], [1, 10]]
+    assert found.gain_RH.tolist() == [[2, 1], [1, 1], [1, 3]]
+    assert (found.age_RH.dtype, found.gain_RH.dtype) == (np.float32, np.float32)
+
+
+def test_histories_without_any_event():
+    found = Histories.of(requests_of(1, 2), history_of(), 3)
+    assert (found.item_RH == -1).all()
+    assert found.item_RH.shape == (2, 3)
+
+
+def test_examples_leave_out_what_is_known_and_what_teaches_nothing(tiny_config):
+    requests = requests_of(1, 2, 3, 4, 5)
+    history = history_of((1, 9, 99, 1), (2, 9, 99, 1), (3, 9, 99, 1), (4, 0, 99, 1), (4, 7, 98, 3))
+    rows = labelled(
+        (1, 2, 0), (1, 3, 1), (1, 4, 3), (1, 5, 0), (1, 9, 3),  # item 9 is known
+        (2, 2, 0), (2, 9, 3),  # no positive is left
+        (3, 2, 1), (3, 3, 2),  # no negative
+        (4, 6, 2), (4, 8, 0), (4, 0, 0),  # item 0 is known
+        (5, 2, 0), (5, 3, 1),  # no history
+    )  # fmt: skip
+    found = Examples.of(requests, history, rows, np.arange(10), tiny_config(history_items=2))
+    assert len(found) == 2
+    assert found.item.tolist() == [4, 3, 2, 5, 6, 8]  # by gain, then by item code
+    assert found.gain.tolist() == [3, 1, 0, 0, 2, 0]
+    assert found.starts.tolist() == [0, 4, 6]
+    assert found.positives.tolist() == [2, 1]
+    assert found.histories.item_RH.tolist() == [[9, -1], [0, 7]]
+
+
+def test_examples_do_not_depend_on_the_order_of_rows(tiny_config):
+    rows = labelled(*((r, i, int(i % 4 == r % 4)) for r in range(6) for i in range(9)))
+    history = history_of(*((r, 20 + r, 99, 1) for r in range(6)))
+    one, two = (
+        Examples.of(requests_of(*range(6)), history, table, np.arange(30), tiny_config())
+        for table in (rows, rows.sample(fraction=1, shuffle=True, seed=3))
+    )
+    assert one.item.tolist() == two.item.tolist()
+    assert one.gain.tolist() == two.gain.tolist()
+
+
+def test_nothing_to_learn_is_no_batch(tiny_config):
+    nothing = Examples.of(requests_of(1), history_of(), labelled((1, 2, 1)), np.arange(3), tiny_config())
+    assert len(nothing) == 0
+    assert len(BlockBatches(nothing, tiny_config(), seed=1)) == 0
+
+
+@pytest.fixture(scope="module")
+def examples(tiny_config):
+    """11 requests, request r with r % 4 + 1 positives of gain 3 among 12 new items; three items share a text."""
+    rows = labelled(*((r, i, 3 * int(i <= r % 4)) for r in range(11) for i in range(12)))
+    history = history_of(*((r, 12 + (r + d) % 6, 99 - d, 2) for r in range(11) for d in range(r % 3 + 1)))
+    return Examples.of(requests_of(*range(11)), history, rows, np.arange(18) // 3, tiny_config(history_items=3))
+
+
+def batches_of(examples, config, seed=4):
+    return BlockBatches(examples, config, seed=seed)
+
+
+def same(one, other) -> bool:
+    return np.array_equal(one.text_T, other.text_T) and all(map(torch.equal, one[1:], other[1:]))
+
+
+def test_a_batch_is_a_function_of_seed_and_step_only(examples, tiny_config):
+    config = tiny_config(requests_per_batch=4, candidates_per_request=6, head_steps=5, steps=4)
+    batches = batches_of(examples, config)
+    assert len(batches) == 9
+    straight = [batches[step] for step in range(9)]
+    again = batches_of(examples, config)
+    torch.manual_seed(99)
+    for step in (8, 0, 3, 3):
+        np.random.default_rng(step).random()
+        assert same(again[step], straight[step])
+    assert not same(batches_of(examples, config, seed=5)[0], straight[0])
+    assert not same(straight[0], straight[1])
+    with pytest.raises(IndexError):
+        batches[9]
+
+
+def test_the_loader_gives_the_batches_in_order(examples, tiny_config):
+    batches = batches_of(examples, tiny_config(requests_per_batch=4, head_steps=2, steps=1))
+    found = list(BlockData(batches).train_dataloader())
+    assert len(found) == 3
+    assert all(same(one, batches[step]) for step, one in enumerate(found))
+
+
+def test_every_pass_meets_every_request(examples, tiny_config):
+    batches = batches_of(examples, tiny_config(requests_per_batch=4))
+    met = [set(batches._requests(step).tolist()) for step in range(11)]  # four passes over 11 requests
+    assert sum(map(len, met)) >= 44 - 4  # one request twice in a batch counts once
+    assert set().union(*met[:3]) == set(range(11))
+
+
+def test_a_batch_larger_than_the_block_holds_each_request_once(examples, tiny_config):
+    batch = batches_of(examples, tiny_config(requests_per_batch=64))[0]
+    assert len(batch.candidate_BC) == 11
+
+
+@pytest.mark.parametrize(("candidates", "positives"), [(6, 2), (5, 4), (16, 4), (2, 1)])
+def test_a_request_holds_as_many_candidates_and_positives_as_asked(examples, tiny_config, candidates, positives):
+    config = tiny_config(requests_per_batch=64, candidates_per_request=candidates, positives_per_request=positives)
+    batch = batches_of(examples, config)[0]
+    taken = np.minimum(np.arange(11) % 4 + 1, positives)
+    assert batch.candidate_BC.shape == (11, candidates)
+    assert ((batch.gain_BC > 0).sum(1).numpy() == taken).all()
+    assert (batch.mask_BC.sum(1).numpy() == np.minimum(candidates, taken + 12 - (np.arange(11) % 4 + 1))).all()
+    assert (batch.gain_BC[~batch.mask_BC] == 0).all()
+
+
+def test_a_batch_points_at_the_texts_of_its_items(examples, tiny_config):
+    batch = batches_of(examples, tiny_config(requests_per_batch=64, candidates_per_request=16))[0]
+    texts = torch.from_numpy(batch.text_T)
+    assert batch.text_T.tolist() == sorted(set(batch.text_T.tolist()))
+    known = examples.histories.item_RH
+    assert torch.equal(batch.history_mask_BH, torch.from_numpy(known >= 0))
+    assert texts[batch.history_BH][batch.history_mask_BH].tolist() == (known[known >= 0] // 3).tolist()
+    for request in range(11):
+        found = sorted(texts[batch.candidate_BC[request]][batch.mask_BC[request]].tolist())
+        assert found == sorted(item // 3 for item in range(12))  # 12 candidates, all drawn once
+
+
+def test_no_room_for_negatives_is_refused(tiny_config):
+    with pytest.raises(ValidationError, match=r"encoder\.positives_per_request \(4\) leaves no room for negatives"):
+        tiny_config(candidates_per_request=4)

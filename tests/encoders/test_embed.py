@@ -1,0 +1,126 @@
+"""A vector is a pure function of the text, and dot products of vectors are exact."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from encoders.embed import ROWS, bf16_is_native, embed_pooled, on_grid
+from features.candidates import GRID
+
+
+@pytest.fixture(scope="module", params=[{"train_layers": 1}, {"train_layers": 2, "precision": "bf16"}])
+def model(request, tiny_model):
+    """Two kinds of model, whose tuned tower is not the zero-shot one."""
+    made = tiny_model(**request.param)
+    with torch.no_grad():
+        for parameter in (*made.tuned.upper.parameters(), made.tuned.projection.weight):
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) * 0.05)
+    return made
+
+
+@pytest.mark.parametrize("which", ["tuned", "zero_shot"])
+def test_a_vector_is_bit_equal_whatever_other_texts_order_and_batch(model, some_texts, which):
+    texts = some_texts(ROWS + 40)
+    whole = model.embed(which, model.tokenise(texts))
+    assert len({row.tobytes() for row in whole}) > 0.9 * len(texts)  # the texts are told apart
+    rng = np.random.default_rng(5)
+    for size in (1, 1, 2, 3, 9, 63, len(texts)):
+        chosen = rng.permutation(len(texts))[:size]
+        assert np.array_equal(model.embed(which, model.tokenise([texts[at] for at in chosen])), whole[chosen])
+
+
+@pytest.mark.parametrize("which", ["tuned", "zero_shot"])
+def test_a_vector_is_bit_equal_with_and_without_the_cache_of_frozen_layers(model, some_texts, which):
+    texts = model.tokenise(some_texts(90, seed=2))
+    lower = model.read_lower(texts)
+    assert [hidden.shape for hidden in lower] == [(length, 32) for length in texts.lengths]
+    assert {hidden.dtype for hidden in lower} == {torch.bfloat16 if model.bf16 else torch.float32}
+    cached, fresh = model.pool(which, texts, lower=lower), model.pool(which, texts)
+    assert torch.equal(cached, fresh)
+    assert np.array_equal(model.project(which, cached), model.embed(which, texts))
+
+
+def test_pooling_leaves_the_towers_mode_as_it_was_and_has_no_dropout(model, some_texts):
+    texts = model.tokenise(some_texts(5))
+    expected = model.pool("tuned", texts)
+    model.tuned.train()
+    found = model.pool("tuned", texts)
+    assert model.tuned.training
+    model.tuned.eval()
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "\0", "\ud800", "👩\u200d👧", "كوب", "红茶杯", "[PAD] [SEP]", "mug " * 10**5]
+)
+def test_every_text_has_a_unit_vector(model, text):
+    (vector,) = model.embed("tuned", model.tokenise([text])).astype(float)
+    assert np.linalg.norm(vector) == pytest.approx(GRID, rel=0.002)
+
+
+def test_null_and_empty_are_one_text(model):
+    null, empty = model.embed("tuned", model.tokenise([None, ""]))
+    assert np.array_equal(null, empty)
+
+
+def test_no_texts_make_no_vectors(model):
+    assert model.embed("tuned", model.tokenise([])).shape == (0, 32)
+
+
+def test_progress_adds_up_to_the_texts(model, some_texts):
+    texts, told = model.tokenise(some_texts(80)), []
+    model.read_lower(texts, progress=told.append)
+    assert sum(told) == 80
+    model.embed("tuned", texts, progress=told.append)
+    assert sum(told) == 160
+
+
+def test_a_pooled_text_projects_alike_in_any_batch(model):
+    pooled = torch.randn(2 * ROWS + 5, 32, generator=torch.Generator().manual_seed(3))
+    whole = embed_pooled(model.tuned, pooled)
+    for chosen in ([7], [100, 3], list(range(60, 130))):
+        assert np.array_equal(embed_pooled(model.tuned, pooled[chosen]), whole[chosen])
+
+
+def test_bf16_is_a_yes_or_no():
+    assert isinstance(bf16_is_native(), bool)
+
+
+def test_on_grid_by_hand():
+    # (3, 4) / 5 times GRID less half the diagonal of a unit cell, rounded
+    length = GRID - 0.5 * 2**0.5
+    assert on_grid(np.array([[3.0, 4.0], [0.0, 0.0], [-1e20, 0.0]], np.float32)).tolist() == [
+        [round(0.6 * length), round(0.8 * length)],
+        [0, 0],
+        [-round(length), 0],
+    ]
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    width=st.sampled_from([1, 2, 3, 8, 31, 384, 1024]),
+    rows=st.integers(1, 40),
+    kind=st.sampled_from(["normal", "alike", "uniform", "one_hot", "heavy"]),
+)
+def test_norms_stay_within_the_grid_so_that_float32_dot_products_are_exact(seed, width, rows, kind):
+    rng = np.random.default_rng(seed)
+    raw = {
+        "normal": lambda: rng.normal(size=(rows, width)),
+        "alike": lambda: np.repeat(rng.normal(size=(1, width)), rows, 0),
+        "uniform": lambda: rng.choice([-1.0, 1.0], size=(rows, width)),
+        "one_hot": lambda: np.eye(width)[rng.integers(0, width, rows)] * rng.choice([-1e-3, 1e3], (rows, 1)),
+        "heavy": lambda: rng.standard_cauchy(size=(rows, width)),
+    }[kind]()
+    vectors = on_grid(raw.astype(np.float32))
+    exact = vectors.astype(np.int64)
+    assert (exact**2).sum(1).max() <= GRID**2 < 2**24
+    expected = exact @ exact.T
+    floats = torch.from_numpy(vectors.astype(np.float32))
+    assert np.array_equal((floats @ floats.T).numpy(), expected)
+    some, order = rng.permutation(rows)[: rng.integers(1, rows + 1)], rng.permutation(width)
+    part = floats[some][:, order]
+    assert np.array_equal((part @ floats[:, order].T).numpy(), expected[some])
+    assert np.array_equal(torch.bmm(part[None], floats[:, order].T[None])[0].numpy(), expected[some])
+    assert np.array_equal((part @ floats[0, order]).numpy(), expected[some, 0])

@@ -1,0 +1,217 @@
+"""Interest of a row does not depend on the rows around it, and is what the formulas say."""
+
+from math import exp
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import encoders.interest
+from encoders.embed import on_grid
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
+from encoders.towers import UserTower
+from features.candidates import GRID
+
+IN_REQUEST = ("interest_rank", "interest_z")
+ROW_BY_ROW = tuple(name for name in (FINE_TUNED, *INTEREST_COLUMNS) if name not in IN_REQUEST)
+OF_HISTORY = tuple(name for name in ROW_BY_ROW if name != FINE_TUNED)
+
+
+def requests_of(*numbers) -> pl.DataFrame:
+    return pl.DataFrame({"request": pl.Series(numbers, dtype=pl.UInt32)})
+
+
+def history_of(*rows) -> pl.DataFrame:
+    """Rows of (request, item, age, gain), most recent first."""
+    schema = {"request": pl.UInt32, "item": pl.UInt32, "age": pl.Int32, "gain": pl.Int64}
+    table = pl.DataFrame(rows, schema=schema, orient="row").with_columns(as_of_day=pl.lit(100, pl.Int32))
+    return table.with_columns(last_day=pl.col("as_of_day") - pl.col("age"))
+
+
+def rows_of(*pairs) -> pl.DataFrame:
+    return pl.DataFrame(pairs, schema={"request": pl.UInt32, "item": pl.UInt32}, orient="row")
+
+
+@pytest.fixture(scope="module")
+def plane():
+    """Six items in the plane: cosines with item 0 are 1, 0.6, 0, -1, 0.8, 0.6. The tower takes plain means."""
+    vectors = np.array([[5, 0], [3, 4], [0, 5], [-5, 0], [4, 3], [3, 4]], np.int16) * (GRID // 5)
+    tower = UserTower(2, heads=1)  # sharpness 0
+    with torch.no_grad():
+        tower.ageing_K.zero_()
+        tower.log_scale.zero_()
+    return InterestScorer(tower, vectors, vectors, 4)
+
+
+def test_columns_by_hand(plane):
+    history = history_of((1, 0, 1, 1), (1, 2, 31, 3))
+    found = plane.columns(requests_of(1), history, rows_of((1, 1), (1, 3), (1, 4), (1, 5)))
+    assert found.columns == [FINE_TUNED, *INTEREST_COLUMNS]
+    assert set(found.dtypes) == {pl.Float32}
+    first, second = np.array([0.6, -1.0, 0.8, 0.6]), np.array([0.8, 0.0, 0.6, 0.8])  # cosines with items 0 and 2
+    mean = (first + second) / 2
+    expected = {
+        FINE_TUNED: mean,
+        "interest_rank": [1, 4, 1, 1],  # ties share the best rank: the means are 0.7, -0.5, 0.7, 0.7
+        "interest_z": (mean - 0.4) / np.sqrt((3 * 0.3**2 + 0.9**2) / 4),
+        "interest_last": first,
+        "interest_nearest": np.maximum(first, second),
+        "interest_mean": mean,
+        "zero_shot_mean": mean,
+        "zero_shot_top3": mean,  # two items are all there are
+        "zero_shot_decayed": (2 * first + second) / 3,  # 30 days older: half the weight
+    }
+    for name, values in expected.items():
+        assert found[name].to_list() == pytest.approx(list(values), abs=1e-6), name
+
+
+def test_top3_takes_the_three_nearest(plane):
+    history = history_of((1, 3, 1, 1), (1, 1, 2, 1), (1, 2, 3, 1), (1, 4, 4, 1))
+    found = plane.columns(requests_of(1), history, rows_of((1, 0)))
+    assert found["zero_shot_top3"].item() == pytest.approx((0.6 + 0.0 + 0.8) / 3, abs=1e-6)
+
+
+def test_only_the_most_recent_items_are_looked_at(plane):
+    history = history_of((1, 0, 1, 1), (1, 0, 2, 1), (1, 0, 3, 1), (1, 0, 4, 1), (1, 3, 5, 1))
+    found = plane.columns(requests_of(1), history, rows_of((1, 4)))
+    assert found["interest_mean"].item() == pytest.approx(0.8)
+
+
+def test_the_fine_tuned_match_does_not_count_the_candidate_itself(plane):
+    history = history_of((1, 0, 1, 1), (1, 2, 2, 1))
+    found = plane.columns(requests_of(1), history, rows_of((1, 0), (1, 4)))
+    assert found[FINE_TUNED].to_list() == pytest.approx([0.0, (0.8 + 0.6) / 2], abs=1e-6)
+    only = plane.columns(requests_of(1), history_of((1, 0, 1, 1)), rows_of((1, 0)))
+    assert only[FINE_TUNED].to_list() == [0]
+
+
+def test_zero_shot_columns_read_the_zero_shot_vectors(plane):
+    turned = InterestScorer(plane.user_tower, plane.fine_tuned, plane.zero_shot[::-1].copy(), 4)
+    found = turned.columns(requests_of(1), history_of((1, 0, 1, 1)), rows_of((1, 1)))
+    assert found["interest_mean"].item() == pytest.approx(0.6)
+    assert found["zero_shot_mean"].item() == pytest.approx(0.6 * 0.8 + 0.8 * 0.6)  # items 5 and 4 of the plane
+
+
+def test_what_everybody_wants_is_added_and_alone_ranks_a_user_without_history(plane):
+    tower = UserTower(2, heads=1)
+    with torch.no_grad():
+        tower.wanted_D.copy_(torch.tensor([0.0, 2.0]))
+        tower.log_scale.zero_()
+    scorer = InterestScorer(tower, plane.fine_tuned, plane.zero_shot, 4)
+    found = scorer.columns(requests_of(1, 2), history_of((1, 0, 1, 1)), rows_of((1, 1), (1, 3), (2, 1), (2, 2), (2, 3)))
+    wanted = np.array([1.6, 0.0, 1.6, 2.0, 0.0])
+    assert found[FINE_TUNED].to_list() == pytest.approx(list(wanted + np.array([0.6, -1.0, 0, 0, 0])), abs=2e-3)
+    assert found["interest_rank"].to_list() == [1, 2, 2, 1, 3]
+    assert found["interest_z"].is_finite().all()
+    assert np.isnan(found[2:].select(OF_HISTORY).to_numpy()).all()
+    assert np.isfinite(found[:2].to_numpy()).all()
+
+
+def test_the_scale_multiplies_the_match(plane):
+    tower = UserTower(2, heads=1)
+    with torch.no_grad():
+        tower.log_scale.fill_(2.0)
+    scorer = InterestScorer(tower, plane.fine_tuned, plane.zero_shot, 4)
+    found = scorer.columns(requests_of(1), history_of((1, 0, 1, 1)), rows_of((1, 1)))
+    assert found[FINE_TUNED].item() == pytest.approx(0.6 * exp(2))
+
+
+@pytest.mark.parametrize("history", [history_of(), history_of((1, 0, 1, 1))])
+def test_one_candidate_is_first_with_z_0(plane, history):
+    found = plane.columns(requests_of(1), history, rows_of((1, 4)))
+    assert found.select(IN_REQUEST).row(0) == (1, 0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 7, 50])
+def test_equal_scores_are_all_first_with_z_0(plane, count):
+    found = plane.columns(requests_of(1), history_of((1, 0, 1, 1), (1, 4, 3, 1)), rows_of(*[(1, 1)] * count))
+    assert found["interest_rank"].to_list() == [1] * count
+    assert found["interest_z"].to_list() == [0] * count
+
+
+def test_requests_without_rows_and_no_rows_at_all(plane):
+    history = history_of((2, 0, 1, 1), (3, 0, 1, 1))
+    rows = rows_of((2, 1), (2, 3))
+    alone = plane.columns(requests_of(2), history, rows)
+    assert plane.columns(requests_of(1, 2, 3), history, rows).equals(alone)
+    empty = plane.columns(requests_of(1, 2), history, rows_of())
+    assert empty.columns == alone.columns
+    assert empty.is_empty()
+
+
+@pytest.fixture(scope="module")
+def many():
+    """A scorer, and 40 requests of 0 to 9 history items and 1 to 40 candidates."""
+    rng = np.random.default_rng(0)
+    tuned, plain = (on_grid(rng.normal(0.3, 1, size=(60, 32)).astype(np.float32)) for _ in range(2))
+    tower = UserTower(32)
+    with torch.no_grad():
+        for parameter in (tower.wanted_D, tower.mixture_K, tower.gain_K):
+            parameter.copy_(torch.from_numpy(rng.normal(size=parameter.shape)))
+    events, pairs = [], []
+    for request in range(40):
+        length = int(rng.integers(1, 10)) if request % 7 else 0
+        ages = np.sort(rng.integers(1, 90, length))
+        events += [(request, int(item), int(age), int(rng.integers(1, 4))) for item, age in
+                   zip(rng.choice(60, length, replace=False), ages, strict=True)]  # fmt: skip
+        pairs += [(request, int(item)) for item in np.sort(rng.choice(60, int(rng.integers(1, 41)), replace=False))]
+    return InterestScorer(tower, tuned, plain, 7), requests_of(*range(40)), history_of(*events), rows_of(*pairs)
+
+
+def same_bits(one: pl.DataFrame, other: pl.DataFrame) -> list[str]:
+    return [name for name in one.columns if one[name].to_numpy().tobytes() != other[name].to_numpy().tobytes()]
+
+
+def test_a_request_is_bit_equal_whatever_requests_stand_beside_it(many):
+    scorer, requests, history, rows = many
+    whole = rows.hstack(scorer.columns(requests, history, rows))
+    assert np.isfinite(whole[FINE_TUNED].to_numpy()).all()
+    rng = np.random.default_rng(1)
+    for _ in range(60):
+        among = pl.col("request").is_in(rng.permutation(40)[: rng.integers(1, 12)].tolist())
+        part = scorer.columns(requests.filter(among), history.filter(among), rows.filter(among))
+        assert same_bits(part, whole.filter(among).select(part.columns)) == []
+
+
+def test_a_row_is_bit_equal_whatever_candidates_stand_beside_it(many):
+    scorer, requests, history, rows = many
+    whole = rows.hstack(scorer.columns(requests, history, rows))
+    rng = np.random.default_rng(2)
+    for _ in range(60):
+        keep = pl.Series(rng.random(rows.height) < max(rng.random(), 0.05))
+        part = scorer.columns(requests, history, rows.filter(keep)).select(ROW_BY_ROW)
+        assert same_bits(part, whole.filter(keep).select(ROW_BY_ROW)) == []
+
+
+@pytest.mark.parametrize("cells", [1, 300, 3000])
+def test_the_size_of_inner_batches_changes_no_bit(many, monkeypatch, cells):
+    scorer, requests, history, rows = many
+    whole = scorer.columns(requests, history, rows)
+    monkeypatch.setattr(encoders.interest, "_CELLS", cells)
+    assert same_bits(scorer.columns(requests, history, rows), whole) == []
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_number_of_threads_changes_no_bit(many, threads):
+    scorer, requests, history, rows = many
+    whole = scorer.columns(requests, history, rows)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        assert same_bits(scorer.columns(requests, history, rows), whole) == []
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_ranks_and_z_scores_of_many_requests_against_polars(many):
+    scorer, requests, history, rows = many
+    found = rows.hstack(scorer.columns(requests, history, rows))
+    wide = pl.col(FINE_TUNED).cast(pl.Float64)
+    centred = wide - wide.mean().over("request")
+    expected = found.select(
+        rank=wide.rank("min", descending=True).over("request").cast(pl.Float32),
+        z=pl.when(pl.len().over("request") > 1).then(centred / wide.std(ddof=0).over("request")).otherwise(0.0),
+    )
+    assert found["interest_rank"].to_list() == expected["rank"].to_list()
+    np.testing.assert_allclose(found["interest_z"], expected["z"], rtol=1e-5, atol=1e-5)

@@ -1,0 +1,76 @@
+"""The listwise loss, by hand."""
+
+from math import exp, log
+
+import pytest
+import torch
+
+from encoders.losses import listwise_softmax
+
+
+def loss(score, gain, mask=None):
+    scores = torch.tensor(score)
+    return listwise_softmax(scores, torch.tensor(gain), torch.ones_like(scores).bool() if mask is None else mask).item()
+
+
+def test_one_positive_by_hand():
+    expected = -log(exp(2.0) / (exp(2.0) + exp(1.0) + exp(0.5)))
+    assert loss([[2.0, 1.0, 0.5]], [[1.0, 0.0, 0.0]]) == pytest.approx(expected, rel=1e-6)
+
+
+def test_graded_positives_are_weighted_and_do_not_compete():
+    against = exp(0.5)
+    first, second = (-log(exp(score) / (exp(score) + against)) for score in (2.0, 1.0))
+    assert loss([[2.0, 1.0, 0.5]], [[3.0, 1.0, 0.0]]) == pytest.approx((3 * first + 1 * second) / 4, rel=1e-6)
+
+
+def test_a_positive_is_unmoved_by_another_ones_score():
+    scores = torch.tensor([[2.0, 1.0, 0.5]], requires_grad=True)
+    listwise_softmax(scores[:, [0, 2]], torch.tensor([[1.0, 0.0]]), torch.ones(1, 2).bool()).backward()
+    alone = scores.grad[0, 0].item()
+    scores.grad = None
+    listwise_softmax(scores, torch.tensor([[1.0, 1.0, 0.0]]), torch.ones(1, 3).bool()).backward()
+    assert scores.grad[0, 0].item() == pytest.approx(alone / 2, rel=1e-6)  # half the weight, the same push
+
+
+def test_what_is_masked_counts_neither_as_positive_nor_as_negative():
+    mask = torch.tensor([[True, True, False, False]])
+    expected = loss([[2.0, 1.0]], [[1.0, 0.0]])
+    assert loss([[2.0, 1.0, 9.0, -9.0]], [[1.0, 0.0, 0.0, 3.0]], mask) == pytest.approx(expected, rel=1e-6)
+
+
+def test_requests_without_a_positive_are_left_out_of_the_mean():
+    one = loss([[2.0, 1.0]], [[1.0, 0.0]])
+    assert loss([[2.0, 1.0], [5.0, 1.0]], [[1.0, 0.0], [0.0, 0.0]]) == pytest.approx(one, rel=1e-6)
+
+
+def test_the_mean_is_over_requests_not_positives():
+    one, two = loss([[2.0, 1.0, 0.0]], [[1.0, 1.0, 0.0]]), loss([[0.0, 1.0, 3.0]], [[2.0, 0.0, 0.0]])
+    both = loss([[2.0, 1.0, 0.0], [0.0, 1.0, 3.0]], [[1.0, 1.0, 0.0], [2.0, 0.0, 0.0]])
+    assert both == pytest.approx((one + two) / 2, rel=1e-6)
+
+
+def test_without_any_positive_it_is_0():
+    scores = torch.zeros(2, 3, requires_grad=True)
+    found = listwise_softmax(scores, torch.zeros(2, 3), torch.ones(2, 3).bool())
+    found.backward()
+    assert found.item() == 0
+    assert (scores.grad == 0).all()
+
+
+def test_without_a_negative_there_is_nothing_to_lose():
+    scores = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    found = listwise_softmax(scores, torch.ones(1, 2), torch.ones(1, 2).bool())
+    found.backward()
+    assert found.item() == 0
+    assert (scores.grad == 0).all()
+
+
+@pytest.mark.parametrize("size", [80.0, 1e4, 1e30])
+def test_gradients_stay_finite_with_extreme_scores(size):
+    scores = torch.tensor([[-size, size, 0.0], [size, -size, size]], requires_grad=True)
+    found = listwise_softmax(scores, torch.tensor([[3.0, 0.0, 0.0], [1.0, 0.0, 2.0]]), torch.ones(2, 3).bool())
+    found.backward()
+    assert found.isfinite()
+    assert scores.grad.isfinite().all()
+    assert scores.grad[0].tolist() == pytest.approx([-0.5, 0.5, 0.0])

@@ -1,0 +1,134 @@
+"""Where there is nothing to learn nothing is found; no row knows its future; the same seed gives the same figures."""
+
+import multiprocessing
+
+import numpy as np
+import polars as pl
+import pytest
+
+from features.errors import ContractError
+from pipelines import train as training
+from pipelines.chain import ALL_FEATURES
+from pipelines.check import read_inputs
+from pipelines.evaluate import evaluate, version_lists
+from pipelines.train import label, train
+from ranker.compare import paired_difference
+from ranker.config import RankerConfig
+from ranker.lambdamart import LambdaMart
+from ranker.metrics import per_request
+
+
+@pytest.fixture
+def rows(trained_project):
+    """Labelled rows of the blocks, of validation and of test, under the final model."""
+    trained, config = trained_project.trained, trained_project.config
+    first, last = trained.split.blocks[0], trained.split.blocks[-1]
+    spans = (type(first)(first.start, last.end, last.closed_end), trained.split.valid, trained.split.test)
+    return [label(trained.chain, config, span, name="rows", encoder_day=span.start).rows for span in spans]
+
+
+def shuffled(table, seed):
+    """The labels of each request dealt anew among its rows."""
+    dealt = table.with_columns(key=pl.Series(np.random.default_rng(seed).random(table.height)))
+    labels = dealt.sort("request", "key")["label"]
+    return table.with_columns(labels)
+
+
+def test_a_ranker_of_shuffled_labels_is_as_good_as_chance(rows):
+    fitting, valid, test = (shuffled(table, seed) for seed, table in enumerate(rows))
+    config = RankerConfig(max_trees=30, min_child_samples=20, num_leaves=7)
+    ranker = LambdaMart.fit(fitting, valid, features=ALL_FEATURES, config=config, seed=0)
+    names = {"request": "request_id", "item": "item_id"}
+    truth = test.filter(pl.col("label") > 0).select("request", "item", "label").rename(names)
+    lists = test.select("request", "item").rename(names)
+    found, chance = (
+        per_request(lists.with_columns(score=pl.Series(scores)), truth)["ndcg@10"]
+        for scores in (ranker.predict(test), np.zeros(test.height))
+    )
+    asked = test.filter(pl.col("label") > 0).select("request", "user").unique().sort("request")
+    assert asked.height == len(found) > 50
+    assert ranker.booster.num_trees() > 0
+    lift = paired_difference(found, chance, asked["user"], resamples=1000).difference
+    assert lift.low <= 0 <= lift.high
+    assert lift.high - lift.low < 0.2  # or else anything would pass
+
+
+def test_every_row_is_scored_by_an_encoder_that_ended_before_it(trained_project, monkeypatch):
+    seen = []
+    contract = training.TrainingTable.filter
+    monkeypatch.setattr(training.TrainingTable, "filter", lambda table: (seen.append(table), contract(table))[1])
+    trained = train(trained_project.inputs.log, trained_project.config)
+    (table,) = seen
+    assert (table["encoder_cutoff"] <= table["as_of"]).all()
+    assert table["encoder_digest"].n_unique() == len(trained.split.blocks)
+    calendar = trained_project.inputs.log.calendar
+    opens = [calendar.as_of(block.start) for block in trained.split.blocks]
+    assert table["encoder_cutoff"].unique().sort().to_list() == opens
+    assert table["as_of"].max() < calendar.as_of(trained.split.valid.start)
+
+
+def test_an_encoder_that_saw_a_day_of_its_block_is_caught(trained_project, monkeypatch):
+    def leaking(*arguments, encoder_day, **options):
+        return label(*arguments, encoder_day=encoder_day + 1, **options)
+
+    monkeypatch.setattr(training, "label", leaking)
+    with pytest.raises(ContractError, match="encoder_ended_before"):
+        train(trained_project.inputs.log, trained_project.config)
+
+
+def retrained(shop_project, folder):
+    """Another training of the same project, and its evaluation."""
+    project = shop_project.copy(folder)
+    log, config = read_inputs(project.config).log, project.config
+    trained = train(log, config)
+    test = trained.split.test
+    asked = label(trained.chain, config, test, name="test", encoder_day=trained.encoder_day)
+    lists = version_lists(asked, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    return trained, evaluate(log, config, asked, lists=lists, first_day=test.start)
+
+
+def same(project, other):
+    trained, (again, evaluation) = project.trained, other
+    assert again.losses == trained.losses
+    assert again.valid_ndcg == trained.valid_ndcg
+    assert again.model.digest("tuned") == trained.model.digest("tuned")
+    assert again.ranker.to_text() == trained.ranker.to_text()
+    assert evaluation.as_json() == project.registered.evaluation.as_json()
+
+
+def test_the_same_seed_gives_the_same_models_and_figures(shop_project, trained_project, tmp_path):
+    same(trained_project, retrained(shop_project, tmp_path / "again"))
+
+
+def test_another_seed_gives_another_model(shop_project, trained_project, tmp_path):
+    project = shop_project.copy(tmp_path / "other")
+    project.change(seed=1)
+    trained = train(read_inputs(project.config).log, project.config)
+    assert trained.model.digest("tuned") != trained_project.trained.model.digest("tuned")
+    assert trained.model.digest("zero_shot") == trained_project.trained.model.digest("zero_shot")
+
+
+def _spin() -> None:
+    while True:
+        pass
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_figures_beside_a_busy_process(shop_project, trained_project, tmp_path):
+    rival = multiprocessing.get_context("spawn").Process(target=_spin, daemon=True)
+    rival.start()
+    try:
+        again = retrained(shop_project, tmp_path / "busy")
+    finally:
+        rival.terminate()
+        rival.join()
+    same(trained_project, again)
+
+
+def test_more_blocks_than_days_train_all_the_same(shop_project, tmp_path):
+    """Blocks without a request teach nothing, and break nothing."""
+    project = shop_project.copy(tmp_path / "project")
+    project.change(timeline={"ranker_days": 3, "blocks": 5})
+    trained = train(read_inputs(project.config).log, project.config)
+    assert [block.end - block.start for block in trained.split.blocks] == [0, 1, 0, 1, 1]
+    assert [bool(losses) for losses in trained.losses] == [True, False, True, False, True, True]

@@ -1,0 +1,262 @@
+"""The main job as its owner runs it: train, register, promote, score, and a second night."""
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from features.requests import requests_between, requests_tonight
+from features.timeline import day_of
+from pipelines.bundle import load_bundle
+from pipelines.chain import ALL_FEATURES, Chain
+from pipelines.datasets import write_day
+from pipelines.publish import published
+from pipelines.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.versions import judge_versions, load_version
+
+BUNDLE = {
+    "manifest.json",
+    "config.yaml",
+    "evaluation.json",
+    "features.json",
+    "golden.parquet",
+    "encoder/config.json",
+    "encoder/model.safetensors",
+    "encoder/tokenizer.json",
+    "ranker/booster.txt",
+    "ranker/behaviour.txt",
+}
+ANY_ID = re.compile(r"\b[uie]0\d{5}\b")  # as the simulated shop numbers users, items and events
+
+
+@pytest.fixture
+def project(trained_project, tmp_path):
+    return trained_project.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def night(project, command):
+    """Score a day; tonight, if not told otherwise."""
+
+    def run(*arguments, when=project.day):
+        return command(project, "score", "--date", str(when), *arguments)
+
+    return run
+
+
+def rankings_folder(project) -> Path:
+    return Path(project.config.output) / "rankings"
+
+
+def lists(project) -> dict:
+    live = published(rankings_folder(project))
+    assert live is not None
+    return {
+        user: rows["item_id"].to_list()
+        for (user,), rows in live.rankings().sort("user_id", "rank").group_by("user_id", maintain_order=True)
+    }
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_the_data_in_the_logs(
+    shop_project, trained_project, tmp_path, command
+):
+    project = shop_project.copy(tmp_path / "project")
+    told = [command(project, "check"), command(project, "train")]
+    # The same seed gives the same figures, to the last digit, in another folder.
+    evaluation = trained_project.registered.evaluation.as_json()
+    facts = told[-1].facts
+    assert facts.items() >= evaluation.items()
+    assert facts["version"] == "nightrank/1"
+    told.append(command(project, "promote"))
+    assert told[-1].facts["champion"] == "nightrank/1"
+    assert "scores tell candidates apart" in told[-1].facts["gates"]
+
+    told.append(command(project, "score", "--date", str(project.day)))
+    assert told[-1].facts.items() >= {"users": 60, "shards": 3, "shards_written": 3, "pointer_moved": True}.items()
+    assert told[-1].facts["rows"] == 60 * 10
+    assert told[-1].facts["texts_encoded"] == 0  # all known from training
+    told.append(command(project, "status"))
+    live = told[-1].facts["published"]
+    assert (live["date"], live["version"], live["users"]) == ("2024-02-25", "nightrank/1", 60)
+    first = lists(project)
+
+    write_day(project.dataset, project.folder, project.day)
+    items = pl.read_parquet(project.folder / "items.parquet")
+    new = items.head(2).with_columns(item_id=pl.Series(["x1", "x2"]), title=pl.lit("A title nobody had before"))
+    pl.concat([items, new.with_columns(description=pl.lit(None, pl.String))]).write_parquet(
+        project.folder / "items.parquet"
+    )
+    told.append(command(project, "score", "--date", str(project.day + timedelta(days=1))))
+    assert told[-1].facts["texts_encoded"] == 1  # two items with one text
+    today = project.dataset.events.filter(pl.col("timestamp").dt.date() == project.day, pl.col("event") == "purchase")
+    bought = today["user_id"].unique().to_list()
+    second = lists(project)
+    changed = [user for user in bought if second[user] != first[user]]
+    assert len(bought) > 2
+    assert len(changed) > len(bought) / 2
+    assert command(project, "status").facts["published"]["date"] == "2024-02-26"
+
+    titles = set(items["title"].drop_nulls())
+    for ended in told:
+        assert ended.code == 0
+        assert not ANY_ID.search(ended.err)
+        assert not [title for title in titles if title in ended.err]
+
+
+def test_the_bundle_repeats_the_evaluation_of_the_training_to_the_last_digit(trained_project):
+    name, bundle = load_version(Registry(trained_project.config), "1")
+    first, last = (day_of(day) for day in bundle.window)
+    again = judge_versions(
+        trained_project.inputs.log, trained_project.config, {name: bundle}, first_day=first, end_day=last + 1
+    )
+    assert again.as_json() == trained_project.registered.evaluation.as_json()
+
+
+def test_the_bundle_holds_its_named_files_and_nothing_that_runs_code(trained_project):
+    folder = trained_project.registered.bundle
+    assert files(folder) == BUNDLE
+    starts = {path: (folder / path).read_bytes()[:2] for path in BUNDLE}
+    assert not [path for path, start in starts.items() if start[:1] == b"\x80" or start == b"PK"]
+    kept = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    assert str(trained_project.folder) not in str(kept)
+    assert load_bundle(folder).cutoff == trained_project.trained.cutoff()
+
+
+def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project):
+    registry = Registry(trained_project.config)
+    version = registry.version(CHAMPION)
+    assert version.number == "1"
+    assert registry.find(CHALLENGER) is None
+    client, trained = registry._client, trained_project.trained
+    run = client.get_run(version.run_id)
+    assert run.info.status == "FINISHED"
+    assert run.data.params["ranker.max_trees"] == "20"
+    assert run.data.params["ranker.patience"] == "40"  # a default is resolved too
+    for block, losses in enumerate(trained.losses):
+        logged = client.get_metric_history(version.run_id, f"encoder.block_{block}.loss")
+        assert [metric.value for metric in sorted(logged, key=lambda metric: metric.step)] == losses
+        assert len(losses) == 12
+    table = trained_project.registered.evaluation.judged.table.filter(slice="all", metric="ndcg@10")
+    for system, mean in table.select("system", "mean").rows():
+        name = system.replace(" ", "_").replace(",", "_")
+        assert run.data.metrics[f"{name}.all.ndcg_at_10"] == mean
+    artefacts = {file.path for inner in ("", "encoder", "ranker") for file in _listed(client, version.run_id, inner)}
+    assert artefacts == {f"bundle/{name}" for name in BUNDLE}
+
+
+def _listed(client, run_id, inner):
+    found = client.list_artifacts(run_id, f"bundle/{inner}".rstrip("/"))
+    return [file for file in found if not file.is_dir]
+
+
+def test_a_rerun_changes_no_byte_and_no_time_of_any_file(project, night, snapshot):
+    assert night().code == 0
+    before = snapshot(rankings_folder(project))
+    again = night()
+    assert again.code == 0
+    assert again.facts["shards_written"] == 0
+    assert again.facts["pointer_moved"] is False
+    assert snapshot(rankings_folder(project)) == before
+
+
+def test_a_killed_night_computes_again_only_what_is_missing(project, night, snapshot):
+    attempt = Path(night().facts["attempt"])
+    before = snapshot(rankings_folder(project))
+    lost = [attempt / name for name in ("shard-00001.parquet", "shard-00001.json", "manifest.json")]
+    for path in lost:
+        path.unlink()
+    again = night()
+    assert again.code == 0
+    assert again.facts["shards_written"] == 1
+    after = snapshot(rankings_folder(project))
+    assert {name: digest for name, (digest, _) in after.items()} == {
+        name: digest for name, (digest, _) in before.items()
+    }
+    touched = {name for name in after if after[name][1] != before[name][1]}
+    assert touched == {str(path.relative_to(rankings_folder(project))) for path in lost}
+
+
+def test_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, night, command):
+    """Fault 2."""
+    night()
+    (rankings_folder(project) / "published.json").unlink()
+    assert command(project, "status").facts == {"published": None}
+    assert night().facts.items() >= {"shards_written": 0, "pointer_moved": True}.items()
+
+
+@pytest.mark.parametrize("name", ["shard-00001.parquet", "shard-00001.json", "manifest.json", "fallback.parquet"])
+def test_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(name, project, night, command):
+    """Fault 6."""
+    attempt = Path(night().facts["attempt"])
+    pointer = (rankings_folder(project) / "published.json").read_bytes()
+    path = attempt / name
+    content = path.read_bytes()
+    flipped = content.replace(b"sha256", b"sha257", 1) if name.endswith("1.json") else content.replace(b"e", b"f", 1)
+    path.write_bytes(flipped)
+    ended = night()
+    assert ended.code == 12
+    assert Path(name).stem in ended.err
+    assert "Delete" in ended.err
+    assert ended.out == ""
+    assert (rankings_folder(project) / "published.json").read_bytes() == pointer
+    if name.endswith(".parquet") or name == "manifest.json":
+        assert command(project, "status").code == 12
+
+
+def test_a_dry_run_writes_nothing(project, night, snapshot):
+    before = snapshot(project.folder)
+    ended = night("--dry-run")
+    assert ended.code == 0
+    assert ended.facts["dry_run"] is True
+    assert snapshot(project.folder) == before
+    assert not Path(ended.facts["attempt"]).exists()
+    assert night().facts["attempt"] == ended.facts["attempt"]
+
+
+@pytest.mark.parametrize(("when", "says"), [("2023-12-31", "starts on 2024-01-01"), ("2024-03-10", "max_days_behind")])
+def test_a_night_outside_what_is_known_is_blocked(when, says, project, night):
+    night()
+    pointer = (rankings_folder(project) / "published.json").read_bytes()
+    ended = night(when=when)
+    assert ended.code == 11
+    assert says in ended.err
+    assert (rankings_folder(project) / "published.json").read_bytes() == pointer
+
+
+def test_as_many_days_behind_as_are_allowed_are_no_fault(night, project):
+    assert night("--dry-run", when=project.day + timedelta(days=3)).code == 0
+    assert night("--dry-run", when=project.day + timedelta(days=4)).code == 11
+
+
+def test_integer_ids_stay_integers(project, night):
+    number = pl.col("^(user_id|item_id)$").str.slice(1).cast(pl.Int32)
+    for path in [*project.folder.glob("*.parquet"), *project.folder.glob("events/*/*.parquet")]:
+        pl.read_parquet(path, hive_partitioning=False).with_columns(number).write_parquet(path)
+    assert night().code == 0
+    live = published(rankings_folder(project))
+    assert live.rankings().schema["user_id"] == pl.Int64
+    assert live.rankings().schema["item_id"] == pl.Int64
+    assert live.fallback().schema["item_id"] == pl.Int64
+    assert set(live.rankings()["user_id"]) == set(range(60))
+
+
+@pytest.mark.parametrize("days_ago", [1, 5, 20])
+def test_the_night_makes_the_rows_and_scores_that_training_made(days_ago, trained_project):
+    log, trained = trained_project.inputs.log, trained_project.trained
+    day = log.last_day - days_ago
+    asked = requests_between(log, day, day + 1)
+    assert asked.height > 3
+    learned = Chain(log, trained_project.config, trained.model).rows(asked, name="training")
+    tonight = requests_tonight(asked["user"], day)
+    served = Chain(log.before(day), trained_project.config, trained.model).rows(tonight, name="night")
+    assert learned.select("user", "item", "as_of_day").equals(served.select("user", "item", "as_of_day"))
+    for name in ALL_FEATURES:
+        assert learned[name].to_numpy().tobytes() == served[name].to_numpy().tobytes(), name
+    assert trained.ranker.predict(learned).tobytes() == trained.ranker.predict(served).tobytes()

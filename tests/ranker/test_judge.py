@@ -1,0 +1,99 @@
+"""Two requests by hand: user 7 asks request 0, user 8 asks request 1."""
+
+import math
+
+import polars as pl
+import pytest
+
+from features.errors import ContractError
+from ranker.config import EvaluationConfig
+from ranker.judge import Judged, Window, judge
+
+CONFIG = EvaluationConfig(cutoffs=(1, 2), resamples=100)
+SECOND = 1 / math.log2(3)  # discount of rank 2
+
+
+def pairs(*rows, **columns):
+    return pl.DataFrame(
+        [*rows],
+        schema={"request": pl.UInt32, "item": pl.UInt32, **columns},
+        orient="row",
+    )
+
+
+WINDOW = Window(
+    requests=pl.DataFrame({"request": [0, 1], "user": [7, 8]}, schema_overrides={"request": pl.UInt32}),
+    truth=pairs((0, 0, 1, False), (0, 1, 1, True), (1, 2, 1, True), label=pl.Int32, is_new=pl.Boolean),
+    known=pairs((0, 0), (1, 3)),
+    cold=pl.Series([2], dtype=pl.UInt32),
+)
+GOOD = pairs((0, 0, 3.0), (0, 1, 2.0), (0, 3, 1.0), (1, 3, 2.0), (1, 2, 1.0), score=pl.Float64)
+POOR = pairs((0, 3, 3.0), (0, 0, 2.0), score=pl.Float64)  # has no list for request 1
+CANDIDATES = pairs((0, 0), (0, 3), (1, 2))
+
+
+def judged(systems=None, **options) -> Judged:
+    systems = systems or {"good": GOOD, "poor": POOR}
+    return judge(WINDOW, systems, candidates=CANDIDATES, config=CONFIG, seed=0, **options)
+
+
+@pytest.mark.parametrize(
+    ("slice_name", "metric", "good", "poor", "requests"),
+    [
+        ("all", "ndcg@1", (1 + 0) / 2, 0.0, 2),
+        ("all", "ndcg@2", (1 + SECOND) / 2, SECOND / (1 + SECOND) / 2, 2),
+        ("all", "recall@1", (1 / 2 + 0) / 2, 0.0, 2),
+        ("all", "recall@2", 1.0, (1 / 2 + 0) / 2, 2),
+        ("repeat", "ndcg@1", 1.0, 1.0, 1),  # item 0 alone is known: 3 is not ranked here
+        ("new-to-user", "ndcg@1", 1.0, 0.0, 2),  # without item 0; and without 3, which request 1 knows
+        ("new-to-user", "recall@2", 1.0, 0.0, 2),
+        ("cold item", "ndcg@1", 1.0, 0.0, 1),
+    ],
+)
+def test_a_slice_keeps_its_items_in_truth_and_lists_alike(slice_name, metric, good, poor, requests):
+    verdict = judged()
+    for system, mean in (("good", good), ("poor", poor)):
+        row = verdict.row(system, slice_name, metric)
+        assert row["mean"] == pytest.approx(mean, abs=1e-12)
+        assert row["requests"] == requests
+        assert row["users"] == requests
+
+
+def test_systems_are_compared_request_by_request():
+    pair = judged(compared=[("good", "poor")]).pair("good", "poor", "all", "ndcg@1")
+    assert pair["difference"] == pytest.approx((1 + 0) / 2)
+    assert (pair["wins"], pair["ties"], pair["losses"]) == (1, 1, 0)
+    other = judged(compared=[("poor", "good")]).pair("poor", "good", "all", "ndcg@1")
+    assert (other["wins"], other["ties"], other["losses"]) == (0, 1, 1)
+    assert other["difference"] == -pair["difference"]
+
+
+def test_an_interval_over_a_single_user_is_undefined():
+    row = judged().row("good", "cold item", "ndcg@1")
+    assert row["mean"] == 1.0
+    assert math.isnan(row["low"])
+
+
+def test_the_ceiling_is_the_share_of_positives_among_the_candidates():
+    # request 0: item 0 of 0 and 1; request 1: item 2 of 2
+    assert dict(judged().ceiling.rows()) == {"all": 0.75, "repeat": 1.0, "new-to-user": 0.5, "cold item": 1.0}
+
+
+def test_a_slice_without_a_true_item_is_left_out():
+    window = Window(WINDOW.requests, WINDOW.truth, WINDOW.known, pl.Series([], dtype=pl.UInt32))
+    verdict = judge(window, {"good": GOOD}, candidates=CANDIDATES, config=CONFIG, seed=0)
+    assert set(verdict.table["slice"]) == {"all", "repeat", "new-to-user"}
+    assert dict(verdict.ceiling.rows())["cold item"] is None
+
+
+def test_order_of_rows_and_systems_changes_nothing():
+    mixed = {"poor": POOR.reverse(), "good": GOOD.reverse()}
+    keys = ["system", "slice", "metric"]
+    assert judged(mixed).table.sort(keys).equals(judged().table.sort(keys))
+
+
+def test_scores_without_a_place_in_an_order_are_refused():
+    with pytest.raises(ContractError, match="1 of 5 rows have a NaN score"):
+        judged({"good": GOOD.with_columns(score=pl.when(pl.col("item") == 1).then(math.nan).otherwise("score"))})
+    with pytest.raises(ContractError, match=r"repeat a \(request_id, item_id\)"):
+        judged({"good": pl.concat([GOOD, GOOD.head(1)])})
