@@ -56,7 +56,7 @@ class Assembler:
         self._generators = CandidateGenerators(log, config, text_vectors)
         self._behaviour = BehaviourFeatures(log)
 
-    def portions(self, requests: pl.DataFrame, *, size: int = 2000) -> Iterator[Portion]:
+    def portions(self, requests: pl.DataFrame, *, size: int = 1000) -> Iterator[Portion]:
         """All requests in order, `size` at a time."""
         for start in range(0, requests.height, size):
             yield self.portion(requests.slice(start, size))

@@ -1,4 +1,4 @@
-"""Data sets to start from: two real purchase logs and the simulated shop, as the tables a user would bring.
+"""Data sets to start from: two purchase logs and the simulated shop, as the tables a user would bring.
 
 Each becomes plain Parquet files and a `nightrank.yaml` in a folder. From there on nothing tells it from a
 user's own data: the same reader, the same contracts, the same commands.
@@ -36,9 +36,9 @@ __all__ = [
 
 NAMES = ("complete-journey", "online-retail", "simulated")
 """What `load_dataset` knows."""
-DEMO_HOUSEHOLDS = 400
+DEMO_HOUSEHOLDS = 800
 """Households of the Complete Journey that the demo keeps."""
-DEMO_WEEKS = 30
+DEMO_WEEKS = 24
 """Last weeks of the Complete Journey that the demo keeps."""
 
 _CONFIG = "nightrank.yaml"
@@ -65,6 +65,8 @@ _NOTES = {
     "data": "The tables, each held against its contract; paths are relative to this file.",
     "labels": "Which events count as success, and how much.",
     "timeline": "The days of the log, counted back from its last: test, validation, the ranker's training.",
+    "encoder": "How the encoder is fine-tuned.",
+    "ranker": "How the ranker is trained.",
     "output": "The folder of everything that is written.",
 }
 

@@ -27,17 +27,13 @@ def shop() -> Shop:
 @pytest.fixture(scope="module")
 def randomised() -> Shop:
     """Every list is random, so that relevance does not depend on position."""
-    config = ShopConfig(
-        users=4000, items=600, days=60, exploration_share=1.0, query_share=0.0, list_length=10
-    )
+    config = ShopConfig(users=4000, items=600, days=60, exploration_share=1.0, query_share=0.0, list_length=10)
     return simulate(config)
 
 
 @pytest.fixture(scope="module")
 def unbiased() -> Shop:
-    return simulate(
-        ShopConfig(days=20, position_bias=0.0, exploration_share=1.0, query_share=0.0, list_length=8)
-    )
+    return simulate(ShopConfig(days=20, position_bias=0.0, exploration_share=1.0, query_share=0.0, list_length=8))
 
 
 def shown(shop: Shop) -> pl.DataFrame:
@@ -169,9 +165,7 @@ def test_position_and_propensity_stand_where_promised(shop: Shop) -> None:
     assert (events["value"].is_not_null() == (events["event"] == "purchase")).all()
     listed = events.filter(impression)
     assert (listed["propensity"] - 1 / listed["position"]).abs().max() < 1e-12
-    assert not events.filter(
-        pl.col("request_id").is_null(), pl.col("event").is_in(["impression", "click"])
-    ).height
+    assert not events.filter(pl.col("request_id").is_null(), pl.col("event").is_in(["impression", "click"])).height
     assert events.filter(pl.col("event") == "view")["request_id"].is_null().all()
 
 
@@ -267,18 +261,16 @@ def test_lists_of_the_shop_are_better_than_random_and_worse_than_best(shop: Shop
     frame = shown(shop).join(shop.requests.select("request_id", "randomised"), on="request_id")
     chosen = frame.filter(~pl.col("randomised"), pl.col("query").is_null())
     top = chosen.filter(pl.col("position") <= 5)["affinity"].mean()
-    best = chosen.filter(pl.col("affinity").rank("ordinal", descending=True).over("request_id") <= 5)[
-        "affinity"
-    ].mean()
+    best = chosen.filter(pl.col("affinity").rank("ordinal", descending=True).over("request_id") <= 5)["affinity"].mean()
     at_random = frame.filter("randomised")["affinity"].mean()
     assert 2 * at_random < top < 0.8 * best
 
 
 def test_items_that_share_words_with_clicked_ones_are_liked_more(shop: Shop) -> None:
     clicks = shop.events.filter(event="click").unique(["user_id", "item_id"], maintain_order=True).head(400)
-    words = shop.items.select(
-        "item_id", word=pl.col("title").str.to_lowercase().str.extract_all(r"[a-z]{4,}")
-    ).explode("word", empty_as_null=True, keep_nulls=False)
+    words = shop.items.select("item_id", word=pl.col("title").str.to_lowercase().str.extract_all(r"[a-z]{4,}")).explode(
+        "word", empty_as_null=True, keep_nulls=False
+    )
     common = words.group_by("word").len().filter(pl.col("len") > 0.05 * shop.items.height)
     words = words.join(common, on="word", how="anti").unique()
     overlap = words.join(words, on="word", suffix="_other").group_by("item_id", "item_id_other").len("shared")
@@ -400,9 +392,7 @@ def test_titles_differ_and_name_their_theme_and_style(shop: Shop) -> None:
     ):
         assert any(noun.lower() in title for noun in THEMES[theme].nouns[language])
         assert any(word.lower() in title for word in STYLES[style].words[language])
-    assert (
-        shop.items["title"].str.slice(0, 1) == shop.items["title"].str.slice(0, 1).str.to_uppercase()
-    ).all()
+    assert (shop.items["title"].str.slice(0, 1) == shop.items["title"].str.slice(0, 1).str.to_uppercase()).all()
 
 
 def test_scripts_emoji_and_missing_descriptions_have_their_shares() -> None:

@@ -125,9 +125,7 @@ def test_paired_difference_by_hand():
     # of the 8 sign patterns of (.4, .3, -.1), |sum| >= .6 for +++, ++-, --- and --+
     assert result.p_value == pytest.approx(4 / 8, abs=0.04)
     variance = sum((d - 0.15) ** 2 for d in (0.4, 0.0, 0.3, -0.1)) / 3
-    assert result.minimal_detectable_effect == pytest.approx(
-        (1.959964 + 0.841621) * sqrt(variance / 4), rel=1e-5
-    )
+    assert result.minimal_detectable_effect == pytest.approx((1.959964 + 0.841621) * sqrt(variance / 4), rel=1e-5)
 
 
 def test_detectable_effect_counts_clusters_of_unequal_size_by_hand():

@@ -186,9 +186,7 @@ def test_a_rising_transform_of_the_scores_changes_nothing(drawn):
 def test_id_and_score_dtypes_change_nothing():
     rankings, truth = random_tables(40, 12)
     expected = per_request(rankings, truth)
-    as_text = [
-        frame.with_columns(pl.format("item {}", "item_id").alias("item_id")) for frame in (rankings, truth)
-    ]
+    as_text = [frame.with_columns(pl.format("item {}", "item_id").alias("item_id")) for frame in (rankings, truth)]
     assert_frame_equal(per_request(*as_text), expected, check_exact=True)
     in_steps = rankings.with_columns(pl.col("score").cast(pl.Int8))
     assert_frame_equal(
@@ -217,9 +215,7 @@ def test_blocks_of_requests_change_nothing(monkeypatch):
     expected = per_request(rankings, truth)
     monkeypatch.setattr(metrics, "BLOCK_ROWS", 20)
     assert_frame_equal(per_request(rankings, truth), expected, check_exact=True)
-    with pytest.raises(
-        ContractError, match=f"rankings: {rankings.height} of {2 * rankings.height} rows repeat"
-    ):
+    with pytest.raises(ContractError, match=f"rankings: {rankings.height} of {2 * rankings.height} rows repeat"):
         per_request(pl.concat([rankings, rankings]), truth)
 
 
@@ -251,8 +247,7 @@ def test_ndcg_agrees_with_scikit_learn(levels, k):
 def test_ndcg_at_is_the_ndcg_of_per_request():
     rng = np.random.default_rng(3)
     lists = [
-        [(float(rng.integers(0, 6)), int(rng.integers(0, 4))) for _ in range(length)]
-        for length in (1, 9, 2, 33, 4)
+        [(float(rng.integers(0, 6)), int(rng.integers(0, 4))) for _ in range(length)] for length in (1, 9, 2, 33, 4)
     ]
     lists = [[*rows, (0.0, 1)] for rows in lists]
     flat = np.array([row for rows in lists for row in rows])
@@ -373,9 +368,7 @@ def test_means_of_no_requests_are_nan():
 
 def test_fewer_asked_than_judged_is_refused():
     rankings, truth = tables([[(1.0, 1)], [(1.0, 1)]])
-    with pytest.raises(
-        ContractError, match="2 requests were judged, but n_requests says that only 1 were asked"
-    ):
+    with pytest.raises(ContractError, match="2 requests were judged, but n_requests says that only 1 were asked"):
         mean_metrics(per_request(rankings, truth), n_requests=1)
 
 
@@ -384,9 +377,7 @@ GOOD_TRUTH = truth_of(("secret", "a", 1.0), ("secret", "b", 0.0))
 
 
 def with_first(frame, column, value):
-    return frame.with_columns(
-        pl.Series(column, [value, *frame[column].to_list()[1:]], dtype=frame.schema[column])
-    )
+    return frame.with_columns(pl.Series(column, [value, *frame[column].to_list()[1:]], dtype=frame.schema[column]))
 
 
 @pytest.mark.parametrize(
@@ -453,9 +444,7 @@ def test_rows_without_an_id_are_not_also_called_repeats():
 
 
 def test_all_faults_are_named_at_once():
-    rankings = with_first(GOOD_RANKINGS, "score", np.nan)[[0, 1, 1]].with_columns(
-        item_id=pl.Series([1, 2, 2])
-    )
+    rankings = with_first(GOOD_RANKINGS, "score", np.nan)[[0, 1, 1]].with_columns(item_id=pl.Series([1, 2, 2]))
     truth = with_first(GOOD_TRUTH, "label", -3.0)
     with pytest.raises(ContractError) as caught:
         per_request(rankings, truth, cutoffs=[0], gain="cubic")
