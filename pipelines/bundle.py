@@ -120,7 +120,7 @@ def write_bundle(
         }
         write_json(features, staging / "features.json")
         write_json(evaluation, staging / "evaluation.json")
-        (staging / "config.yaml").write_text(yaml.safe_dump(_portable(config), sort_keys=True), encoding="utf-8")
+        (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
         manifest = {
             "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
             "cutoff": trained.cutoff().isoformat(),
@@ -205,13 +205,3 @@ def _rescore(folder: Path, ranker: LambdaMart) -> None:
             f"{folder}: {moved} of {golden.height} golden rows score differently here (by up to {largest:.2g}). "
             "Use the library versions that the manifest names."
         )
-
-
-def _portable(config: Config) -> dict[str, Any]:
-    """The resolved configuration without this machine's paths."""
-    resolved = config.resolved()
-    resolved["output"] = Path(config.output).name
-    for table in ("items", "events", "users"):
-        if resolved["data"][table] is not None:
-            resolved["data"][table]["path"] = Path(resolved["data"][table]["path"]).name
-    return resolved

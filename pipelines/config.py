@@ -136,6 +136,17 @@ class Config(FrozenConfig):
         """Plain values of every key, defaults included."""
         return self.model_dump(mode="json")
 
+    def portable(self) -> dict[str, Any]:
+        """The same without this machine's folders: what is kept with versions and runs."""
+        resolved = self.resolved()
+        resolved["output"] = Path(self.output).name
+        for name in ("items", "events", "users"):
+            if resolved["data"][name] is not None:
+                resolved["data"][name]["path"] = Path(resolved["data"][name]["path"]).name
+        if Path(self.encoder.model).is_absolute():
+            resolved["encoder"]["model"] = Path(self.encoder.model).name
+        return resolved
+
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply overrides.
@@ -222,4 +233,8 @@ def _anchored(config: Config, folder: Path) -> Config:
         for name in ("items", "events", "users")
         if (table := getattr(data, name)) is not None
     }
-    return config.model_copy(update={"data": data.model_copy(update=tables), "output": at(config.output)})
+    encoder = config.encoder
+    if (folder / encoder.model).is_dir():
+        encoder = encoder.model_copy(update={"model": at(encoder.model)})
+    changed = {"data": data.model_copy(update=tables), "output": at(config.output), "encoder": encoder}
+    return config.model_copy(update=changed)

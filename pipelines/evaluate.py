@@ -122,7 +122,7 @@ def evaluate(
         first_day=first_day,
         end_day=int(days.max()) + 1,  # type: ignore[arg-type]
         n_requests=labelled.requests.height,
-        share_distinct=float((scores["distinct"] > 1).sum() / scores.height),
+        share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
     )
 
 

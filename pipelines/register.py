@@ -55,7 +55,7 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
         digest = sha256_of(bundle / "manifest.json")
         run_id = Tracking(config).record(
             f"train {evaluation.as_json()['window'][0]}",
-            parameters=config.resolved(),
+            parameters=config.portable(),
             metrics=_metrics(evaluation),
             series=_series(trained),
             tags={
