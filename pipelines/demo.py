@@ -35,8 +35,8 @@ __all__ = ["run_demo"]
 
 _SETTINGS = {
     "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 56},
-    "encoder": {"max_requests": 2500, "max_tokens": 32},
-    "ranker": {"max_requests": 5000},
+    "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
+    "ranker": {"max_requests": 3000},
 }
 """What the demo sets otherwise than the defaults, so that it ends within minutes."""
 _SHOWN_USERS = 3

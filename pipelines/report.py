@@ -25,7 +25,7 @@ def result(facts: Report) -> None:
 
 def show(*parts: Table | Text | str) -> None:
     """Write for a person, on stderr."""
-    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
+    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
     for part in parts:
         console.print(part if not isinstance(part, str) else Text(part))
 
@@ -59,7 +59,7 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
     table = Table(title=f"Test window {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)
     for name in slices:
-        table.add_column(name, justify="right", no_wrap=True)
+        table.add_column(name, justify="right")
     rows = {(row["system"], row["slice"]): row for row in facts["systems"] if row["metric"] == f"ndcg@{k}"}
     for system in dict.fromkeys(row["system"] for row in facts["systems"]):
         cells = [_cell(rows.get((system, name))) for name in slices]
