@@ -35,12 +35,21 @@ def personal_frequency(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
     """
     daily = log.engaged.select("user", "item", "day").unique()
     known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
-    own = known.group_by("request", "item").agg(days=pl.len().cast(pl.Int64))
-    popular = _popular(log, requests, window_days=_RECENT_DAYS, depth=log.items.height)
-    both = own.join(popular, on=["request", "item"], how="full", coalesce=True)
-    rank = pl.col("score").fill_null(0)
+    own = known.group_by("request", "item", "as_of_day").agg(days=pl.len().cast(pl.Int64))
+    days = requests["as_of_day"]
+    popular = popular_items(log, days, most=log.items.height, window_days=_RECENT_DAYS).drop("rank")
+    others = requests.join(popular.filter(pl.int_range(pl.len()).over("as_of_day") < DEPTH), on="as_of_day")
+    columns = ["request", "item", "as_of_day", "days", "score"]
+    both = pl.concat(
+        [
+            own.join(popular, on=["as_of_day", "item"], how="left").select(columns),
+            others.join(own, on=["request", "item"], how="anti").with_columns(days=pl.lit(0, pl.Int64)).select(columns),
+        ]
+    )
+    most = popular.group_by("as_of_day").agg(most=pl.col("score").max())
+    both = both.join(most, on="as_of_day", how="left")
     # NOTE: a day outweighs any popularity, so that popularity only breaks ties and fills up.
-    score = pl.col("days").fill_null(0) + rank / (pl.col("score").max().over("request").fill_null(0) + 1)
+    score = pl.col("days") + pl.col("score").fill_null(0) / (pl.col("most").fill_null(0) + 1)
     return top_per_request(both.select("request", "item", score=score), DEPTH).drop("rank")
 
 
@@ -71,6 +80,6 @@ BASELINES: dict[str, Callable[[EventLog, pl.DataFrame], pl.DataFrame]] = {
 """By the name a report prints."""
 
 
-def _popular(log: EventLog, requests: pl.DataFrame, *, window_days: int | None, depth: int = DEPTH) -> pl.DataFrame:
-    best = popular_items(log, requests["as_of_day"], most=depth, window_days=window_days)
+def _popular(log: EventLog, requests: pl.DataFrame, *, window_days: int | None) -> pl.DataFrame:
+    best = popular_items(log, requests["as_of_day"], most=DEPTH, window_days=window_days)
     return requests.join(best, on="as_of_day").select("request", "item", pl.col("score").cast(pl.Float64))
