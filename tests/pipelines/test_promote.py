@@ -111,7 +111,10 @@ def test_an_altered_bundle_is_refused(verb, project, command):
     challenge(project)
     (bundle,) = (project.folder / "out/bundles").iterdir()
     model = bundle / "ranker/booster.txt"
-    model.write_text(model.read_text(encoding="utf-8").replace("shrinkage=0.05", "shrinkage=0.06", 1), encoding="utf-8")
+    text = model.read_text(encoding="utf-8")
+    altered = text.replace("shrinkage=0", "shrinkage=1", 1)
+    assert altered != text
+    model.write_text(altered, encoding="utf-8")
     arguments = (*verb, "--date", str(project.day)) if verb == ("score",) else verb
     ended = command(project, *arguments)
     assert ended.code == 12
