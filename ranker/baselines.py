@@ -28,7 +28,7 @@ def popularity_recent(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
 
 
 def personal_frequency(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
-    """The user's own items by number of days with an engagement, then the most popular of 14 days, which also break ties.
+    """The user's own items by days with an engagement, then the most popular of 14 days, which also break ties.
 
     Returns:
         request, item, score.
