@@ -13,15 +13,63 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["NEVER", "AsOfIndex", "Ints"]
+__all__ = ["DAY_BITS", "NEVER", "AsOfIndex", "Ints", "Known", "stamps_of", "summed"]
 
 Ints = npt.NDArray[np.int64]
 
 NEVER = -1
 """Recency where nothing was known."""
 
-_DAY_BITS = 17  # days since 1970 up to the year 2328, and room to subtract a window
-_DAY_MASK = (1 << _DAY_BITS) - 1
+DAY_BITS = 17
+"""Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
+_DAY_MASK = (1 << DAY_BITS) - 1
+_CELLS_PER_ROW = 4  # a table of all keys by all days is cheaper than a sort up to about this size
+
+
+def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
+    """key << 17 | day: integers whose order is that of (key, day)."""
+    stamps: Ints = key << DAY_BITS
+    stamps |= day
+    return stamps
+
+
+def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
+    """Sum amounts by stamp.
+
+    Args:
+        stamps: key << 17 | day of each row, in any order, repeated where a key has several rows a day.
+        amounts: What to sum, one a row; None counts rows.
+
+    Returns:
+        The distinct stamps, ascending, and the sum of each.
+    """
+    if (stamps[1:] > stamps[:-1]).all():
+        return stamps, np.ones(len(stamps), np.int64) if amounts is None else amounts
+    days = stamps & _DAY_MASK
+    first_day, first_key = int(days.min()), int(stamps.min()) >> DAY_BITS
+    n_days, n_keys = int(days.max()) - first_day + 1, (int(stamps.max()) >> DAY_BITS) - first_key + 1
+    if n_days * n_keys > _CELLS_PER_ROW * len(stamps):
+        return _summed_by_sorting(stamps, amounts)
+    cells = ((stamps >> DAY_BITS) - first_key) * n_days + (days - first_day)
+    counts = np.bincount(cells, minlength=n_days * n_keys)
+    held = np.flatnonzero(counts)
+    totals = counts
+    if amounts is not None:
+        totals = np.zeros(n_days * n_keys, np.int64)
+        np.add.at(totals, cells, amounts)
+    return stamps_of(held // n_days + first_key, held % n_days + first_day), totals[held]
+
+
+def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
+    if amounts is None:
+        ordered = pl.Series(stamps).sort().to_numpy()
+    else:
+        order = np.argsort(stamps, kind="stable")
+        ordered = stamps[order]
+    first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+    if amounts is None:
+        return ordered[first], np.diff(first, append=len(ordered))
+    return ordered[first], np.add.reduceat(amounts[order], first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,39 +90,98 @@ class AsOfIndex:
 
         Args:
             key: Integer expression over `events`, 0 <= key < 2**46.
-            events: Rows with a `day`.
+            events: Rows with a `day`; in the order of (key, day) and one a pair is the cheapest, any will do.
             total: Integer expression over `events`.
         """
-        amount = pl.lit(1, pl.Int64) if total is None else total.cast(pl.Int64)
-        stamp = key.cast(pl.Int64) * (1 << _DAY_BITS) + pl.col("day").cast(pl.Int64)
-        daily = events.select(stamp=stamp, amount=amount).group_by("stamp").agg(pl.col("amount").sum()).sort("stamp")
-        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(daily["amount"].to_numpy())])
-        return cls(daily["stamp"].to_numpy(), running)
+        stamp = key.cast(pl.Int64) * (1 << DAY_BITS) + pl.col("day").cast(pl.Int64)
+        stamps = events.select(stamp)[:, 0].to_numpy()
+        return cls.of(stamps, None if total is None else events.select(total.cast(pl.Int64))[:, 0].to_numpy())
+
+    @classmethod
+    def of(cls, stamps: Ints, amounts: Ints | None = None) -> Self:
+        """From the stamps of rows; see `summed`."""
+        distinct, totals = summed(stamps, amounts)
+        running = np.zeros(len(distinct) + 1, np.int64)
+        np.cumsum(totals, out=running[1:])
+        return cls(distinct, running)
+
+    def plus(self, other: Self) -> Self:
+        """The index over the rows of both."""
+        stamps = np.concatenate([self.stamps, other.stamps])
+        return self.of(stamps, np.concatenate([np.diff(self.running), np.diff(other.running)]))
+
+    def at(self, key: Ints, as_of_day: Ints) -> "Known":
+        """What was known of each key strictly before its day; several questions about it share one search."""
+        starts = key << DAY_BITS
+        return Known(self, starts, as_of_day, self._before(starts), self._before(starts + as_of_day))
 
     def total(self, key: Ints, as_of_day: Ints, *, window_days: int | None = None) -> Ints:
         """Total of each key over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
-        start = np.zeros_like(as_of_day) if window_days is None else np.maximum(as_of_day - window_days, 0)
-        return self.running[self._position(key, as_of_day)] - self.running[self._position(key, start)]
+        return self.at(key, as_of_day).total(window_days=window_days)
 
     def days_since_last(self, key: Ints, as_of_day: Ints) -> Ints:
         """Days from the last known day of each key to `as_of_day` (1: the day before), or `NEVER`."""
-        before = self._position(key, as_of_day)
-        known = before > self._position(key, np.zeros_like(as_of_day))
-        last = self.stamps[np.maximum(before - 1, 0)] & _DAY_MASK if len(self.stamps) else np.zeros_like(as_of_day)
-        return np.where(known, as_of_day - last, NEVER)
+        return self.at(key, as_of_day).days_since_last()
 
     def days_since_first(self, key: Ints, as_of_day: Ints) -> Ints:
         """Days from the first known day of each key to `as_of_day`, `NEVER` if there is none."""
-        first = self._position(key, np.zeros_like(as_of_day))
-        known = self._position(key, as_of_day) > first
-        clipped = np.minimum(first, max(len(self.stamps) - 1, 0))
-        since = self.stamps[clipped] & _DAY_MASK if len(self.stamps) else np.zeros_like(as_of_day)
-        return np.where(known, as_of_day - since, NEVER)
+        return self.at(key, as_of_day).days_since_first()
 
     def active_days(self, key: Ints, as_of_day: Ints) -> Ints:
         """Distinct days with a total, before `as_of_day`."""
-        return self._position(key, as_of_day) - self._position(key, np.zeros_like(as_of_day))
+        return self.at(key, as_of_day).active_days()
 
-    def _position(self, key: Ints, day: Ints) -> Ints:
-        """How many stamps lie before (key, day)."""
-        return np.searchsorted(self.stamps, (key << _DAY_BITS) + day, side="left")
+    def _before(self, stamps: Ints) -> Ints:
+        """How many of the index's stamps lie before each of `stamps`."""
+        # NOTE: searches in ascending order stay in the cache, a tenth of the time; rows mostly come in runs
+        # of one key's neighbours, for which sorting would cost more than it saves.
+        return np.searchsorted(self.stamps, stamps, side="left")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What an `AsOfIndex` knows about some keys, each strictly before a day of its own.
+
+    Attributes:
+        index: The index.
+        starts: key << 17 of each question.
+        as_of_day: The day of each question.
+        first: Position of the first stamp of the key, were it there.
+        end: Position after the last stamp of the key before the day.
+    """
+
+    index: AsOfIndex
+    starts: Ints
+    as_of_day: Ints
+    first: Ints
+    end: Ints
+
+    def total(self, *, window_days: int | None = None) -> Ints:
+        """Total over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
+        running = self.index.running
+        if window_days is None:
+            return running[self.end] - running[self.first]
+        totals = np.zeros(len(self.end), np.int64)
+        known = np.flatnonzero(self.end > self.first)
+        opens = np.maximum(self.as_of_day[known] - window_days, 0)
+        begin = np.searchsorted(self.index.stamps, self.starts[known] + opens, side="left")
+        totals[known] = running[self.end[known]] - running[begin]
+        return totals
+
+    def days_since_last(self) -> Ints:
+        """Days from the last known day to the as-of day (1: the day before), or `NEVER`."""
+        return self._since(self.end - 1)
+
+    def days_since_first(self) -> Ints:
+        """Days from the first known day to the as-of day, or `NEVER`."""
+        return self._since(self.first)
+
+    def active_days(self) -> Ints:
+        """Distinct days with a total, before the as-of day."""
+        return self.end - self.first
+
+    def _since(self, position: Ints) -> Ints:
+        since = np.full(len(self.end), NEVER, np.int64)
+        known = np.flatnonzero(self.end > self.first)
+        since[known] = self.as_of_day[known] - (self.index.stamps[position[known]] & _DAY_MASK)
+        return since

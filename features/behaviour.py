@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import NEVER, AsOfIndex, Ints
+from features.asof import NEVER, AsOfIndex, Ints, Known
 from features.timeline import EventLog
 
 __all__ = ["FAMILIES", "BehaviourFeatures", "Family", "ItemPopularity", "PairHistory", "Rows", "UserActivity"]
@@ -39,10 +39,12 @@ class Family(ABC):
 
     Attributes:
         name: How the family is called in manifests and explanations.
+        keys: What a row's values depend on beside its as-of day.
         columns: The columns `compute` returns, in order. NaN where a value is not defined (never seen, say).
     """
 
     name: ClassVar[str]
+    keys: ClassVar[tuple[str, ...]]
     columns: ClassVar[tuple[str, ...]]
 
     @abstractmethod
@@ -57,6 +59,7 @@ class UserActivity(Family):
     """How much, how often and how lately the user engages at all."""
 
     name = "user"
+    keys = ("user",)
     columns = (
         "user_events_7d",
         "user_events_28d",
@@ -69,19 +72,19 @@ class UserActivity(Family):
     )
 
     def __init__(self, log: EventLog) -> None:
-        self._events = AsOfIndex.build(pl.col("user"), log.engaged)
+        self._events = AsOfIndex.build(pl.col("user"), log.engagements, total=pl.col("n"))
 
     def compute(self, rows: Rows) -> tuple[Ints | Floats, ...]:
         """See `Family`."""
-        key, day = rows.user, rows.as_of_day
-        total, active = self._events.total(key, day), self._events.active_days(key, day)
+        known = self._events.at(rows.user, rows.as_of_day)
+        total, active = known.total(), known.active_days()
         return (
-            *(self._events.total(key, day, window_days=window) for window in (7, 28, 90)),
+            *(known.total(window_days=window) for window in (7, 28, 90)),
             total,
-            _known(self._events.days_since_last(key, day)),
+            _known(known.days_since_last()),
             active,
             _ratio(total, active),
-            _mean_gap(self._events, key, day),
+            _mean_gap(known),
         )
 
 
@@ -89,6 +92,7 @@ class ItemPopularity(Family):
     """How much the item is wanted, whether that grows, and by how many people."""
 
     name = "item"
+    keys = ("item",)
     columns = (
         "item_events_7d",
         "item_events_28d",
@@ -103,24 +107,24 @@ class ItemPopularity(Family):
     )
 
     def __init__(self, log: EventLog) -> None:
-        self._events = AsOfIndex.build(pl.col("item"), log.engaged)
-        first = log.engaged.group_by("user", "item").agg(pl.col("day").min())
-        self._first_users = AsOfIndex.build(pl.col("item"), first)
+        self._events = AsOfIndex.build(pl.col("item"), log.engagements, total=pl.col("n"))
+        self._first_users = AsOfIndex.build(pl.col("item"), log.first_meetings)
 
     def compute(self, rows: Rows) -> tuple[Ints | Floats, ...]:
         """See `Family`."""
-        key, day = rows.item, rows.as_of_day
-        week, month, quarter = (self._events.total(key, day, window_days=window) for window in (7, 28, 90))
-        total, users = self._events.total(key, day), self._first_users.total(key, day)
+        known = self._events.at(rows.item, rows.as_of_day)
+        met = self._first_users.at(rows.item, rows.as_of_day)
+        week, month, quarter = (known.total(window_days=window) for window in (7, 28, 90))
+        total, users = known.total(), met.total()
         return (
             week,
             month,
             quarter,
             total,
             (week * 4 + 1) / (month + 1),
-            _known(self._events.days_since_first(key, day)),
-            _known(self._events.days_since_last(key, day)),
-            self._first_users.total(key, day, window_days=28),
+            _known(known.days_since_first()),
+            _known(known.days_since_last()),
+            met.total(window_days=28),
             users,
             _ratio(total, users),
         )
@@ -130,6 +134,7 @@ class PairHistory(Family):
     """What the user did with this very item, and whether it is due again."""
 
     name = "pair"
+    keys = ("user", "item")
     columns = (
         "pair_events_28d",
         "pair_events_90d",
@@ -144,22 +149,23 @@ class PairHistory(Family):
     def __init__(self, log: EventLog) -> None:
         self._n_items = log.items.height
         key = pl.col("user").cast(pl.Int64) * self._n_items + pl.col("item").cast(pl.Int64)
-        self._events = AsOfIndex.build(key, log.engaged)
-        self._user_days = AsOfIndex.build(pl.col("user"), log.engaged)
+        self._events = AsOfIndex.build(key, log.engagements, total=pl.col("n"))
+        self._user_days = AsOfIndex.build(pl.col("user"), log.engagements, total=pl.col("n"))
 
     def compute(self, rows: Rows) -> tuple[Ints | Floats, ...]:
         """See `Family`."""
         key, day = rows.user * self._n_items + rows.item, rows.as_of_day
-        active = self._events.active_days(key, day)
-        since = _known(self._events.days_since_last(key, day))
+        known = self._events.at(key, day)
+        active = known.active_days()
+        since = _known(known.days_since_last())
         return (
-            *(self._events.total(key, day, window_days=window) for window in (28, 90)),
-            self._events.total(key, day),
+            *(known.total(window_days=window) for window in (28, 90)),
+            known.total(),
             active,
             since,
-            _known(self._events.days_since_first(key, day)),
+            _known(known.days_since_first()),
             _ratio(active, self._user_days.active_days(rows.user, day)),
-            _ratio(since, _mean_gap(self._events, key, day)),
+            _ratio(since, _mean_gap(known)),
         )
 
 
@@ -204,8 +210,8 @@ def _ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
     return np.where(defined, part / np.where(defined, whole, 1), np.nan)
 
 
-def _mean_gap(index: AsOfIndex, key: Ints, day: Ints) -> Floats:
+def _mean_gap(known: Known) -> Floats:
     """Mean days between two active days of a key, NaN with fewer than two."""
-    gaps = index.active_days(key, day) - 1
-    span = index.days_since_first(key, day) - index.days_since_last(key, day)
+    gaps = known.active_days() - 1
+    span = known.days_since_first() - known.days_since_last()
     return _ratio(span, np.maximum(gaps, 0))

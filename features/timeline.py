@@ -9,6 +9,7 @@ all point-in-time code in nightrank compares these integers, never clocks.
 import math
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import cached_property
 from typing import Self
 from zoneinfo import ZoneInfo
 
@@ -16,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.asof import DAY_BITS, Ints, stamps_of, summed
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
 
@@ -86,7 +88,7 @@ def _microseconds(instant: datetime) -> int:
     return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class EventLog:
     """The validated log on integer codes and days.
 
@@ -159,6 +161,33 @@ class EventLog:
         """Events that count: gain above 0."""
         return self.events.filter(pl.col("gain") > 0)
 
+    @cached_property
+    def engagements(self) -> pl.DataFrame:
+        """Events that count, folded: user, item (UInt32), day (Int32), n (how many, Int64); by (user, item, day)."""
+        user, item, day = (self.engaged[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
+        n_items = self.items.height
+        return self.engagements_of(*summed(stamps_of(user * n_items + item, day)), n_items=n_items)
+
+    @staticmethod
+    def engagements_of(stamps: Ints, counts: Ints, *, n_items: int) -> pl.DataFrame:
+        """`engagements` of folded stamps ``(user * n_items + item) << 17 | day`` and their counts."""
+        pair = stamps >> DAY_BITS
+        user = pair // n_items
+        return pl.DataFrame(
+            {
+                "user": user.astype(np.uint32),
+                "item": (pair - user * n_items).astype(np.uint32),
+                "day": (stamps & ((1 << DAY_BITS) - 1)).astype(np.int32),
+                "n": counts,
+            }
+        )
+
+    @cached_property
+    def first_meetings(self) -> pl.DataFrame:
+        """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
+        other = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in ("user", "item"))
+        return self.engagements.filter(other.fill_null(value=True)).drop("n")
+
     @property
     def first_day(self) -> int:
         """Day of the first event."""
@@ -171,6 +200,6 @@ class EventLog:
         assert isinstance(last, int)  # the contract refuses an empty table
         return last
 
-    def before(self, day: int) -> Self:
+    def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""
-        return type(self)(self.events.filter(pl.col("day") < day), self.user_ids, self.items, self.calendar)
+        return EventLog(self.events.filter(pl.col("day") < day), self.user_ids, self.items, self.calendar)

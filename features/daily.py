@@ -1,0 +1,230 @@
+"""Daily integer aggregates: the one basis of what is known about users and items.
+
+All that happened between a user and an item on a day is folded to one cell an event type: how many events, how
+many of them carried a value, and the sum of those in fixed point. Integers add up the same in any order, so that
+folding a log at once, day by day, or one part of the users after the other gives the same cells to the bit.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.asof import DAY_BITS, Ints, summed
+from features.errors import ContractError
+from features.timeline import Calendar, EventLog
+
+__all__ = ["VALUE_UNIT", "Daily", "FoldedLog", "fixed_point"]
+
+VALUE_UNIT = 1 << 16
+"""Steps of a value's fixed point: 1.0 is 65536, and what is finer is rounded."""
+_LARGEST_VALUE = float(1 << 40)  # 2**63 / 2**16 / 2**7: a cell adds up over a hundred of them, and real ones billions
+_DAY_MASK = (1 << DAY_BITS) - 1
+
+
+def fixed_point(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
+    """Values as integers.
+
+    Args:
+        values: NaN and infinities count as none; beyond 2**40 in size they are cut off there.
+
+    Returns:
+        Whether each is a value (0 or 1), and how many 1/65536ths (0 where it is none).
+    """
+    finite = np.isfinite(values)
+    kept = np.clip(np.where(finite, values, 0.0), -_LARGEST_VALUE, _LARGEST_VALUE)
+    return finite.astype(np.int64), np.rint(kept * VALUE_UNIT).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Daily:
+    """Cells (user, item, day, event type), one integer each, ascending, and what happened in them.
+
+    Attributes:
+        cells: ``((user * n_items + item) << 17 | day) << kind_bits | kind``, ascending, each once.
+        counts: Events of each cell, at least 1.
+        valued: Events of each cell that carry a value; None where values were not folded.
+        values: Their sum in 1/`VALUE_UNIT`; None where values were not folded.
+        n_items: Items of the catalogue that the item codes refer to.
+        kinds: The event types, by code.
+    """
+
+    cells: Ints
+    counts: Ints
+    valued: Ints | None
+    values: Ints | None
+    n_items: int
+    kinds: tuple[str, ...]
+
+    @classmethod
+    def cell(cls, user: Ints, item: Ints, day: Ints, kind: Ints, *, n_items: int, n_kinds: int) -> Ints:
+        """The cell of each event.
+
+        Raises:
+            ContractError: There are too many users, items and event types for 63 bits.
+        """
+        bits = _kind_bits(n_kinds)
+        if len(user) and (int(user.max()) + 1) * n_items >= 1 << (63 - DAY_BITS - bits):
+            raise ContractError(
+                f"events: {int(user.max()) + 1} users times {n_items} items times {n_kinds} event types is more "
+                "than nightrank counts in one table. Split the log by market, or drop event types."
+            )
+        cells: Ints = user * n_items
+        cells += item
+        cells <<= DAY_BITS
+        cells |= day
+        cells <<= bits
+        cells |= kind
+        return cells
+
+    @classmethod
+    def fold(
+        cls,
+        cells: Ints,
+        *,
+        n_items: int,
+        kinds: tuple[str, ...],
+        counts: Ints | None = None,
+        valued: Ints | None = None,
+        values: Ints | None = None,
+    ) -> Self:
+        """Add up events, or cells that were folded before.
+
+        Args:
+            cells: Cell of each, in any order.
+            n_items: Items of the catalogue.
+            kinds: Event types by code.
+            counts: Events that each stands for; None for one each.
+            valued: How many of them carry a value; None leaves values out.
+            values: Their sum.
+        """
+        if valued is None or values is None:
+            distinct, totals = summed(cells, counts)
+            return cls(distinct, totals, None, None, n_items, kinds)
+        order = np.argsort(cells, kind="stable")
+        ordered = cells[order]
+        first = _run_starts(ordered)
+        n = np.ones(len(cells), np.int64) if counts is None else counts
+        sums = [_sums(amounts[order], first) for amounts in (n, valued, values)]
+        return cls(ordered[first], sums[0], sums[1], sums[2], n_items, kinds)
+
+    def plus(self, other: Self) -> Self:
+        """The cells of both, over the same codes."""
+        valued = values = None
+        if self.valued is not None and other.valued is not None:
+            valued = np.concatenate([self.valued, other.valued])
+        if self.values is not None and other.values is not None:
+            values = np.concatenate([self.values, other.values])
+        cells, counts = np.concatenate([self.cells, other.cells]), np.concatenate([self.counts, other.counts])
+        return self.fold(cells, n_items=self.n_items, kinds=self.kinds, counts=counts, valued=valued, values=values)
+
+    def before(self, day: int) -> Self:
+        """What the batch of `day` knows."""
+        known = self.days < day
+        valued, values = (part if part is None else part[known] for part in (self.valued, self.values))
+        return replace(self, cells=self.cells[known], counts=self.counts[known], valued=valued, values=values)
+
+    @property
+    def days(self) -> Ints:
+        """Day of each cell."""
+        return (self.cells >> _kind_bits(len(self.kinds))) & _DAY_MASK
+
+    def engaged(self, gains: dict[str, int]) -> tuple[Ints, Ints]:
+        """Events that count, of all types together.
+
+        Returns:
+            (user * n_items + item) << 17 | day, ascending, each once; and how many events.
+        """
+        bits = _kind_bits(len(self.kinds))
+        counts_K = np.array([gains.get(kind, 0) > 0 for kind in self.kinds], bool)
+        cells, counts = self.cells, self.counts
+        if not counts_K.all():
+            kept = counts_K[cells & ((1 << bits) - 1)]
+            cells, counts = cells[kept], counts[kept]
+        stamps = cells >> bits
+        first = _run_starts(stamps)
+        return (stamps, counts) if len(first) == len(stamps) else (stamps[first], _sums(counts, first))
+
+    def frame(self) -> pl.DataFrame:
+        """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n, and valued, value if folded."""
+        bits = _kind_bits(len(self.kinds))
+        pair = self.cells >> (bits + DAY_BITS)
+        kind = pl.Series((self.cells & ((1 << bits) - 1)).astype(np.uint32)).cast(pl.Enum(self.kinds))
+        columns = {
+            "user": (pair // self.n_items).astype(np.uint32),
+            "item": (pair % self.n_items).astype(np.uint32),
+            "day": self.days.astype(np.int32),
+            "kind": kind,
+            "n": self.counts,
+        }
+        told = {"valued": self.valued, "value": self.values}
+        return pl.DataFrame(columns | {name: part for name, part in told.items() if part is not None})
+
+
+class FoldedLog(EventLog):
+    """An `EventLog` that was never held event by event: `events` are made from the daily cells when asked for.
+
+    Args:
+        daily: The cells, of all users or of a part.
+        user_ids: Id of each user code.
+        items: The catalogue, with `item` (its code).
+        calendar: What the days mean.
+        gains: Gain of each event type that counts.
+    """
+
+    def __init__(
+        self, daily: Daily, *, user_ids: pl.Series, items: pl.DataFrame, calendar: Calendar, gains: dict[str, int]
+    ) -> None:
+        for name, value in (("user_ids", user_ids), ("items", items), ("calendar", calendar)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "daily", daily)
+        object.__setattr__(self, "_gains", dict(gains))
+
+    daily: Daily
+    _gains: dict[str, int]
+
+    @cached_property
+    def events(self) -> pl.DataFrame:  # type: ignore[override]  # a field there, made when needed here
+        """One row an event, by (day, user, item, kind): user, item, gain, kind, day.
+
+        `timestamp`, `due` and `value` are not kept by day, and their columns are not there: what reads them fails
+        instead of reading something else.
+        """
+        cells = self.daily.frame()
+        gain = pl.col("kind").cast(pl.String).replace_strict(self._gains, default=0, return_dtype=pl.Int32)
+        rows = np.repeat(np.arange(cells.height), cells["n"].to_numpy())
+        named = cells.select("user", "item", gain.alias("gain"), pl.col("kind").cast(pl.String), "day")
+        return named[rows].sort("day", "user", "item", "kind")
+
+    @cached_property
+    def engagements(self) -> pl.DataFrame:
+        """See `EventLog.engagements`."""
+        return self.engagements_of(*self.daily.engaged(self._gains), n_items=self.daily.n_items)
+
+    def before(self, day: int) -> "FoldedLog":
+        """See `EventLog.before`."""
+        return type(self)(
+            self.daily.before(day),
+            user_ids=self.user_ids,
+            items=self.items,
+            calendar=self.calendar,
+            gains=self._gains,
+        )
+
+
+def _kind_bits(n_kinds: int) -> int:
+    return max(n_kinds - 1, 0).bit_length()
+
+
+def _run_starts(ordered: Ints) -> Ints:
+    """Where each run of equal integers begins."""
+    starts: Ints = np.flatnonzero(np.concatenate([np.ones(min(len(ordered), 1), bool), ordered[1:] != ordered[:-1]]))
+    return starts
+
+
+def _sums(amounts: Ints, first: Ints) -> Ints:
+    """Sum of each run."""
+    return np.add.reduceat(amounts, first) if len(first) else amounts
