@@ -23,7 +23,9 @@ NEVER = -1
 DAY_BITS = 17
 """Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
 _DAY_MASK = (1 << DAY_BITS) - 1
-_CELLS_PER_ROW = 4  # a table of all keys by all days is cheaper than a sort up to about this size
+_BITS = 63
+_CELLS_PER_ROW = 4  # a table of all keys by all days is cheaper than a sort up to about this size,
+_FEW_CELLS = 1 << 25  # and one of so many is small whatever it is for
 
 
 def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
@@ -48,28 +50,36 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     days = stamps & _DAY_MASK
     first_day, first_key = int(days.min()), int(stamps.min()) >> DAY_BITS
     n_days, n_keys = int(days.max()) - first_day + 1, (int(stamps.max()) >> DAY_BITS) - first_key + 1
-    if n_days * n_keys > _CELLS_PER_ROW * len(stamps):
+    n_cells = n_days * n_keys
+    if n_cells > max(_CELLS_PER_ROW * len(stamps), min(_FEW_CELLS, 16 * len(stamps))):
         return _summed_by_sorting(stamps, amounts)
-    cells = ((stamps >> DAY_BITS) - first_key) * n_days + (days - first_day)
-    counts = np.bincount(cells, minlength=n_days * n_keys)
+    cells = stamps >> DAY_BITS
+    cells *= (1 << DAY_BITS) - n_days
+    np.subtract(stamps, cells, out=cells)  # key * n_days + day
+    cells -= first_key * n_days + first_day
+    counts = np.bincount(cells, minlength=n_cells)
     held = np.flatnonzero(counts)
     totals = counts
     if amounts is not None:
-        totals = np.zeros(n_days * n_keys, np.int64)
+        totals = np.zeros(n_cells, np.int64)
         np.add.at(totals, cells, amounts)
     return stamps_of(held // n_days + first_key, held % n_days + first_day), totals[held]
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
+    bits = 0 if amounts is None else int(amounts.max()).bit_length()
+    fits = amounts is None or (amounts.min() >= 0 and int(stamps.max()).bit_length() + bits < _BITS)
     if amounts is None:
         ordered = pl.Series(stamps).sort().to_numpy()
+    elif fits:  # polars sorts integers by all cores, and ten times as fast as numpy finds their order
+        packed = pl.Series(stamps << bits | amounts).sort().to_numpy()
+        ordered, amounts = packed >> bits, packed & ((1 << bits) - 1)
     else:
         order = np.argsort(stamps, kind="stable")
-        ordered = stamps[order]
+        ordered, amounts = stamps[order], amounts[order]
     first = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    if amounts is None:
-        return ordered[first], np.diff(first, append=len(ordered))
-    return ordered[first], np.add.reduceat(amounts[order], first)
+    counts = np.diff(first, append=len(ordered)) if amounts is None else np.add.reduceat(amounts, first)
+    return ordered[first], counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class UserActivity(Family):
     )
 
     def __init__(self, log: EventLog) -> None:
-        self._events = AsOfIndex.build(pl.col("user"), log.engagements, total=pl.col("n"))
+        self._events = log.user_index
 
     def compute(self, rows: Rows) -> tuple[Ints | Floats, ...]:
         """See `Family`."""
@@ -150,7 +150,7 @@ class PairHistory(Family):
         self._n_items = log.items.height
         key = pl.col("user").cast(pl.Int64) * self._n_items + pl.col("item").cast(pl.Int64)
         self._events = AsOfIndex.build(key, log.engagements, total=pl.col("n"))
-        self._user_days = AsOfIndex.build(pl.col("user"), log.engagements, total=pl.col("n"))
+        self._user_days = log.user_index
 
     def compute(self, rows: Rows) -> tuple[Ints | Floats, ...]:
         """See `Family`."""

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 __all__ = [
     "CalendarConfig",
     "CandidatesConfig",
+    "FeaturesConfig",
     "FrozenConfig",
     "LabelsConfig",
     "TimelineConfig",
@@ -100,6 +101,17 @@ class CandidatesConfig(FrozenConfig):
         ge=1,
         le=10_000,
         description="Candidates kept a request after the union of all generators.",
+    )
+
+
+class FeaturesConfig(FrozenConfig):
+    """How features are computed."""
+
+    max_memory_gb: float = Field(
+        default=4.0,
+        ge=1.0,
+        le=4096,
+        description="Memory (GiB) that computing features may take; a larger log is worked through in parts.",
     )
 
 

@@ -152,7 +152,7 @@ class Daily:
         """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n, and valued, value if folded."""
         bits = _kind_bits(len(self.kinds))
         pair = self.cells >> (bits + DAY_BITS)
-        kind = pl.Series((self.cells & ((1 << bits) - 1)).astype(np.uint32)).cast(pl.Enum(self.kinds))
+        kind = pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.cells & ((1 << bits) - 1))
         columns = {
             "user": (pair // self.n_items).astype(np.uint32),
             "item": (pair % self.n_items).astype(np.uint32),

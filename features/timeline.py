@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import DAY_BITS, Ints, stamps_of, summed
+from features.asof import DAY_BITS, AsOfIndex, Ints, stamps_of, summed
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
 
@@ -187,6 +187,11 @@ class EventLog:
         """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
         other = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in ("user", "item"))
         return self.engagements.filter(other.fill_null(value=True)).drop("n")
+
+    @cached_property
+    def user_index(self) -> AsOfIndex:
+        """Events that count, by user code."""
+        return AsOfIndex.build(pl.col("user"), self.engagements, total=pl.col("n"))
 
     @property
     def first_day(self) -> int:

@@ -1,0 +1,284 @@
+"""A table of features from a table of questions and a log of any size: Parquet in, Parquet out, in bounded memory.
+
+The log is read in batches, of which nothing is kept but one integer an event. The users are cut into parts; where
+all of them would not fit into `features.max_memory_gb`, a part's integers wait in a file until its turn. In how many
+parts, and by how many threads, does not change a bit of any feature.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import polars as pl
+
+from features.asof import Ints
+from features.codes import Codes
+from features.daily import Daily, FoldedLog
+from features.errors import ConfigError
+from features.partition import part_of
+from features.stream import PartedFeatures
+from features.timeline import Calendar
+from pipelines.storage import write_parquet
+
+__all__ = ["Featurised", "Log", "featurise", "parts_needed"]
+
+_GIB = 1 << 30
+_BASE_BYTES = 500_000_000  # interpreter, libraries, and the batch being read
+_EVENT_BYTES = 120  # of a part, while it is folded and indexed
+_ROW_BYTES = 400  # of a part, while its features are computed and written
+_STATE_BYTES = 64  # of each cell of the state of items
+_BATCH_EVENTS = 1_000_000
+_SPARSE = 4  # integers between the smallest and the largest user id that one event is worth
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """A log that is not read yet.
+
+    Attributes:
+        events: user_id, item_id, event, timestamp (UTC) as the contract of `Events` has them; those of items that
+            are not in `items` and of types without a gain count for nothing.
+        items: The catalogue: `Items`.
+        calendar: Where days are cut.
+        gains: Gain of each event type that counts.
+    """
+
+    events: pl.LazyFrame
+    items: pl.DataFrame
+    calendar: Calendar
+    gains: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Featurised:
+    """What came out.
+
+    Attributes:
+        files: The feature table: `row` (0-based number of the row in the table of questions), its user_id, item_id
+            and as_of, then the features (Float32, NaN undefined); a file for each part of the users, by `row`.
+        events: Events read.
+        parts: In how many parts.
+        spilled: Whether they waited on disk.
+    """
+
+    files: tuple[Path, ...]
+    events: int
+    parts: int
+    spilled: bool
+
+
+def featurise(
+    log: Log, rows: pl.LazyFrame, to: Path, *, max_memory_gb: float, threads: int = 0, parts: int = 0
+) -> Featurised:
+    """Compute the features of every row and write them.
+
+    Args:
+        log: What happened.
+        rows: user_id, item_id (one of the catalogue), as_of (a cut-off of the calendar).
+        to: Folder of the feature table; replaced.
+        max_memory_gb: Memory (GiB) that this process may take.
+        threads: Parts worked on at a time; 0 for one a core.
+        parts: Parts of the users that wait on disk; 0 for as few as the memory allows.
+
+    Raises:
+        ConfigError: The memory is too small for one part in a thousand.
+    """
+    job = _Job.open(log, rows)
+    workers = threads or os.cpu_count() or 1
+    fit = parts or parts_needed(job.n_events, job.rows.height, job.item_days, max_memory_gb=max_memory_gb)
+    shutil.rmtree(to, ignore_errors=True)
+    spill = to / f".spill-{uuid4().hex}"
+    spill.mkdir(parents=True)
+    try:
+        held = _Held(job, fit * workers, spill if fit > 1 else None)
+        for user, cells in job.cells():
+            held.add(user, cells)
+        files = _worked_through(job, held, to, workers)
+    finally:
+        shutil.rmtree(spill, ignore_errors=True)
+    return Featurised(files, job.n_events, held.parts, spilled=fit > 1)
+
+
+def parts_needed(events: int, rows: int, item_days: int, *, max_memory_gb: float) -> int:
+    """In how many parts the users are worked through, so that each part fits.
+
+    Args:
+        events: Events of the log.
+        rows: Rows asked about.
+        item_days: Items times days: the most cells that the state of items can have.
+        max_memory_gb: Memory (GiB) there is.
+
+    Raises:
+        ConfigError: The memory is too small for one part in a thousand.
+    """
+    fixed = _BASE_BYTES + min(item_days, events) * _STATE_BYTES
+    needed = events * _EVENT_BYTES + rows * _ROW_BYTES
+    room = max_memory_gb * _GIB - fixed
+    if room * 1000 < needed:
+        least = math.ceil((fixed + needed / 1000) / _GIB * 10) / 10
+        raise ConfigError(
+            f"features.max_memory_gb: {max_memory_gb:g} GiB is too little for {events} events and {rows} rows; "
+            f"allow {least:g}."
+        )
+    return max(1, math.ceil(needed / room))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """The tables, and the codes of their ids."""
+
+    log: Log
+    rows: pl.DataFrame
+    catalogue: pl.DataFrame
+    users: Codes
+    items: Codes
+    n_events: int
+    item_days: int
+
+    @classmethod
+    def open(cls, log: Log, rows: pl.LazyFrame) -> "_Job":
+        """Read what is small: the questions, and who there is."""
+        asked = rows.select("user_id", "item_id", "as_of").with_row_index("row").collect()
+        catalogue = log.items.sort("item_id").with_row_index("item")
+        stamp, user = pl.col("timestamp"), pl.col("user_id")
+        edges = {"low": user.min(), "high": user.max(), "first": stamp.min(), "last": stamp.max()}
+        span = log.events.select(pl.len().alias("n"), **edges).collect(engine="streaming").row(0, named=True)
+        n_days = 1 if span["first"] is None else (span["last"] - span["first"]).days + 2
+        return cls(
+            log,
+            asked,
+            catalogue,
+            Codes.of(_users(log.events, asked["user_id"], span["n"], span["low"], span["high"])),
+            Codes.of(catalogue["item_id"]),
+            span["n"],
+            n_days * catalogue.height,
+        )
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The event types that are folded."""
+        return tuple(sorted(self.log.gains))
+
+    def cells(self) -> Iterator[tuple[Ints, Ints]]:
+        """Batch by batch the user code and the daily cell of each event that counts."""
+        kind = pl.col("event").cast(pl.Enum(self.kinds), strict=False).to_physical().alias("kind")
+        read = self.log.events.select("user_id", "item_id", kind, "timestamp").filter(pl.col("kind").is_not_null())
+        for batch in read.collect_batches(chunk_size=_BATCH_EVENTS, maintain_order=False):
+            item = self.items.code(batch["item_id"])
+            days = self.log.calendar.days(batch["timestamp"]).astype(np.int64)
+            codes = [self.users.code(batch["user_id"]), item, days, batch["kind"].cast(pl.Int64).to_numpy()]
+            if (item < 0).any():
+                codes = [code[item >= 0] for code in codes]
+            yield codes[0], Daily.cell(*codes, n_items=len(self.items), n_kinds=len(self.kinds))
+
+    def folded(self, daily: Daily) -> FoldedLog:
+        """A log of some users."""
+        return FoldedLog(
+            daily,
+            user_ids=self.users.ids,
+            items=self.catalogue,
+            calendar=self.log.calendar,
+            gains=self.log.gains,
+        )
+
+
+def _users(events: pl.LazyFrame, asked: pl.Series, n_events: int, low: object, high: object) -> pl.Series:
+    """Ids of all users, ascending; of integers that lie close together all between, which need no search."""
+    if isinstance(low, int) and isinstance(high, int) and asked.dtype.is_integer():
+        first = min(low, asked.min()) if len(asked) else low
+        last = max(high, asked.max()) if len(asked) else high
+        if last - first < _SPARSE * n_events:
+            return pl.int_range(first, last + 1, dtype=pl.Int64, eager=True)
+    users = events.select("user_id").unique().collect(engine="streaming")["user_id"]
+    return pl.concat([users, asked.cast(users.dtype)]).unique().sort()
+
+
+@dataclass(slots=True)
+class _Held:
+    """The parts of the log: their events as cells until they are folded, in memory or on disk."""
+
+    job: _Job
+    parts: int
+    folder: Path | None
+    part_of_user: Ints = field(init=False)
+    batches: list[list[Ints]] = field(init=False)
+    logs: dict[int, FoldedLog] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.part_of_user = part_of(self.job.users.ids, self.parts)
+        self.batches = [[] for _ in range(self.parts)]
+
+    def add(self, user: Ints, cells: Ints) -> None:
+        """Take in a batch."""
+        part = self.part_of_user[user].astype(np.int16)
+        order = np.argsort(part, kind="stable")
+        ordered = cells[order]
+        ends = np.cumsum(np.bincount(part, minlength=self.parts))
+        for number, piece in enumerate(np.split(ordered, ends[:-1])):
+            if self.folder is None:
+                self.batches[number].append(piece)
+            else:
+                with (self.folder / f"{number}.events").open("ab") as file:
+                    piece.tofile(file)
+
+    def fold(self, part: int) -> FoldedLog:
+        """The log of a part, whose events are then forgotten."""
+        cells = self._events(part)
+        daily = Daily.fold(cells, n_items=len(self.job.items), kinds=self.job.kinds)
+        log = self.job.folded(daily)
+        if self.folder is None:
+            self.logs[part] = log
+        else:
+            daily.cells.tofile(self.folder / f"{part}.cells")
+            daily.counts.tofile(self.folder / f"{part}.counts")
+        return log
+
+    def again(self, part: int) -> FoldedLog:
+        """The log of a part that was folded; in memory it is handed out once."""
+        if self.folder is None:
+            return self.logs.pop(part)
+        cells, counts = (np.fromfile(self.folder / f"{part}.{name}", np.int64) for name in ("cells", "counts"))
+        return self.job.folded(Daily(cells, counts, None, None, len(self.job.items), self.job.kinds))
+
+    def _events(self, part: int) -> Ints:
+        if self.folder is None:
+            pieces, self.batches[part] = self.batches[part], []
+            return np.concatenate([*pieces, np.empty(0, np.int64)])
+        path = self.folder / f"{part}.events"
+        if not path.exists():
+            return np.empty(0, np.int64)
+        cells = np.fromfile(path, np.int64)
+        path.unlink()
+        return cells
+
+
+def _worked_through(job: _Job, held: _Held, to: Path, workers: int) -> tuple[Path, ...]:
+    """Every part twice: for what it adds to the items, then for its rows."""
+    features = PartedFeatures()
+    user = job.users.code(job.rows["user_id"])
+    coded = pl.DataFrame(
+        {
+            "user": user,
+            "item": job.items.code(job.rows["item_id"]),
+            "as_of_day": job.log.calendar.days(job.rows["as_of"]),
+        }
+    )
+    part_of_row = held.part_of_user[user]
+
+    def written(part: int) -> Path:
+        mine = np.flatnonzero(part_of_row == part)
+        found = features.compute(held.again(part), coded[mine])
+        path = to / f"part-{part:05d}.parquet"
+        write_parquet(pl.concat([job.rows[mine], found], how="horizontal"), path)
+        return path
+
+    with ThreadPoolExecutor(workers) as pool:
+        for log in pool.map(lambda part: features.part(held.fold(part)), range(held.parts)):
+            features.absorb(log)
+        return tuple(pool.map(written, range(held.parts)))

@@ -1,0 +1,84 @@
+"""The families `user`, `item` and `pair` in straightforward pandas: group by, merge on the key, keep the past, aggregate.
+
+    python features_pandas.py EVENTS ROWS OUT
+
+Needs nothing but pandas and pyarrow; prints the seconds it took, imports aside.
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+
+WINDOWS = {"7d": 7, "28d": 28, "90d": 90}
+
+
+def known(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...] = ("n",)) -> pd.DataFrame:
+    """Counts in windows, first, last and number of days of each distinct question, from days before its as-of."""
+    both = asked[[*keys, "as_of_day"]].drop_duplicates().merge(daily, on=keys)
+    both = both[both["day"] < both["as_of_day"]]
+    wanted = {"first_day": ("day", "min"), "last_day": ("day", "max"), "active": ("day", "size")}
+    for name in sums:
+        wanted[f"{name}_all"] = (name, "sum")
+        for window, days in WINDOWS.items():
+            both[f"{name}_{window}"] = both[name].where(both["day"] >= both["as_of_day"] - days, 0)
+            wanted[f"{name}_{window}"] = (f"{name}_{window}", "sum")
+    return both.groupby([*keys, "as_of_day"], as_index=False).agg(**wanted)
+
+
+def features(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+    """The feature table."""
+    events = events[events["event"].isin(["click", "cart", "purchase"])]
+    events = events.assign(day=events["timestamp"].dt.floor("D").astype("int64") // 86_400_000_000)
+    rows = rows.assign(as_of_day=rows["as_of"].astype("int64") // 86_400_000_000)
+    daily = events.groupby(["user_id", "item_id", "day"], as_index=False).agg(n=("day", "size"))
+    user_daily = daily.groupby(["user_id", "day"], as_index=False)["n"].sum()
+    met = daily.groupby(["user_id", "item_id"], as_index=False)["day"].min()
+    met = met.groupby(["item_id", "day"], as_index=False).agg(met=("user_id", "size"))
+    item_daily = daily.groupby(["item_id", "day"], as_index=False)["n"].sum().merge(met, on=["item_id", "day"], how="left")
+    item_daily["met"] = item_daily["met"].fillna(0)
+    user = known(rows, user_daily, ["user_id"]).add_prefix("u_")
+    item = known(rows, item_daily, ["item_id"], ("n", "met")).add_prefix("i_")
+    pair = known(rows, daily, ["user_id", "item_id"]).add_prefix("p_")
+    table = rows.merge(user, left_on=["user_id", "as_of_day"], right_on=["u_user_id", "u_as_of_day"], how="left")
+    table = table.merge(item, left_on=["item_id", "as_of_day"], right_on=["i_item_id", "i_as_of_day"], how="left")
+    on = ["user_id", "item_id", "as_of_day"]
+    return written(table.merge(pair, left_on=on, right_on=[f"p_{name}" for name in on], how="left"))
+
+
+def written(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns as they are called, undefined values as null."""
+    day = table["as_of_day"]
+    out = {}
+    for name, letter in (("user", "u"), ("item", "i"), ("pair", "p")):
+        for window in ("7d", "28d", "90d", "all"):
+            out[f"{name}_events_{window}"] = table[f"{letter}_n_{window}"].fillna(0)
+        out[f"{name}_days_since_last"] = day - table[f"{letter}_last_day"]
+        out[f"{name}_days_since_first"] = day - table[f"{letter}_first_day"]
+        out[f"{name}_active_days"] = table[f"{letter}_active"].fillna(0)
+        gaps = (table[f"{letter}_active"] - 1).where(lambda gaps: gaps > 0)
+        out[f"{name}_mean_gap_days"] = (table[f"{letter}_last_day"] - table[f"{letter}_first_day"]) / gaps
+    out["user_events_per_active_day"] = table["u_n_all"] / table["u_active"]
+    out["item_trend"] = (4 * out["item_events_7d"] + 1) / (out["item_events_28d"] + 1)
+    out["item_users_28d"], out["item_users_all"] = table["i_met_28d"].fillna(0), table["i_met_all"].fillna(0)
+    out["item_events_per_user"] = table["i_n_all"] / table["i_met_all"]
+    out["pair_share_of_active_days"] = out["pair_active_days"] / table["u_active"]
+    out["pair_days_since_last_per_gap"] = out["pair_days_since_last"] / out["pair_mean_gap_days"]
+    unwanted = ("user_days_since_first", "item_active_days", "item_mean_gap_days", "pair_events_7d", "pair_mean_gap_days")
+    kept = {name: column.astype("float32") for name, column in out.items() if name not in unwanted}
+    return pd.DataFrame({"row": range(len(table)), **kept})
+
+
+def main() -> None:
+    """Read, compute, write."""
+    events, rows, out = sys.argv[1:]
+    start = time.perf_counter()
+    columns = ["user_id", "item_id", "event", "timestamp"]
+    log = pd.concat([pd.read_parquet(path, columns=columns) for path in sorted(Path(events).glob("*.parquet"))])
+    features(log, pd.read_parquet(rows)).to_parquet(out, compression="zstd", index=False)
+    sys.stdout.write(f"{time.perf_counter() - start}\n")
+
+
+if __name__ == "__main__":
+    main()
