@@ -29,7 +29,7 @@ _FEW_CELLS = 1 << 25  # and one of so many is small whatever it is for
 
 
 def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
-    """key << 17 | day: integers whose order is that of (key, day)."""
+    """Pack ``key << 17 | day``: integers whose order is that of (key, day)."""
     stamps: Ints = key << DAY_BITS
     stamps |= day
     return stamps

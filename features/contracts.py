@@ -14,12 +14,14 @@ import polars as pl
 from features.errors import ContractError, listed
 from features.schemas import Events, Items
 
-__all__ = ["ROW", "RULES", "Checked", "check_references", "check_table", "enforce"]
+__all__ = ["ROW", "RULES", "STRAY", "Checked", "check_references", "check_table", "counted", "enforce"]
 
 ROW = "row"
 """Column of the quarantine that holds the 0-based number of the row in its table."""
 RULES = "rules"
 """Column of the quarantine that holds the names of the rules the row broke, comma-separated."""
+STRAY = "item_not_in_items"
+"""Rule of the events whose item is not in the catalogue."""
 
 _IDS = (pl.String, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Null)
 _CLOCKS = (pl.String, pl.Date, pl.Datetime, pl.Null)
@@ -89,7 +91,7 @@ def check_table(
         name=name,
         good=good,
         bad=broken.with_columns(pl.col(RULES).list.join(",")).join(unique, on=ROW, maintain_order="left"),
-        rules=_counted(broken),
+        rules=counted(broken),
         n_rows=frame.height,
         n_duplicates=frame.height - unique.height,
         ignored=[column for column in frame.columns if column not in columns],
@@ -97,7 +99,7 @@ def check_table(
 
 
 def check_references(items: Checked, events: Checked) -> Checked:
-    """Set aside events whose item is not in the catalogue (rule `item_not_in_items`).
+    """Set aside events whose item is not in the catalogue (rule `STRAY`).
 
     Raises:
         ContractError: The two tables hold ids of different kinds, text here and integers there.
@@ -110,14 +112,14 @@ def check_references(items: Checked, events: Checked) -> Checked:
             "Write both as text or both as integers."
         )
     known = pl.col(key).is_in(items.good[key].cast(kinds[1]).implode())
-    stray = events.good.filter(~known).with_columns(pl.lit("item_not_in_items").alias(RULES))
+    stray = events.good.filter(~known).with_columns(pl.lit(STRAY).alias(RULES))
     if stray.is_empty():
         return events
     return replace(
         events,
         good=events.good.filter(known),
         bad=pl.concat([events.bad, stray], how="diagonal_relaxed"),
-        rules=_ordered(pl.concat([events.rules, _counted(stray.select(ROW, pl.concat_list(RULES)))])),
+        rules=_ordered(pl.concat([events.rules, counted(stray.select(ROW, pl.concat_list(RULES)))])),
     )
 
 
@@ -243,7 +245,7 @@ def _split(table: pl.DataFrame, schema: type[dy.Schema], unreadable: pl.DataFram
     )
 
 
-def _counted(broken: pl.DataFrame) -> pl.DataFrame:
+def counted(broken: pl.DataFrame) -> pl.DataFrame:
     """How many rows broke each rule, most first, and the first row that did."""
     counts = broken.explode(RULES).group_by(RULES).agg(rows=pl.len().cast(pl.Int64), first=pl.col(ROW).min())
     return _ordered(counts)

@@ -17,7 +17,7 @@ from features.asof import DAY_BITS, Ints, summed
 from features.errors import ContractError
 from features.timeline import Calendar, EventLog
 
-__all__ = ["VALUE_UNIT", "Daily", "FoldedLog", "fixed_point"]
+__all__ = ["VALUE_UNIT", "Daily", "FoldedLog", "fixed_point", "fold_events"]
 
 VALUE_UNIT = 1 << 16
 """Steps of a value's fixed point: 1.0 is 65536, and what is finer is rounded."""
@@ -37,6 +37,27 @@ def fixed_point(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
     finite = np.isfinite(values)
     kept = np.clip(np.where(finite, values, 0.0), -_LARGEST_VALUE, _LARGEST_VALUE)
     return finite.astype(np.int64), np.rint(kept * VALUE_UNIT).astype(np.int64)
+
+
+def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
+    """Events of a few days by their ids, as they are kept from night to night.
+
+    Args:
+        events: user_id, item_id, event, timestamp, value of `Events`.
+        calendar: Where days are cut.
+
+    Returns:
+        user_id, item_id, event, day (Int32), n, valued, value (Int64): the cells of `Daily`; sorted by the first four.
+    """
+    valued, value = fixed_point(events["value"].fill_null(float("nan")).to_numpy())
+    days = pl.Series("day", calendar.days(events["timestamp"]), dtype=pl.Int32)
+    cell = ["user_id", "item_id", "event", "day"]
+    numbered = events.with_columns(days, pl.Series("valued", valued), pl.Series("value", value))
+    return (
+        numbered.group_by(cell)
+        .agg(pl.len().cast(pl.Int64).alias("n"), pl.col("valued").sum(), pl.col("value").sum())
+        .sort(cell)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +153,11 @@ class Daily:
         """Day of each cell."""
         return (self.cells >> _kind_bits(len(self.kinds))) & _DAY_MASK
 
+    @property
+    def users(self) -> Ints:
+        """User code of each cell, ascending."""
+        return (self.cells >> (_kind_bits(len(self.kinds)) + DAY_BITS)) // self.n_items
+
     def engaged(self, gains: dict[str, int]) -> tuple[Ints, Ints]:
         """Events that count, of all types together.
 
@@ -187,17 +213,28 @@ class FoldedLog(EventLog):
     _gains: dict[str, int]
 
     @cached_property
-    def events(self) -> pl.DataFrame:  # type: ignore[override]  # a field there, made when needed here
+    def events(self) -> pl.DataFrame:
         """One row an event, by (day, user, item, kind): user, item, gain, kind, day.
 
         `timestamp`, `due` and `value` are not kept by day, and their columns are not there: what reads them fails
         instead of reading something else.
         """
-        cells = self.daily.frame()
-        gain = pl.col("kind").cast(pl.String).replace_strict(self._gains, default=0, return_dtype=pl.Int32)
-        rows = np.repeat(np.arange(cells.height), cells["n"].to_numpy())
-        named = cells.select("user", "item", gain.alias("gain"), pl.col("kind").cast(pl.String), "day")
-        return named[rows].sort("day", "user", "item", "kind")
+        days = self.daily.days
+        order = np.argsort((days - days.min(initial=0)).astype(np.uint32), kind="stable")
+        cells = self.daily.frame()[np.repeat(order, self.daily.counts[order])]
+        gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
+        return cells.with_columns(pl.col("kind").cast(pl.String)).select("user", "item", gain, "kind", "day")
+
+    @property
+    def latest_day(self) -> int | None:
+        """See `EventLog.latest_day`."""
+        days = self.daily.days
+        return int(days.max()) if len(days) else None
+
+    @property
+    def active_users(self) -> pl.Series:
+        """See `EventLog.active_users`."""
+        return pl.Series("user", np.unique(self.daily.users), dtype=pl.UInt32)
 
     @cached_property
     def engagements(self) -> pl.DataFrame:

@@ -28,7 +28,9 @@ def stable_hash(ids: pl.Series) -> Hashes:
     """
     if ids.dtype != pl.String:
         return _mixed(ids.cast(pl.Int64).to_numpy().view(np.uint64))
-    chunk = pa.array(ids.to_arrow(), type=pa.large_string()) if ids.is_empty() else ids.to_arrow().cast(pa.large_string())
+    chunk = (
+        pa.array(ids.to_arrow(), type=pa.large_string()) if ids.is_empty() else ids.to_arrow().cast(pa.large_string())
+    )
     starts = np.frombuffer(chunk.buffers()[1], np.int64)[chunk.offset : chunk.offset + len(ids) + 1]
     content = chunk.buffers()[2]
     data = np.frombuffer(content, np.uint8) if content is not None else np.empty(0, np.uint8)

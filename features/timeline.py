@@ -21,7 +21,7 @@ from features.asof import DAY_BITS, AsOfIndex, Ints, stamps_of, summed
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
 
-__all__ = ["Calendar", "EventLog", "date_of", "day_of"]
+__all__ = ["Calendar", "EventLog", "all_user_ids", "date_of", "day_of", "refuse_gainless"]
 
 _EPOCH = date(1970, 1, 1)
 
@@ -132,16 +132,9 @@ class EventLog:
         Raises:
             ContractError: No event type of `gains` occurs, or user ids differ in kind between tables.
         """
-        if not events["event"].is_in(list(gains)).any():
-            raise ContractError(
-                f"events: none of the {events.height} rows has an event type of labels.gains "
-                f"({listed(sorted(gains))}). Name the types that count there, as they are written in the log."
-            )
+        refuse_gainless(events["event"].unique(), events.height, gains)
         catalogue = items.sort("item_id").with_row_index("item")
-        known = [events["user_id"]] + ([] if users is None else [users["user_id"]])
-        if len({series.dtype == pl.String for series in known}) > 1:
-            raise ContractError("user_id is text in one of events and users and an integer in the other.")
-        user_ids = pl.concat([series.cast(known[0].dtype) for series in known]).unique().sort()
+        user_ids = all_user_ids(events["user_id"], None if users is None else users["user_id"])
         coded = (
             events.join(user_ids.to_frame().with_row_index("user"), on="user_id", maintain_order="left")
             .join(catalogue.select("item", "item_id"), on="item_id", maintain_order="left")
@@ -194,6 +187,18 @@ class EventLog:
         return AsOfIndex.build(pl.col("user"), self.engagements, total=pl.col("n"))
 
     @property
+    def latest_day(self) -> int | None:
+        """Day of the last event, None where there is none."""
+        day = self.events["day"].max()
+        assert day is None or isinstance(day, int)
+        return day
+
+    @property
+    def active_users(self) -> pl.Series:
+        """Codes of the users with an event, ascending."""
+        return self.events["user"].unique().sort()
+
+    @property
     def first_day(self) -> int:
         """Day of the first event."""
         return int(self.events["day"][0])
@@ -208,3 +213,33 @@ class EventLog:
     def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""
         return EventLog(self.events.filter(pl.col("day") < day), self.user_ids, self.items, self.calendar)
+
+
+def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:
+    """Stop where nothing counts.
+
+    Args:
+        kinds: The event types of a log.
+        n_rows: Its rows.
+        gains: Gain of each event type that counts.
+
+    Raises:
+        ContractError: No event type of `gains` occurs.
+    """
+    if not kinds.is_in(list(gains)).any():
+        raise ContractError(
+            f"events: none of the {n_rows} rows has an event type of labels.gains "
+            f"({listed(sorted(gains))}). Name the types that count there, as they are written in the log."
+        )
+
+
+def all_user_ids(of_events: pl.Series, of_users: pl.Series | None) -> pl.Series:
+    """Ids of users with events and of the `Users` table, ascending, each once.
+
+    Raises:
+        ContractError: They are text here and integers there.
+    """
+    known = [of_events] if of_users is None else [of_events, of_users]
+    if len({series.dtype == pl.String for series in known}) > 1:
+        raise ContractError("user_id is text in one of events and users and an integer in the other.")
+    return pl.concat([series.cast(of_events.dtype) for series in known]).unique().sort()

@@ -16,7 +16,16 @@ from features.timeline import Calendar, EventLog
 from pipelines.config import Config
 from pipelines.storage import RawTable, read_raw, write_parquet
 
-__all__ = ["Inputs", "TextField", "read_inputs", "refuse_unknown", "summary", "text_fields"]
+__all__ = [
+    "Inputs",
+    "TextField",
+    "checked_tables",
+    "read_inputs",
+    "refuse_unknown",
+    "set_aside",
+    "summary",
+    "text_fields",
+]
 
 _REQUIRED = {
     "items": ("item_id",),
@@ -85,13 +94,9 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         for name in _REQUIRED
         if (table := getattr(config.data, name)) is not None
     }
-    checked = _checked(raw, config)
+    checked = checked_tables(raw, config)
     checked["events"] = check_references(checked["items"], checked["events"])
-    folder = Path(config.output) / "quarantine"
-    quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height}
-    for name, path in quarantine.items():
-        write_parquet(checked[name].bad.sort(ROW, RULES), path)
-    enforce(list(checked.values()), config.data.quarantine.max_share)
+    quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     log = EventLog.build(
         events=checked["events"].good,
@@ -101,6 +106,20 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         gains=config.labels.gains,
     )
     return Inputs(checked, {name: table.fingerprint for name, table in raw.items()}, quarantine, log)
+
+
+def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]:
+    """Write what breaks the contracts to the quarantine: its file by the name of the table.
+
+    Raises:
+        ContractError: It is too much of a table.
+    """
+    folder = Path(config.output) / "quarantine"
+    quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height}
+    for name, path in quarantine.items():
+        write_parquet(checked[name].bad.sort(ROW, RULES), path)
+    enforce(list(checked.values()), config.data.quarantine.max_share)
+    return quarantine
 
 
 def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
@@ -168,8 +187,8 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
     }
 
 
-def _checked(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
-    """Every table's contract; what is wrong with whole tables is raised together."""
+def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
+    """Hold every table against its contract; what is wrong with whole tables is raised together."""
     schemas: dict[str, type[dy.Schema]] = {"items": Items, "events": Events, "users": Users}
     text = {name: dy.String(nullable=True, alias=name) for name in config.data.items.text}
     checked: dict[str, Checked] = {}

@@ -165,7 +165,7 @@ def score(
     from pipelines.score import score as score_night
     from pipelines.versions import load_version
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty, from_state=not dry_run)
     name, bundle = load_version(_registry(settings), version)
     night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
@@ -225,14 +225,17 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
-    """The configuration and its checked tables."""
+def _open(
+    config: Path, overrides: list[str], *, allow_empty: bool, from_state: bool = False
+) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables; of the log only what the state lacks, where that is enough."""
     from pipelines.check import read_inputs
     from pipelines.config import load_config
+    from pipelines.nightly import read_night
     from pipelines.progress import say
 
     settings = load_config(config, overrides)
-    inputs = read_inputs(settings, allow_empty=allow_empty)
+    inputs = (read_night if from_state else read_inputs)(settings, allow_empty=allow_empty)
     for name, table in inputs.tables.items():
         say(
             "read",

@@ -191,10 +191,9 @@ class _Job:
 def _users(events: pl.LazyFrame, asked: pl.Series, n_events: int, low: object, high: object) -> pl.Series:
     """Ids of all users, ascending; of integers that lie close together all between, which need no search."""
     if isinstance(low, int) and isinstance(high, int) and asked.dtype.is_integer():
-        first = min(low, asked.min()) if len(asked) else low
-        last = max(high, asked.max()) if len(asked) else high
-        if last - first < _SPARSE * n_events:
-            return pl.int_range(first, last + 1, dtype=pl.Int64, eager=True)
+        known = np.array([low, high, *asked.unique()])
+        if known.max() - known.min() < _SPARSE * n_events:
+            return pl.Series(np.arange(known.min(), known.max() + 1))
     users = events.select("user_id").unique().collect(engine="streaming")["user_id"]
     return pl.concat([users, asked.cast(users.dtype)]).unique().sort()
 

@@ -85,7 +85,7 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
 
 def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     """Codes of all users who have an event before the day or a row in `Users`, ascending."""
-    coded = log.events["user"].unique()
+    coded = log.active_users
     if "users" in inputs.tables:
         listed = inputs.tables["users"].good["user_id"].cast(log.user_ids.dtype)
         codes = log.user_ids.to_frame("user_id").with_row_index("user")
@@ -130,12 +130,11 @@ def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Lamb
 
 
 def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
-    last = log.before(day).events["day"].max()
+    last = log.before(day).latest_day
     if last is None:
         raise BlockedError(
             f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
         )
-    assert isinstance(last, int)
     behind = day - 1 - last
     if behind > config.night.max_days_behind:
         raise BlockedError(

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import takewhile
@@ -21,7 +21,20 @@ import polars as pl
 from features.errors import ConfigError, ContractError, IntegrityError, TryAgainError, listed
 from pipelines.config import TableConfig
 
-__all__ = ["RawTable", "atomic_writer", "read_json", "read_raw", "sha256_of", "write_json", "write_parquet"]
+__all__ = [
+    "RawTable",
+    "atomic_writer",
+    "fingerprint_of",
+    "read_file",
+    "read_json",
+    "read_raw",
+    "refuse_empty",
+    "sha256_of",
+    "stacked",
+    "table_files",
+    "write_json",
+    "write_parquet",
+]
 
 _SUFFIXES = (".parquet", ".csv", ".csv.gz")
 
@@ -54,26 +67,60 @@ def read_raw(table: TableConfig, *, name: str, allow_empty: bool = False) -> Raw
         IntegrityError: A file is truncated, empty or otherwise unreadable.
         ContractError: A partition has no rows, or files disagree about the type of a column.
     """
+    root, files = table_files(table, name=name)
+    parts, told = [], []
+    for file in files:
+        frame, sha256 = read_file(file, root, name=name)
+        parts.append(frame)
+        told.append((file.relative_to(root).as_posix(), sha256))
+    if not allow_empty:
+        refuse_empty([place for (place, _), frame in zip(told, parts, strict=True) if frame.is_empty()], told, name)
+    return RawTable(stacked(parts, table, name=name), fingerprint_of(told), len(files))
+
+
+def table_files(table: TableConfig, *, name: str) -> tuple[Path, list[Path]]:
+    """The folder that a table's path starts from, and its files in order.
+
+    Raises:
+        ConfigError: No file there.
+    """
     root = _root(table.path)
     files = _files(table.path, root)
     if not files:
         raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.")
+    return root, files
+
+
+def read_file(file: Path, root: Path, *, name: str) -> tuple[pl.DataFrame, str]:
+    """The rows of one file, under the names they have there and with what its folders say; and sha256 of its content.
+
+    Raises:
+        IntegrityError: The file is truncated, empty or otherwise unreadable.
+    """
+    content = _bytes(file, name)
+    frame = _with_partition_columns(_parsed(file, content, name), file.relative_to(root))
+    return frame, hashlib.sha256(content).hexdigest()
+
+
+def fingerprint_of(files: Sequence[tuple[str, str]]) -> str:
+    """sha256 over places (below the table's folder) and contents of a table's files, in order."""
     digest = hashlib.sha256()
-    frames, empty = [], []
-    for file in files:
-        content = _bytes(file, name)
-        place = file.relative_to(root)
-        digest.update(place.as_posix().encode() + hashlib.sha256(content).digest())
-        frame = _parsed(file, content, name)
-        frames.append(_with_partition_columns(frame, place))
-        if frame.is_empty():
-            empty.append(str(place))
-    if empty and not allow_empty:
+    for place, sha256 in files:
+        digest.update(place.encode() + bytes.fromhex(sha256))
+    return digest.hexdigest()
+
+
+def refuse_empty(empty: Sequence[str], files: Sequence[object], name: str) -> None:
+    """Stop where files have no rows.
+
+    Raises:
+        ContractError: Names them.
+    """
+    if empty:
         raise ContractError(
             f"{name}: {len(empty)} of {len(files)} files have no rows ({listed(empty)}). If that is right (a "
             "day without events), say so with --allow-empty."
         )
-    return RawTable(_renamed(_stacked(frames, name), table, name), digest.hexdigest(), len(files))
 
 
 def _root(path: str) -> Path:
@@ -132,9 +179,14 @@ def _with_partition_columns(frame: pl.DataFrame, place: Path) -> pl.DataFrame:
     )
 
 
-def _stacked(frames: list[pl.DataFrame], name: str) -> pl.DataFrame:
+def stacked(frames: Sequence[pl.DataFrame], table: TableConfig, *, name: str) -> pl.DataFrame:
+    """Files one below the other, under our column names.
+
+    Raises:
+        ContractError: They disagree about the type of a column, or lack one that the configuration names.
+    """
     try:
-        return pl.concat(frames, how="diagonal_relaxed")
+        return _renamed(pl.concat(frames, how="diagonal_relaxed"), table, name)
     except pl.exceptions.PolarsError as error:
         fault = str(error).splitlines()[0]
         raise ContractError(f"{name}: its files disagree about the type of a column ({fault}).") from error

@@ -1,4 +1,4 @@
-"""A skewed log and candidate rows for the feature benchmark, drawn day by day: no more than one day is held at a time."""
+"""A skewed log and candidate rows for the feature benchmark, drawn day by day: one day at a time is held."""
 
 import shutil
 from dataclasses import dataclass
@@ -42,9 +42,9 @@ def write_tables(folder: Path, size: Size) -> Path:
     (folder / "events").mkdir(parents=True)
     for day in range(size.days):
         write_day(folder, size, day)
-    pl.DataFrame({"item_id": np.arange(size.items) + 1, "title": pl.Series(["an item"]).new_from_index(0, size.items)}).write_parquet(
-        folder / "items.parquet"
-    )
+    pl.DataFrame(
+        {"item_id": np.arange(size.items) + 1, "title": pl.Series(["an item"]).new_from_index(0, size.items)}
+    ).write_parquet(folder / "items.parquet")
     _rows(size).write_parquet(folder / "rows.parquet", compression="zstd")
     done.write_text(repr(size))
     return folder
@@ -56,7 +56,9 @@ def write_day(folder: Path, size: Size, day: int) -> Path:
     first, end = (size.events * edge // size.days for edge in (day, day + 1))
     users = _users(rng, end - first, size)
     seconds = np.sort(rng.integers(0, _DAY_SECONDS, len(users)))
-    stamps = (int(START.timestamp()) + day * _DAY_SECONDS + seconds) * 1_000_000 + rng.integers(0, 1_000_000, len(users))
+    stamps = (int(START.timestamp()) + day * _DAY_SECONDS + seconds) * 1_000_000 + rng.integers(
+        0, 1_000_000, len(users)
+    )
     kinds = np.searchsorted(np.cumsum(SHARES), rng.random(len(users)))
     frame = pl.DataFrame(
         {
@@ -97,7 +99,9 @@ def _rows(size: Size) -> pl.DataFrame:
     kept = drawn.unique(maintain_order=True).filter(pl.int_range(pl.len()).over("request") < size.candidates)
     at = kept["request"].to_numpy()
     stamps = (int(START.timestamp()) + days[at] * _DAY_SECONDS) * 1_000_000
-    rows = kept.select(pl.Series("user_id", users[at] + 1), "item_id", pl.Series("as_of", stamps).cast(pl.Datetime("us", "UTC")))
+    rows = kept.select(
+        pl.Series("user_id", users[at] + 1), "item_id", pl.Series("as_of", stamps).cast(pl.Datetime("us", "UTC"))
+    )
     return rows.select("user_id", "item_id", "as_of")
 
 

@@ -2,9 +2,9 @@
 
     python features_duckdb.py EVENTS ROWS OUT THREADS MEMORY_GB SPILL
 
-Of items, which have many days, running sums are looked up with ASOF joins: two and a half times as fast here as a join
-on the day's range with filtered sums, and one and a half times as fast as windows over ranges of days. Needs nothing but
-DuckDB; prints the seconds it took, imports aside.
+Of items, which have many days, running sums are looked up with ASOF joins: two and a half times as fast here as a
+join on the day's range with filtered sums, and one and a half times as fast as windows over ranges of days. Needs
+nothing but DuckDB; prints the seconds it took, imports aside.
 """
 
 import sys

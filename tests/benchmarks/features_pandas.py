@@ -1,4 +1,4 @@
-"""The families `user`, `item` and `pair` in straightforward pandas: group by, merge on the key, keep the past, aggregate.
+"""The families `user`, `item` and `pair` in straightforward pandas: group, merge on the key, keep the past, sum.
 
     python features_pandas.py EVENTS ROWS OUT
 
@@ -36,7 +36,9 @@ def features(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
     user_daily = daily.groupby(["user_id", "day"], as_index=False)["n"].sum()
     met = daily.groupby(["user_id", "item_id"], as_index=False)["day"].min()
     met = met.groupby(["item_id", "day"], as_index=False).agg(met=("user_id", "size"))
-    item_daily = daily.groupby(["item_id", "day"], as_index=False)["n"].sum().merge(met, on=["item_id", "day"], how="left")
+    item_daily = (
+        daily.groupby(["item_id", "day"], as_index=False)["n"].sum().merge(met, on=["item_id", "day"], how="left")
+    )
     item_daily["met"] = item_daily["met"].fillna(0)
     user = known(rows, user_daily, ["user_id"]).add_prefix("u_")
     item = known(rows, item_daily, ["item_id"], ("n", "met")).add_prefix("i_")
@@ -65,7 +67,13 @@ def written(table: pd.DataFrame) -> pd.DataFrame:
     out["item_events_per_user"] = table["i_n_all"] / table["i_met_all"]
     out["pair_share_of_active_days"] = out["pair_active_days"] / table["u_active"]
     out["pair_days_since_last_per_gap"] = out["pair_days_since_last"] / out["pair_mean_gap_days"]
-    unwanted = ("user_days_since_first", "item_active_days", "item_mean_gap_days", "pair_events_7d", "pair_mean_gap_days")
+    unwanted = (
+        "user_days_since_first",
+        "item_active_days",
+        "item_mean_gap_days",
+        "pair_events_7d",
+        "pair_mean_gap_days",
+    )
     kept = {name: column.astype("float32") for name, column in out.items() if name not in unwanted}
     return pd.DataFrame({"row": range(len(table)), **kept})
 

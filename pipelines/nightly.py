@@ -1,0 +1,383 @@
+"""The tables as a night reads them: items and users whole, of the log only the files that the state does not know.
+
+Every file of the log is folded by itself into daily cells (`features.daily`), which `pipelines.state` keeps. Cells add
+up, so that a night that folds one file has the same cells, to the bit, as one that folds them all, and an event that
+comes late counts on its day. What needs more than one file is judged over all of them, in one reading, and said so:
+an event that stands in two files, and files that differ in their columns.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from features.asof import Ints
+from features.codes import Codes
+from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
+from features.daily import Daily, FoldedLog, fold_events
+from features.identity import Identities
+from features.timeline import Calendar, all_user_ids, refuse_gainless
+from pipelines.check import Inputs, checked_tables, set_aside
+from pipelines.config import Config
+from pipelines.progress import say
+from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
+from pipelines.storage import (
+    RawTable,
+    fingerprint_of,
+    read_file,
+    read_raw,
+    refuse_empty,
+    stacked,
+    table_files,
+)
+
+__all__ = ["Folding", "read_night"]
+
+_CELL = ("user", "item", "kind", "day", "n")
+_NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
+
+
+def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
+    """Read the tables for a night; the same log, quarantine and fingerprints as `check.read_inputs`.
+
+    Args:
+        config: Where they lie and what is allowed.
+        allow_empty: Whether partitions without rows are fine.
+
+    Returns:
+        The inputs. Of the events, `log` holds the daily cells (`features.daily.FoldedLog`), and `good` of their table
+        is empty: the rows were not read.
+
+    Raises:
+        ContractError: Every fault of every table in one message.
+        IntegrityError: A file is truncated or empty.
+        ConfigError: A file is not there.
+    """
+    raw = {
+        name: read_raw(table, name=name, allow_empty=allow_empty)
+        for name in ("items", "users")
+        if (table := getattr(config.data, name)) is not None
+    }
+    checked = checked_tables(raw, config)
+    folding = Folding(config, checked["items"])
+    folding.update(allow_empty=allow_empty)
+    checked = {"items": checked["items"], "events": folding.events(), **checked}
+    quarantine = set_aside(checked, config)
+    users = checked["users"].good["user_id"] if "users" in checked else None
+    fingerprints = {name: table.fingerprint for name, table in raw.items()}
+    return Inputs(checked, {**fingerprints, "events": folding.fingerprint}, quarantine, folding.log(users))
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Ids and the numbers they were given, in order of appearance."""
+
+    ids: pl.Series
+
+    def number(self, wanted: pl.Series) -> Ints:
+        """Number of each id; new ones get the next."""
+        if self.ids.is_empty():
+            self.ids = self.ids.cast(wanted.dtype)
+        known = pl.DataFrame({"id": self.ids}).with_row_index("number")
+        new = wanted.unique().sort().to_frame("id").join(known, on="id", how="anti", maintain_order="left")["id"]
+        if len(new):
+            self.ids = pl.concat([self.ids, new])
+            known = pl.DataFrame({"id": self.ids}).with_row_index("number")
+        found = wanted.to_frame("id").join(known, on="id", how="left", maintain_order="left")
+        return found["number"].cast(pl.Int64).to_numpy()
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """A file as it was read."""
+
+    place: str
+    stat: list[int]
+    sha256: str
+    frame: pl.DataFrame
+
+
+class Folding:
+    """Brings the state up to date with the files of the log, and makes the log of it.
+
+    Args:
+        config: Where the files and the state lie.
+        items: The catalogue, checked.
+    """
+
+    def __init__(self, config: Config, items: Checked) -> None:
+        self._config = config
+        self._items = items
+        self._codes = Codes.of(items.good["item_id"].sort())
+        self._calendar = Calendar(config.calendar)
+        self._store = StateStore(Path(config.output) / "state")
+        self._root, self._files = table_files(config.data.events, name="events")
+        self._entries: dict[str, Entry] = {}
+        self._cells: dict[str, pl.DataFrame] = {}
+        self._forget()
+
+    def update(self, *, allow_empty: bool = False) -> None:
+        """Fold what is new or changed, or everything where that alone is right; say which, and why.
+
+        Args:
+            allow_empty: Whether files without rows are fine.
+        """
+        manifest, rebuilt = self._opened()
+        known = {} if manifest is None else manifest.entries
+        found = {self._place(file): self._kept(known.get(self._place(file)), file) for file in self._files}
+        self._entries = {place: entry for place, entry in found.items() if isinstance(entry, Entry)}
+        folded = [file for file in self._files if self._place(file) not in self._entries]
+        frontier = max((entry.last for entry in self._entries.values() if entry.last is not None), default=None)
+        causes = {place: entry for place, entry in found.items() if isinstance(entry, str)}
+        causes |= {place: "gone" for place in known if place not in found}
+        anew = self._fold_each(folded, old={place for place in causes if place in known})
+        if anew is not None:
+            rebuilt, folded = anew, self._files
+            self._fold_all()
+        if not allow_empty:
+            refuse_empty([place for place, entry in self._entries.items() if not entry.rows], self._files, "events")
+        self._save()
+        places = {self._place(file) for file in folded}
+        late = [e for e in self._entries.values() if e.place in places and _is_late(e, frontier)]
+        counts = {f"files_{cause}": n for cause, n in Counter(causes.values()).items() if rebuilt is None}
+        told = {"rebuilt_because": rebuilt} if rebuilt else {**counts, "files_late": len(late)}
+        say("state", files=len(self._files), folded=len(folded), **told)
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over places and contents of the log's files, as `storage.RawTable` has it."""
+        return fingerprint_of([(place, self._entries[place].sha256) for place in map(self._place, self._files)])
+
+    def events(self) -> Checked:
+        """What the contract found in all files together; `good` has no rows."""
+        parts, rows = [], 0
+        for place in map(self._place, self._files):
+            entry = self._entries[place]
+            aside = None if entry.aside is None else self._store.get(entry.aside)
+            if aside is not None:
+                parts.append(self._still_aside(aside).with_columns(pl.col(ROW) + rows))
+            rows += entry.rows
+        bad = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema=_NONE_ASIDE)
+        entries = self._entries.values()
+        return Checked(
+            name="events",
+            good=pl.DataFrame(),
+            bad=bad,
+            rules=counted(bad.select(ROW, pl.col(RULES).str.split(","))),
+            n_rows=rows,
+            n_duplicates=sum(entry.duplicates for entry in entries),
+            ignored=sorted({name for entry in entries for name in entry.ignored}),
+        )
+
+    def log(self, users: pl.Series | None) -> FoldedLog:
+        """The log of all cells of items in the catalogue.
+
+        Args:
+            users: Ids of the `Users` table, or None.
+
+        Raises:
+            ContractError: No event type of `labels.gains` occurs, or user ids differ in kind between tables.
+        """
+        cells = pl.concat([self._cells[place] for place in map(self._place, self._files) if place in self._cells])
+        item = self._codes.code(self._item_ids.ids)[cells["item"].to_numpy()]
+        if (item < 0).any():
+            cells, item = cells.filter(pl.Series(item >= 0)), item[item >= 0]
+        kinds = tuple(self._kinds.ids)
+        present = pl.Series(kinds, dtype=pl.String).gather(cells["kind"].unique())
+        refuse_gainless(present, int(cells["n"].sum()), self._config.labels.gains)
+        number = cells["user"].to_numpy()
+        active = np.flatnonzero(np.bincount(number, minlength=len(self._users.ids)))
+        user_ids = all_user_ids(self._users.ids.gather(active), users)
+        user = Codes.of(user_ids).code(self._users.ids)[number]
+        day, kind = (cells[name].cast(pl.Int64).to_numpy() for name in ("day", "kind"))
+        n_items = len(self._codes)
+        return FoldedLog(
+            Daily.fold(
+                Daily.cell(user, item, day, kind, n_items=n_items, n_kinds=len(kinds)),
+                n_items=n_items,
+                kinds=kinds,
+                counts=cells["n"].cast(pl.Int64).to_numpy(),
+            ),
+            user_ids=user_ids,
+            items=self._items.good.drop(ROW).sort("item_id").with_row_index("item"),
+            calendar=self._calendar,
+            gains=self._config.labels.gains,
+        )
+
+    def _forget(self) -> None:
+        self._entries, self._cells = {}, {}
+        self._users, self._item_ids = (Numbers(pl.Series([], dtype=pl.Null)) for _ in range(2))
+        self._kinds = Numbers(pl.Series([], dtype=pl.String))
+        self._entangled = False
+
+    def _opened(self) -> tuple[Manifest | None, str | None]:
+        """The state of the night before, or why there is none to go on from."""
+        manifest, why = self._store.manifest(settings_key(self._config))
+        if manifest is None:
+            return None, why
+        users, items = self._store.get(manifest.users), self._store.get(manifest.items)
+        if users is None or items is None:
+            return None, "a file of it is missing or damaged"
+        self._users, self._item_ids = Numbers(users["id"]), Numbers(items["id"])
+        self._kinds = Numbers(pl.Series(manifest.kinds, dtype=pl.String))
+        self._entangled = manifest.entangled
+        return manifest, None
+
+    def _place(self, file: Path) -> str:
+        return file.relative_to(self._root).as_posix()
+
+    def _kept(self, entry: Entry | None, file: Path) -> Entry | str:
+        """The entry of a file if it is still right and all there, else why the file is to be folded."""
+        if entry is None:
+            return "new"
+        stat = stat_of(file)
+        if stat != entry.stat:
+            if read_file(file, self._root, name="events")[1] != entry.sha256:
+                return "changed"
+            entry = replace(entry, stat=stat)
+        if entry.cells is None:
+            return entry
+        cells = self._store.get(entry.cells, list(_CELL))
+        aside = None if entry.aside is None else self._store.get(entry.aside)
+        if cells is None or (aside is None) != (entry.aside is None):
+            return "damaged"
+        known = self._codes.code(self._item_ids.ids) >= 0
+        stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
+        if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
+            return "of_items_no_longer_there"
+        self._cells[entry.place] = cells
+        return entry
+
+    def _still_aside(self, aside: pl.DataFrame) -> pl.DataFrame:
+        """Without the rows whose item has come into the catalogue since."""
+        if not (aside[RULES] == STRAY).any():
+            return aside
+        ids = aside["item_id"]
+        known = pl.Series(self._codes.code(ids.cast(self._items.good["item_id"].dtype, strict=False)) >= 0)
+        return aside.filter(~(known & (pl.col(RULES) == STRAY)))
+
+    def _fold_each(self, files: Sequence[Path], *, old: set[str]) -> str | None:
+        """Fold files one by one; or say why only all together will do.
+
+        Args:
+            files: Which.
+            old: Places of files that the state knew, and that changed or went.
+        """
+        if self._entangled and old:
+            return "an event stands in two files, and one of the log's files changed"
+        kept = list(self._entries.values())
+        new: list[Identities] = []
+        for file in files:
+            read = self._read(file)
+            new += self._fold([read])
+        if len({entry.schema for entry in self._entries.values()}) > 1:
+            return "its files differ in their columns"
+        met = _met(new, kept, self._store)
+        return None if met == 0 else f"{met} events stand in two files"
+
+    def _fold_all(self) -> None:
+        """Judge all files over all of them."""
+        self._forget()
+        self._entangled = True
+        self._fold([self._read(file) for file in self._files])
+
+    def _read(self, file: Path) -> _Read:
+        stat = stat_of(file)
+        frame, sha256 = read_file(file, self._root, name="events")
+        return _Read(self._place(file), stat, sha256, frame)
+
+    def _fold(self, read: Sequence[_Read]) -> list[Identities]:
+        """Hold files against the contract, together, and keep what comes of each."""
+        frame = stacked([part.frame for part in read], self._config.data.events, name="events")
+        if frame.is_empty() and len(self._files) > len(read):
+            checked = judged = Checked("events", pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), 0, 0, ())
+        else:
+            checked = checked_tables({"events": RawTable(frame, "", len(read))}, self._config)["events"]
+            judged = check_references(self._items, checked)
+        identities, start = [], 0
+        for part in read:
+            end = start + part.frame.height
+            mine = pl.col(ROW).is_between(start, end, closed="left")
+            named = Identities.of(frame[start:end])
+            good, bad, aside = (
+                table.filter(mine) if table.height else table for table in (checked.good, checked.bad, judged.bad)
+            )
+            self._enter(part, named, good, aside.with_columns(pl.col(ROW) - start) if aside.height else None)
+            entry = self._entries[part.place]
+            repeated = part.frame.height - good.height - bad.height
+            self._entries[part.place] = replace(entry, duplicates=repeated, ignored=list(checked.ignored))
+            identities.append(named)
+            start = end
+        return identities
+
+    def _enter(self, part: _Read, named: Identities, good: pl.DataFrame, aside: pl.DataFrame | None) -> None:
+        """Keep what a file comes to."""
+        cells = None
+        if good.height:
+            folded = fold_events(good, self._calendar)
+            cells = folded.select(
+                pl.Series("user", self._users.number(folded["user_id"]), dtype=pl.UInt32),
+                pl.Series("item", self._item_ids.number(folded["item_id"]), dtype=pl.UInt32),
+                pl.Series("kind", self._kinds.number(folded["event"]), dtype=pl.UInt16),
+                "day",
+                pl.col("n").cast(pl.UInt32),
+                "valued",
+                "value",
+            )
+            self._cells[part.place] = cells.select(_CELL)
+        stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
+        self._entries[part.place] = Entry(
+            place=part.place,
+            stat=part.stat,
+            sha256=part.sha256,
+            schema=_schema_key(part.frame),
+            rows=part.frame.height,
+            duplicates=0,
+            ignored=[],
+            first=_edge(stamps.min()),
+            last=_edge(stamps.max()),
+            cells=None if cells is None else self._store.put(cells),
+            identities=self._store.put(pl.DataFrame({"hash": named.hashes})) if part.frame.height else None,
+            low=named.low,
+            high=named.high,
+            aside=None if aside is None else self._store.put(aside),
+        )
+
+    def _save(self) -> None:
+        users, items = (self._store.put(pl.DataFrame({"id": part.ids})) for part in (self._users, self._item_ids))
+        kinds = self._kinds.ids.to_list()
+        settings = settings_key(self._config)
+        self._store.keep(Manifest(settings, self._entries, users, items, kinds, self._entangled))
+
+
+def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) -> int:
+    """How many of the new events stand in another file too; a kept file that cannot be read counts as one."""
+    if not new:
+        return 0
+    hashes = np.sort(np.concatenate([part.hashes for part in new]))
+    met = int((hashes[1:] == hashes[:-1]).sum())
+    for entry in kept:
+        near = [part for part in new if part.may_meet(entry.low, entry.high)]
+        if entry.identities is not None and near:
+            others = store.get(entry.identities)
+            met += 1 if others is None else sum(part.met(others["hash"].to_numpy()) for part in near)
+    return met
+
+
+def _schema_key(frame: pl.DataFrame) -> str:
+    told = repr(sorted((name, str(dtype)) for name, dtype in frame.schema.items()))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _edge(stamp: object) -> int | None:
+    assert stamp is None or isinstance(stamp, int)
+    return stamp
+
+
+def _is_late(entry: Entry, frontier: int | None) -> bool:
+    """Whether a file brings events from before the last one that was known."""
+    return frontier is not None and entry.first is not None and entry.first < frontier

@@ -1,0 +1,346 @@
+"""A night reads today's files only, and knows the same as one that reads everything."""
+
+import json
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+
+from features.behaviour import BehaviourFeatures
+from features.errors import ContractError, NightrankError
+from pipelines.check import read_inputs
+from pipelines.config import load_config
+from pipelines.nightly import read_night
+
+START = datetime(2024, 3, 25, tzinfo=UTC)  # the clocks change within the week
+N_DAYS = 9
+
+
+def day_of_events(day, *, seed=0, count=60):
+    rng = np.random.default_rng([seed, day])
+    seconds = np.sort(rng.integers(0, 86_400, count))
+    return pl.DataFrame(
+        {
+            "event_id": [f"e{day:03}{n:05}" for n in range(count)],
+            "user_id": [f"u{n}" for n in rng.integers(0, 12, count)],
+            "item_id": [f"i{n}" for n in rng.integers(0, 22, count)],  # i20 and i21 are not in the catalogue
+            "event": rng.choice(["impression", "click", "purchase"], count),
+            "timestamp": [START + timedelta(days=day, seconds=int(second)) for second in seconds],
+            "value": rng.choice([1.5, 2.25, None], count),
+        },
+        schema_overrides={"timestamp": pl.Datetime("us", "UTC")},
+    )
+
+
+@dataclass
+class Shop:
+    folder: Path
+    capfd: object
+
+    def write(self, day, frame=None, name=None):
+        frame = day_of_events(day) if frame is None else frame
+        path = self.folder / "events" / f"{name or f'{day:03}'}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        frame.write_parquet(path)
+        return path
+
+    def catalogue(self, count):
+        items = pl.DataFrame({"item_id": [f"i{n}" for n in range(count)], "title": ["a thing"] * count})
+        items.write_parquet(self.folder / "items.parquet")
+
+    def configure(self, **keys):
+        told = {
+            "data": {
+                "items": {"path": "items.parquet"},
+                "events": {"path": "events"},
+                "users": {"path": "users.parquet"},
+                "quarantine": {"max_share": 0.5},
+            },
+            "calendar": {"timezone": "Europe/London"},
+            **keys,
+        }
+        (self.folder / "nightrank.yaml").write_text(yaml.safe_dump(told))
+
+    @property
+    def config(self):
+        return load_config(self.folder / "nightrank.yaml")
+
+    @property
+    def manifest(self):
+        return self.folder / "out" / "state" / "manifest.json"
+
+    def night(self, **allowed):
+        """What a night knows, after holding it against a full reading; and what it says of its state."""
+        self.capfd.readouterr()
+        found = read_night(self.config, **allowed)
+        told = [json.loads(line) for line in self.capfd.readouterr().err.splitlines()]
+        (said,) = [line for line in told if line["event"] == "state"]
+        assert_same(found, read_inputs(self.config, **allowed))
+        return found, said
+
+
+def assert_same(found, full):
+    assert found.fingerprints == full.fingerprints
+    assert found.quarantine.keys() == full.quarantine.keys()
+    one, other = found.tables["events"], full.tables["events"]
+    assert (one.n_rows, one.n_duplicates) == (other.n_rows, other.n_duplicates)
+    assert set(one.ignored) == set(other.ignored)
+    assert one.rules.equals(other.rules)
+    wanted = other.bad.sort("row", "rules")
+    assert one.bad.sort("row", "rules").select(wanted.columns).equals(wanted)
+    assert one.bad.drop(wanted.columns).null_count().sum_horizontal().sum() == one.bad.height * (
+        one.bad.width - wanted.width
+    )
+    assert found.log.user_ids.equals(full.log.user_ids)
+    assert found.log.items.equals(full.log.items)
+    cells = ["user", "item", "gain", "kind", "day"]
+    assert found.log.events.select(cells).sort(cells).equals(full.log.events.select(cells).sort(cells))
+    assert found.log.engagements.equals(full.log.engagements)
+    day = full.log.last_day + 1
+    assert found.log.latest_day == full.log.latest_day
+    assert found.log.active_users.equals(full.log.active_users)
+    users, items = full.log.user_ids.len(), full.log.items.height
+    rows = pl.DataFrame({"user": np.repeat(np.arange(users), items), "item": np.tile(np.arange(items), users)})
+    asked = rows.with_columns(as_of_day=pl.lit(day))
+    one, other = (BehaviourFeatures(log).compute(asked) for log in (found.log, full.log))
+    assert [one[name].to_numpy().tobytes() for name in one.columns] == [
+        other[name].to_numpy().tobytes() for name in other.columns
+    ]
+
+
+@pytest.fixture
+def shop(tmp_path, capfd):
+    made = Shop(tmp_path, capfd)
+    made.catalogue(20)
+    pl.DataFrame({"user_id": ["u3", "never"]}).write_parquet(tmp_path / "users.parquet")
+    made.configure()
+    for day in range(N_DAYS - 1):
+        made.write(day)
+    return made
+
+
+def test_the_first_night_folds_all_and_the_next_one_only_what_is_new(shop):
+    _, said = shop.night()
+    assert said["folded"] == N_DAYS - 1
+    assert said["rebuilt_because"] == "there is none yet"
+    shop.write(N_DAYS - 1)
+    _, said = shop.night()
+    assert (said["folded"], said["files"], said["files_new"], said["files_late"]) == (1, N_DAYS, 1, 0)
+    _, said = shop.night()
+    assert said["folded"] == 0
+
+
+def test_a_night_reads_no_file_that_it_knows(shop, monkeypatch):
+    shop.night()
+    newest = shop.write(N_DAYS - 1)
+    read = []
+    opened = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or opened(path))
+    read_night(shop.config)
+    assert [path for path in read if path.parent.name == "events"] == [newest]
+
+
+def test_a_night_without_news_writes_nothing(shop, snapshot):
+    shop.night()
+    before = snapshot(shop.folder / "out" / "state")
+    shop.night()
+    assert snapshot(shop.folder / "out" / "state") == before
+
+
+def test_night_by_night_keeps_the_cells_of_one_folding_of_all(shop):
+    shop.night()
+    for day in range(N_DAYS - 1, N_DAYS + 3):
+        shop.write(day)
+        one, _ = shop.night()
+    for path in (shop.folder / "out" / "state").iterdir():
+        path.unlink()
+    other, said = shop.night()
+    assert said["folded"] == N_DAYS + 3
+    assert one.log.daily.cells.tobytes() == other.log.daily.cells.tobytes()
+    assert one.log.daily.counts.tobytes() == other.log.daily.counts.tobytes()
+    assert one.log.daily.kinds == other.log.daily.kinds
+
+
+def test_a_late_event_counts_on_its_day_and_is_told(shop):
+    shop.night()
+    late = day_of_events(1, seed=5, count=7).with_columns(event_id="late" + pl.col("event_id"))
+    shop.write(N_DAYS - 1, pl.concat([late, day_of_events(N_DAYS - 1)]))
+    _, said = shop.night()
+    assert (said["folded"], said["files_late"]) == (1, 1)
+
+
+@pytest.mark.parametrize("kept_time", [False, True])
+def test_a_file_that_changed_is_folded_again(shop, kept_time):
+    shop.night()
+    path = shop.folder / "events" / "003.parquet"
+    before = path.stat()
+    shop.write(3, day_of_events(3, seed=1))
+    if kept_time:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    _, said = shop.night()
+    assert (said["folded"], said["files_changed"]) == (1, 1)
+
+
+def test_a_file_that_was_only_touched_is_not_folded(shop):
+    shop.night()
+    os.utime(shop.folder / "events" / "003.parquet")
+    assert shop.night()[1]["folded"] == 0
+
+
+def test_a_file_that_went_takes_its_events_along(shop):
+    shop.night()
+    (shop.folder / "events" / "000.parquet").unlink()
+    _, said = shop.night()
+    assert (said["folded"], said["files_gone"]) == (0, 1)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_is_damaged_or_missing_is_made_again(shop, seed):
+    shop.night()
+    rng = np.random.default_rng(seed)
+    for path in rng.choice(sorted(shop.manifest.parent.glob("*.parquet")), 6, replace=False):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2]) if rng.random() < 0.5 else path.unlink()
+    shop.write(N_DAYS - 1)
+    _, said = shop.night()
+    assert said["folded"] > 1
+    assert shop.night()[1]["folded"] == 0
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"body": {}, "sha256": ""}'])
+def test_a_damaged_manifest_is_told_and_everything_folded(shop, content):
+    shop.night()
+    shop.manifest.write_text(content)
+    assert shop.night()[1]["rebuilt_because"] == "its manifest is damaged or of another version"
+
+
+def test_a_manifest_that_someone_edited_is_not_believed(shop):
+    shop.night()
+    told = json.loads(shop.manifest.read_text())
+    told["body"]["entries"]["000.parquet"]["rows"] += 1
+    shop.manifest.write_text(json.dumps(told))
+    assert "damaged" in shop.night()[1]["rebuilt_because"]
+
+
+def test_another_calendar_folds_everything(shop):
+    shop.night()
+    shop.configure(calendar={"timezone": "Asia/Tokyo"})
+    assert "calendar changed" in shop.night()[1]["rebuilt_because"]
+
+
+def test_other_gains_and_quarantine_shares_fold_nothing(shop):
+    shop.night()
+    shop.configure(labels={"gains": {"purchase": 5}})
+    assert shop.night()[1]["folded"] == 0
+
+
+def test_items_may_come_and_go(shop):
+    shop.night()
+    shop.catalogue(22)
+    assert shop.night()[1]["folded"] == 0  # their events were kept aside, and counted all the while
+    shop.catalogue(19)
+    assert shop.night()[1]["files_of_items_no_longer_there"] == N_DAYS - 1
+    shop.catalogue(21)
+    assert shop.night()[1]["folded"] == 0
+
+
+@pytest.mark.parametrize("names", ["ordered", "random", "absent"])
+def test_an_event_that_stands_in_two_files_is_found(shop, names):
+    rng = np.random.default_rng(0)
+
+    def named(frame):
+        if names == "absent":
+            return frame.drop("event_id")
+        given = [f"e{n:016x}" for n in rng.integers(0, 2**62, frame.height)]
+        return frame if names == "ordered" else frame.with_columns(event_id=pl.Series(given))
+
+    days = [named(day_of_events(day)) for day in range(N_DAYS + 1)]
+    for day in range(N_DAYS - 1):
+        shop.write(day, days[day])
+    shop.night()
+    shop.write(N_DAYS - 1, pl.concat([days[2].head(3), days[N_DAYS - 1]]))
+    found, said = shop.night()
+    assert said["rebuilt_because"] == "3 events stand in two files"
+    assert found.tables["events"].n_duplicates == 3
+    assert shop.night()[1]["folded"] == 0
+    shop.write(N_DAYS, days[N_DAYS])
+    assert shop.night()[1]["folded"] == 1
+    shop.write(2, days[2].tail(50))  # the first file of the pair changes: its twins are alone now
+    found, said = shop.night()
+    assert "one of the log's files changed" in said["rebuilt_because"]
+    assert found.tables["events"].n_duplicates == 0
+
+
+def test_rows_that_disagree_about_an_event_are_set_aside_in_both_files(shop):
+    shop.night()
+    other = day_of_events(2).head(1).with_columns(timestamp=pl.lit(START + timedelta(days=N_DAYS - 1)))
+    shop.write(N_DAYS - 1, pl.concat([other, day_of_events(N_DAYS - 1)], how="diagonal_relaxed"))
+    found, said = shop.night()
+    assert said["rebuilt_because"] == "1 events stand in two files"
+    assert dict(found.tables["events"].rules.select("rules", "rows").rows())["event_id_unique"] == 2
+
+
+def test_files_that_differ_in_columns_are_judged_together(shop):
+    shop.night()
+    shop.write(N_DAYS - 1, day_of_events(N_DAYS - 1).drop("value"))
+    assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
+
+
+def test_rows_that_break_the_contract_keep_their_numbers(shop):
+    bad = day_of_events(4).with_columns(user_id=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise("user_id"))
+    shop.write(4, bad)
+    shop.night()
+    shop.write(N_DAYS - 1)
+    shop.write(0, day_of_events(0, seed=3, count=30))  # rows after it move up
+    found, _ = shop.night()
+    assert "user_id_present" in found.tables["events"].rules["rules"]
+
+
+def test_too_many_bad_rows_stop_the_night(shop):
+    shop.night()
+    shop.configure(data={**yaml.safe_load((shop.folder / "nightrank.yaml").read_text())["data"], "quarantine": {"max_share": 0.01}})
+    with pytest.raises(ContractError, match="item_not_in_items"):
+        read_night(shop.config)
+
+
+def test_a_file_without_rows_is_refused_unless_allowed(shop):
+    shop.night()
+    shop.write(N_DAYS - 1, day_of_events(0).head(0))
+    for _ in range(2):  # also once it is known
+        with pytest.raises(ContractError, match="1 of 9 files have no rows"):
+            read_night(shop.config)
+        shop.night(allow_empty=True)
+
+
+def test_faults_are_those_of_a_full_reading(shop):
+    def fault(read):
+        with pytest.raises(NightrankError) as raised:
+            read(shop.config)
+        return type(raised.value), str(raised.value)
+
+    shop.night()
+    shop.configure(labels={"gains": {"dance": 1}})
+    assert fault(read_night) == fault(read_inputs)
+    shop.configure()
+    pl.DataFrame({"user_id": [3]}).write_parquet(shop.folder / "users.parquet")
+    assert fault(read_night) == fault(read_inputs)
+    pl.DataFrame({"item_id": [3], "title": ["a"]}).write_parquet(shop.folder / "items.parquet")
+    assert fault(read_night) == fault(read_inputs)
+    (shop.folder / "events" / "007.parquet").write_bytes(b"PAR1")
+    assert fault(read_night) == fault(read_inputs)
+
+
+def test_nothing_of_the_data_is_told(shop):
+    shop.night()
+    shop.write(N_DAYS - 1, pl.concat([day_of_events(2).head(3), day_of_events(N_DAYS - 1)]))
+    shop.capfd.readouterr()
+    read_night(shop.config)
+    told = shop.capfd.readouterr().err
+    assert "stand in two files" in told
+    assert "u1" not in told
+    assert "e00" not in told
