@@ -292,7 +292,9 @@ def test_files_that_differ_in_columns_are_judged_together(shop):
 
 
 def test_rows_that_break_the_contract_keep_their_numbers(shop):
-    bad = day_of_events(4).with_columns(user_id=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise("user_id"))
+    bad = day_of_events(4).with_columns(
+        user_id=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise("user_id")
+    )
     shop.write(4, bad)
     shop.night()
     shop.write(N_DAYS - 1)
@@ -303,7 +305,9 @@ def test_rows_that_break_the_contract_keep_their_numbers(shop):
 
 def test_too_many_bad_rows_stop_the_night(shop):
     shop.night()
-    shop.configure(data={**yaml.safe_load((shop.folder / "nightrank.yaml").read_text())["data"], "quarantine": {"max_share": 0.01}})
+    shop.configure(
+        data={**yaml.safe_load((shop.folder / "nightrank.yaml").read_text())["data"], "quarantine": {"max_share": 0.01}}
+    )
     with pytest.raises(ContractError, match="item_not_in_items"):
         read_night(shop.config)
 

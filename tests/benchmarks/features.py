@@ -1,0 +1,262 @@
+"""Features at scale: against DuckDB, against pandas, at ten times the size, and the night against folding everything.
+
+    python tests/benchmarks/features.py [--to FOLDER] [--runs 3]        # the 10 million events of the bars
+    python tests/benchmarks/features.py --events 100_000_000            # time and peak alone, within the memory bound
+    python tests/benchmarks/features.py --incremental                   # one new day on 180 days
+    python tests/benchmarks/features.py --events 1_000_000              # a quick look
+
+A skewed log of 180 days (`feature_data.py`; 100,000 users and 50,000 items at 10 million events) is written to
+Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the last 28 days times 200 items. The same 26 columns of
+the families user, item and pair are then made from the same files, Parquet in and Parquet out (zstd), each run in a
+process of its own, with the same number of threads and the same memory limit:
+
+- ours, `pipelines.featurise`;
+- set-based SQL in DuckDB (`features_duckdb.py`), runs alternating with ours;
+- straightforward pandas (`features_pandas.py`) on a tenth of the events and rows, against ours on that tenth.
+
+All three tables must agree in every value. Seconds are those of the job without the import of libraries; peaks are the
+largest resident set of the process, as the kernel counts it.
+
+`--incremental` brings the folded log in the project folder (`pipelines.nightly`) up to date: all 180 days at once, and
+the last day when 179 are known. It tells the seconds of folding alone and those until the log is there to be used.
+
+DuckDB and pandas are no dependencies: they run in the environment whose Python BENCH_PYTHON names, or in one that is
+made below `--to`.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import venv
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import yaml
+from feature_data import GAINS, Size, write_day, write_tables
+
+HERE = Path(__file__).resolve().parent
+OURS = (sys.executable, "-P", __file__)  # -P: or this file would stand for the package of its name
+THREADS = 2
+MAX_MEMORY_GB = 4.0
+PACKAGES = ("duckdb", "pandas", "pyarrow")
+TOLERANCE = 1e-6
+BARS = {"DuckDB": 1.0, "pandas": 10.0, "incremental": 20.0}
+
+
+def main() -> int:
+    """Run what was asked for; the exit status says whether its bars were reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--to", type=Path, default=Path(tempfile.gettempdir()) / "nightrank-bench-features")
+    parser.add_argument("--events", type=lambda text: int(text.replace("_", "")), default=Size.events)
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--incremental", action="store_true")
+    parser.add_argument("--alone", action="store_true", help="Time ours alone, as at 100 million events.")
+    parser.add_argument("--job", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.job:
+        told = {"ours": ours, "fold": fold}[arguments.job[0]](Path(arguments.job[1]))
+        sys.stdout.write(json.dumps(told) + "\n")
+        return 0
+    size = sized(arguments.events)
+    folder = write_tables(arguments.to / f"{size.events}", size)
+    if arguments.incremental:
+        bars = incremental(folder, size, arguments.runs)
+    elif arguments.alone or size.events > Size.events:
+        bars = alone(folder)
+    else:
+        bars = compared(arguments.to, folder, size, arguments.runs)
+    for name, reached in bars.items():
+        say(f"{'reached' if reached else 'MISSED '}  {name}")
+    return 0 if all(bars.values()) else 1
+
+
+def sized(events: int) -> Size:
+    """Users, items and requests as the bars have them at 10 million events; fewer of all for a quick look."""
+    share = min(1.0, events / Size.events)
+    whole = Size()
+    return replace(
+        whole,
+        events=events,
+        users=int(whole.users * share),
+        items=int(whole.items * share),
+        requests=int(whole.requests * share),
+    )
+
+
+def compared(root: Path, folder: Path, size: Size, runs: int) -> dict[str, bool]:
+    """Ours, DuckDB and pandas, alternating."""
+    python = bench_python(root)
+    tenth = write_tables(
+        root / f"{size.events}-tenth", replace(size, events=size.events // 10, requests=size.requests // 10)
+    )
+    spill = root / "spill"
+    limits = [str(THREADS), str(MAX_MEMORY_GB), str(spill)]
+    jobs = {
+        "ours": [*OURS, "--job", "ours", str(folder)],
+        "DuckDB": [python, str(HERE / "features_duckdb.py"), *tables(folder, "duckdb"), *limits],
+        "ours, a tenth": [*OURS, "--job", "ours", str(tenth)],
+        "pandas, a tenth": [python, str(HERE / "features_pandas.py"), *tables(tenth, "pandas")],
+    }
+    took: dict[str, list[float]] = {name: [] for name in jobs}
+    peaks: dict[str, float] = dict.fromkeys(jobs, 0.0)
+    for _ in range(runs):
+        for name, job in jobs.items():
+            told, peak = run(job)
+            took[name].append(float(told["seconds"]) if isinstance(told, dict) else told)
+            peaks[name] = max(peaks[name], peak)
+    shutil.rmtree(spill, ignore_errors=True)
+    for name, seconds in took.items():
+        spread = ", ".join(f"{second:.2f}" for second in sorted(seconds))
+        say(f"{name:<16} median {statistics.median(seconds):7.2f} s of {spread}; peak {peaks[name]:.2f} GiB")
+    agree(folder, "duckdb")
+    agree(tenth, "pandas")
+    medians = {name: statistics.median(seconds) for name, seconds in took.items()}
+    against = medians["DuckDB"] / medians["ours"]
+    pandas = medians["pandas, a tenth"] / medians["ours, a tenth"]
+    return {
+        f"DuckDB takes {against:.2f} times our time, at least {BARS['DuckDB']}": against >= BARS["DuckDB"],
+        f"pandas takes {pandas:.1f} times our time on a tenth, at least {BARS['pandas']}": pandas >= BARS["pandas"],
+        f"peak {peaks['ours']:.2f} GiB below {MAX_MEMORY_GB}": peaks["ours"] < MAX_MEMORY_GB,
+    }
+
+
+def alone(folder: Path) -> dict[str, bool]:
+    """Ours once."""
+    told, peak = run([*OURS, "--job", "ours", str(folder)])
+    say(f"ours: {told}; peak {peak:.2f} GiB")
+    return {f"peak {peak:.2f} GiB below {MAX_MEMORY_GB}": peak < MAX_MEMORY_GB}
+
+
+def incremental(folder: Path, size: Size, runs: int) -> dict[str, bool]:
+    """One new day on all days but the last against all days at once."""
+    project = folder / "project"
+    newest = max((folder / "events").iterdir())
+    told: dict[str, list[dict[str, float]]] = {"all": [], "one": []}
+    for _ in range(runs):
+        shutil.rmtree(project, ignore_errors=True)
+        newest.unlink(missing_ok=True)
+        configure(project, folder)
+        run([*OURS, "--job", "fold", str(project)])
+        write_day(folder, size, size.days - 1)
+        told["one"].append(run([*OURS, "--job", "fold", str(project)])[0])
+        shutil.rmtree(project / "out")
+        found, peak = run([*OURS, "--job", "fold", str(project)])
+        told["all"].append(found)
+    if told["one"][-1]["digest"] != told["all"][-1]["digest"]:
+        raise SystemExit("the folded logs differ")
+    ratios = {}
+    for what in ("folding", "until_log"):
+        one, whole = (statistics.median([each[what] for each in told[name]]) for name in ("one", "all"))
+        ratios[what] = whole / one
+        say(f"{what}: one new day {one:.3f} s, all {size.days} days {whole:.2f} s, {whole / one:.1f} times")
+    say(f"peak of folding all days {peak:.2f} GiB")
+    least = BARS["incremental"]
+    return {f"folding one day is {ratios['folding']:.0f} times cheaper, at least {least}": ratios["folding"] >= least}
+
+
+def ours(folder: Path) -> dict[str, float]:
+    """The feature table by nightrank."""
+    from features.config import CalendarConfig
+    from features.timeline import Calendar
+    from pipelines.featurise import Log, featurise
+
+    start = time.perf_counter()
+    log = Log(
+        events=pl.scan_parquet(folder / "events" / "*.parquet"),
+        items=pl.read_parquet(folder / "items.parquet"),
+        calendar=Calendar(CalendarConfig()),
+        gains=GAINS,
+    )
+    rows = pl.scan_parquet(folder / "rows.parquet")
+    made = featurise(log, rows, folder / "ours", max_memory_gb=MAX_MEMORY_GB, threads=THREADS)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "events": made.events, "parts": made.parts, "spilled": made.spilled}
+
+
+def fold(project: Path) -> dict[str, object]:
+    """Bring the folded log of a project up to date, then make the log of it."""
+    import hashlib
+
+    from features.contracts import check_table
+    from features.schemas import Items
+    from pipelines.config import load_config
+    from pipelines.nightly import Folding
+
+    config = load_config(project / "nightrank.yaml")
+    items = check_table(pl.read_parquet(config.data.items.path), Items, name="items", required=("item_id",))
+    start = time.perf_counter()
+    folding = Folding(config, items)
+    folding.update()
+    folded = time.perf_counter()
+    log = folding.log(None)
+    until_log = time.perf_counter()
+    digest = hashlib.sha256(log.daily.cells.tobytes() + log.daily.counts.tobytes()).hexdigest()
+    return {"folding": folded - start, "until_log": until_log - start, "digest": digest}
+
+
+def configure(project: Path, folder: Path) -> None:
+    """A project over the tables of a folder."""
+    project.mkdir()
+    data = {"items": {"path": str(folder / "items.parquet")}, "events": {"path": str(folder / "events")}}
+    (project / "nightrank.yaml").write_text(yaml.safe_dump({"data": data}))
+
+
+def tables(folder: Path, name: str) -> list[str]:
+    """Arguments that name the tables."""
+    return [str(folder / "events"), str(folder / "rows.parquet"), str(folder / f"{name}.parquet")]
+
+
+def run(command: list[str]) -> tuple[object, float]:
+    """What a process printed last, and its peak in GiB."""
+    environment = {**os.environ, "POLARS_MAX_THREADS": str(THREADS), "PYTHONPATH": f"{HERE.parent.parent}:{HERE}"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as process:
+        out, err = process.stdout.read(), process.stderr.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(err.decode()[-2000:])
+    return json.loads(out.splitlines()[-1]), used.ru_maxrss / 2**20
+
+
+def agree(folder: Path, name: str) -> None:
+    """Stop where a value differs: NaN is null, and quotients may differ in the last bit of a float."""
+    mine = pl.read_parquet(folder / "ours" / "*.parquet").sort("row")
+    other = pl.read_parquet(folder / f"{name}.parquet").sort("row").fill_null(float("nan"))
+    columns = [column for column in mine.columns if mine.schema[column] == pl.Float32]
+    if set(columns) != set(other.columns) - {"row"} or mine.height != other.height:
+        raise SystemExit(f"{name}: another table")
+    for column in columns:
+        one, two = mine[column].cast(pl.Float64), other[column].cast(pl.Float64)
+        near = ((one - two).abs() <= TOLERANCE * two.abs()) | (one.is_nan() & two.is_nan())
+        if not near.all():
+            raise SystemExit(f"{name}: {column} differs in {(~near).sum()} of {mine.height} rows")
+    say(f"{name} agrees in {len(columns)} columns of {mine.height} rows")
+
+
+def bench_python(root: Path) -> str:
+    """Python of an environment that has DuckDB and pandas."""
+    if named := os.environ.get("BENCH_PYTHON"):
+        return named
+    folder = root / "venv"
+    if not (folder / "done").exists():
+        venv.create(folder, with_pip=True, clear=True)
+        subprocess.run([folder / "bin" / "python", "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
+        (folder / "done").touch()
+    return str(folder / "bin" / "python")
+
+
+def say(text: str) -> None:
+    """Tell on stdout."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
