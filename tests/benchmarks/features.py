@@ -6,9 +6,9 @@
     python tests/benchmarks/features.py --events 1_000_000              # a quick look
 
 A skewed log of 180 days (`feature_data.py`; 100,000 users and 50,000 items at 10 million events) is written to
-Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the last 28 days times 200 items. The same 26 columns of
-the families user, item and pair are then made from the same files, Parquet in and Parquet out (zstd), each run in a
-process of its own, with the same number of threads and the same memory limit:
+Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the last 28 days times 200 items. The same 26
+columns of the families user, item and pair are then made from the same files, Parquet in and Parquet out (zstd), each
+run in a process of its own, with the same number of threads and the same memory limit:
 
 - ours, `pipelines.featurise`;
 - set-based SQL in DuckDB (`features_duckdb.py`), runs alternating with ours;

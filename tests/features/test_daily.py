@@ -1,0 +1,161 @@
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features.daily import VALUE_UNIT, Daily, FoldedLog, fixed_point, fold_events
+from features.errors import ContractError
+from features.timeline import EventLog
+
+GAINS = {"click": 1, "cart": 2, "purchase": 3}
+KINDS = ("a", "b", "c")
+N_ITEMS = 7
+DAY = 19_800
+
+codes = st.tuples(
+    st.integers(0, 5), st.integers(0, N_ITEMS - 1), st.integers(DAY, DAY + 4), st.integers(0, 2), st.integers(-9, 9)
+)
+logs = st.lists(codes, max_size=40)
+
+
+def daily_of(log, *, values=True):
+    user, item, day, kind, value = (np.array([row[n] for row in log], np.int64) for n in range(5))
+    cells = Daily.cell(user, item, day, kind, n_items=N_ITEMS, n_kinds=len(KINDS))
+    told = {"valued": np.ones(len(log), np.int64), "values": value} if values else {}
+    return Daily.fold(cells, n_items=N_ITEMS, kinds=KINDS, **told)
+
+
+def same(one, other):
+    for name in ("cells", "counts", "valued", "values"):
+        left, right = getattr(one, name), getattr(other, name)
+        if left is None or right is None:
+            assert left is right
+        else:
+            assert left.tolist() == right.tolist()
+    assert (one.n_items, one.kinds) == (other.n_items, other.kinds)
+
+
+def folded_log(log: EventLog) -> FoldedLog:
+    """The log, by way of its cells."""
+    kinds = tuple(log.events["kind"].unique().sort())
+    numbered = log.events["kind"].replace_strict(dict(zip(kinds, range(len(kinds)), strict=True)))
+    arrays = [series.cast(pl.Int64).to_numpy() for series in (*log.events.select("user", "item", "day"), numbered)]
+    cells = Daily.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
+    daily = Daily.fold(cells, n_items=log.items.height, kinds=kinds)
+    return FoldedLog(daily, user_ids=log.user_ids, items=log.items, calendar=log.calendar, gains=GAINS)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(logs, st.booleans())
+def test_cells_hold_what_a_count_finds(log, values):
+    counts, sums = {}, {}
+    for *cell, value in log:
+        user, item, day, kind = cell
+        key = (user, item, day, KINDS[kind])
+        counts[key] = counts.get(key, 0) + 1
+        sums[key] = sums.get(key, 0) + value
+    frame = daily_of(log, values=values).frame()
+    found = {tuple(row[:4]): row[4] for row in frame.iter_rows()}
+    assert found == counts
+    assert list(found) == sorted(counts, key=lambda key: (*key[:3], KINDS.index(key[3])))
+    if values:
+        assert {tuple(row[:4]): row[6] for row in frame.iter_rows()} == sums
+        assert frame["valued"].to_list() == frame["n"].to_list()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(logs, st.integers(0, 40), st.booleans())
+def test_folding_in_two_steps_is_folding_at_once(log, cut, values):
+    same(
+        daily_of(log[:cut], values=values).plus(daily_of(log[cut:], values=values)),
+        daily_of(log, values=values),
+    )
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(logs)
+def test_folding_day_by_day_in_any_order_is_folding_at_once(log):
+    for days in (range(DAY, DAY + 5), range(DAY + 4, DAY - 1, -1)):
+        step = daily_of([])
+        for day in days:
+            step = step.plus(daily_of([row for row in log if row[2] == day]))
+        same(step, daily_of(log))
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(logs, st.integers(DAY - 1, DAY + 6))
+def test_before_is_what_the_earlier_events_fold_to(log, day):
+    same(daily_of(log).before(day), daily_of([row for row in log if row[2] < day]))
+
+
+def test_one_kind_needs_no_bits_and_many_do():
+    user = np.array([3, 3])
+    one = Daily.cell(user, user, user, np.array([0, 0]), n_items=9, n_kinds=1)
+    assert one.tolist() == [((3 * 9 + 3) << 17) | 3] * 2
+    many = Daily.cell(user, user, user, np.array([0, 32]), n_items=9, n_kinds=33)
+    assert np.diff(many).tolist() == [32]
+
+
+def test_a_log_of_too_many_pairs_is_refused():
+    last = np.array([2**30])
+    with pytest.raises(ContractError, match="1073741825 users times 4000000 items times 3 event types"):
+        Daily.cell(last, last, last, last, n_items=4_000_000, n_kinds=3)
+
+
+def test_values_by_hand():
+    valued, values = fixed_point(np.array([1.0, -2.5, np.nan, np.inf, 1e30, 1 / (4 * VALUE_UNIT)]))
+    assert valued.tolist() == [1, 1, 0, 0, 1, 1]
+    assert values.tolist() == [VALUE_UNIT, -VALUE_UNIT * 5 // 2, 0, 0, 2**56, 0]
+
+
+def test_events_fold_by_their_ids_and_days(shop):
+    tables = shop(0, n_events=400)
+    events = tables.events.rename({})
+    folded = fold_events(events, tables.calendar)
+    days = tables.calendar.days(events["timestamp"])
+    wanted = {}
+    for day, row in zip(days, events.iter_rows(named=True), strict=True):
+        key = (row["user_id"], row["item_id"], row["event"], int(day))
+        n, valued, value = wanted.get(key, (0, 0, 0))
+        has = row["value"] is not None
+        wanted[key] = (n + 1, valued + has, value + (round(row["value"] * VALUE_UNIT) if has else 0))
+    assert {tuple(row[:4]): tuple(row[4:]) for row in folded.iter_rows()} == wanted
+    assert [tuple(row[:4]) for row in folded.iter_rows()] == sorted(wanted)
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(st.integers(0, 10_000), st.integers(-1, 45))
+def test_a_folded_log_is_the_log(shop, seed, day):
+    tables = shop(seed)
+    log, folded = tables.log(), folded_log(tables.log())
+    cells = ["user", "item", "gain", "kind", "day"]
+    for one, other in ((log, folded), (log.before(tables.first_day + day), folded.before(tables.first_day + day))):
+        assert other.events.equals(one.events.select(cells).sort("day", "user", "item", "kind"))
+        assert other.engaged.sort(cells).equals(one.engaged.select(cells).sort(cells))
+        assert other.engagements.equals(one.engagements)
+        assert other.first_meetings.equals(one.first_meetings)
+        assert other.latest_day == one.latest_day
+        assert other.active_users.equals(one.active_users)
+
+
+def test_engagements_and_first_meetings_are_what_a_count_finds(shop):
+    log = shop(3).log()
+    keys = ["user", "item", "day"]
+    counted = log.engaged.group_by(keys).agg(n=pl.len().cast(pl.Int64)).sort(keys)
+    assert log.engagements.equals(counted)
+    met = log.engaged.group_by("user", "item").agg(pl.col("day").min()).sort("user", "item")
+    assert log.first_meetings.equals(met)
+
+
+def test_what_is_not_kept_by_day_is_not_there(shop):
+    folded = folded_log(shop(0).log())
+    assert not {"timestamp", "due", "value"} & set(folded.events.columns)
+
+
+def test_values_may_be_left_out_of_a_sum():
+    log = [(0, 1, DAY, 0, 5)]
+    same(daily_of(log).plus(daily_of(log, values=False)), daily_of(log * 2, values=False))
+    same(replace(daily_of(log), valued=None, values=None), daily_of(log, values=False))
