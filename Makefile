@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench clean
+.PHONY: install demo test test-slow lint bench bench-features clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,10 @@ lint: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/quality.py
+
+bench-features: install
+	$(BIN)/python tests/benchmarks/features.py
+	$(BIN)/python tests/benchmarks/features.py --incremental
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -149,6 +149,7 @@ def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: 
     for table in ("items", "events", "users"):
         if resolved["data"][table] is not None:
             resolved["data"][table].pop("path")
+    resolved["features"].pop("max_memory_gb")  # it decides how, not what
     for aside in ("output", "tracking", "promotion", "evaluation"):
         resolved.pop(aside)
     told = [str(when), version, bundle.digest, dict(inputs.fingerprints), resolved]

@@ -348,3 +348,23 @@ def test_nothing_of_the_data_is_told(shop):
     assert "stand in two files" in told
     assert "u1" not in told
     assert "e00" not in told
+
+
+def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tmp_path, monkeypatch):
+    from pipelines.registry import Registry
+    from pipelines.score import score
+    from pipelines.versions import load_version
+
+    project = trained_project.copy(tmp_path / "project")
+    config = project.config
+    name, bundle = load_version(Registry(config), "champion")
+    lists = []
+    for read in (read_inputs, read_night, read_night):
+        night = score(read(config), config, when=project.day, version=name, bundle=bundle)
+        assert night["shards_written"] == night["shards"]
+        folder = Path(night["attempt"])
+        lists.append({path.name: path.read_bytes() for path in folder.glob("*.parquet")})
+        folder.rename(tmp_path / f"attempt-{len(lists)}")
+    assert len({tuple(sorted(found)) for found in lists}) == 1
+    assert lists[0]
+    assert lists[0] == lists[1] == lists[2]
