@@ -9,7 +9,7 @@ import polars as pl
 
 from features.asof import Ints
 
-__all__ = ["UNKNOWN", "Codes"]
+__all__ = ["UNKNOWN", "Codes", "Numbers"]
 
 UNKNOWN = -1
 """Code of what is none of the ids."""
@@ -69,3 +69,22 @@ class Codes:
         place = wanted - low if inside.all() else np.where(inside, wanted - low, 0)
         codes = place if self.table is None else self.table[place]
         return codes if inside.all() else np.where(inside, codes, UNKNOWN)
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Ids and the numbers they were given, in order of appearance."""
+
+    ids: pl.Series
+
+    def number(self, wanted: pl.Series) -> Ints:
+        """Number of each id; new ones get the next."""
+        if self.ids.is_empty():
+            self.ids = self.ids.cast(wanted.dtype)
+        known = pl.DataFrame({"id": self.ids}).with_row_index("number")
+        new = wanted.unique().sort().to_frame("id").join(known, on="id", how="anti", maintain_order="left")["id"]
+        if len(new):
+            self.ids = pl.concat([self.ids, new])
+            known = pl.DataFrame({"id": self.ids}).with_row_index("number")
+        found = wanted.to_frame("id").join(known, on="id", how="left", maintain_order="left")
+        return found["number"].cast(pl.Int64).to_numpy()

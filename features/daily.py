@@ -133,14 +133,53 @@ class Daily:
         return cls(ordered[first], sums[0], sums[1], sums[2], n_items, kinds)
 
     def plus(self, other: Self) -> Self:
-        """The cells of both, over the same codes."""
-        valued = values = None
-        if self.valued is not None and other.valued is not None:
-            valued = np.concatenate([self.valued, other.valued])
-        if self.values is not None and other.values is not None:
-            values = np.concatenate([self.values, other.values])
-        cells, counts = np.concatenate([self.cells, other.cells]), np.concatenate([self.counts, other.counts])
-        return self.fold(cells, n_items=self.n_items, kinds=self.kinds, counts=counts, valued=valued, values=values)
+        """The cells of both, over the same codes; values are left out where one has none."""
+        if self.valued is None or self.values is None or other.valued is None or other.values is None:
+            return self._plus_counts(other)
+        return self.fold(
+            np.concatenate([self.cells, other.cells]),
+            n_items=self.n_items,
+            kinds=self.kinds,
+            counts=np.concatenate([self.counts, other.counts]),
+            valued=np.concatenate([self.valued, other.valued]),
+            values=np.concatenate([self.values, other.values]),
+        )
+
+    def _plus_counts(self, other: Self) -> Self:
+        """Merge the fewer cells of `other` into these: nothing is sorted again."""
+        place = np.searchsorted(self.cells, other.cells)
+        held = np.zeros(len(place), bool)
+        inside = place < len(self.cells)
+        held[inside] = self.cells[place[inside]] == other.cells[inside]
+        counts = self.counts.copy()
+        counts[place[held]] += other.counts[held]
+        cells = np.insert(self.cells, place[~held], other.cells[~held])
+        counts = np.insert(counts, place[~held], other.counts[~held])
+        return replace(self, cells=cells, counts=counts, valued=None, values=None)
+
+    def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
+        """The same counts under other codes in the same order; cells of what has no code any more are left out.
+
+        Args:
+            users: New code of each user code, ascending where it is not -1 (none).
+            items: New code of each item code, likewise.
+            n_items: Items of the new catalogue.
+            kinds: The event types, with the present ones first.
+        """
+        assert kinds[: len(self.kinds)] == self.kinds
+        same = n_items == self.n_items and _kind_bits(len(kinds)) == _kind_bits(len(self.kinds))
+        if same and (users == np.arange(len(users))).all() and (items == np.arange(len(items))).all():
+            return replace(self, kinds=kinds, valued=None, values=None)
+        bits = _kind_bits(len(self.kinds))
+        pair = self.cells >> (bits + DAY_BITS)
+        old_user = pair // self.n_items
+        user, item = users[old_user], items[pair - old_user * self.n_items]
+        cells = self.cell(user, item, self.days, self.cells & ((1 << bits) - 1), n_items=n_items, n_kinds=len(kinds))
+        kept = (user >= 0) & (item >= 0)
+        counts = self.counts
+        if not kept.all():
+            cells, counts = cells[kept], counts[kept]
+        return replace(self, cells=cells, counts=counts, valued=None, values=None, n_items=n_items, kinds=kinds)
 
     def before(self, day: int) -> Self:
         """What the batch of `day` knows."""
@@ -152,6 +191,12 @@ class Daily:
     def days(self) -> Ints:
         """Day of each cell."""
         return (self.cells >> _kind_bits(len(self.kinds))) & _DAY_MASK
+
+    @property
+    def present(self) -> pl.Series:
+        """The event types that occur."""
+        codes = np.unique(self.cells & ((1 << _kind_bits(len(self.kinds))) - 1))
+        return pl.Series(self.kinds, dtype=pl.String).gather(codes)
 
     @property
     def users(self) -> Ints:

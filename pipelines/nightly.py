@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.asof import Ints
-from features.codes import Codes
+from features.codes import Codes, Numbers
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.daily import Daily, FoldedLog, fold_events
 from features.identity import Identities
@@ -24,6 +23,7 @@ from features.timeline import Calendar, all_user_ids, refuse_gainless
 from pipelines.check import Inputs, checked_tables, set_aside
 from pipelines.config import Config
 from pipelines.progress import say
+from pipelines.snapshot import Summed
 from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
 from pipelines.storage import (
     RawTable,
@@ -37,7 +37,8 @@ from pipelines.storage import (
 
 __all__ = ["Folding", "read_night"]
 
-_CELL = ("user", "item", "kind", "day", "n")
+_CELL = {"user": pl.UInt32, "item": pl.UInt32, "kind": pl.UInt16, "day": pl.Int32, "n": pl.UInt32}
+_FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
 _NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
 
 
@@ -72,25 +73,6 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     return Inputs(checked, {**fingerprints, "events": folding.fingerprint}, quarantine, folding.log(users))
 
 
-@dataclass(slots=True)
-class Numbers:
-    """Ids and the numbers they were given, in order of appearance."""
-
-    ids: pl.Series
-
-    def number(self, wanted: pl.Series) -> Ints:
-        """Number of each id; new ones get the next."""
-        if self.ids.is_empty():
-            self.ids = self.ids.cast(wanted.dtype)
-        known = pl.DataFrame({"id": self.ids}).with_row_index("number")
-        new = wanted.unique().sort().to_frame("id").join(known, on="id", how="anti", maintain_order="left")["id"]
-        if len(new):
-            self.ids = pl.concat([self.ids, new])
-            known = pl.DataFrame({"id": self.ids}).with_row_index("number")
-        found = wanted.to_frame("id").join(known, on="id", how="left", maintain_order="left")
-        return found["number"].cast(pl.Int64).to_numpy()
-
-
 @dataclass(frozen=True, slots=True)
 class _Read:
     """A file as it was read."""
@@ -118,6 +100,7 @@ class Folding:
         self._root, self._files = table_files(config.data.events, name="events")
         self._entries: dict[str, Entry] = {}
         self._cells: dict[str, pl.DataFrame] = {}
+        self._summed: Summed | None = None
         self._forget()
 
     def update(self, *, allow_empty: bool = False) -> None:
@@ -128,7 +111,8 @@ class Folding:
         """
         manifest, rebuilt = self._opened()
         known = {} if manifest is None else manifest.entries
-        found = {self._place(file): self._kept(known.get(self._place(file)), file) for file in self._files}
+        found = {self._place(file): self._unchanged(known.get(self._place(file)), file) for file in self._files}
+        found |= self._loaded({place: entry for place, entry in found.items() if isinstance(entry, Entry)}, manifest)
         self._entries = {place: entry for place, entry in found.items() if isinstance(entry, Entry)}
         folded = [file for file in self._files if self._place(file) not in self._entries]
         frontier = max((entry.last for entry in self._entries.values() if entry.last is not None), default=None)
@@ -182,34 +166,46 @@ class Folding:
         Raises:
             ContractError: No event type of `labels.gains` occurs, or user ids differ in kind between tables.
         """
-        cells = pl.concat([self._cells[place] for place in map(self._place, self._files) if place in self._cells])
+        kinds = tuple(self._kinds.ids)
+        cells = pl.concat([pl.DataFrame(schema=_CELL), *self._cells.values()])
         item = self._codes.code(self._item_ids.ids)[cells["item"].to_numpy()]
         if (item < 0).any():
             cells, item = cells.filter(pl.Series(item >= 0)), item[item >= 0]
-        kinds = tuple(self._kinds.ids)
-        present = pl.Series(kinds, dtype=pl.String).gather(cells["kind"].unique())
-        refuse_gainless(present, int(cells["n"].sum()), self._config.labels.gains)
         number = cells["user"].to_numpy()
-        active = np.flatnonzero(np.bincount(number, minlength=len(self._users.ids)))
-        user_ids = all_user_ids(self._users.ids.gather(active), users)
-        user = Codes.of(user_ids).code(self._users.ids)[number]
+        active = self._users.ids.gather(np.flatnonzero(np.bincount(number, minlength=len(self._users.ids))))
+        if self._summed is not None:
+            active = pl.concat([active, self._summed.active_ids])
+        codes = Codes.of(all_user_ids(active, users))
+        user = codes.code(self._users.ids)[number]
         day, kind = (cells[name].cast(pl.Int64).to_numpy() for name in ("day", "kind"))
-        n_items = len(self._codes)
+        daily = Daily.fold(
+            Daily.cell(user, item, day, kind, n_items=len(self._codes), n_kinds=len(kinds)),
+            n_items=len(self._codes),
+            kinds=kinds,
+            counts=cells["n"].cast(pl.Int64).to_numpy(),
+        )
+        if self._summed is not None:
+            daily = self._summed.under(codes, self._codes, kinds).plus(daily)
+        refuse_gainless(daily.present, int(daily.counts.sum()), self._config.labels.gains)
+        self._sum_up(daily, codes, fresh=len(cells))
         return FoldedLog(
-            Daily.fold(
-                Daily.cell(user, item, day, kind, n_items=n_items, n_kinds=len(kinds)),
-                n_items=n_items,
-                kinds=kinds,
-                counts=cells["n"].cast(pl.Int64).to_numpy(),
-            ),
-            user_ids=user_ids,
+            daily,
+            user_ids=codes.ids,
             items=self._items.good.drop(ROW).sort("item_id").with_row_index("item"),
             calendar=self._calendar,
             gains=self._config.labels.gains,
         )
 
+    def _sum_up(self, daily: Daily, users: Codes, *, fresh: int) -> None:
+        """Keep the sum of all cells where there is none, or where many came since."""
+        if self._summed is None or fresh > _FRESH_SHARE * len(self._summed.daily.cells):
+            holds = {entry.cells for entry in self._entries.values() if entry.cells is not None}
+            record = Summed.put(self._store, daily, users, self._codes, holds)
+            self._summed = Summed(record, daily, users.ids, self._codes.ids)
+            self._save()
+
     def _forget(self) -> None:
-        self._entries, self._cells = {}, {}
+        self._entries, self._cells, self._summed = {}, {}, None
         self._users, self._item_ids = (Numbers(pl.Series([], dtype=pl.Null)) for _ in range(2))
         self._kinds = Numbers(pl.Series([], dtype=pl.String))
         self._entangled = False
@@ -230,15 +226,28 @@ class Folding:
     def _place(self, file: Path) -> str:
         return file.relative_to(self._root).as_posix()
 
-    def _kept(self, entry: Entry | None, file: Path) -> Entry | str:
-        """The entry of a file if it is still right and all there, else why the file is to be folded."""
+    def _unchanged(self, entry: Entry | None, file: Path) -> Entry | str:
+        """The entry of a file if the file is what it was, else why it is to be folded."""
         if entry is None:
             return "new"
         stat = stat_of(file)
-        if stat != entry.stat:
-            if read_file(file, self._root, name="events")[1] != entry.sha256:
-                return "changed"
-            entry = replace(entry, stat=stat)
+        if stat == entry.stat:
+            return entry
+        if read_file(file, self._root, name="events")[1] != entry.sha256:
+            return "changed"
+        return replace(entry, stat=stat)
+
+    def _loaded(self, entries: dict[str, Entry], manifest: Manifest | None) -> dict[str, Entry | str]:
+        """Read the cells of files that are what they were; or say why those are to be folded again."""
+        names = {entry.cells for entry in entries.values() if entry.cells is not None}
+        record = None if manifest is None else manifest.snapshot
+        seen = self._item_ids.ids
+        self._summed = Summed.read(self._store, record, cells=names, items=self._codes, seen=seen)
+        held = set() if self._summed is None else set(self._summed.record.holds)
+        return {place: entry if entry.cells in held else self._kept(entry) for place, entry in entries.items()}
+
+    def _kept(self, entry: Entry) -> Entry | str:
+        """An entry, its cells read, if it is still right and all there, else why not."""
         if entry.cells is None:
             return entry
         cells = self._store.get(entry.cells, list(_CELL))
@@ -328,7 +337,7 @@ class Folding:
                 "valued",
                 "value",
             )
-            self._cells[part.place] = cells.select(_CELL)
+            self._cells[part.place] = cells.select(_CELL.keys())
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
         self._entries[part.place] = Entry(
             place=part.place,
@@ -351,7 +360,8 @@ class Folding:
         users, items = (self._store.put(pl.DataFrame({"id": part.ids})) for part in (self._users, self._item_ids))
         kinds = self._kinds.ids.to_list()
         settings = settings_key(self._config)
-        self._store.keep(Manifest(settings, self._entries, users, items, kinds, self._entangled))
+        record = None if self._summed is None else self._summed.record
+        self._store.keep(Manifest(settings, self._entries, users, items, kinds, self._entangled, record))
 
 
 def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) -> int:

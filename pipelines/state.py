@@ -23,7 +23,7 @@ from features.errors import IntegrityError
 from pipelines.config import Config
 from pipelines.storage import atomic_writer, read_json, write_json
 
-__all__ = ["Entry", "Manifest", "StateStore", "settings_key", "stat_of"]
+__all__ = ["Entry", "Manifest", "Snapshot", "StateStore", "settings_key", "stat_of"]
 
 _FORMAT = 1  # of what is kept; another one is folded anew
 _ABANDONED_SECONDS = 86_400.0
@@ -73,6 +73,30 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cells of many files added up, so that a night need not add them up again.
+
+    Attributes:
+        cells: File of `features.daily.Daily`: cell and n, under the positions of the ids below.
+        users: File of the user ids, ascending.
+        items: File of the item ids of that night's catalogue, ascending.
+        kinds: The event types, by code.
+        holds: `Entry.cells` of all that was added up.
+    """
+
+    cells: str
+    users: str
+    items: str
+    kinds: list[str]
+    holds: list[str]
+
+    @property
+    def files(self) -> list[str]:
+        """All files it names."""
+        return [self.cells, self.users, self.items]
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """What the state consists of.
 
@@ -83,6 +107,7 @@ class Manifest:
         items: File of the item ids, by code.
         kinds: Event types, by code.
         entangled: Whether rows of one file were judged by those of another (an event that stands in both).
+        snapshot: Most of the cells, added up; None where nothing was yet.
     """
 
     settings: str
@@ -91,6 +116,7 @@ class Manifest:
     items: str
     kinds: list[str]
     entangled: bool
+    snapshot: Snapshot | None
 
     @classmethod
     def read(cls, value: Any) -> Self:  # noqa: ANN401 - whatever JSON holds
@@ -106,7 +132,8 @@ class Manifest:
             told = dict(value["body"])
             known = {field.name for field in fields(Entry)}
             entries = {place: Entry(**entry) for place, entry in told.pop("entries").items() if set(entry) == known}
-            return cls(entries=entries, **told)
+            snapshot = told.pop("snapshot")
+            return cls(entries=entries, snapshot=None if snapshot is None else Snapshot(**snapshot), **told)
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("the manifest of the state is of another form.") from error
 
@@ -163,6 +190,7 @@ class StateStore:
                 return
         write_json(told, self._manifest)
         named = {manifest.users, manifest.items, *(name for e in manifest.entries.values() for name in e.files)}
+        named |= set() if manifest.snapshot is None else set(manifest.snapshot.files)
         for path in self._folder.glob("*.parquet"):
             with suppress(OSError):
                 if path.stem not in named and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
