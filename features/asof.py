@@ -24,8 +24,7 @@ DAY_BITS = 17
 """Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
 _DAY_MASK = (1 << DAY_BITS) - 1
 _BITS = 63
-_CELLS_PER_ROW = 4  # a table of all keys by all days is cheaper than a sort up to about this size,
-_FEW_CELLS = 1 << 25  # and one of so many is small whatever it is for
+_CELLS_PER_ROW = 6  # a table of all keys by all days is cheaper than a sort up to about this size
 
 
 def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
@@ -51,7 +50,7 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     first_day, first_key = int(days.min()), int(stamps.min()) >> DAY_BITS
     n_days, n_keys = int(days.max()) - first_day + 1, (int(stamps.max()) >> DAY_BITS) - first_key + 1
     n_cells = n_days * n_keys
-    if n_cells > max(_CELLS_PER_ROW * len(stamps), min(_FEW_CELLS, 16 * len(stamps))):
+    if n_cells > _CELLS_PER_ROW * len(stamps):
         return _summed_by_sorting(stamps, amounts)
     cells = stamps >> DAY_BITS
     cells *= (1 << DAY_BITS) - n_days

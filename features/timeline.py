@@ -81,7 +81,13 @@ class Calendar:
             for edge, sign in ((stamps.min(), -1), (stamps.max(), 1))
         )
         grid = np.array([_microseconds(instant(day)) for day in range(first, last + 1)])
-        return (np.searchsorted(grid, stamps, side="right") - 1 + first).astype(np.int32)
+        steps = np.diff(grid)
+        if (steps == steps[0]).all():  # no clock changes: a division does it in a tenth of the time
+            place = (stamps - grid[0]) // steps[0]
+        else:
+            place = np.searchsorted(grid, stamps, side="right") - 1
+        days: npt.NDArray[np.int32] = (place + first).astype(np.int32)
+        return days
 
 
 def _microseconds(instant: datetime) -> int:

@@ -34,6 +34,7 @@ _EVENT_BYTES = 120  # of a part, while it is folded and indexed
 _ROW_BYTES = 400  # of a part, while its features are computed and written
 _STATE_BYTES = 64  # of each cell of the state of items
 _BATCH_EVENTS = 1_000_000
+_AT_ONCE_EVENTS = 4_000_000  # a log of so many is read once, a larger one twice
 _SPARSE = 4  # integers between the smallest and the largest user id that one event is worth
 
 
@@ -134,6 +135,7 @@ class _Job:
     """The tables, and the codes of their ids."""
 
     log: Log
+    read: pl.LazyFrame
     rows: pl.DataFrame
     catalogue: pl.DataFrame
     users: Codes
@@ -146,17 +148,24 @@ class _Job:
         """Read what is small: the questions, and who there is."""
         asked = rows.select("user_id", "item_id", "as_of").with_row_index("row").collect()
         catalogue = log.items.sort("item_id").with_row_index("item")
+        kinds = pl.Enum(sorted(log.gains))
+        kind = pl.col("event").cast(kinds, strict=False).to_physical().alias("kind")
+        n_events = int(log.events.select(pl.len()).collect().item())
+        read = log.events.select("user_id", "item_id", kind, "timestamp").filter(pl.col("kind").is_not_null())
+        if n_events <= _AT_ONCE_EVENTS:
+            read = read.collect(engine="streaming").lazy()
         stamp, user = pl.col("timestamp"), pl.col("user_id")
         edges = {"low": user.min(), "high": user.max(), "first": stamp.min(), "last": stamp.max()}
-        span = log.events.select(pl.len().alias("n"), **edges).collect(engine="streaming").row(0, named=True)
+        span = read.select(**edges).collect(engine="streaming").row(0, named=True)
         n_days = 1 if span["first"] is None else (span["last"] - span["first"]).days + 2
         return cls(
             log,
+            read,
             asked,
             catalogue,
-            Codes.of(_users(log.events, asked["user_id"], span["n"], span["low"], span["high"])),
+            Codes.of(_users(read, asked["user_id"], n_events, span["low"], span["high"])),
             Codes.of(catalogue["item_id"]),
-            span["n"],
+            n_events,
             n_days * catalogue.height,
         )
 
@@ -167,9 +176,7 @@ class _Job:
 
     def cells(self) -> Iterator[tuple[Ints, Ints]]:
         """Batch by batch the user code and the daily cell of each event that counts."""
-        kind = pl.col("event").cast(pl.Enum(self.kinds), strict=False).to_physical().alias("kind")
-        read = self.log.events.select("user_id", "item_id", kind, "timestamp").filter(pl.col("kind").is_not_null())
-        for batch in read.collect_batches(chunk_size=_BATCH_EVENTS, maintain_order=False):
+        for batch in self.read.collect_batches(chunk_size=_BATCH_EVENTS, maintain_order=False):
             item = self.items.code(batch["item_id"])
             days = self.log.calendar.days(batch["timestamp"]).astype(np.int64)
             codes = [self.users.code(batch["user_id"]), item, days, batch["kind"].cast(pl.Int64).to_numpy()]
