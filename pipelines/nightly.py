@@ -279,12 +279,14 @@ class Folding:
         if self._entangled and old:
             return "an event stands in two files, and one of the log's files changed"
         kept = list(self._entries.values())
+        schemas = {entry.schema for entry in kept}
         new: list[Identities] = []
         for file in files:
             read = self._read(file)
+            schemas.add(_schema_key(read.frame))
+            if len(schemas) > 1:
+                return "its files differ in their columns"
             new += self._fold([read])
-        if len({entry.schema for entry in self._entries.values()}) > 1:
-            return "its files differ in their columns"
         met = _met(new, kept, self._store)
         return None if met == 0 else f"{met} events stand in two files"
 

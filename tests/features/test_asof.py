@@ -3,7 +3,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.asof import NEVER, AsOfIndex
+from features.asof import NEVER, AsOfIndex, summed
 
 START = 19_800
 keys, days = st.integers(0, 4), st.integers(START, START + 30)
@@ -89,3 +89,42 @@ def test_questions_about_no_rows_have_no_answers():
     none = np.empty(0, np.int64)
     assert index.total(none, none).tolist() == []
     assert index.days_since_last(none, none).tolist() == []
+
+
+amounts = st.one_of(st.integers(0, 5), st.integers(-5, 5), st.integers(-(2**50), 2**50))
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.data(), st.sampled_from([1, 97, 2**40]), st.booleans())
+def test_every_way_to_sum_gives_the_sums_of_a_count(data, spread, counted):
+    rows = data.draw(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 9), amounts), max_size=60))
+    stamps = np.array([key * spread << 17 | START + day for key, day, _ in rows], np.int64)
+    wanted = {}
+    for stamp, (*_, amount) in zip(stamps.tolist(), rows, strict=True):
+        wanted[stamp] = wanted.get(stamp, 0) + (1 if counted else amount)
+    given_amounts = None if counted else np.array([amount for *_, amount in rows], np.int64)
+    distinct, totals = summed(stamps, given_amounts)
+    assert distinct.tolist() == sorted(wanted)
+    assert totals.tolist() == [wanted[stamp] for stamp in sorted(wanted)]
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(logs, logs)
+def test_the_sum_of_two_indexes_is_the_index_of_both(one, other):
+    parts = [AsOfIndex.build(pl.col("key"), frame_of(log), total=pl.col("amount")) for log in (one, other)]
+    both = AsOfIndex.build(pl.col("key"), frame_of(one + other), total=pl.col("amount"))
+    found = parts[0].plus(parts[1])
+    assert found.stamps.tolist() == both.stamps.tolist()
+    assert found.running.tolist() == both.running.tolist()
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(logs, questions, st.integers(1, 40))
+def test_questions_that_share_a_search_have_the_same_answers(log, asked, window):
+    index = AsOfIndex.build(pl.col("key"), frame_of(log), total=pl.col("amount"))
+    known = index.at(*arrays(asked))
+    assert known.total().tolist() == index.total(*arrays(asked)).tolist()
+    assert known.total(window_days=window).tolist() == index.total(*arrays(asked), window_days=window).tolist()
+    assert known.days_since_last().tolist() == index.days_since_last(*arrays(asked)).tolist()
+    assert known.days_since_first().tolist() == index.days_since_first(*arrays(asked)).tolist()
+    assert known.active_days().tolist() == index.active_days(*arrays(asked)).tolist()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.codes import UNKNOWN, Codes
+from features.codes import UNKNOWN, Codes, Numbers
 
 spread = st.sampled_from([1, 3, 1_000_000])
 
@@ -42,3 +42,11 @@ def test_all_ways_to_look_up_agree():
         for table, compact in ((None, True), (None, False), (np.arange(4), False))
     ]
     assert found == [[3, UNKNOWN, 0, UNKNOWN, 2]] * 3
+
+
+def test_numbers_are_given_in_order_of_appearance_and_kept():
+    numbers = Numbers(pl.Series([], dtype=pl.Null))
+    assert numbers.number(pl.Series(["c", "a", "c"])).tolist() == [1, 0, 1]
+    assert numbers.number(pl.Series(["b", "c", "0"])).tolist() == [3, 1, 2]
+    assert numbers.ids.to_list() == ["a", "c", "0", "b"]
+    assert numbers.number(pl.Series([], dtype=pl.String)).tolist() == []

@@ -159,3 +159,36 @@ def test_values_may_be_left_out_of_a_sum():
     log = [(0, 1, DAY, 0, 5)]
     same(daily_of(log).plus(daily_of(log, values=False)), daily_of(log * 2, values=False))
     same(replace(daily_of(log), valued=None, values=None), daily_of(log, values=False))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(
+    logs,
+    st.sets(st.integers(0, 5)),
+    st.sets(st.integers(0, N_ITEMS - 1)),
+    st.integers(1, 3),
+    st.sampled_from([0, 1, 6]),
+)
+def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, step, more):
+    def moved(gone, count):
+        new = np.arange(count) * step + step - 1
+        new[sorted(gone)] = -1
+        return new
+
+    new_user, new_item = moved(users, 6), moved(items, N_ITEMS)
+    kinds = (*KINDS, *(f"more-{n}" for n in range(more)))
+    found = daily_of(log).recoded(new_user, new_item, n_items=N_ITEMS * step, kinds=kinds)
+    kept = [
+        (int(new_user[user]), int(new_item[item]), *rest)
+        for user, item, *rest in log
+        if user not in users and item not in items
+    ]
+    arrays = [np.array([row[n] for row in kept], np.int64) for n in range(4)]
+    cells = Daily.cell(*arrays, n_items=N_ITEMS * step, n_kinds=len(kinds))
+    same(found, Daily.fold(cells, n_items=N_ITEMS * step, kinds=kinds))
+
+
+def test_the_event_types_that_occur():
+    daily = daily_of([(0, 1, DAY, 2, 5), (3, 1, DAY, 0, 5), (3, 2, DAY, 2, 5)])
+    assert daily.present.to_list() == ["a", "c"]
+    assert daily_of([]).present.to_list() == []

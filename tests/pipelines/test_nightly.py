@@ -49,8 +49,9 @@ class Shop:
         frame.write_parquet(path)
         return path
 
-    def catalogue(self, count):
-        items = pl.DataFrame({"item_id": [f"i{n}" for n in range(count)], "title": ["a thing"] * count})
+    def catalogue(self, count, *more):
+        ids = [*(f"i{n}" for n in range(count)), *more]
+        items = pl.DataFrame({"item_id": ids, "title": ["a thing"] * len(ids)})
         items.write_parquet(self.folder / "items.parquet")
 
     def configure(self, **keys):
@@ -163,6 +164,59 @@ def test_night_by_night_keeps_the_cells_of_one_folding_of_all(shop):
     assert one.log.daily.cells.tobytes() == other.log.daily.cells.tobytes()
     assert one.log.daily.counts.tobytes() == other.log.daily.counts.tobytes()
     assert one.log.daily.kinds == other.log.daily.kinds
+
+
+def test_the_sum_of_known_cells_takes_up_new_users_items_and_event_types(shop):
+    shop.night()
+    for day in range(N_DAYS - 1, N_DAYS + 5):
+        frame = day_of_events(day, seed=2)
+        new = frame.head(9).with_columns(
+            event_id="new" + pl.col("event_id"),
+            user_id=pl.format("u{}", pl.int_range(pl.len()) * 7 + day),  # some sort before the others
+            item_id=pl.lit(f"h{day}"),
+            event=pl.lit(f"kind-{day}"),
+        )
+        shop.write(day, pl.concat([frame, new]))
+        shop.catalogue(20, *(f"h{known}" for known in range(day + 1)))
+        _, said = shop.night()
+        assert said["folded"] == 1
+    assert read_night(shop.config).log.daily.kinds[3:] == tuple(f"kind-{day}" for day in range(N_DAYS - 1, N_DAYS + 5))
+
+
+def test_a_night_reads_the_sum_instead_of_what_it_was_made_of(shop, monkeypatch):
+    shop.night()
+    entries = json.loads(shop.manifest.read_text())["body"]["entries"]
+    cells = {entry["cells"] for entry in entries.values()}
+    shop.write(N_DAYS - 1)
+    read = []
+    opened = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path.stem) or opened(path))
+    read_night(shop.config)
+    assert len(cells) == N_DAYS - 1
+    assert not cells & set(read)
+
+
+def test_a_sum_that_is_damaged_is_made_again_from_the_cells(shop):
+    shop.night()
+    for name in json.loads(shop.manifest.read_text())["body"]["snapshot"].values():
+        path = shop.manifest.parent / f"{name}.parquet"
+        if isinstance(name, str) and path.exists():
+            path.write_bytes(b"")
+    assert shop.night()[1]["folded"] == 0
+    shop.write(N_DAYS - 1)
+    assert shop.night()[1]["folded"] == 1
+
+
+def test_what_nobody_names_any_more_is_removed_after_a_day(shop):
+    shop.night()
+    folder = shop.manifest.parent
+    (folder / "0.parquet").write_bytes(b"old")
+    (folder / "1.parquet").write_bytes(b"new")
+    os.utime(folder / "0.parquet", (0, 0))
+    shop.write(N_DAYS - 1)
+    shop.night()
+    assert not (folder / "0.parquet").exists()
+    assert (folder / "1.parquet").exists()
 
 
 def test_a_late_event_counts_on_its_day_and_is_told(shop):
@@ -284,9 +338,19 @@ def test_rows_that_disagree_about_an_event_are_set_aside_in_both_files(shop):
     assert dict(found.tables["events"].rules.select("rules", "rows").rows())["event_id_unique"] == 2
 
 
-def test_files_that_differ_in_columns_are_judged_together(shop):
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda frame: frame.drop("value"),
+        lambda frame: frame.with_columns(user_id=pl.int_range(pl.len())),
+        lambda frame: frame.with_columns(device=pl.lit("phone")),
+    ],
+)
+def test_files_that_differ_in_columns_are_judged_together(shop, other):
     shop.night()
-    shop.write(N_DAYS - 1, day_of_events(N_DAYS - 1).drop("value"))
+    shop.write(N_DAYS - 1, other(day_of_events(N_DAYS - 1)))
+    assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
+    shop.write(N_DAYS, day_of_events(N_DAYS))
     assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
 
 
