@@ -1,12 +1,15 @@
 """The families `user`, `item` and `pair` in straightforward pandas: group, merge on the key, keep the past, sum.
 
-    python features_pandas.py EVENTS ROWS OUT
+    python features_pandas.py EVENTS ROWS OUT by-day|at-once
 
-Needs nothing but pandas and pyarrow; prints the seconds it took, imports aside.
+Two ways: `by-day` takes one as-of day after the other and groups the past before it, as is straightforward;
+`at-once` merges the distinct questions of all days with the daily counts of their key, as the SQL does. Needs nothing
+but pandas and pyarrow; prints the seconds it took, imports aside.
 """
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -14,20 +17,34 @@ import pandas as pd
 WINDOWS = {"7d": 7, "28d": 28, "90d": 90}
 
 
-def known(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...] = ("n",)) -> pd.DataFrame:
+def known_at_once(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
     """Counts in windows, first, last and number of days of each distinct question, from days before its as-of."""
     both = asked[[*keys, "as_of_day"]].drop_duplicates().merge(daily, on=keys)
     both = both[both["day"] < both["as_of_day"]]
+    return aggregated(both, both["as_of_day"], [*keys, "as_of_day"], sums)
+
+
+def known_by_day(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
+    """The same of every key that has a past, one as-of day after the other."""
+    parts = []
+    for day in sorted(asked["as_of_day"].unique()):
+        past = aggregated(daily[daily["day"] < day].copy(), day, keys, sums).assign(as_of_day=day)
+        parts.append(asked.loc[asked["as_of_day"] == day, [*keys, "as_of_day"]].drop_duplicates().merge(past))
+    return pd.concat(parts, ignore_index=True)
+
+
+def aggregated(past: pd.DataFrame, as_of: pd.Series | int, by: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
+    """One row a group."""
     wanted = {"first_day": ("day", "min"), "last_day": ("day", "max"), "active": ("day", "size")}
     for name in sums:
         wanted[f"{name}_all"] = (name, "sum")
         for window, days in WINDOWS.items():
-            both[f"{name}_{window}"] = both[name].where(both["day"] >= both["as_of_day"] - days, 0)
+            past[f"{name}_{window}"] = past[name].where(past["day"] >= as_of - days, 0)
             wanted[f"{name}_{window}"] = (f"{name}_{window}", "sum")
-    return both.groupby([*keys, "as_of_day"], as_index=False).agg(**wanted)
+    return past.groupby(by, as_index=False).agg(**wanted)
 
 
-def features(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
+def features(events: pd.DataFrame, rows: pd.DataFrame, known: Callable[..., pd.DataFrame]) -> pd.DataFrame:
     """The feature table."""
     events = events[events["event"].isin(["click", "cart", "purchase"])]
     events = events.assign(day=events["timestamp"].dt.floor("D").astype("int64") // 86_400_000_000)
@@ -40,9 +57,9 @@ def features(events: pd.DataFrame, rows: pd.DataFrame) -> pd.DataFrame:
         daily.groupby(["item_id", "day"], as_index=False)["n"].sum().merge(met, on=["item_id", "day"], how="left")
     )
     item_daily["met"] = item_daily["met"].fillna(0)
-    user = known(rows, user_daily, ["user_id"]).add_prefix("u_")
+    user = known(rows, user_daily, ["user_id"], ("n",)).add_prefix("u_")
     item = known(rows, item_daily, ["item_id"], ("n", "met")).add_prefix("i_")
-    pair = known(rows, daily, ["user_id", "item_id"]).add_prefix("p_")
+    pair = known(rows, daily, ["user_id", "item_id"], ("n",)).add_prefix("p_")
     table = rows.merge(user, left_on=["user_id", "as_of_day"], right_on=["u_user_id", "u_as_of_day"], how="left")
     table = table.merge(item, left_on=["item_id", "as_of_day"], right_on=["i_item_id", "i_as_of_day"], how="left")
     on = ["user_id", "item_id", "as_of_day"]
@@ -80,11 +97,12 @@ def written(table: pd.DataFrame) -> pd.DataFrame:
 
 def main() -> None:
     """Read, compute, write."""
-    events, rows, out = sys.argv[1:]
+    events, rows, out, way = sys.argv[1:]
+    known = {"by-day": known_by_day, "at-once": known_at_once}[way]
     start = time.perf_counter()
     columns = ["user_id", "item_id", "event", "timestamp"]
     log = pd.concat([pd.read_parquet(path, columns=columns) for path in sorted(Path(events).glob("*.parquet"))])
-    features(log, pd.read_parquet(rows)).to_parquet(out, compression="zstd", index=False)
+    features(log, pd.read_parquet(rows), known).to_parquet(out, compression="zstd", index=False)
     sys.stdout.write(f"{time.perf_counter() - start}\n")
 
 
