@@ -111,7 +111,7 @@ class FeaturesConfig(FrozenConfig):
         default=4.0,
         ge=1.0,
         le=4096,
-        description="Memory (GiB) that computing features may take; a larger log is worked through in parts.",
+        description="Memory (GiB) that `pipelines.featurise` may take; a larger log is worked through in parts.",
     )
 
 

@@ -18,9 +18,10 @@ import polars as pl
 from features.codes import Codes, Numbers
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.daily import Daily, FoldedLog, fold_events
+from features.errors import ContractError
 from features.identity import Identities
 from features.timeline import Calendar, all_user_ids, refuse_gainless
-from pipelines.check import Inputs, checked_tables, set_aside
+from pipelines.check import Inputs, checked_tables, read_inputs, set_aside
 from pipelines.config import Config
 from pipelines.progress import say
 from pipelines.snapshot import Summed
@@ -63,7 +64,11 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
         for name in ("items", "users")
         if (table := getattr(config.data, name)) is not None
     }
-    checked = checked_tables(raw, config)
+    try:
+        checked = checked_tables(raw, config)
+    except ContractError:
+        read_inputs(config, allow_empty=allow_empty)  # which names the faults of all tables together
+        raise
     folding = Folding(config, checked["items"])
     folding.update(allow_empty=allow_empty)
     checked = {"items": checked["items"], "events": folding.events(), **checked}

@@ -12,8 +12,8 @@ run in a process of its own, with the same number of threads and the same memory
 
 - ours, `pipelines.featurise`;
 - set-based SQL in DuckDB (`features_duckdb.py`), runs alternating with ours;
-- straightforward pandas (`features_pandas.py`), one as-of day after the other, on a tenth of the events and rows against
-  ours on that tenth, which is what the bar is about; and pandas at once, written the way of the SQL, for comparison.
+- straightforward pandas (`features_pandas.py`), one as-of day after the other, on a tenth of the events and rows,
+  against ours on that tenth: what the bar is about; and pandas at once, written the way of the SQL, for comparison.
 
 All tables must agree in every value. Seconds are those of the job without the import of libraries; peaks are the
 largest resident set of the process, as the kernel counts it.
