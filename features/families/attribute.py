@@ -61,14 +61,15 @@ class UserValue(Family):
         value, day = rows[self._attribute], rows.as_of_day
         found = self._events.at(rows.user * self._width + value, day)
         since, total = known(found.days_since_last()), found.total()
-        share, lift = self._shares.compute(rows.user, value, day, total)
+        usual = rows.by((self._attribute,), lambda some: self._gaps.mean(some[self._attribute], some.as_of_day))
+        share, lift = self._shares.compute(rows, self._attribute, total)
         prefix = self._prefix
         values = {
             **{f"{prefix}_events_{days}d": found.total(days) for days in self.windows},
             f"{prefix}_events_all": total,
             f"{prefix}_days_since_last": since,
             f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(found)),
-            f"{prefix}_due": ratio(since, expected_gap(found, self._gaps.mean(value, day))),
+            f"{prefix}_due": ratio(since, expected_gap(found, usual)),
             f"{prefix}_share": share,
             f"{prefix}_lift": lift,
         }

@@ -5,9 +5,9 @@ framework (`features.families.registry`) finds those and spreads the answers. Se
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, Self
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -30,6 +30,7 @@ __all__ = [
     "known",
     "mean_gap",
     "ratio",
+    "tally",
 ]
 
 Columns = Mapping[str, str]
@@ -37,6 +38,7 @@ Columns = Mapping[str, str]
 Values = Mapping[str, Ints | Floats]
 """One array a column, one value a row."""
 
+Answer = TypeVar("Answer", Ints, Floats)
 _DENSE = 32  # numbers that a table of places may have for each row, before sorting is cheaper
 
 
@@ -60,6 +62,7 @@ class Rows:
 
     columns: Mapping[str, Ints]
     sources: npt.NDArray[np.bool_] | None = None
+    _distinct: "dict[tuple[str, ...], tuple[Rows, Ints]]" = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.as_of_day)
@@ -87,8 +90,18 @@ class Rows:
         sources = None if self.sources is None else self.sources[places]
         return Rows({name: column[places] for name, column in self.columns.items()}, sources)
 
+    def by(self, keys: tuple[str, ...], answer: "Callable[[Rows], Answer]") -> "Answer":
+        """What a function answers, asked once for each distinct (keys, as_of_day)."""
+        distinct, place = self.distinct(keys)
+        return answer(distinct)[place]
+
     def distinct(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
         """The distinct (keys, as_of_day), ascending, and the place of each row among them."""
+        if keys not in self._distinct:
+            self._distinct[keys] = self._found(keys)
+        return self._distinct[keys]
+
+    def _found(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
         code, count = _codes(self.as_of_day)
         for key in keys:
             inner, width = _codes(self.columns[key])
@@ -192,3 +205,13 @@ def mean_gap(found: Known) -> Floats:
     """Mean days between two active days of a key, NaN with fewer than two."""
     span = found.days_since_first() - found.days_since_last()
     return ratio(span, np.maximum(found.active_days() - 1, 0))
+
+
+def tally(codes: Ints, weights: Ints | Floats, span: int) -> tuple[Ints, Floats]:
+    """The distinct codes below `span`, ascending, and the sum of weights above 0 of each."""
+    if span > _DENSE * len(codes) + 1:
+        cells, place = np.unique(codes, return_inverse=True)
+        return cells, np.bincount(place, weights=weights, minlength=len(cells))
+    sums = np.bincount(codes, weights=weights, minlength=span)
+    cells = np.flatnonzero(sums)
+    return cells, sums[cells]

@@ -5,13 +5,12 @@ item (or 2^-((age - 1) / half-life), decayed). Counts are whole numbers, so that
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import sparse
 
 from features.asof import AsOfIndex, Floats, Ints
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
@@ -22,7 +21,7 @@ from features.timeline import EventLog
 __all__ = ["BM25_B", "BM25_K1", "TextPhrases", "TextWords", "TokenLift"]
 
 # R rows of the block, T tokens of those rows one after another, U user-days of the block, V tokens in all
-_CELLS = 2_000_000  # of the matrix of a block's token counts
+_CELLS = 250_000  # of the matrix of a block's token counts
 _KEPT_DAYS = 64  # as-of days whose token shares are kept at hand
 _REDUCED = {"mean": np.add, "max": np.maximum, "min": np.minimum}
 BM25_K1, BM25_B = 1.2, 0.75  # BM25's usual constants
@@ -52,11 +51,14 @@ class Block:
     of_user: Ints
     day: Ints
     counts: Mapping[str, Floats]
+    _found: dict[str, Floats] = field(default_factory=dict)
 
     def found(self, weighting: str) -> Floats:
         """(T,) how often the history has each row's token."""
-        counts = self.counts[weighting]
-        return counts.ravel()[self.of_user[self.row] * counts.shape[1] + self.token]
+        if weighting not in self._found:
+            counts = self.counts[weighting]
+            self._found[weighting] = counts.ravel()[self.of_user[self.row] * counts.shape[1] + self.token]
+        return self._found[weighting]
 
     def total(self, weighting: str) -> Floats:
         """(R,) tokens of the history."""
@@ -82,6 +84,8 @@ class TokenLift(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._names = tuple(self.columns_of(plan))
         self.tokens = Tokens.of(self.tokenised(log, plan), log.items.height, most=plan.config.max_words)
+        self._indptr = self.tokens.matrix.indptr.astype(np.int64)
+        self._token = self.tokens.matrix.indices.astype(np.int64)
         self._history = History.of(log)
         self._weights = decay_weights(plan.config.text_half_life_days)
         self._popular = AsOfIndex.build(pl.col("item"), log.engaged)
@@ -143,22 +147,24 @@ class TokenLift(Family):
 
     def _block(self, rows: Rows, places: Ints, of_user: Ints, users: Rows) -> Block:
         item = rows.item[places]
-        indptr = self.tokens.matrix.indptr.astype(np.int64)
-        inside, begins = spread(indptr[item], indptr[item + 1])
+        inside, begins = spread(self._indptr[item], self._indptr[item + 1])
         row = np.repeat(np.arange(len(item)), np.diff(begins))
-        token = self.tokens.matrix.indices[inside].astype(np.int64)
+        token = self._token[inside]
         return Block(places, item, begins[:-1], row, token, of_user, rows.as_of_day[places], self._counted(users))
 
     def _counted(self, users: Rows) -> dict[str, Floats]:
         """Tokens of the histories of some user-days, plain and decayed."""
         places, begins = spread(*self._history.slices(users.user, users.as_of_day))
+        owner = np.repeat(np.arange(len(users)), np.diff(begins))
         item, count = self._history.item[places], self._history.count[places]
-        age = np.repeat(users.as_of_day, np.diff(begins)) - self._history.day[places]
-        shape = (len(users), self.tokens.matrix.shape[0])
+        weight = count * self._weights[users.as_of_day[owner] - self._history.day[places]]
+        inside, starts = spread(self._indptr[item], self._indptr[item + 1])
+        width, sizes = len(self.tokens.vocabulary), np.diff(starts)
+        cells = np.repeat(owner * width, sizes) + self._token[inside]
         counts = {}
-        for name, weight, unit in (("plain", count, 1), ("decayed", count * self._weights[age], FIXED)):
-            held = sparse.csr_matrix((weight.astype(np.float64), item, begins), shape=shape)
-            counts[name] = (held @ self.tokens.matrix).toarray() / unit
+        for name, amount, unit in (("plain", count, 1), ("decayed", weight, FIXED)):
+            summed = np.bincount(cells, np.repeat(amount, sizes), len(users) * width)  # exact: whole numbers
+            counts[name] = summed.reshape(len(users), width) / unit
         return counts
 
     def _inverse_shares(self, block: Block) -> Floats:

@@ -52,12 +52,22 @@ class Shares:
         self._all = AsOfIndex.build(pl.lit(0), events)
         self._mu = mu
 
-    def compute(self, user: Ints, value: Ints, day: Ints, events: Ints) -> tuple[Floats, Floats]:
-        """Share of the user's events that are with the value, and the lift."""
-        of_user, of_value = self._users.total(user, day), self._values.total(value, day)
+    def compute(self, rows: Rows, value: str, events: Ints) -> tuple[Floats, Floats]:
+        """Share of the user's events that are with the value, and the lift.
+
+        Args:
+            rows: Who, when, and the value.
+            value: Its name among the rows' columns.
+            events: Events of each row's user with its value.
+        """
+        of_user = rows.by(("user",), lambda some: self._users.total(some.user, some.as_of_day))
+        inverse = rows.by((value,), lambda some: self._inverse_share(some[value], some.as_of_day))
+        return ratio(events, of_user), np.log((events * inverse + self._mu) / (of_user + self._mu))
+
+    def _inverse_share(self, value: Ints, day: Ints) -> Floats:
+        """1 / p; n is 0 where nobody was seen with the value."""
         everything = self._all.total(np.zeros_like(day), day)
-        scaled = events * (everything / np.maximum(of_value, 1))  # n / p, and 0 where nobody was seen with it
-        return ratio(events, of_user), np.log((scaled + self._mu) / (of_user + self._mu))
+        return everything / np.maximum(self._values.total(value, day), 1)
 
 
 class PairHistory(Family):
@@ -92,16 +102,18 @@ class PairHistory(Family):
         found = self._events.at(rows.user * self._n_items + rows.item, rows.as_of_day)
         total, active = found.total(), found.active_days()
         since = known(found.days_since_last())
-        share, lift = self._shares.compute(rows.user, rows.item, rows.as_of_day, total)
+        user_days = rows.by(("user",), lambda some: self._user_days.active_days(some.user, some.as_of_day))
+        item_gap = rows.by(("item",), lambda some: self._gaps.mean(some.item, some.as_of_day))
+        share, lift = self._shares.compute(rows, "item", total)
         return {
             **{f"pair_events_{days}d": found.total(days) for days in self.windows},
             "pair_events_all": total,
             "pair_active_days": active,
             "pair_days_since_last": since,
             "pair_days_since_first": known(found.days_since_first()),
-            "pair_share_of_active_days": ratio(active, self._user_days.active_days(rows.user, rows.as_of_day)),
+            "pair_share_of_active_days": ratio(active, user_days),
             "pair_days_since_last_per_gap": ratio(since, mean_gap(found)),
-            "pair_due": ratio(since, expected_gap(found, self._gaps.mean(rows.item, rows.as_of_day))),
+            "pair_due": ratio(since, expected_gap(found, item_gap)),
             "pair_share": share,
             "pair_lift": lift,
         }

@@ -128,15 +128,12 @@ class FeatureSet:
             One Float32 column a name of `columns`, one row a row of `rows`; NaN where a value is not defined.
         """
         asked = self._asked(rows)
-        shared: dict[tuple[str, ...], tuple[Rows, npt.NDArray[np.int64]]] = {}
         made: dict[str, npt.NDArray[np.float32]] = {}
         for member in self._members:
             if {"user", "item"} <= set(member.keys):  # rows of a request differ in them anyway
                 made |= _singles(member.compute(asked))
                 continue
-            if member.keys not in shared:
-                shared[member.keys] = asked.distinct(member.keys)
-            distinct, place = shared[member.keys]
+            distinct, place = asked.distinct(member.keys)
             made |= {name: column[place] for name, column in _singles(member.compute(distinct)).items()}
         return pl.DataFrame({name: made[name] for name in self.columns})
 

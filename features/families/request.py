@@ -69,6 +69,5 @@ class RequestList(Family):
             "request_sources": sources,
         }
         if self._prices is not None:
-            users, of_row = rows.distinct(("user",))
-            values["request_price_per_mean"] = ratio(self._price[rows.item], self._prices.mean(users)[of_row])
+            values["request_price_per_mean"] = ratio(self._price[rows.item], rows.by(("user",), self._prices.mean))
         return values

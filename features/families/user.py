@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
 from features.families.counts import KindCounts
 from features.families.history import History, spread
 from features.families.values import item_codes
@@ -104,8 +104,7 @@ class _CategoryEntropy:
         category, count = self._category[self._history.item[places]], self._history.count[places]
         told = category > 0
         width = int(self._category.max(initial=0)) + 1
-        cells, inverse = np.unique(owner[told] * width + category[told], return_inverse=True)
-        events = np.bincount(inverse, weights=count[told], minlength=len(cells))
+        cells, events = tally(owner[told] * width + category[told], count[told], len(rows) * width)
         total = np.bincount(cells // width, weights=events, minlength=len(rows))
         share = events / total[cells // width]
         summed = np.bincount(cells // width, weights=share * np.log(share), minlength=len(rows))
