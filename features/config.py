@@ -7,8 +7,8 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
-    "CalendarConfig",
     "AttributesConfig",
+    "CalendarConfig",
     "CandidatesConfig",
     "FeaturesConfig",
     "FrozenConfig",

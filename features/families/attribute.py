@@ -26,7 +26,7 @@ class UserValue(Family):
     """
 
     name = "user_value"
-    reads = ("user", "item", "gain", "day")
+    reads: ClassVar[tuple[str, ...]] = ("user", "item", "gain", "day")
     windows = (7, 28, 90)
 
     def __init__(self, log: EventLog, plan: Plan, attribute: str = "category") -> None:
@@ -94,9 +94,7 @@ class UserAttributes(UserValue):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        return {
-            column: meaning for name in _present("items", plan) for column, meaning in cls.meanings(name).items()
-        }
+        return {column: meaning for name in _present("items", plan) for column, meaning in cls.meanings(name).items()}
 
     @classmethod
     def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
@@ -113,7 +111,9 @@ class _Attributes(Family):
         rows = log.users if self.table == "users" else log.items
         assert rows is not None  # or else the plan would name no attribute of theirs
         self._columns = {
-            f"{self.name}_{slug(name)}": coded_attribute(rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}"))
+            f"{self.name}_{slug(name)}": coded_attribute(
+                rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}")
+            )
             for name in _present(self.table, plan)
         }
 
@@ -165,7 +165,9 @@ def coded_attribute(values: pl.Series, vocabulary: tuple[str, ...] | None) -> Fl
         numbers = values.cast(pl.Float64)
     else:
         codes = pl.DataFrame({"value": vocabulary}, schema={"value": pl.String}).with_row_index("code", offset=1)
-        found = pl.DataFrame({"value": values.cast(pl.String)}).join(codes, on="value", how="left", maintain_order="left")
+        found = pl.DataFrame({"value": values.cast(pl.String)}).join(
+            codes, on="value", how="left", maintain_order="left"
+        )
         numbers = found.select(
             pl.when(pl.col("value").is_not_null()).then(pl.col("code").fill_null(UNKNOWN)).cast(pl.Float64)
         ).to_series()

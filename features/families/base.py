@@ -7,7 +7,7 @@ framework (`features.families.registry`) finds those and spreads the answers. Se
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,7 +35,7 @@ __all__ = [
 
 Columns = Mapping[str, str]
 """Meaning, in one line, of each column, in order."""
-Values = Mapping[str, Ints | Floats]
+Values = Mapping[str, npt.NDArray[np.number[Any]]]
 """One array a column, one value a row."""
 
 Answer = TypeVar("Answer", Ints, Floats)
@@ -207,11 +207,11 @@ def mean_gap(found: Known) -> Floats:
     return ratio(span, np.maximum(found.active_days() - 1, 0))
 
 
-def tally(codes: Ints, weights: Ints | Floats, span: int) -> tuple[Ints, Floats]:
+def tally(codes: Ints, weights: Ints | Floats, span: int) -> tuple[Ints, npt.NDArray[np.number[Any]]]:
     """The distinct codes below `span`, ascending, and the sum of weights above 0 of each."""
     if span > _DENSE * len(codes) + 1:
         cells, place = np.unique(codes, return_inverse=True)
-        return cells, np.bincount(place, weights=weights, minlength=len(cells))
-    sums = np.bincount(codes, weights=weights, minlength=span)
+        return cells, np.bincount(place, weights.astype(np.float64), len(cells))
+    sums = np.bincount(codes, weights.astype(np.float64), span)
     cells = np.flatnonzero(sums)
     return cells, sums[cells]

@@ -44,7 +44,7 @@ class KindCounts:
 
     def compute(self, key: Ints, as_of_day: Ints, engaged: Known) -> Values:
         """The counts; `engaged` has been looked up already."""
-        values = {}
+        values: dict[str, Ints] = {}
         for name, index in zip(self._names, self._indices, strict=True):
             found = engaged if index is self._indices[0] else index.at(key, as_of_day)
             values |= {f"{name}_{days}d": found.total(days) for days in self._windows}

@@ -68,9 +68,9 @@ class PairExposure(Family):
         if not plan.supply.kinds_of(plan.config.roles.shown):
             return {}
         return {
-            **{f"pair_shown_{days}d": f"times the item was shown to the user, last {days} days" for days in cls.windows},
-            "pair_shown_all": "times the item was shown to the user, ever",
-            "pair_days_since_shown": "days since the item was shown to the user last",
+            **{f"pair_shown_{days}d": f"times the user was shown the item, last {days} days" for days in cls.windows},
+            "pair_shown_all": "times the user was shown the item, ever",
+            "pair_days_since_shown": "days since the user was shown the item last",
         }
 
     def compute(self, rows: Rows) -> Values:

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 
 from features.asof import AsOfIndex, Floats, Ints
-from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
 from features.families.counts import KindCounts
 from features.families.history import FIXED, decay_weights
 from features.timeline import EventLog

@@ -1,7 +1,7 @@
 """Text without a model: how well the words of a candidate fit those of what the user engaged with.
 
 The history of a user as of a day is a bag of tokens: each past engagement adds one of every distinct token of its
-item (or 2^-((age - 1) / half-life), decayed). Counts are whole numbers, so that they do not depend on the order of a sum.
+item (or 2^-((age - 1) / half-life), decayed). Counts are whole numbers, so that no order of summing moves them.
 """
 
 from collections.abc import Iterator, Mapping
@@ -62,7 +62,8 @@ class Block:
 
     def total(self, weighting: str) -> Floats:
         """(R,) tokens of the history."""
-        return self.counts[weighting].sum(axis=1)[self.of_user]
+        total: Floats = self.counts[weighting].sum(axis=1)[self.of_user]
+        return total
 
 
 class TokenLift(Family):
@@ -171,7 +172,8 @@ class TokenLift(Family):
         """(T,) 1 / p of each token as of its row's day; 0 where nobody was seen with it."""
         days, of_row = np.unique(block.day, return_inverse=True)
         table = np.stack([self._on(int(day)) for day in days])
-        return table.ravel()[of_row[block.row] * table.shape[1] + block.token]
+        inverse: Floats = table.ravel()[of_row[block.row] * table.shape[1] + block.token]
+        return inverse
 
     def _on(self, day: int) -> Floats:
         if day not in self._kept:

@@ -1,13 +1,14 @@
 """The candidate against what the user searched for last."""
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Ints, before, stamp_of
+from features.asof import Floats, Ints, before, stamp_of
 from features.families.base import Columns, Family, Plan, Rows, Values, known
 from features.families.lexical import BM25_B, BM25_K1
-from features.families.tokens import WORD, Tokens, words_of
+from features.families.tokens import Tokens, words_of
 from features.timeline import EventLog
 
 __all__ = ["QueryMatch"]
@@ -53,7 +54,7 @@ class QueryMatch(Family):
         scores = self._bm25(rows.item, place[of_row], has[of_row])
         return {"text_bm25_query": scores, "text_days_since_query": since[of_row]}
 
-    def _bm25(self, item: Ints, query: Ints, has: Ints) -> np.ndarray:
+    def _bm25(self, item: Ints, query: Ints, has: npt.NDArray[np.bool_]) -> Floats:
         """Sum over the words that query and item share, in the order of word codes; NaN without a query."""
         scores = np.full(len(item), np.nan)
         if has.any():

@@ -28,7 +28,7 @@ from features.families.values import item_codes
 from features.families.vectors import VectorMatch
 from features.timeline import EventLog
 
-__all__ = ["FAMILIES", "FeatureSet", "chosen", "register"]
+__all__ = ["FAMILIES", "FeatureSet", "chosen", "register", "short_windows"]
 
 FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
@@ -103,6 +103,7 @@ class FeatureSet:
         plan: What is on, and what the log of the training had.
 
     Attributes:
+        plan: The plan.
         columns: Family of each column, in order.
         text: Columns that know a text.
 
@@ -111,6 +112,7 @@ class FeatureSet:
     """
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
+        self.plan = plan
         families = [family for family in chosen(plan.config) if family.columns_of(plan)]
         self.columns: Mapping[str, type[Family]] = _named(families, plan)
         self.text = frozenset(name for name, family in self.columns.items() if family.is_text)
@@ -141,6 +143,12 @@ class FeatureSet:
         columns = {name: rows[name].cast(pl.Int64).to_numpy() for name in (*_GIVEN, "as_of_day")}
         columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
         return Rows(columns, np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1))
+
+
+def short_windows(plan: Plan, first_event_day: int, first_as_of_day: int) -> tuple[int, ...]:
+    """Windows, in days, that reach before the first event from the first day that is asked about."""
+    windows = {days for family in chosen(plan.config) if family.columns_of(plan) for days in family.windows}
+    return tuple(sorted(days for days in windows if first_as_of_day - days < first_event_day))
 
 
 def _singles(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:

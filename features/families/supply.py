@@ -57,7 +57,9 @@ class Supply(FrozenConfig):
         slugs = {slug(kind): kind for kind in kinds}
         if len(slugs) < len(kinds):
             clash = next(kind for kind in kinds if slugs[slug(kind)] != kind)
-            raise ContractError(f"events: the types {clash!r} and {slugs[slug(clash)]!r} differ in signs only. Map one.")
+            raise ContractError(
+                f"events: the types {clash!r} and {slugs[slug(clash)]!r} would give one column name. Rename one."
+            )
         engaged = log.events.filter(pl.col("gain") > 0)["kind"].unique()
         counted = kinds if len(engaged) > 1 else tuple(kind for kind in kinds if kind not in set(engaged))
         return cls(
@@ -76,7 +78,7 @@ class Supply(FrozenConfig):
         """The event types of a role that occur."""
         return tuple(kind for kind in role if kind in self.kinds)
 
-    def require(self, log: EventLog, config: FeaturesConfig) -> None:
+    def require(self, log: EventLog) -> None:
         """Hold a later log against this supply.
 
         Raises:
@@ -93,8 +95,8 @@ class Supply(FrozenConfig):
         faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
         if faults:
             raise ContractError(
-                f"features: this version reads what the log lacks: {listed(faults)}. Deliver it as before, or train "
-                "a version on the log as it is now."
+                f"features: this version reads what the log lacks: {listed(faults)}. Deliver it as before (and name it "
+                "under features), or train a version on the log as it is now."
             )
 
 

@@ -8,7 +8,7 @@ from features.timeline import EventLog
 
 __all__ = ["SCRIPTS", "ItemTitle"]
 
-SCRIPTS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Thai", "Hangul", "Hiragana", "Katakana", "Han")
+SCRIPTS = ("Latin", "Cyrillic", "Greek", "Arabic", "Hebrew", "Devanagari", "Thai", "Hangul", "Hiragana", "Han")
 """Scripts by their code, from 1; 0 is none of them."""
 
 
@@ -20,7 +20,8 @@ class ItemTitle(Family):
     is_text = True
     columns = {
         "text_title_words": "words of the first text field",
-        "text_title_script": "script of most of its letters: " + ", ".join(f"{n} {s}" for n, s in enumerate(SCRIPTS, 1)),
+        "text_title_script": "script of most of its letters, by number: "
+        + ", ".join(f"{n} {s}" for n, s in enumerate(SCRIPTS, 1)),
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:

@@ -26,7 +26,7 @@ def words_of(items: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
 
 
 def phrases_of(items: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-    """Each text field as one token, white space folded, lower-cased; the same text in another field is another token."""
+    """Each text field as one token, lower-cased, white space folded; in another field the same text is another."""
     parts = []
     for place, name in enumerate(fields):
         folded = pl.col(name).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
@@ -68,7 +68,8 @@ class Tokens:
     @property
     def counts(self) -> Ints:
         """Distinct tokens of each item."""
-        return np.diff(self.matrix.indptr).astype(np.int64)
+        counts: Ints = np.diff(self.matrix.indptr).astype(np.int64)
+        return counts
 
     @property
     def holders(self) -> Ints:
@@ -81,4 +82,5 @@ class Tokens:
         Rounded to multiples of 1/64, so that sums of squares weighted by counts are exact in float64.
         """
         holders, items = self.holders, self.matrix.shape[0]
-        return np.round(np.log1p((items - holders + 0.5) / (holders + 0.5)) * 64) / 64
+        idf: Floats = np.round(np.log1p((items - holders + 0.5) / (holders + 0.5)) * 64) / 64
+        return idf

@@ -33,7 +33,7 @@ def on_grid(vectors: pl.Series) -> npt.NDArray[np.float32]:
     sizes = lists.list.len().fill_null(0)
     widths = sizes.filter(sizes > 0).unique()
     if len(widths) > 1:
-        raise ContractError(f"items: vectors in {vectors.name!r} have {len(widths)} different lengths. Write one length.")
+        raise ContractError(f"items: vectors in {vectors.name!r} have {len(widths)} lengths. Write vectors of one.")
     width = int(widths[0]) if len(widths) else 1
     matrix = np.zeros((len(vectors), width))
     there = (sizes > 0).to_numpy()
@@ -55,10 +55,11 @@ class VectorMatch(Family):
     reads = ("user", "item", "gain", "day")
     is_text = True
 
-    def __init__(self, log: EventLog, plan: Plan, column: str = "") -> None:
+    def __init__(self, log: EventLog, plan: Plan, column: str | None = None) -> None:
+        column = column or plan.config.vectors[0]
         self._prefix = f"vector_{slug(column)}"
         self._vectors = on_grid(log.items[column])
-        self._known = self._vectors.any(axis=1)
+        self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
         self._history = History.of(log)
 
     @classmethod
@@ -105,7 +106,8 @@ class VectorMatch(Family):
         order = np.lexsort((item, -day))
         _, first = np.unique(item[order], return_index=True)
         kept = order[np.sort(first)[:_MOST_ITEMS]]
-        return item[kept], day[kept] == day.max(initial=0)
+        latest: npt.NDArray[np.bool_] = np.equal(day[kept], day.max(initial=0))
+        return item[kept], latest
 
     def _similar(self, item: Ints, past: Ints, last: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
         dots = (self._vectors[item] @ self._vectors[past].T).astype(np.int64)

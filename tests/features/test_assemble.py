@@ -7,13 +7,13 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from features.behaviour import FAMILIES, UserActivity
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from features import assemble, behaviour, candidates
 from features.assemble import FEATURES, Assembler
-from features.behaviour import FAMILIES, UserActivity
 from features.config import CalendarConfig, CandidatesConfig
 from features.requests import requests_tonight
 from features.timeline import Calendar

@@ -5,10 +5,9 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
+from features.behaviour import FAMILIES, BehaviourFeatures, Rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from features.behaviour import FAMILIES, BehaviourFeatures, Rows
 
 NAN = math.nan
 
