@@ -158,7 +158,7 @@ class EventLog:
         )
         columns = ["user", "item", "gain", "kind", "day", "due", "timestamp", "value"]
         told = [name for name in ("query", "text") if name in coded.columns and not coded[name].is_null().all()]
-        further = [*told, *(name for name in keep if name in coded.columns)]
+        further = dict.fromkeys([*told, *(name for name in keep if name in coded.columns)])
         by = ["day", "timestamp", "user", "item", "kind", "gain", "value", *further]
         return cls(
             events=coded.select(*columns, *further).sort(by),

@@ -33,7 +33,7 @@ class QueryMatch(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         tokens = Tokens.of(words_of(log.items, plan.supply.text), log.items.height, most=plan.config.max_words)
         asked = log.events.filter(pl.col("query").is_not_null()).sort("user", "day", "timestamp", "query")
-        last = asked.group_by("user", "day", maintain_order=True).last().with_row_index("item")
+        last = asked.group_by("user", "day", maintain_order=True).agg(pl.col("query").last()).with_row_index("item")
         self._stamps = last.select(stamp_of(pl.col("user")).alias("stamp"))["stamp"].to_numpy()
         self._day = last["day"].cast(pl.Int64).to_numpy()
         self._scores = self._weighted(tokens)
