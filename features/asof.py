@@ -57,8 +57,8 @@ class AsOfIndex:
             total: Integer expression over `events`.
         """
         amount = pl.lit(1, pl.Int64) if total is None else total.cast(pl.Int64)
-        rows = events.select(stamp=stamp_of(key), amount=amount)
-        daily = rows.group_by("stamp").agg(pl.col("amount").sum()).sort("stamp")
+        rows = events.lazy().select(stamp=stamp_of(key), amount=amount)
+        daily = rows.group_by("stamp").agg(pl.col("amount").sum()).sort("stamp").collect()
         running = np.concatenate([np.zeros(1, np.int64), np.cumsum(daily["amount"].to_numpy())])
         return cls(daily["stamp"].to_numpy(), running)
 

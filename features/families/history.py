@@ -1,6 +1,7 @@
 """What each user had engaged with, oldest first: what lies before a day is one slice of it."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -18,6 +19,7 @@ FIXED = 1 << 16
 _DAYS = 40_000  # ages that weights are tabled for; more days than a log can span
 
 
+@lru_cache(maxsize=8)
 def decay_weights(half_life_days: float) -> Ints:
     """Fixed-point weight of an event by its age in days (1: the day before), as `candidates.decayed` has it."""
     age = pl.DataFrame({"age": np.arange(_DAYS)})

@@ -44,7 +44,7 @@ def bits(rows):
     return rows.columns, [rows[name].to_numpy().tobytes() for name in rows.columns]
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
 def test_nothing_at_or_after_the_as_of_moves_a_feature_or_a_candidate(shop, leak_check, seed, day, calendar):
     tables = shop(seed, n_events=120, calendar=calendar)
@@ -128,7 +128,7 @@ def test_the_leak_check_catches_a_planted_leak(shop, leak_check, monkeypatch, pl
     assert betrayed in leak_check(tables, tables.first_day + 25)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
 def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed, day, calendar):
     tables = shop(seed, n_events=120, calendar=calendar)
@@ -138,7 +138,7 @@ def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed
     assert portion_differences(whole, known) == set()
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(seeds, st.randoms(use_true_random=False), st.integers(1, 20))
 def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, random, size):
     tables = shop(seed, n_events=120)
