@@ -11,15 +11,16 @@ import polars as pl
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
 from features.assemble import KEYS, Assembler, Portion
-from features.families.base import ColumnGroup, Plan
+from features.families.base import ColumnGroup
 from features.families.supply import Supply
 from features.text import item_texts
 from features.timeline import EventLog
 from pipelines.config import Config
+from pipelines.features import plan_of
 from pipelines.progress import task
 from pipelines.vectors import VectorStore
 
-__all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "plan_of", "store_vectors"]
+__all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
 
 INTEREST_GROUP = ColumnGroup(
     name="interest",
@@ -116,18 +117,6 @@ class Chain:
         vectors = store.vectors(self.catalogue.texts, encode)
         self.encoded[which] += store.encoded
         return vectors[self.catalogue.text_of_item]
-
-
-def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
-    """Which features are made of what: of what the log has, or of what a version's training had.
-
-    Raises:
-        ContractError: The log lacks part of the supply.
-    """
-    if supply is None:
-        return Plan(config.features, Supply.of(log, config.features, text=config.data.items.text))
-    supply.require(log)
-    return Plan(config.features, supply)
 
 
 def store_vectors(

@@ -19,12 +19,11 @@ from features.families.supply import Supply
 from features.requests import requests_between
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
-from pipelines.chain import plan_of
 from pipelines.config import Config
 from pipelines.progress import task
 from pipelines.storage import read_json, write_json
 
-__all__ = ["Described", "catalogue_of_columns", "describe", "read_reference", "write_reference"]
+__all__ = ["Described", "catalogue_of_columns", "describe", "plan_of", "read_reference", "write_reference"]
 
 _MOST_REQUESTS = 2000  # latest requests of the window that are looked at
 _REFERENCE = TypeAdapter(dict[str, ColumnStatistics])
@@ -57,6 +56,18 @@ class Described:
             "columns": told,
             "psi": dict(self.psi),
         }
+
+
+def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
+    """Which features are made of what: of what the log has, or of what a version's training had.
+
+    Raises:
+        ContractError: The log lacks part of the supply.
+    """
+    if supply is None:
+        return Plan(config.features, Supply.of(log, config.features, text=config.data.items.text))
+    supply.require(log)
+    return Plan(config.features, supply)
 
 
 def catalogue_of_columns(

@@ -35,7 +35,7 @@ class KindCounts:
         return {
             f"{name}_{window}": f"{meaning}, {told}"
             for name, meaning in named.items()
-            for window, told in [*((f"{days}d", f"last {days} days") for days in windows), ("all", "ever")]
+            for window, told in [*((f"{days}d", _told(days)) for days in windows), ("all", "ever")]
         }
 
     def engaged(self, key: Ints, as_of_day: Ints) -> Known:
@@ -50,3 +50,7 @@ class KindCounts:
             values |= {f"{name}_{days}d": found.total(days) for days in self._windows}
             values[f"{name}_all"] = found.total()
         return values
+
+
+def _told(days: int) -> str:
+    return "last day" if days == 1 else f"last {days} days"

@@ -49,7 +49,7 @@ def column_statistics(values: Floats) -> ColumnStatistics:
     """Statistics of one column; NaN is undefined."""
     told = values[~np.isnan(values)]
     quantiles = np.arange(1, _BINS) / _BINS
-    edges = np.unique(np.quantile(told, quantiles, method="higher")) if len(told) else np.empty(0)
+    edges = np.unique(np.quantile(told, quantiles, method="inverted_cdf")) if len(told) else np.empty(0)
     summary = (told.mean(), told.std(), told.min(), told.max()) if len(told) else (None,) * 4
     mean, std, least, largest = (None if value is None else float(value) for value in summary)
     return ColumnStatistics(
