@@ -75,7 +75,7 @@ def catalogue_of_columns(
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
 
-    No data are read: what a column needs of the log (prices, comments, ...) is taken to be there.
+    A family that has none as configured stands there with an empty name. No data are read: what a column needs of the log (prices, comments, ...) is taken to be there.
 
     Args:
         config: Which families are on.
@@ -85,7 +85,9 @@ def catalogue_of_columns(
     on = {family.name for family in chosen(config)}
     rows = []
     for family in FAMILIES.values():
-        for name, meaning in family.columns_of(Plan(config, _everything(config, kinds, text))).items():
+        columns = family.columns_of(Plan(config, _everything(config, kinds, text)))
+        nothing = {"": f"(nothing configured) {(family.__doc__ or '').splitlines()[0]}"}
+        for name, meaning in (columns or nothing).items():
             rows.append(
                 {
                     "family": family.name,
