@@ -197,8 +197,9 @@ def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> N
     """Every family and its columns, what they mean, and whether they are on; reads no data."""
     from pipelines import report
     from pipelines.config import load_config
-    from pipelines.features import catalogue_of_columns
+    from pipelines.features import catalogue_of_columns, load_families
 
+    load_families()
     settings = load_config(config, overrides)
     kinds = tuple(settings.labels.gains)
     columns = catalogue_of_columns(settings.features, kinds=kinds, text=settings.data.items.text)
@@ -270,8 +271,10 @@ def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Co
     """The configuration and its checked tables."""
     from pipelines.check import read_inputs
     from pipelines.config import load_config
+    from pipelines.features import load_families
     from pipelines.progress import say
 
+    load_families()
     settings = load_config(config, overrides)
     inputs = read_inputs(settings, allow_empty=allow_empty)
     for name, table in inputs.tables.items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from pydantic import TypeAdapter, ValidationError
 from features.assemble import Assembler
 from features.config import FeaturesConfig
 from features.errors import ConfigError, IntegrityError
-from features.families.base import Plan
-from features.families.registry import FAMILIES, chosen
+from features.families.base import Family, Plan
+from features.families.registry import FAMILIES, chosen, register
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.families.supply import Supply
@@ -23,7 +24,19 @@ from pipelines.config import Config
 from pipelines.progress import task
 from pipelines.storage import read_json, write_json
 
-__all__ = ["Described", "catalogue_of_columns", "describe", "plan_of", "read_reference", "write_reference"]
+__all__ = [
+    "GROUP",
+    "Described",
+    "catalogue_of_columns",
+    "describe",
+    "load_families",
+    "plan_of",
+    "read_reference",
+    "write_reference",
+]
+
+GROUP = "nightrank.families"
+"""Entry points of feature families that other packages bring."""
 
 _MOST_REQUESTS = 2000  # latest requests of the window that are looked at
 _REFERENCE = TypeAdapter(dict[str, ColumnStatistics])
@@ -58,6 +71,22 @@ class Described:
         }
 
 
+def load_families() -> None:
+    """Register the families that installed packages offer under the entry point group `nightrank.families`.
+
+    Raises:
+        ConfigError: One cannot be imported, is no family, or has a name that is taken.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            family = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the feature family {point.value!r} cannot be imported: {error}") from error
+        if not (isinstance(family, type) and issubclass(family, Family)):
+            raise ConfigError(f"{point.value!r} is no subclass of features.families.base.Family.")
+        register(family)
+
+
 def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
     """Which features are made of what: of what the log has, or of what a version's training had.
 
@@ -75,7 +104,8 @@ def catalogue_of_columns(
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
 
-    A family that has none as configured stands there with an empty name. No data are read: what a column needs of the log (prices, comments, ...) is taken to be there.
+    A family that has none as configured stands there with an empty name. No data are read: what a column needs of
+    the log (prices, comments, ...) is taken to be there.
 
     Args:
         config: Which families are on.

@@ -1,12 +1,17 @@
 """`nightrank features`, columns that the user brings along, and what is refused."""
 
 import json
+import sys
+from importlib.metadata import EntryPoint
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError, IntegrityError
 from features.families.registry import FAMILIES, FeatureSet
+from features.families.titles import ItemTitle
+from pipelines import features
 from pipelines.bundle import load_bundle
 from pipelines.chain import INTEREST_GROUP
 from pipelines.check import read_inputs
@@ -165,3 +170,33 @@ def test_a_manifest_of_other_columns_is_refused(trained_project, tmp_path, monke
     monkeypatch.setattr(bundle, "verify_files", lambda _: {})  # as if its hash were right
     with pytest.raises(IntegrityError, match="no feature manifest"):
         load_bundle(folder)
+
+
+class Shout(ItemTitle):
+    """A family of another package."""
+
+    name = "shout"
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """As if a package offered something under the entry point group."""
+
+    def offer(value):
+        point = EntryPoint("family", value, features.GROUP)
+        monkeypatch.setattr(features, "entry_points", lambda group: [point] if group == features.GROUP else [])
+
+    yield offer
+    FAMILIES.pop("shout", None)
+
+
+def test_a_package_brings_its_families(installed, monkeypatch):
+    monkeypatch.setitem(sys.modules, "shouting", SimpleNamespace(Shout=Shout, other=3))
+    installed("shouting:Shout")
+    features.load_families()
+    features.load_families()  # once more changes nothing
+    assert FAMILIES["shout"] is Shout
+    for value, says in (("shouting:other", "is no subclass"), ("nowhere:X", "cannot be imported")):
+        installed(value)
+        with pytest.raises(ConfigError, match=says):
+            features.load_families()
