@@ -21,15 +21,14 @@ def expected_gap(found: Known, prior_days: Floats) -> Floats:
 
     Args:
         found: What is known of the pair.
-        prior_days: Mean gap of the item or value over all users, NaN for none: then the own gaps count alone.
+        prior_days: Mean gap of the item or value over all users, NaN for none (then there is no own gap either).
 
     Returns:
-        NaN where there is neither.
+        NaN where there is no gap at all.
     """
     own = np.maximum(found.active_days() - 1, 0)
     span = found.days_since_first() - found.days_since_last()
-    has_prior = ~np.isnan(prior_days)
-    return ratio(span + np.where(has_prior, prior_days, 0.0), own + has_prior)
+    return (span + prior_days) / (own + 1)
 
 
 class Shares:
