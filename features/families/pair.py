@@ -28,7 +28,8 @@ def expected_gap(found: Known, prior_days: Floats) -> Floats:
     """
     own = np.maximum(found.active_days() - 1, 0)
     span = found.days_since_first() - found.days_since_last()
-    return (span + prior_days) / (own + 1)
+    expected: Floats = (span + prior_days) / (own + 1)
+    return expected
 
 
 class Shares:

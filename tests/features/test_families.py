@@ -419,7 +419,7 @@ def test_a_family_computes_what_a_scan_of_the_past_finds(shop, name, seed, day):
 
 
 @every_family
-@few
+@settings(few, max_examples=3)
 @given(seed=seeds, day=days)
 def test_nothing_at_or_after_the_as_of_moves_a_family(shop, futures, name, seed, day):
     tables = small(shop, seed)
