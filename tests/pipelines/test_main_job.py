@@ -77,7 +77,7 @@ def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_th
     warned = [line for line in told[-1].err.splitlines() if "windows reach before the data" in line]
     assert len(warned) == 1
     assert '"first_event": "2024-01-01"' in warned[0]
-    assert '"windows_days": [90]' in warned[0]
+    assert '"windows_days": [28, 90]' in warned[0]
     told.append(command(project, "promote"))
     assert told[-1].facts["champion"] == "nightrank/1"
     assert "scores tell candidates apart" in told[-1].facts["gates"]
