@@ -7,7 +7,8 @@ all point-in-time code in nightrank compares these integers, never clocks.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Self
 from zoneinfo import ZoneInfo
@@ -96,17 +97,20 @@ class EventLog:
     Attributes:
         events: Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for
             context), kind (the event type), day (Int32: known to batches after it), due (Int32: the day it
-            makes labels for), timestamp, value.
+            makes labels for), timestamp, value; query and text where any row has one, and what else
+            was asked for.
         user_ids: Id of each user code, of users with events and users of the `Users` table.
         items: The catalogue in the order of item codes, with `item` (its code), ids, text fields and
             attributes.
         calendar: What the days mean.
+        users: Attributes of users in the order of user codes, null for users without a row in `Users`.
     """
 
     events: pl.DataFrame
     user_ids: pl.Series
     items: pl.DataFrame
     calendar: Calendar
+    users: pl.DataFrame | None = None
 
     @classmethod
     def build(
@@ -117,6 +121,7 @@ class EventLog:
         users: pl.DataFrame | None,
         calendar: Calendar,
         gains: dict[str, int],
+        keep: Sequence[str] = (),
     ) -> Self:
         """Code and order tables that keep their contracts.
 
@@ -126,6 +131,7 @@ class EventLog:
             users: `Users`, or None.
             calendar: Where days are cut.
             gains: Gain of each event type that counts; others get 0.
+            keep: Further columns of events that features read.
 
         Raises:
             ContractError: No event type of `gains` occurs, or user ids differ in kind between tables.
@@ -151,8 +157,16 @@ class EventLog:
             )
         )
         columns = ["user", "item", "gain", "kind", "day", "due", "timestamp", "value"]
-        ordered = coded.select(columns).sort("day", "timestamp", "user", "item", "kind", "gain", "value")
-        return cls(events=ordered, user_ids=user_ids, items=catalogue, calendar=calendar)
+        told = [name for name in ("query", "text") if name in coded.columns and not coded[name].is_null().all()]
+        further = dict.fromkeys([*told, *(name for name in keep if name in coded.columns)])
+        by = ["day", "timestamp", "user", "item", "kind", "gain", "value", *further]
+        return cls(
+            events=coded.select(*columns, *further).sort(by),
+            user_ids=user_ids,
+            items=catalogue,
+            calendar=calendar,
+            users=None if users is None else _in_order_of_codes(users, user_ids),
+        )
 
     @property
     def engaged(self) -> pl.DataFrame:
@@ -173,4 +187,9 @@ class EventLog:
 
     def before(self, day: int) -> Self:
         """The same log with only what the batch of `day` knows; codes stay as they are."""
-        return type(self)(self.events.filter(pl.col("day") < day), self.user_ids, self.items, self.calendar)
+        return replace(self, events=self.events.filter(pl.col("day") < day))
+
+
+def _in_order_of_codes(users: pl.DataFrame, user_ids: pl.Series) -> pl.DataFrame:
+    rows = users.with_columns(pl.col("user_id").cast(user_ids.dtype))
+    return user_ids.to_frame("user_id").join(rows, on="user_id", how="left", maintain_order="left")

@@ -33,6 +33,9 @@ app = typer.Typer(
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
 )
 
+features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
+app.add_typer(features_app, name="features")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -189,6 +192,45 @@ def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
     report.result(facts)
 
 
+@features_app.command("list")
+def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """Every family and its columns, what they mean, and whether they are on; reads no data."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.features import catalogue_of_columns, load_families
+
+    load_families()
+    settings = load_config(config, overrides)
+    kinds = tuple(settings.labels.gains)
+    columns = catalogue_of_columns(settings.features, kinds=kinds, text=settings.data.items.text)
+    report.show(*report.features_table(columns))
+    report.result({"columns": columns})
+
+
+@features_app.command("describe")
+def features_describe(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],
+    *,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Statistics of an earlier --to.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Write the statistics, as a later reference.")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="The log's latest requests, not validation's.")] = False,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Mean, spread, undefined share of every feature, and its drift (PSI) against a reference."""
+    from pipelines import report
+    from pipelines.features import describe, write_reference
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    described = describe(inputs.log, settings, reference=reference, latest=latest)
+    facts = described.as_json()
+    report.show(*report.statistics_table(facts))
+    if to is not None:
+        write_reference(described, to)
+        report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
+    report.result(facts)
+
+
 @app.command()
 def data(
     name: Annotated[str, typer.Argument(help="complete-journey, online-retail or simulated.")],
@@ -229,8 +271,10 @@ def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Co
     """The configuration and its checked tables."""
     from pipelines.check import read_inputs
     from pipelines.config import load_config
+    from pipelines.features import load_families
     from pipelines.progress import say
 
+    load_families()
     settings = load_config(config, overrides)
     inputs = read_inputs(settings, allow_empty=allow_empty)
     for name, table in inputs.tables.items():

@@ -12,6 +12,7 @@ from encoders.config import EncoderConfig
 from features.config import (
     CalendarConfig,
     CandidatesConfig,
+    FeaturesConfig,
     FrozenConfig,
     LabelsConfig,
     TimelineConfig,
@@ -115,6 +116,7 @@ class Config(FrozenConfig):
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     timeline: TimelineConfig = Field(default_factory=TimelineConfig)
     candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
+    features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     ranker: RankerConfig = Field(default_factory=RankerConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)

@@ -27,6 +27,7 @@ def working_config(config: Config, bundle: Bundle) -> Config:
             "calendar": kept.calendar,
             "labels": kept.labels,
             "candidates": kept.candidates,
+            "features": kept.features,
             "encoder": kept.encoder,
         }
     )
@@ -64,7 +65,7 @@ def judge_versions(
     asked: Labelled | None = None
     for name, bundle in versions.items():
         own = working_config(config, bundle)
-        chain = Chain(log, own, bundle.model)
+        chain = Chain(log, own, bundle.model, bundle.features.supply)
         labelled = label(
             chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
         )
