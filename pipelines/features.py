@@ -115,7 +115,8 @@ def catalogue_of_columns(
     on = {family.name for family in chosen(config)}
     rows = []
     for family in FAMILIES.values():
-        columns = family.columns_of(Plan(config, _everything(config, kinds, text)))
+        plan = Plan(config, _everything(config, kinds, text))
+        columns, knows_text = family.columns_of(plan), family.text_of(plan)
         nothing = {"": f"(nothing configured) {(family.__doc__ or '').splitlines()[0]}"}
         for name, meaning in (columns or nothing).items():
             rows.append(
@@ -123,7 +124,7 @@ def catalogue_of_columns(
                     "family": family.name,
                     "column": name,
                     "on": family.name in on,
-                    "text": family.is_text,
+                    "text": name in knows_text or family.is_text,
                     "windows_days": list(family.windows),
                     "meaning": meaning,
                 }

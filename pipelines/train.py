@@ -99,7 +99,7 @@ def train(log: EventLog, config: Config) -> Trained:
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
     losses: list[list[float]] = []
-    tables: list[pl.DataFrame] = []
+    fitted: list[pl.DataFrame] = []
     valid_ndcg: list[float] = []
     lesson = label(
         chain,
@@ -124,10 +124,10 @@ def train(log: EventLog, config: Config) -> Trained:
         lesson = label(chain, config, block, name=name, encoder_day=block.start)
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
-        tables.append(lesson.rows)
-    *blocks, valid_rows = tables
-    fitted = _recent(pl.concat(_renumbered(blocks)), config.ranker.max_requests)
-    _check_no_leak(log, fitted)
+        if block is not split.valid:
+            fitted = [_recent(pl.concat(_renumbered([*fitted, lesson.rows])), config.ranker.max_requests)]
+    _check_no_leak(log, fitted[0])
+    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     rankers = {}
     for name, features, of in (
         ("full ranker", chain.features, _all),
@@ -135,8 +135,8 @@ def train(log: EventLog, config: Config) -> Trained:
     ):
         with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
             rankers[name] = LambdaMart.fit(
-                _taught_twice(of(fitted)),
-                _taught_twice(of(valid_rows)),
+                _taught_twice(of(fitted[0])),
+                _taught_twice(of(lesson.rows)),
                 features=features,
                 config=config.ranker,
                 seed=config.seed,
@@ -146,7 +146,7 @@ def train(log: EventLog, config: Config) -> Trained:
         model=model,
         ranker=rankers["full ranker"],
         behaviour_ranker=rankers["behaviour-only ranker"],
-        pooling=max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling)),
+        pooling=pooling,
         split=split,
         encoder_day=split.valid.start,
         ranker_day=split.test.start,

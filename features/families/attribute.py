@@ -84,6 +84,11 @@ class UserCategory(UserValue):
     reads = ("user", "item", "gain", "day", "items.category")
     columns = UserValue.meanings("category")
 
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        return frozenset(cls.columns_of(plan)) if "category" in plan.supply.text else frozenset()
+
 
 class UserAttributes(UserValue):
     """The user and each attribute that `features.attributes.items` names."""
@@ -95,6 +100,12 @@ class UserAttributes(UserValue):
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
         return {column: meaning for name in _present("items", plan) for column, meaning in cls.meanings(name).items()}
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        texts = (name for name in _present("items", plan) if name in plan.supply.text)
+        return frozenset(column for name in texts for column in cls.meanings(name))
 
     @classmethod
     def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
@@ -141,6 +152,11 @@ class ItemAttributes(_Attributes):
     name = "item_attribute"
     table = "items"
     keys = ("item",)
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        return frozenset(f"{cls.name}_{slug(name)}" for name in _present("items", plan) if name in plan.supply.text)
 
 
 class OwnAttributes(_Attributes):

@@ -160,7 +160,7 @@ class Family(ABC):
         reads: Columns of the log that it needs, `items.price` for one of the catalogue.
         windows: Days that its windows look back, if it has any.
         columns: Meaning of each column, in order; see `columns_of` where they depend on the log.
-        is_text: Whether it knows texts (or contents): the behaviour-only ranker does not read it.
+        is_text: Whether it knows texts (or contents): the behaviour-only ranker does not read it; see `text_of`.
         null_policy: What stands where a value is not defined.
     """
 
@@ -179,6 +179,11 @@ class Family(ABC):
     def columns_of(cls, plan: Plan) -> Columns:
         """The columns it has under a plan; none where the log lacks what the family needs."""
         return cls.columns if plan.supply.has(cls.reads) else {}
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """Those of its columns that know a text: all of a text family, and what is counted by a text field."""
+        return frozenset(cls.columns_of(plan)) if cls.is_text else frozenset()
 
     @classmethod
     def members(cls, log: EventLog, plan: Plan) -> "tuple[Self, ...]":

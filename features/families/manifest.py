@@ -66,7 +66,7 @@ def columns_of(families: FeatureSet, groups: Iterable[ColumnGroup]) -> tuple[Col
             family=family.name,
             meaning=family.columns_of(families.plan)[name],
             windows_days=family.windows,
-            text=family.is_text,
+            text=name in families.text,
             null=family.null_policy,
         )
         for name, family in families.columns.items()

@@ -115,7 +115,7 @@ class FeatureSet:
         self.plan = plan
         families = [family for family in chosen(plan.config) if family.columns_of(plan)]
         self.columns: Mapping[str, type[Family]] = _named(families, plan)
-        self.text = frozenset(name for name, family in self.columns.items() if family.is_text)
+        self.text = frozenset[str]().union(*(family.text_of(plan) for family in families))
         self._members = [member for family in families for member in family.members(log, plan)]
         keys = {key for member in self._members for key in member.keys}
         self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_GIVEN))}
