@@ -30,12 +30,15 @@ FINE_TUNED = "interest"
 INTEREST_COLUMNS: tuple[str, ...] = (
     "interest_rank",
     "interest_z",
-    "interest_last",
-    "interest_nearest",
-    "interest_mean",
+    "interest_last_z",
+    "interest_nearest_z",
+    "interest_mean_z",
     *ZERO_SHOT,
 )
-"""What the ranker reads, in the order of the feature manifest."""
+"""What the ranker reads, in the order of the feature manifest. Of the fine-tuned model only what is relative to the
+request: raw scores and similarities of different encoders, one a block, are not comparable."""
+
+_RAW = (FINE_TUNED, "last", "nearest", "mean", *ZERO_SHOT)
 
 _CELLS = 1 << 23  # cells of a (B, H, C) tensor computed at a time
 _HALF_LIFE_DAYS = 30.0
@@ -74,12 +77,12 @@ class InterestScorer:
             rows: request, item; sorted by request.
 
         Returns:
-            `interest` and `INTEREST_COLUMNS` (Float32), one row a row of `rows`. Of a user without
-            history, `interest`, its rank and its z-score tell what everybody wants; the others are NaN.
+            `interest` and `INTEREST_COLUMNS` (Float32), one row a row of `rows`. The candidate's own events are
+            left out of the history. Where nothing is left, `interest`, its rank and its z-score tell what everybody
+            wants; the others are NaN.
         """
         histories = Histories.of(requests, history, self.history_items)
-        names = (FINE_TUNED, "interest_last", "interest_nearest", "interest_mean", *ZERO_SHOT)
-        values = np.full((len(names), rows.height), np.nan, np.float32)
+        values = np.full((len(_RAW), rows.height), np.nan, np.float32)
         if rows.is_empty():
             return pl.DataFrame(schema=dict.fromkeys((FINE_TUNED, *INTEREST_COLUMNS), pl.Float32))
         starts = np.searchsorted(rows["request"].to_numpy(), requests["request"].to_numpy())
@@ -90,8 +93,10 @@ class InterestScorer:
             scores = self._scores(histories, batch, candidate_BC, wanted)
             taken = np.concatenate([np.arange(starts[row], ends[row]) for row in batch])
             values[:, taken] = scores[:, held_BC]
-        columns = dict(zip(names, values, strict=True))
-        columns |= _within_requests(columns[FINE_TUNED], starts[ends > starts])
+        columns = dict(zip(_RAW, values, strict=True))
+        first = starts[ends > starts]
+        columns |= {"interest_rank": _rank(columns[FINE_TUNED], first), "interest_z": _z(columns[FINE_TUNED], first)}
+        columns |= {f"interest_{name}_z": _z(columns.pop(name), first) for name in ("last", "nearest", "mean")}
         return pl.DataFrame(columns).select(FINE_TUNED, *INTEREST_COLUMNS)
 
     def _batches(
@@ -119,67 +124,73 @@ class InterestScorer:
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
         age_BH, gain_BH = (torch.from_numpy(part[batch]) for part in (histories.age_RH, histories.gain_RH))
-        tuned_BHC = _similarities(self.fine_tuned, item_BH, candidate_BC)
-        plain_BHC = _similarities(self.zero_shot, item_BH, candidate_BC)
+        tuned_BHC = _similarities(self.fine_tuned, np.maximum(item_BH, 0), candidate_BC)
+        plain_BHC = _similarities(self.zero_shot, np.maximum(item_BH, 0), candidate_BC)
         with torch.inference_mode():
             # NOTE: that the user had this very item is the behavioural features' part, in training and here.
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
             match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC)
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
-            last_BC = tuned_BHC[:, 0]
-            nearest_BC = _pooled(tuned_BHC, age_BH, mask_BH, "nearest")
-            mean_BC = _pooled(tuned_BHC, age_BH, mask_BH, "mean")
-            plain = [_pooled(plain_BHC, age_BH, mask_BH, pooling) for pooling in POOLINGS]
-            scores = torch.stack([interest_BC, last_BC, nearest_BC, mean_BC, *plain])
-            scores[1:, ~mask_BH.any(1)] = torch.nan
-        return scores.numpy()
+            tuned = [_pooled(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
+            plain = [_pooled(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]
+            return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain]).numpy()
 
 
-def _within_requests(
-    score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Rank (1 is best, ties share the best rank) and z-score of each row within its request; NaN stays NaN."""
-    sizes = np.diff(np.append(starts, len(score)))
-    request = np.repeat(np.arange(len(starts)), sizes)
-    wide = score.astype(np.float64)
-    mean = np.repeat(np.add.reduceat(wide, starts) / sizes, sizes)
-    deviation = np.repeat(np.sqrt(np.add.reduceat((wide - mean) ** 2, starts) / sizes), sizes)
-    z = np.where(deviation > 0, (wide - mean) / np.where(deviation > 0, deviation, 1), wide - mean)
-    order = np.lexsort((-wide, request))
-    leader = np.empty(len(wide), np.bool_)
-    leader[0], leader[1:] = True, (np.diff(wide[order]) != 0) | (np.diff(request[order]) != 0)
-    first = np.maximum.accumulate(np.where(leader, np.arange(len(wide)), 0))
-    rank = np.empty(len(wide), np.float64)
+def _rank(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Rank of each row within its request, 1 is best, ties share the best rank."""
+    request = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(score))))
+    order = np.lexsort((-score, request))
+    leader = np.empty(len(score), np.bool_)
+    leader[0], leader[1:] = True, (np.diff(score[order]) != 0) | (np.diff(request[order]) != 0)
+    first = np.maximum.accumulate(np.where(leader, np.arange(len(score)), 0))
+    rank = np.empty(len(score), np.float32)
     rank[order] = first - starts[request[order]] + 1
-    return {
-        "interest_rank": np.where(np.isnan(score), np.nan, rank).astype(np.float32),
-        "interest_z": z.astype(np.float32),
-    }
+    return rank
+
+
+def _z(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """Distance from the request's mean in its standard deviations; NaN counts for nothing and stays NaN."""
+    sizes = np.diff(np.append(starts, len(score)))
+    wide, held = score.astype(np.float64), ~np.isnan(score)
+    count = np.maximum(np.add.reduceat(held.astype(np.int64), starts), 1)
+    mean = np.repeat(np.add.reduceat(np.where(held, wide, 0), starts) / count, sizes)
+    centred = np.where(held, wide - mean, 0)
+    deviation = np.repeat(np.sqrt(np.add.reduceat(centred**2, starts) / count), sizes)
+    return np.where(held, centred / np.where(deviation > 0, deviation, 1), np.nan).astype(np.float32)
 
 
 def _similarities(
     vectors: npt.NDArray[np.int16], item_BH: npt.NDArray[np.int64], candidate_BC: npt.NDArray[np.int64]
 ) -> Tensor:
     """Cosines (B, H, C): products and sums of whole numbers below 2^24, then one division."""
-    history_BHD = torch.from_numpy(vectors[np.maximum(item_BH, 0)].astype(np.float32))
-    candidate_BCD = torch.from_numpy(vectors[candidate_BC].astype(np.float32))
+    items, place = np.unique(np.concatenate([item_BH, candidate_BC], 1), return_inverse=True)
+    vector_ID = torch.from_numpy(vectors[items].astype(np.float32))
+    place_BI = torch.from_numpy(place.reshape(len(item_BH), -1))
+    history_BHD = vector_ID[place_BI[:, : item_BH.shape[1]]]
+    candidate_BCD = vector_ID[place_BI[:, item_BH.shape[1] :]]
     return torch.bmm(history_BHD, candidate_BCD.transpose(1, 2)) / GRID**2
 
 
-def _pooled(similar_BHC: Tensor, age_BH: Tensor, mask_BH: Tensor, pooling: str) -> Tensor:
-    """Pool similarities over the history, history items in order."""
+def _pooled(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:
+    """Pool similarities over the history (B, C), history items in order; NaN where the mask leaves none."""
     if pooling in {"nearest", "top3"}:
-        most = 1 if pooling == "nearest" else 3
-        best = similar_BHC.masked_fill(~mask_BH.unsqueeze(-1), -torch.inf).topk(min(most, mask_BH.shape[1]), 1).values
-        count_B = mask_BH.sum(1).clamp(1, most)
-        total_BC = sum(best.masked_fill(best.isinf(), 0.0).unbind(1), torch.zeros(()))
-        return total_BC / count_B.unsqueeze(-1)
-    weight_BH = mask_BH.float()
+        most = min(1 if pooling == "nearest" else 3, mask_BHC.shape[1])
+        best = similar_BHC.masked_fill(~mask_BHC, -torch.inf).topk(most, 1).values
+        count_BC = mask_BHC.sum(1).clamp(max=most)
+        return sum(best.masked_fill(best.isinf(), 0.0).unbind(1), torch.zeros(())) / count_BC
+    weight_BH = torch.ones_like(age_BH)
     if pooling == "decayed":
-        weight_BH = weight_BH * torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
+        weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
     total_BC = torch.zeros_like(similar_BHC[:, 0])
-    weight_B = torch.zeros(len(weight_BH))
-    for slot in range(weight_BH.shape[1]):
-        total_BC = total_BC + weight_BH[:, slot, None] * similar_BHC[:, slot]
-        weight_B = weight_B + weight_BH[:, slot]
-    return total_BC / weight_B.clamp(min=1e-9).unsqueeze(-1)
+    total_weight_BC = torch.zeros_like(total_BC)
+    for slot in range(mask_BHC.shape[1]):
+        weight_BC = weight_BH[:, slot, None] * mask_BHC[:, slot]
+        total_BC = total_BC + weight_BC * similar_BHC[:, slot]
+        total_weight_BC = total_weight_BC + weight_BC
+    return total_BC / total_weight_BC
+
+
+def _last(similar_BHC: Tensor, mask_BHC: Tensor) -> Tensor:
+    """Similarity to the most recent history item that counts (B, C), NaN without one."""
+    found_BC = similar_BHC.gather(1, mask_BHC.int().argmax(1, keepdim=True)).squeeze(1)
+    return found_BC.masked_fill(~mask_BHC.any(1), torch.nan)

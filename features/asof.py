@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["DAY_BITS", "NEVER", "AsOfIndex", "Ints", "Known", "stamps_of", "summed"]
+__all__ = ["DAY_BITS", "DAY_MASK", "NEVER", "AsOfIndex", "Floats", "Ints", "Known", "before", "stamps_of", "summed"]
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 NEVER = -1
 """Recency where nothing was known."""
 
 DAY_BITS = 17
 """Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
-_DAY_MASK = (1 << DAY_BITS) - 1
+DAY_MASK = (1 << DAY_BITS) - 1
+"""The bits of a stamp that hold the day."""
 _BITS = 63
 _CELLS_PER_ROW = 6  # a table of all keys by all days is cheaper than a sort up to about this size
 
@@ -32,6 +34,13 @@ def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
     stamps: Ints = key << DAY_BITS
     stamps |= day
     return stamps
+
+
+def before(stamps: Ints, key: Ints, day: Ints) -> Ints:
+    """How many of the ascending `stamps` lie before (key, day)."""
+    # NOTE: searches in ascending order stay in the cache, a tenth of the time; rows mostly come in runs
+    # of one key's neighbours, for which sorting would cost more than it saves.
+    return np.searchsorted(stamps, (key << DAY_BITS) + day, side="left")
 
 
 def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
@@ -46,7 +55,7 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     """
     if (stamps[1:] > stamps[:-1]).all():
         return stamps, np.ones(len(stamps), np.int64) if amounts is None else amounts
-    days = stamps & _DAY_MASK
+    days = stamps & DAY_MASK
     first_day, first_key = int(days.min()), int(stamps.min()) >> DAY_BITS
     n_days, n_keys = int(days.max()) - first_day + 1, (int(stamps.max()) >> DAY_BITS) - first_key + 1
     n_cells = n_days * n_keys
@@ -120,77 +129,70 @@ class AsOfIndex:
         return self.of(stamps, np.concatenate([np.diff(self.running), np.diff(other.running)]))
 
     def at(self, key: Ints, as_of_day: Ints) -> "Known":
-        """What was known of each key strictly before its day; several questions about it share one search."""
-        starts = key << DAY_BITS
-        return Known(self, starts, as_of_day, self._before(starts), self._before(starts + as_of_day))
+        """What is known of each key strictly before its day; several questions about it share one search."""
+        first, end = before(self.stamps, key, np.zeros_like(key)), before(self.stamps, key, as_of_day)
+        return Known(self, key, as_of_day, first, end)
 
     def total(self, key: Ints, as_of_day: Ints, *, window_days: int | None = None) -> Ints:
-        """Total of each key over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
-        return self.at(key, as_of_day).total(window_days=window_days)
+        """See `Known.total`."""
+        return self.at(key, as_of_day).total(window_days)
 
     def days_since_last(self, key: Ints, as_of_day: Ints) -> Ints:
-        """Days from the last known day of each key to `as_of_day` (1: the day before), or `NEVER`."""
+        """See `Known.days_since_last`."""
         return self.at(key, as_of_day).days_since_last()
 
     def days_since_first(self, key: Ints, as_of_day: Ints) -> Ints:
-        """Days from the first known day of each key to `as_of_day`, `NEVER` if there is none."""
+        """See `Known.days_since_first`."""
         return self.at(key, as_of_day).days_since_first()
 
     def active_days(self, key: Ints, as_of_day: Ints) -> Ints:
-        """Distinct days with a total, before `as_of_day`."""
+        """See `Known.active_days`."""
         return self.at(key, as_of_day).active_days()
-
-    def _before(self, stamps: Ints) -> Ints:
-        """How many of the index's stamps lie before each of `stamps`."""
-        # NOTE: searches in ascending order stay in the cache, a tenth of the time; rows mostly come in runs
-        # of one key's neighbours, for which sorting would cost more than it saves.
-        return np.searchsorted(self.stamps, stamps, side="left")
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an `AsOfIndex` knows about some keys, each strictly before a day of its own.
+    """The stamps of each asked key that lie before its as-of day: `index.stamps[first:end]`.
 
     Attributes:
-        index: The index.
-        starts: key << 17 of each question.
-        as_of_day: The day of each question.
-        first: Position of the first stamp of the key, were it there.
-        end: Position after the last stamp of the key before the day.
+        index: The totals.
+        key: Asked keys.
+        as_of_day: Asked days.
+        first: Place of the key's first stamp.
+        end: Place after its last one before the day; `first` where nothing is known.
     """
 
     index: AsOfIndex
-    starts: Ints
+    key: Ints
     as_of_day: Ints
     first: Ints
     end: Ints
 
-    def total(self, *, window_days: int | None = None) -> Ints:
+    def total(self, window_days: int | None = None) -> Ints:
         """Total over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
         running = self.index.running
         if window_days is None:
             return running[self.end] - running[self.first]
         totals = np.zeros(len(self.end), np.int64)
-        known = np.flatnonzero(self.end > self.first)
-        opens = np.maximum(self.as_of_day[known] - window_days, 0)
-        begin = np.searchsorted(self.index.stamps, self.starts[known] + opens, side="left")
-        totals[known] = running[self.end[known]] - running[begin]
+        some = np.flatnonzero(self.end > self.first)
+        opens = np.maximum(self.as_of_day[some] - window_days, 0)
+        totals[some] = running[self.end[some]] - running[before(self.index.stamps, self.key[some], opens)]
         return totals
 
     def days_since_last(self) -> Ints:
-        """Days from the last known day to the as-of day (1: the day before), or `NEVER`."""
+        """Days from the last known day to `as_of_day` (1: the day before), or `NEVER`."""
         return self._since(self.end - 1)
 
     def days_since_first(self) -> Ints:
-        """Days from the first known day to the as-of day, or `NEVER`."""
+        """Days from the first known day to `as_of_day`, `NEVER` if there is none."""
         return self._since(self.first)
 
     def active_days(self) -> Ints:
-        """Distinct days with a total, before the as-of day."""
+        """Distinct days with a total."""
         return self.end - self.first
 
-    def _since(self, position: Ints) -> Ints:
+    def _since(self, place: Ints) -> Ints:
         since = np.full(len(self.end), NEVER, np.int64)
-        known = np.flatnonzero(self.end > self.first)
-        since[known] = self.as_of_day[known] - (self.index.stamps[position[known]] & _DAY_MASK)
+        some = np.flatnonzero(self.end > self.first)
+        since[some] = self.as_of_day[some] - (self.index.stamps[place[some]] & DAY_MASK)
         return since

@@ -11,17 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.behaviour import BehaviourFeatures
-from features.candidates import SOURCES, CandidateGenerators, histories
-from features.config import CandidatesConfig
+from features.candidates import CandidateGenerators, histories
+from features.config import CandidatesConfig, FeaturesConfig
+from features.families.base import Plan
+from features.families.registry import FeatureSet
+from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
+from features.families.supply import Supply
 from features.timeline import EventLog
 
-__all__ = ["FEATURES", "Assembler", "Portion"]
+__all__ = ["KEYS", "Assembler", "Portion"]
 
-_SOURCE_COLUMNS = tuple(f"{source}_{part}" for source in SOURCES for part in ("rank", "score"))
-
-FEATURES: tuple[str, ...] = (*BehaviourFeatures.columns, *_SOURCE_COLUMNS)
-"""Every feature that needs no encoder, in the order of the feature manifest."""
+KEYS = ("request", "user", "item", "as_of_day")
+"""What names a row; the rest are features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +32,7 @@ class Portion:
     Attributes:
         requests: request, user, as_of_day.
         history: `histories` of the requests.
-        rows: Sorted by (request, item): request, user, item, as_of_day, then `FEATURES` (Float32, NaN
-            undefined).
+        rows: Sorted by (request, item): `KEYS`, then the assembler's `features` (Float32, NaN undefined).
     """
 
     requests: pl.DataFrame
@@ -48,13 +48,28 @@ class Assembler:
         config: Candidate quotas and windows.
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
             the grid of `features.candidates.GRID`; None switches text neighbours off.
+        plan: Which features, made of what; None takes the default ones that the log allows.
+
+    Attributes:
+        features: Every feature that needs no encoder, in the order of the feature manifest.
+        text_features: Those that know a text.
     """
 
-    def __init__(self, log: EventLog, config: CandidatesConfig, text_vectors: npt.NDArray[np.int16] | None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        config: CandidatesConfig,
+        text_vectors: npt.NDArray[np.int16] | None,
+        plan: Plan | None = None,
+    ) -> None:
+        default = FeaturesConfig()
         self.log = log
+        self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
         self._generators = CandidateGenerators(log, config, text_vectors)
-        self._behaviour = BehaviourFeatures(log)
+        self.families = FeatureSet(log, self.plan)
+        self.features = (*self.families.columns, *SOURCE_COLUMNS)
+        self.text_features = self.families.text | SOURCE_GROUP.text
 
     def portions(self, requests: pl.DataFrame, *, size: int = 1000) -> Iterator[Portion]:
         """All requests in order, `size` at a time."""
@@ -66,6 +81,6 @@ class Assembler:
         history = histories(self.log, requests, self._config)
         proposed = self._generators.propose(requests, history)
         rows = proposed.join(requests, on="request", maintain_order="left")
-        keys = rows.select("request", "user", "item", "as_of_day")
-        sources = rows.select(pl.col(_SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
-        return Portion(requests, history, pl.concat([keys, self._behaviour.compute(keys), sources], how="horizontal"))
+        sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
+        made = [rows.select(KEYS), self.families.compute(rows), sources]
+        return Portion(requests, history, pl.concat(made, how="horizontal"))

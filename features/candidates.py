@@ -170,32 +170,47 @@ class Neighbours:
         row, col, value = (pairs[name].to_numpy() for name in ("item", "to", "value"))
         return cls.strongest(row, col, value, len(vectors))
 
-    def near(self, history: pl.DataFrame, *, outside: bool = True) -> pl.DataFrame:
+    def near(self, history: pl.DataFrame, *, most: int | None = None, outside: bool = True) -> pl.DataFrame:
         """Score items near the history: the sum over the history of weight times similarity.
 
         Args:
             history: request, item, weight, one row a pair.
+            most: Leave out, of each request, items that are behind this many others.
             outside: Leave the history's own items out.
 
         Returns:
             request, item, score of every item with a score.
         """
         held = history.sort("request", "item")
-        requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
+        requests, rows, sizes = np.unique(held["request"].to_numpy(), return_inverse=True, return_counts=True)
         entries = (held["weight"].to_numpy() / _FIXED, (rows, held["item"].to_numpy()))
-        scores = (sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix).tocoo()
+        scores = sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
+        kept = np.arange(scores.nnz) if most is None else _leading(scores, most + (sizes if outside else 0 * sizes))
         reached = pl.DataFrame(
             {
-                "request": pl.Series(requests[scores.row], dtype=pl.UInt32),
-                "item": pl.Series(scores.col, dtype=pl.UInt32),
-                "score": pl.Series(scores.data, dtype=pl.Float64),
+                "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
+                "item": pl.Series(scores.indices[kept], dtype=pl.UInt32),
+                "score": pl.Series(scores.data[kept], dtype=pl.Float64),
             }
         )
         return reached.join(held, on=["request", "item"], how="anti") if outside else reached
 
     def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
         """The `most` best items of `near` for each request: request, item, score, rank."""
-        return top_per_request(self.near(history, outside=outside), most)
+        return top_per_request(self.near(history, most=most, outside=outside), most)
+
+
+def _leading(scores: sparse.csr_matrix, most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places of the entries that are among the `most[row]` largest of their row; all that tie with the last stay."""
+    kept = []
+    for start, end, many in zip(scores.indptr[:-1], scores.indptr[1:], most, strict=True):
+        values = scores.data[start:end]
+        if len(values) > many:
+            least = np.partition(values, len(values) - many)[len(values) - many] if many else np.inf
+            kept.append(np.flatnonzero(values >= least) + start)
+        else:
+            kept.append(np.arange(start, end))
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
 
 
 def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
@@ -306,7 +321,7 @@ class CandidateGenerators:
         days, window = requests["as_of_day"], self.config.popular_days
         popular = popular_items(self.log, days, most=self.log.items.height, window_days=window)
         near = (
-            self._by_text.near(self._recent(history))
+            self._by_text.near(self._recent(history), most=self.config.text_neighbours)
             .join(requests.select("request", "as_of_day"), on="request")
             .join(popular.select("as_of_day", "item", lately="score"), on=["as_of_day", "item"], how="left")
         )

@@ -1,4 +1,4 @@
-"""What the feature side of nightrank can be told: calendar, labels, candidates and the evaluation split."""
+"""What the feature side of nightrank can be told: calendar, labels, candidates, features and the evaluation split."""
 
 from datetime import time
 from typing import Annotated
@@ -7,11 +7,13 @@ from zoneinfo import available_timezones
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
 __all__ = [
+    "AttributesConfig",
     "CalendarConfig",
     "CandidatesConfig",
     "FeaturesConfig",
     "FrozenConfig",
     "LabelsConfig",
+    "RolesConfig",
     "TimelineConfig",
     "ZoneName",
 ]
@@ -104,8 +106,66 @@ class CandidatesConfig(FrozenConfig):
     )
 
 
+class AttributesConfig(FrozenConfig):
+    """Columns of your tables that become features: numbers as they are, text as a frozen vocabulary's code."""
+
+    items: tuple[str, ...] = Field(
+        default=(), description="Columns of items; each also gives counts, recency and lift of (user, its value)."
+    )
+    users: tuple[str, ...] = Field(default=(), description="Columns of users.")
+
+
+class RolesConfig(FrozenConfig):
+    """Which event types play which part; types that do not occur are no fault."""
+
+    shown: tuple[str, ...] = Field(default=("impression",), description="The item was shown.")
+    clicked: tuple[str, ...] = Field(default=("click", "view"), description="It was looked at.")
+    bought: tuple[str, ...] = Field(default=("purchase",), description="It was bought.")
+    returned: tuple[str, ...] = Field(default=("return",), description="It was sent back.")
+
+
 class FeaturesConfig(FrozenConfig):
-    """How features are computed."""
+    """Which feature families are on, and what they read beside the log's own columns."""
+
+    families: tuple[str, ...] = Field(
+        default=(
+            "user",
+            "item",
+            "exposure",
+            "pair",
+            "pair_exposure",
+            "user_category",
+            "user_attribute",
+            "item_attribute",
+            "own_attribute",
+            "request",
+            "comments",
+            "text_title",
+            "text_words",
+            "text_phrases",
+            "text_query",
+            "vectors",
+        ),
+        description="Families that are on, in the order of their columns; `nightrank features list` names all.",
+    )
+    attributes: AttributesConfig = Field(default_factory=AttributesConfig)
+    vectors: tuple[str, ...] = Field(
+        default=(), description="Columns of items that hold a vector each (image, audio, ...), compared by cosine."
+    )
+    sentiment: str | None = Field(default=None, description="Column of events with a comment's sentiment, a number.")
+    roles: RolesConfig = Field(default_factory=RolesConfig)
+    smoothing_events: float = Field(
+        default=5.0, gt=0, description="Events that the prior weighs in a lift (Dirichlet smoothing's mu)."
+    )
+    text_half_life_days: float = Field(
+        default=30.0, gt=0, description="Half-life of a past event's weight in decayed text features, in days."
+    )
+    max_words: int = Field(
+        default=30_000, ge=1, description="Distinct words (and whole text fields) kept, the most frequent in items."
+    )
+    max_vocabulary: int = Field(
+        default=1000, ge=1, description="Values of a text attribute that get a code, the most frequent in the table."
+    )
 
     max_memory_gb: float = Field(
         default=4.0,
@@ -113,6 +173,11 @@ class FeaturesConfig(FrozenConfig):
         le=4096,
         description="Memory (GiB) that `pipelines.featurise` may take; a larger log is worked through in parts.",
     )
+
+    @property
+    def sentiment_columns(self) -> tuple[str, ...]:
+        """`sentiment`, if configured."""
+        return () if self.sentiment is None else (self.sentiment,)
 
 
 class TimelineConfig(FrozenConfig):

@@ -181,6 +181,8 @@ def _remedy(declared: dy.Column, found: pl.DataType) -> str | None:
         fits, remedy = found in _IDS, "ids as text or integers"
     elif isinstance(declared, dy.Datetime):
         fits, remedy = found in _CLOCKS, "it as Datetime or as ISO 8601 text"
+    elif isinstance(declared, dy.List):
+        fits, remedy = found == pl.Null or found.is_nested(), "a list of numbers in each row"
     elif declared.dtype.is_numeric():
         fits, remedy = found.is_numeric() or found in (pl.String, pl.Null), "it as numbers"
     else:

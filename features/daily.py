@@ -13,16 +13,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import DAY_BITS, Ints, summed
+from features.asof import DAY_BITS, DAY_MASK, Ints, summed
 from features.errors import ContractError
 from features.timeline import Calendar, EventLog
 
-__all__ = ["VALUE_UNIT", "Daily", "FoldedLog", "fixed_point", "fold_events"]
+__all__ = ["KEPT_BY_DAY", "VALUE_UNIT", "Daily", "FoldedLog", "fixed_point", "fold_events"]
+
+KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
+"""Columns of `EventLog.events` that a `FoldedLog` has."""
 
 VALUE_UNIT = 1 << 16
 """Steps of a value's fixed point: 1.0 is 65536, and what is finer is rounded."""
 _LARGEST_VALUE = float(1 << 40)  # 2**63 / 2**16 / 2**7: a cell adds up over a hundred of them, and real ones billions
-_DAY_MASK = (1 << DAY_BITS) - 1
 
 
 def fixed_point(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
@@ -190,7 +192,7 @@ class Daily:
     @property
     def days(self) -> Ints:
         """Day of each cell."""
-        return (self.cells >> _kind_bits(len(self.kinds))) & _DAY_MASK
+        return (self.cells >> _kind_bits(len(self.kinds))) & DAY_MASK
 
     @property
     def present(self) -> pl.Series:
@@ -244,12 +246,21 @@ class FoldedLog(EventLog):
         items: The catalogue, with `item` (its code).
         calendar: What the days mean.
         gains: Gain of each event type that counts.
+        users: Attributes of users in the order of user codes, or None.
     """
 
     def __init__(
-        self, daily: Daily, *, user_ids: pl.Series, items: pl.DataFrame, calendar: Calendar, gains: dict[str, int]
+        self,
+        daily: Daily,
+        *,
+        user_ids: pl.Series,
+        items: pl.DataFrame,
+        calendar: Calendar,
+        gains: dict[str, int],
+        users: pl.DataFrame | None = None,
     ) -> None:
-        for name, value in (("user_ids", user_ids), ("items", items), ("calendar", calendar)):
+        told = {"user_ids": user_ids, "items": items, "calendar": calendar, "users": users}
+        for name, value in told.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "daily", daily)
         object.__setattr__(self, "_gains", dict(gains))
@@ -259,16 +270,16 @@ class FoldedLog(EventLog):
 
     @cached_property
     def events(self) -> pl.DataFrame:
-        """One row an event, by (day, user, item, kind): user, item, gain, kind, day.
+        """One row an event, by (day, user, item, kind): `KEPT_BY_DAY`.
 
-        `timestamp`, `due` and `value` are not kept by day, and their columns are not there: what reads them fails
-        instead of reading something else.
+        Other columns (`timestamp`, `value`, `text`, ...) are not kept by day and are not there: what reads them
+        fails instead of reading something else.
         """
         days = self.daily.days
         order = np.argsort((days - days.min(initial=0)).astype(np.uint32), kind="stable")
         cells = self.daily.frame()[np.repeat(order, self.daily.counts[order])]
         gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
-        return cells.with_columns(pl.col("kind").cast(pl.String)).select("user", "item", gain, "kind", "day")
+        return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
 
     @property
     def latest_day(self) -> int | None:
@@ -294,6 +305,7 @@ class FoldedLog(EventLog):
             items=self.items,
             calendar=self.calendar,
             gains=self._gains,
+            users=self.users,
         )
 
 

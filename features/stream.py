@@ -1,52 +1,82 @@
 """Features of any number of rows over a log that is held one part of the users at a time.
 
 What is known of a user, or of a user with an item, lies whole in the part that holds the user. What is known of
-an item is the sum over all parts: its families hold nothing but `AsOfIndex`, and these add up. So every part is
-seen twice: once for what it adds to the items, once for its rows.
+everybody is the sum over all parts: it is held in `AsOfIndex`, and these add up. So every part is seen twice: once for
+what it adds to the sums, once for its rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from features.asof import AsOfIndex, Ints
-from features.behaviour import FAMILIES, Family, Rows
+from features.asof import AsOfIndex
+from features.config import FeaturesConfig
+from features.errors import ConfigError, listed
+from features.families.base import Family, Plan, Rows
+from features.families.item import ItemPopularity
+from features.families.pair import PairHistory
+from features.families.registry import answered, chosen
+from features.families.user import UserActivity
 from features.timeline import EventLog
 
-__all__ = ["PartedFeatures", "distinct_questions", "evaluated", "summed_families"]
+__all__ = ["PARTED", "PartedFeatures", "added", "parted"]
 
-_CELLS_PER_ROW = 8  # a table of all keys by all days is cheaper than a sort up to about this size
+PARTED: Mapping[type[Family], tuple[str, ...]] = {
+    UserActivity: (),
+    ItemPopularity: ("_counts", "_first_users", "_gaps", "_price", "_returns"),
+    PairHistory: ("_gaps", "_shares"),
+}
+"""Families that parts of the users can be asked about, and their attributes that sum up what all users did."""
 
-Columns = list[npt.NDArray[np.float32]]
+Sums = dict[type[Family], dict[str, Any]]
+
+
+def parted(config: FeaturesConfig) -> tuple[type[Family], ...]:
+    """The families that are on.
+
+    Raises:
+        ConfigError: One is unknown, or needs the whole log at once.
+    """
+    families = chosen(config)
+    others = [family.name for family in families if family not in PARTED]
+    if others:
+        raise ConfigError(
+            f"features.families: {listed(others, most=50)} cannot be computed in parts of the users; only "
+            f"{listed([family.name for family in PARTED])} can. Leave the others out here: a training computes them."
+        )
+    return families
 
 
 class PartedFeatures:
     """Families over parts of the users, equal to the bit to the same families over the whole log.
 
     Args:
-        families: Which, in the order of their columns.
+        plan: Which families, in the order of their columns, and what the whole log has.
+
+    Raises:
+        ConfigError: See `parted`.
     """
 
-    def __init__(self, families: Sequence[type[Family]] = FAMILIES) -> None:
-        self._families = tuple(families)
-        self._of_items: dict[type[Family], Family] = {}
-        self.columns = tuple(name for family in families for name in family.columns)
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._families = parted(plan.config)
+        self._sums: Sums = {}
+        self.columns = tuple(name for family in self._families for name in family.columns_of(plan))
 
-    def part(self, log: EventLog) -> list[Family]:
-        """What a part knows of items; parts may be made side by side.
+    def part(self, log: EventLog) -> Sums:
+        """What a part adds to the sums; parts may be made side by side.
 
         Args:
             log: The part: all events of its users, under the codes that all parts share.
         """
-        return [family(log) for family in self._families if "user" not in family.keys]
+        built = {family: vars(family(log, self._plan)) for family in self._families if PARTED[family]}
+        return {family: {name: state[name] for name in PARTED[family]} for family, state in built.items()}
 
-    def absorb(self, part: list[Family]) -> None:
+    def absorb(self, part: Sums) -> None:
         """Add what `part` made; every part once, in any order, before any `compute`."""
-        for built in part:
-            known = self._of_items.get(type(built))
-            self._of_items[type(built)] = built if known is None else summed_families(known, built)
+        self._sums = added(self._sums, part) if self._sums else part
 
     def compute(self, log: EventLog, rows: pl.DataFrame) -> pl.DataFrame:
         """Features of rows of the part's users.
@@ -58,54 +88,38 @@ class PartedFeatures:
         Returns:
             One Float32 column a name of `columns`, one row a row of `rows`; NaN where a value is not defined.
         """
-        asked = Rows.of(rows)
-        values: Columns = []
-        for family in self._families:
-            values += evaluated(self._of_items[family] if family in self._of_items else family(log), asked)
-        return pl.DataFrame(dict(zip(self.columns, values, strict=True)))
+        asked = Rows({name: rows[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "as_of_day")})
+        found = answered([self._member(family, log) for family in self._families], asked)
+        return pl.DataFrame({name: found[name] for name in self.columns})
+
+    def _member(self, family: type[Family], log: EventLog) -> Family:
+        """The family over the part, with the sums over all parts in their places."""
+        member = family(log, self._plan)
+        for name, state in self._sums.get(family, {}).items():
+            setattr(member, name, state)
+        return member
 
 
-def summed_families(one: Family, other: Family) -> Family:
-    """The family over the events of two logs that share no user.
+def added(one: Any, other: Any) -> Any:  # noqa: ANN401 - state of any form
+    """State over the events of two logs that share no user: indexes add up, and all else is alike in both.
 
     Raises:
-        TypeError: It holds state that does not add up: something beside `AsOfIndex`.
+        TypeError: It holds something else, which does not add up.
     """
-    both = object.__new__(type(one))
-    for name, state in vars(one).items():
-        if not isinstance(state, AsOfIndex):
-            msg = f"family {one.name!r} depends on no user and holds {name!r}, which is no AsOfIndex."
-            raise TypeError(msg)
-        setattr(both, name, state.plus(vars(other)[name]))
-    return both
-
-
-def evaluated(family: Family, rows: Rows) -> Columns:
-    """The family's columns: computed once for each distinct question, and given to all rows that ask it."""
-    if len(family.keys) > 1:
-        return [value.astype(np.float32) for value in family.compute(rows)]
-    first, place = distinct_questions(getattr(rows, family.keys[0]), rows.as_of_day)
-    asked = Rows(rows.user[first], rows.item[first], rows.as_of_day[first])
-    return [value.astype(np.float32)[place] for value in family.compute(asked)]
-
-
-def distinct_questions(key: Ints, day: Ints) -> tuple[Ints, Ints]:
-    """Distinct (key, day), in ascending order.
-
-    Returns:
-        Position of a row with each, and which of them each row asks.
-    """
-    if len(key) == 0:
-        return key, key
-    n_days = int(day.max()) - int(day.min()) + 1
-    cells = (key - key.min()) * n_days + (day - day.min())
-    n_cells = int(cells.max()) + 1
-    if n_cells > _CELLS_PER_ROW * len(cells):
-        _, first, place = np.unique(cells, return_index=True, return_inverse=True)
-        return first, place
-    row = np.full(n_cells, -1, np.int64)
-    row[cells] = np.arange(len(cells))
-    asked = np.flatnonzero(row >= 0)
-    first = row[asked]
-    row[asked] = np.arange(len(asked))
-    return first, row[cells]
+    if type(one) is type(other):
+        if isinstance(one, AsOfIndex):
+            return one.plus(other)
+        if isinstance(one, dict) and one.keys() == other.keys():
+            return {name: added(state, other[name]) for name, state in one.items()}
+        if isinstance(one, list) and len(one) == len(other):
+            return [added(*pair) for pair in zip(one, other, strict=True)]
+        if isinstance(one, np.ndarray) and np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
+            return one
+        if isinstance(one, str | int | float | tuple | None) and one == other:
+            return one
+        if hasattr(one, "__dict__"):
+            both = object.__new__(type(one))
+            vars(both).update(added(vars(one), vars(other)))
+            return both
+    msg = f"{one!r} and {other!r} are state of two parts of a log, and do not add up."
+    raise TypeError(msg)

@@ -7,7 +7,8 @@ all point-in-time code in nightrank compares these integers, never clocks.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import Self
@@ -17,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import DAY_BITS, AsOfIndex, Ints, stamps_of, summed
+from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
 
-__all__ = ["Calendar", "EventLog", "all_user_ids", "date_of", "day_of", "refuse_gainless"]
+__all__ = ["Calendar", "EventLog", "all_user_ids", "date_of", "day_of", "refuse_gainless", "users_by_code"]
 
 _EPOCH = date(1970, 1, 1)
 
@@ -104,17 +105,20 @@ class EventLog:
     Attributes:
         events: Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for
             context), kind (the event type), day (Int32: known to batches after it), due (Int32: the day it
-            makes labels for), timestamp, value.
+            makes labels for), timestamp, value; query and text where any row has one, and what else
+            was asked for.
         user_ids: Id of each user code, of users with events and users of the `Users` table.
         items: The catalogue in the order of item codes, with `item` (its code), ids, text fields and
             attributes.
         calendar: What the days mean.
+        users: Attributes of users in the order of user codes, null for users without a row in `Users`.
     """
 
     events: pl.DataFrame
     user_ids: pl.Series
     items: pl.DataFrame
     calendar: Calendar
+    users: pl.DataFrame | None = None
 
     @classmethod
     def build(
@@ -125,6 +129,7 @@ class EventLog:
         users: pl.DataFrame | None,
         calendar: Calendar,
         gains: dict[str, int],
+        keep: Sequence[str] = (),
     ) -> Self:
         """Code and order tables that keep their contracts.
 
@@ -134,6 +139,7 @@ class EventLog:
             users: `Users`, or None.
             calendar: Where days are cut.
             gains: Gain of each event type that counts; others get 0.
+            keep: Further columns of events that features read.
 
         Raises:
             ContractError: No event type of `gains` occurs, or user ids differ in kind between tables.
@@ -152,8 +158,16 @@ class EventLog:
             )
         )
         columns = ["user", "item", "gain", "kind", "day", "due", "timestamp", "value"]
-        ordered = coded.select(columns).sort("day", "timestamp", "user", "item", "kind", "gain", "value")
-        return cls(events=ordered, user_ids=user_ids, items=catalogue, calendar=calendar)
+        told = [name for name in ("query", "text") if name in coded.columns and not coded[name].is_null().all()]
+        further = dict.fromkeys([*told, *(name for name in keep if name in coded.columns)])
+        by = ["day", "timestamp", "user", "item", "kind", "gain", "value", *further]
+        return cls(
+            events=coded.select(*columns, *further).sort(by),
+            user_ids=user_ids,
+            items=catalogue,
+            calendar=calendar,
+            users=None if users is None else users_by_code(users, user_ids),
+        )
 
     @property
     def engaged(self) -> pl.DataFrame:
@@ -176,7 +190,7 @@ class EventLog:
             {
                 "user": user.astype(np.uint32),
                 "item": (pair - user * n_items).astype(np.uint32),
-                "day": (stamps & ((1 << DAY_BITS) - 1)).astype(np.int32),
+                "day": (stamps & DAY_MASK).astype(np.int32),
                 "n": counts,
             }
         )
@@ -218,7 +232,7 @@ class EventLog:
 
     def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""
-        return EventLog(self.events.filter(pl.col("day") < day), self.user_ids, self.items, self.calendar)
+        return replace(self, events=self.events.filter(pl.col("day") < day))
 
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:
@@ -249,3 +263,9 @@ def all_user_ids(of_events: pl.Series, of_users: pl.Series | None) -> pl.Series:
     if len({series.dtype == pl.String for series in known}) > 1:
         raise ContractError("user_id is text in one of events and users and an integer in the other.")
     return pl.concat([series.cast(of_events.dtype) for series in known]).unique().sort()
+
+
+def users_by_code(users: pl.DataFrame, user_ids: pl.Series) -> pl.DataFrame:
+    """Attributes of users in the order of their codes, null for users without a row."""
+    rows = users.with_columns(pl.col("user_id").cast(user_ids.dtype))
+    return user_ids.to_frame("user_id").join(rows, on="user_id", how="left", maintain_order="left")

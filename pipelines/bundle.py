@@ -11,9 +11,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 import yaml
+from pydantic import ValidationError
 
 from encoders.model import InterestModel
 from features.errors import ContractError, IntegrityError, listed
+from features.families.manifest import FeatureManifest, columns_of
+from features.families.request import SOURCE_GROUP
+from features.families.supply import UNKNOWN
+from pipelines.chain import INTEREST_GROUP
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
@@ -57,7 +62,7 @@ class Bundle:
         model: The interest model.
         ranker: The full ranker.
         behaviour_ranker: The ranker that sees no text.
-        pooling: The zero-shot pooling chosen on validation.
+        features: The feature manifest.
         config: The resolved configuration it was trained under, without paths.
         window: First and last day of its evaluation.
     """
@@ -68,9 +73,14 @@ class Bundle:
     model: InterestModel
     ranker: LambdaMart
     behaviour_ranker: LambdaMart
-    pooling: str
+    features: FeatureManifest
     config: dict[str, Any]
     window: tuple[date, date]
+
+    @property
+    def pooling(self) -> str:
+        """The zero-shot pooling chosen on validation."""
+        return self.features.zero_shot_pooling
 
     @property
     def cutoff(self) -> datetime:
@@ -111,14 +121,7 @@ def write_bundle(
         (staging / "ranker/behaviour.txt").write_text(behaviour_ranker.to_text(), encoding="utf-8")
         golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
         write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), staging / "golden.parquet")
-        features = {
-            "ranker": list(ranker.features),
-            "behaviour": list(behaviour_ranker.features),
-            "dtype": "Float32",
-            "undefined": "NaN",
-            "zero_shot_pooling": trained.pooling,
-        }
-        write_json(features, staging / "features.json")
+        write_json(_manifest_of(trained).model_dump(mode="json"), staging / "features.json")
         write_json(evaluation, staging / "evaluation.json")
         (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
         manifest = {
@@ -170,13 +173,9 @@ def load_bundle(folder: Path) -> Bundle:
         IntegrityError: Anything is not as it was written, or golden rows score differently here.
     """
     manifest = verify_files(folder)
-    features = read_json(folder / "features.json", what="bundle")
-    ranker = LambdaMart.from_text(
-        (folder / "ranker/booster.txt").read_text(encoding="utf-8"), tuple(features["ranker"])
-    )
-    behaviour = LambdaMart.from_text(
-        (folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), tuple(features["behaviour"])
-    )
+    features = _read_manifest(folder)
+    ranker = LambdaMart.from_text((folder / "ranker/booster.txt").read_text(encoding="utf-8"), features.ranker)
+    behaviour = LambdaMart.from_text((folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), features.behaviour)
     _rescore(folder, ranker)
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
@@ -186,10 +185,32 @@ def load_bundle(folder: Path) -> Bundle:
         model=InterestModel.load(folder / "encoder"),
         ranker=ranker,
         behaviour_ranker=behaviour,
-        pooling=features["zero_shot_pooling"],
+        features=features,
         config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
         window=(date.fromisoformat(first), date.fromisoformat(last)),
     )
+
+
+def _manifest_of(trained: Trained) -> FeatureManifest:
+    assembler = trained.chain.assembler
+    return FeatureManifest(
+        ranker=trained.ranker.features,
+        behaviour=trained.behaviour_ranker.features,
+        columns=columns_of(assembler.families, [SOURCE_GROUP, INTEREST_GROUP]),
+        supply=assembler.plan.supply,
+        unknown_code=UNKNOWN,
+        zero_shot_pooling=trained.pooling,
+    )
+
+
+def _read_manifest(folder: Path) -> FeatureManifest:
+    try:
+        return FeatureManifest.model_validate(read_json(folder / "features.json", what="bundle"))
+    except ValidationError as error:
+        raise IntegrityError(
+            f"{folder}: features.json is no feature manifest of this nightrank ({error.error_count()} faults, first "
+            f"{error.errors()[0]['msg']}). Fetch the bundle again, or train with this version."
+        ) from error
 
 
 def _rescore(folder: Path, ranker: LambdaMart) -> None:

@@ -10,20 +10,24 @@ import polars as pl
 
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
-from features.assemble import FEATURES, Assembler, Portion
+from features.assemble import KEYS, Assembler, Portion
+from features.families.base import ColumnGroup
+from features.families.supply import Supply
 from features.text import item_texts
 from features.timeline import EventLog
 from pipelines.config import Config
+from pipelines.features import plan_of
 from pipelines.progress import task
 from pipelines.vectors import VectorStore
 
-__all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "store_vectors"]
+__all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
 
-ALL_FEATURES: tuple[str, ...] = (*FEATURES, *INTEREST_COLUMNS)
-"""What the full ranker reads, in the order of the feature manifest."""
-
-BEHAVIOUR_FEATURES: tuple[str, ...] = tuple(name for name in FEATURES if not name.startswith("text_"))
-"""What the behaviour-only ranker reads: nothing that knows a text."""
+INTEREST_GROUP = ColumnGroup(
+    name="interest",
+    columns={name: f"{name.replace('_', ' ')}: see encoders.interest" for name in INTEREST_COLUMNS},
+    text=frozenset(INTEREST_COLUMNS),
+)
+"""What the interest model adds to the features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +59,27 @@ class Chain:
         log: The event log.
         config: Everything configured.
         model: The interest model; `refresh` after it was trained further.
+        supply: What the log of the version's training had; None for a training, which takes what `log` has.
+
+    Attributes:
+        features: What the full ranker reads, in the order of the feature manifest.
+        behaviour_features: What the behaviour-only ranker reads: nothing that knows a text.
+
+    Raises:
+        ContractError: The log lacks part of the supply.
     """
 
-    def __init__(self, log: EventLog, config: Config, model: InterestModel) -> None:
+    def __init__(self, log: EventLog, config: Config, model: InterestModel, supply: Supply | None = None) -> None:
         self.log = log
         self.config = config
         self.model = model
         self.catalogue = Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
         self.zero_shot = self._vectors("zero_shot")
-        self.assembler = Assembler(log, config.candidates, self.zero_shot)
+        self.assembler = Assembler(log, config.candidates, self.zero_shot, plan_of(log, config, supply))
+        known = self.assembler.features
+        self.features = (*known, *INTEREST_COLUMNS)
+        self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
         self.refresh()
 
     def refresh(self) -> None:
@@ -74,23 +89,21 @@ class Chain:
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
 
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
-        """Requests portion by portion, each with its rows: keys, `ALL_FEATURES` and the raw `interest`."""
+        """Requests portion by portion, each with its rows: keys, `features` and the raw `interest`."""
         with task(name, requests.height, "requests") as advance:
             for portion in self.assembler.portions(requests):
                 yield portion, self.with_interest(portion)
                 advance(portion.requests.height)
 
     def rows(self, requests: pl.DataFrame, *, name: str) -> pl.DataFrame:
-        """All rows of some requests: request, user, item, as_of_day, `ALL_FEATURES`, `interest`; by (request, item)."""
+        """All rows of some requests: request, user, item, as_of_day, `features`, `interest`; by (request, item)."""
         parts = [rows for _, rows in self.portions(requests, name=name)]
         return pl.concat(parts) if parts else self.with_interest(self.assembler.portion(requests))
 
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""
         interest = self._scorer.columns(portion.requests, portion.history, portion.rows)
-        return pl.concat([portion.rows, interest], how="horizontal").select(
-            "request", "user", "item", "as_of_day", *ALL_FEATURES, FINE_TUNED
-        )
+        return pl.concat([portion.rows, interest], how="horizontal").select(*KEYS, *self.features, FINE_TUNED)
 
     def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
         """Vectors of all items, by item code; texts that the store does not know are encoded."""

@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import dataframely as dy
+import polars as pl
 
 from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
-from features.errors import ContractError
+from features.errors import ConfigError, ContractError
+from features.families.registry import chosen
+from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
 from features.text import item_texts
 from features.timeline import Calendar, EventLog
@@ -22,6 +25,7 @@ __all__ = [
     "checked_tables",
     "read_inputs",
     "refuse_unknown",
+    "refuse_unknown_features",
     "set_aside",
     "summary",
     "text_fields",
@@ -87,13 +91,14 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there.
+        ConfigError: A file is not there, or `features` names a family or a column that is not.
     """
     raw = {
         name: read_raw(table, name=name, allow_empty=allow_empty)
         for name in _REQUIRED
         if (table := getattr(config.data, name)) is not None
     }
+    refuse_unknown_features(raw, config)
     checked = checked_tables(raw, config)
     checked["events"] = check_references(checked["items"], checked["events"])
     quarantine = set_aside(checked, config)
@@ -104,6 +109,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         users=users,
         calendar=Calendar(config.calendar),
         gains=config.labels.gains,
+        keep=config.features.sentiment_columns,
     )
     return Inputs(checked, {name: table.fingerprint for name, table in raw.items()}, quarantine, log)
 
@@ -187,10 +193,48 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
     }
 
 
+def refuse_unknown_features(raw: Mapping[str, RawTable], config: Config) -> None:
+    """Stop where `features` names what is not there.
+
+    Raises:
+        ConfigError: Names the nearest family or column.
+    """
+    told = config.features
+    chosen(told)
+    if told.attributes.users and "users" not in raw:
+        raise ConfigError("features.attributes.users needs the table of users; name it under data.users.")
+    for table, key, asked in (
+        ("items", "features.attributes.items", told.attributes.items),
+        ("items", "features.vectors", told.vectors),
+        ("users", "features.attributes.users", told.attributes.users),
+        ("events", "features.sentiment", told.sentiment_columns),
+    ):
+        if asked:
+            require_columns(asked, raw[table].frame.columns, key=key, table=table)
+
+
+def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
+    """Contracts of the columns that the configuration names: texts, attributes, vectors, sentiment."""
+    told = config.features
+    attributes = {"items": told.attributes.items, "users": told.attributes.users, "events": told.sentiment_columns}
+    extra: dict[str, dy.Column] = {
+        column: (
+            dy.Float64(nullable=True, alias=column)
+            if frame.schema[column].is_numeric()
+            else dy.String(nullable=True, alias=column)
+        )
+        for column in attributes[name]
+    }
+    if name == "items":
+        number = dy.Float64(nullable=True)
+        extra |= {column: dy.List(number, nullable=True, alias=column) for column in told.vectors}
+        extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text}
+    return extra
+
+
 def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
     """Hold every table against its contract; what is wrong with whole tables is raised together."""
     schemas: dict[str, type[dy.Schema]] = {"items": Items, "events": Events, "users": Users}
-    text = {name: dy.String(nullable=True, alias=name) for name in config.data.items.text}
     checked: dict[str, Checked] = {}
     faults = []
     for name, table in raw.items():
@@ -200,7 +244,7 @@ def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Che
                 schemas[name],
                 name=name,
                 required=_REQUIRED[name],
-                extra=text if name == "items" else None,
+                extra=_extra(name, table.frame, config),
                 zone=config.data.timezone,
             )
         except ContractError as error:

@@ -33,6 +33,9 @@ app = typer.Typer(
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
 )
 
+features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
+app.add_typer(features_app, name="features")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -162,11 +165,17 @@ def score(
 ) -> None:
     """Rank every user as of the cut-off that opens a day, and publish. A rerun changes no byte."""
     from pipelines import report
+    from pipelines.check import read_inputs
+    from pipelines.nightly import read_for
     from pipelines.score import score as score_night
-    from pipelines.versions import load_version
+    from pipelines.versions import load_version, plan_of_version
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty, from_state=not dry_run)
+    settings = _settings(config, overrides)
     name, bundle = load_version(_registry(settings), version)
+    if dry_run:  # which writes nothing, the state included
+        inputs = _told(read_inputs(settings, allow_empty=allow_empty))
+    else:
+        inputs = _told(read_for(plan_of_version(settings, bundle), settings, allow_empty=allow_empty))
     night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)
@@ -186,6 +195,45 @@ def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
         rows = sum(part["rows"] for part in live.manifest["parts"].values())
         facts = {"published": {**told, "rows": rows, "folder": str(live.attempt.folder)}}
     report.show(str(facts["published"] or "nothing is published yet; publish with: nightrank score --date DAY"))
+    report.result(facts)
+
+
+@features_app.command("list")
+def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """Every family and its columns, what they mean, and whether they are on; reads no data."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.features import catalogue_of_columns, load_families
+
+    load_families()
+    settings = load_config(config, overrides)
+    kinds = tuple(settings.labels.gains)
+    columns = catalogue_of_columns(settings.features, kinds=kinds, text=settings.data.items.text)
+    report.show(*report.features_table(columns))
+    report.result({"columns": columns})
+
+
+@features_app.command("describe")
+def features_describe(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],
+    *,
+    reference: Annotated[Path | None, typer.Option("--reference", help="Statistics of an earlier --to.")] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="Write the statistics, as a later reference.")] = None,
+    latest: Annotated[bool, typer.Option("--latest", help="The log's latest requests, not validation's.")] = False,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Mean, spread, undefined share of every feature, and its drift (PSI) against a reference."""
+    from pipelines import report
+    from pipelines.features import describe, write_reference
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    described = describe(inputs.log, settings, reference=reference, latest=latest)
+    facts = described.as_json()
+    report.show(*report.statistics_table(facts))
+    if to is not None:
+        write_reference(described, to)
+        report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
     report.result(facts)
 
 
@@ -225,17 +273,27 @@ def main() -> NoReturn:
     sys.exit(0)
 
 
-def _open(
-    config: Path, overrides: list[str], *, allow_empty: bool, from_state: bool = False
-) -> "tuple[Config, Inputs]":
-    """The configuration and its checked tables; of the log only what the state lacks, where that is enough."""
+def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables."""
     from pipelines.check import read_inputs
+
+    settings = _settings(config, overrides)
+    return settings, _told(read_inputs(settings, allow_empty=allow_empty))
+
+
+def _settings(config: Path, overrides: list[str]) -> "Config":
+    """The configuration, with the feature families that other packages bring."""
     from pipelines.config import load_config
-    from pipelines.nightly import read_night
+    from pipelines.features import load_families
+
+    load_families()
+    return load_config(config, overrides)
+
+
+def _told(inputs: "Inputs") -> "Inputs":
+    """The tables, after saying what was read."""
     from pipelines.progress import say
 
-    settings = load_config(config, overrides)
-    inputs = (read_night if from_state else read_inputs)(settings, allow_empty=allow_empty)
     for name, table in inputs.tables.items():
         say(
             "read",
@@ -244,7 +302,7 @@ def _open(
             quarantined=table.bad.height,
             ignored_columns=list(table.ignored),
         )
-    return settings, inputs
+    return inputs
 
 
 def _registry(settings: "Config") -> "Registry":

@@ -36,7 +36,7 @@ __all__ = [
 
 NAMES = ("complete-journey", "online-retail", "simulated")
 """What `load_dataset` knows."""
-DEMO_HOUSEHOLDS = 600
+DEMO_HOUSEHOLDS = 1200
 """Households of the Complete Journey that the demo keeps."""
 DEMO_WEEKS = 24
 """Last weeks of the Complete Journey that the demo keeps."""
@@ -155,7 +155,7 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
     config = _config(
         items={
             "columns": {"category": "product_category"},
-            "text": ["product_type", "product_category", "package_size"],
+            "text": ["product_type", "category", "package_size"],
         },
         constants={"event": "purchase"},
         gains={"purchase": 1},

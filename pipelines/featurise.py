@@ -19,10 +19,13 @@ import polars as pl
 
 from features.asof import Ints
 from features.codes import Codes
+from features.config import FeaturesConfig
 from features.daily import Daily, FoldedLog
 from features.errors import ConfigError
+from features.families.base import Plan
+from features.families.supply import Supply
 from features.partition import part_of
-from features.stream import PartedFeatures
+from features.stream import PARTED, PartedFeatures
 from features.timeline import Calendar
 from pipelines.storage import write_parquet
 
@@ -32,9 +35,11 @@ _GIB = 1 << 30
 _BASE_BYTES = 500_000_000  # interpreter, libraries, and the batch being read
 _EVENT_BYTES = 120  # of a part, while it is folded and indexed
 _ROW_BYTES = 400  # of a part, while its features are computed and written
-_STATE_BYTES = 64  # of each cell of the state of items
+_INDEX_BYTES = 20  # of each (item, day) in an index of the sums over everybody, and while two of them are added
+_INDICES = 9  # of these, beside one for each event type
 _BATCH_EVENTS = 1_000_000
 _AT_ONCE_EVENTS = 4_000_000  # a log of so many is read once, a larger one twice
+_FAMILIES = tuple(family.name for family in PARTED)
 _SPARSE = 4  # integers between the smallest and the largest user id that one event is worth
 
 
@@ -48,12 +53,23 @@ class Log:
         items: The catalogue: `Items`.
         calendar: Where days are cut.
         gains: Gain of each event type that counts.
+        features: The families, of those in `features.stream.PARTED`, and what they are told.
     """
 
     events: pl.LazyFrame
     items: pl.DataFrame
     calendar: Calendar
     gains: dict[str, int]
+    features: FeaturesConfig = field(default_factory=lambda: FeaturesConfig(families=_FAMILIES))
+
+    @property
+    def plan(self) -> Plan:
+        """What columns there are: as of a log that has each event type with a gain, and no other."""
+        kinds = tuple(sorted(self.gains))
+        priced = (name for name in ("category", "price") if name in self.items.columns)
+        inputs = tuple(f"items.{name}" for name in priced if not self.items[name].is_null().all())
+        counted = kinds if len(kinds) > 1 else ()
+        return Plan(self.features, Supply(kinds=kinds, counted=counted, inputs=inputs, text=(), vocabularies={}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +104,14 @@ def featurise(
         parts: Parts of the users that wait on disk; 0 for as few as the memory allows.
 
     Raises:
-        ConfigError: The memory is too small for one part in a thousand.
+        ConfigError: The memory is too small for one part in a thousand, or a family cannot be computed in parts.
     """
+    features = PartedFeatures(log.plan)
     job = _Job.open(log, rows)
     workers = threads or os.cpu_count() or 1
-    fit = parts or parts_needed(job.n_events, job.rows.height, job.item_days, max_memory_gb=max_memory_gb)
+    fit = parts or parts_needed(
+        job.n_events, job.rows.height, job.item_days, kinds=len(job.kinds), max_memory_gb=max_memory_gb
+    )
     shutil.rmtree(to, ignore_errors=True)
     spill = to / f".spill-{uuid4().hex}"
     spill.mkdir(parents=True)
@@ -100,25 +119,26 @@ def featurise(
         held = _Held(job, fit * workers, spill if fit > 1 else None)
         for user, cells in job.cells():
             held.add(user, cells)
-        files = _worked_through(job, held, to, workers)
+        files = _worked_through(job, held, features, to, workers)
     finally:
         shutil.rmtree(spill, ignore_errors=True)
     return Featurised(files, job.n_events, held.parts, spilled=fit > 1)
 
 
-def parts_needed(events: int, rows: int, item_days: int, *, max_memory_gb: float) -> int:
+def parts_needed(events: int, rows: int, item_days: int, *, kinds: int, max_memory_gb: float) -> int:
     """In how many parts the users are worked through, so that each part fits.
 
     Args:
         events: Events of the log.
         rows: Rows asked about.
-        item_days: Items times days: the most cells that the state of items can have.
+        item_days: Items times days: the most cells that an index of items can have.
+        kinds: Event types that are counted.
         max_memory_gb: Memory (GiB) there is.
 
     Raises:
         ConfigError: The memory is too small for one part in a thousand.
     """
-    fixed = _BASE_BYTES + min(item_days, events) * _STATE_BYTES
+    fixed = _BASE_BYTES + min(item_days, events) * _INDEX_BYTES * (_INDICES + kinds)
     needed = events * _EVENT_BYTES + rows * _ROW_BYTES
     room = max_memory_gb * _GIB - fixed
     if room * 1000 < needed:
@@ -264,9 +284,8 @@ class _Held:
         return cells
 
 
-def _worked_through(job: _Job, held: _Held, to: Path, workers: int) -> tuple[Path, ...]:
-    """Every part twice: for what it adds to the items, then for its rows."""
-    features = PartedFeatures()
+def _worked_through(job: _Job, held: _Held, features: PartedFeatures, to: Path, workers: int) -> tuple[Path, ...]:
+    """Every part twice: for what it adds to the sums over everybody, then for its rows."""
     user = job.users.code(job.rows["user_id"])
     coded = pl.DataFrame(
         {
@@ -285,6 +304,6 @@ def _worked_through(job: _Job, held: _Held, to: Path, workers: int) -> tuple[Pat
         return path
 
     with ThreadPoolExecutor(workers) as pool:
-        for log in pool.map(lambda part: features.part(held.fold(part)), range(held.parts)):
-            features.absorb(log)
+        for sums in pool.map(lambda part: features.part(held.fold(part)), range(held.parts)):
+            features.absorb(sums)
         return tuple(pool.map(written, range(held.parts)))

@@ -18,10 +18,12 @@ import polars as pl
 from features.codes import Codes, Numbers
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.daily import Daily, FoldedLog, fold_events
-from features.errors import ContractError
+from features.errors import ConfigError, ContractError
+from features.families.base import Plan
+from features.families.registry import events_read
 from features.identity import Identities
-from features.timeline import Calendar, all_user_ids, refuse_gainless
-from pipelines.check import Inputs, checked_tables, read_inputs, set_aside
+from features.timeline import Calendar, all_user_ids, refuse_gainless, users_by_code
+from pipelines.check import Inputs, checked_tables, read_inputs, refuse_unknown_features, set_aside
 from pipelines.config import Config
 from pipelines.progress import say
 from pipelines.snapshot import Summed
@@ -36,11 +38,31 @@ from pipelines.storage import (
     table_files,
 )
 
-__all__ = ["Folding", "read_night"]
+__all__ = ["Folding", "read_for", "read_night"]
 
 _CELL = {"user": pl.UInt32, "item": pl.UInt32, "kind": pl.UInt16, "day": pl.Int32, "n": pl.UInt32}
 _FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
 _NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
+
+
+def read_for(plan: Plan, config: Config, *, allow_empty: bool = False) -> Inputs:
+    """Read the tables for a night of a version: by `read_night`, if daily counts are all it needs of the events.
+
+    Args:
+        plan: What the version's columns are made of.
+        config: Where the tables lie and what is allowed.
+        allow_empty: Whether partitions without rows are fine.
+
+    Raises:
+        ContractError: Every fault of every table in one message.
+        IntegrityError: A file is truncated or empty.
+        ConfigError: A file is not there, or `features` names a family or a column that is not.
+    """
+    one_by_one = sorted({*events_read(plan), *config.features.sentiment_columns})
+    if one_by_one:
+        say("state", used=False, because="the version reads more of the events than counts by day", columns=one_by_one)
+        return read_inputs(config, allow_empty=allow_empty)
+    return read_night(config, allow_empty=allow_empty)
 
 
 def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
@@ -57,7 +79,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there.
+        ConfigError: A file is not there, or `features` names a family or a column that is not.
     """
     raw = {
         name: read_raw(table, name=name, allow_empty=allow_empty)
@@ -65,15 +87,16 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
         if (table := getattr(config.data, name)) is not None
     }
     try:
+        refuse_unknown_features(raw, config)
         checked = checked_tables(raw, config)
-    except ContractError:
+    except (ConfigError, ContractError):
         read_inputs(config, allow_empty=allow_empty)  # which names the faults of all tables together
         raise
     folding = Folding(config, checked["items"])
     folding.update(allow_empty=allow_empty)
     checked = {"items": checked["items"], "events": folding.events(), **checked}
     quarantine = set_aside(checked, config)
-    users = checked["users"].good["user_id"] if "users" in checked else None
+    users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
     return Inputs(checked, {**fingerprints, "events": folding.fingerprint}, quarantine, folding.log(users))
 
@@ -162,11 +185,11 @@ class Folding:
             ignored=sorted({name for entry in entries for name in entry.ignored}),
         )
 
-    def log(self, users: pl.Series | None) -> FoldedLog:
+    def log(self, users: pl.DataFrame | None) -> FoldedLog:
         """The log of all cells of items in the catalogue.
 
         Args:
-            users: Ids of the `Users` table, or None.
+            users: `Users`, or None.
 
         Raises:
             ContractError: No event type of `labels.gains` occurs, or user ids differ in kind between tables.
@@ -180,7 +203,7 @@ class Folding:
         active = self._users.ids.gather(np.flatnonzero(np.bincount(number, minlength=len(self._users.ids))))
         if self._summed is not None:
             active = pl.concat([active, self._summed.active_ids])
-        codes = Codes.of(all_user_ids(active, users))
+        codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
         user = codes.code(self._users.ids)[number]
         day, kind = (cells[name].cast(pl.Int64).to_numpy() for name in ("day", "kind"))
         daily = Daily.fold(
@@ -199,6 +222,7 @@ class Folding:
             items=self._items.good.drop(ROW).sort("item_id").with_row_index("item"),
             calendar=self._calendar,
             gains=self._config.labels.gains,
+            users=None if users is None else users_by_code(users, codes.ids),
         )
 
     def _sum_up(self, daily: Daily, users: Codes, *, fresh: int) -> None:

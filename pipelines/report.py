@@ -9,7 +9,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Report", "check_table", "plain", "result", "show", "systems_table"]
+__all__ = [
+    "Report",
+    "check_table",
+    "features_table",
+    "plain",
+    "result",
+    "show",
+    "statistics_table",
+    "systems_table",
+]
 
 Report = Mapping[str, Any]
 
@@ -50,6 +59,30 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
     return [tables, log, text, *where]
+
+
+def features_table(columns: Sequence[Report]) -> list[Table | Text | str]:
+    """The columns of each family."""
+    table = Table("family", "on", "column", "meaning", title="Feature families")
+    told = ""
+    for column in columns:
+        family, on = (column["family"], "yes" if column["on"] else "no") if column["family"] != told else ("", "")
+        told = column["family"]
+        table.add_row(plain(family), on, plain(column["column"]), plain(column["meaning"]))
+    return [table]
+
+
+def statistics_table(facts: Report) -> list[Table | Text | str]:
+    """Every column's statistics, and its drift if there is a reference."""
+    first, last = facts["window"]
+    table = Table(title=f"Features over {facts['requests']:,} requests, {first} to {last}")
+    for name in ("column", "undefined", "mean", "std", "min", "max", *(["PSI"] if facts["psi"] else [])):
+        table.add_column(name, no_wrap=True, justify="left" if name == "column" else "right")
+    for name, column in facts["columns"].items():
+        figures = ("-" if column[key] is None else f"{column[key]:.4g}" for key in ("mean", "std", "least", "largest"))
+        drift = [f"{facts['psi'][name]:.3f}" if name in facts["psi"] else "new"] if facts["psi"] else []
+        table.add_row(plain(name), f"{column['null_share']:.1%}", *figures, *drift)
+    return [table]
 
 
 def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:

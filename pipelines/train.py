@@ -14,11 +14,14 @@ from encoders.model import InterestModel
 from encoders.tokenize import TokenisedTexts
 from features.candidates import SOURCES, histories
 from features.errors import ContractError
+from features.families.registry import short_windows
+from features.families.request import reads_text
+from features.families.supply import Supply
 from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
 from features.split import Span, Split
-from features.timeline import EventLog
-from pipelines.chain import ALL_FEATURES, BEHAVIOUR_FEATURES, Catalogue, Chain, store_vectors
+from features.timeline import EventLog, date_of
+from pipelines.chain import Catalogue, Chain, store_vectors
 from pipelines.config import Config
 from pipelines.progress import say, task
 from ranker.lambdamart import LambdaMart
@@ -91,9 +94,12 @@ def train(log: EventLog, config: Config) -> Trained:
     with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
         pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
     store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
-    chain = Chain(log, config, model)
+    known = log.before(split.test.start)
+    supply = Supply.of(known, config.features, text=config.data.items.text)
+    chain = Chain(log, config, model, supply)
+    _warn_of_short_windows(chain, split)
     losses: list[list[float]] = []
-    tables: list[pl.DataFrame] = []
+    fitted: list[pl.DataFrame] = []
     valid_ndcg: list[float] = []
     lesson = label(
         chain,
@@ -118,19 +124,19 @@ def train(log: EventLog, config: Config) -> Trained:
         lesson = label(chain, config, block, name=name, encoder_day=block.start)
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
-        tables.append(lesson.rows)
-    *blocks, valid_rows = tables
-    fitted = _recent(pl.concat(_renumbered(blocks)), config.ranker.max_requests)
-    _check_no_leak(log, fitted)
+        if block is not split.valid:
+            fitted = [_recent(pl.concat(_renumbered([*fitted, lesson.rows])), config.ranker.max_requests)]
+    _check_no_leak(log, fitted[0])
+    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     rankers = {}
     for name, features, of in (
-        ("full ranker", ALL_FEATURES, _all),
-        ("behaviour-only ranker", BEHAVIOUR_FEATURES, found_by_behaviour),
+        ("full ranker", chain.features, _all),
+        ("behaviour-only ranker", chain.behaviour_features, found_by_behaviour),
     ):
         with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
             rankers[name] = LambdaMart.fit(
-                _taught_twice(of(fitted)),
-                _taught_twice(of(valid_rows)),
+                _taught_twice(of(fitted[0])),
+                _taught_twice(of(lesson.rows)),
                 features=features,
                 config=config.ranker,
                 seed=config.seed,
@@ -140,7 +146,7 @@ def train(log: EventLog, config: Config) -> Trained:
         model=model,
         ranker=rankers["full ranker"],
         behaviour_ranker=rankers["behaviour-only ranker"],
-        pooling=max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling)),
+        pooling=pooling,
         split=split,
         encoder_day=split.valid.start,
         ranker_day=split.test.start,
@@ -148,6 +154,20 @@ def train(log: EventLog, config: Config) -> Trained:
         losses=losses,
         valid_ndcg=valid_ndcg,
     )
+
+
+def _warn_of_short_windows(chain: Chain, split: Split) -> None:
+    """Say once which windows reach before the first event, and from when on they are whole."""
+    log, first = chain.log, split.blocks[0].start
+    windows = short_windows(chain.assembler.plan, log.first_day, first)
+    if windows:
+        say(
+            "windows reach before the data",
+            windows_days=list(windows),
+            first_event=str(date_of(log.first_day)),
+            first_request=str(date_of(first)),
+            whole_from=str(date_of(log.first_day + windows[-1])),
+        )
 
 
 def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
@@ -248,7 +268,7 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
     """The candidates that a generator without text proposed."""
-    sources = [f"{source}_rank" for source in SOURCES if source != "text_neighbours"]
+    sources = [f"{source}_rank" for source in SOURCES if not reads_text(source)]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
 
 

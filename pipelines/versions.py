@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from features.errors import BlockedError
+from features.families.base import Plan
 from features.split import Span
 from features.timeline import EventLog, date_of
 from pipelines.bundle import Bundle, load_bundle
@@ -14,7 +15,7 @@ from pipelines.evaluate import Evaluation, evaluate, version_lists
 from pipelines.registry import Registry
 from pipelines.train import Labelled, label
 
-__all__ = ["judge_versions", "load_version", "working_config"]
+__all__ = ["judge_versions", "load_version", "plan_of_version", "working_config"]
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
@@ -27,9 +28,15 @@ def working_config(config: Config, bundle: Bundle) -> Config:
             "calendar": kept.calendar,
             "labels": kept.labels,
             "candidates": kept.candidates,
+            "features": kept.features,
             "encoder": kept.encoder,
         }
     )
+
+
+def plan_of_version(config: Config, bundle: Bundle) -> Plan:
+    """What the columns of a version are made of, at work under today's configuration."""
+    return Plan(working_config(config, bundle).features, bundle.features.supply)
 
 
 def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
@@ -64,7 +71,7 @@ def judge_versions(
     asked: Labelled | None = None
     for name, bundle in versions.items():
         own = working_config(config, bundle)
-        chain = Chain(log, own, bundle.model)
+        chain = Chain(log, own, bundle.model, bundle.features.supply)
         labelled = label(
             chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
         )

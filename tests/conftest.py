@@ -22,13 +22,22 @@ import yaml
 
 from features.assemble import Assembler, Portion
 from features.candidates import GRID
-from features.config import CalendarConfig, CandidatesConfig
+from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
+from features.families.base import Plan
+from features.families.supply import Supply
 from features.requests import requests_tonight
 from features.timeline import Calendar, EventLog, day_of
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks
 GAINS = {"click": 1, "cart": 2, "purchase": 3}
 KINDS = ("impression", "click", "cart", "purchase")
+TEXT = ("title", "note")
+FEATURES = FeaturesConfig(
+    attributes=AttributesConfig(items=("brand", "size"), users=("age", "country")),
+    vectors=("picture",),
+    sentiment="mood",
+)
+"""Every input that a family can read."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +49,16 @@ class Tables:
     users: pl.DataFrame
     calendar: Calendar
     text_vectors: np.ndarray
+    plan: Plan | None = None
 
     def log(self) -> EventLog:
         return EventLog.build(
-            events=self.events, items=self.items, users=self.users, calendar=self.calendar, gains=GAINS
+            events=self.events,
+            items=self.items,
+            users=self.users,
+            calendar=self.calendar,
+            gains=GAINS,
+            keep=("query", "text", "mood"),
         )
 
     @property
@@ -95,17 +110,56 @@ def random_tables(
         {"item_id": item_ids, "available_from": opens, "available_until": shuts},
         schema_overrides=dict.fromkeys(("available_from", "available_until"), pl.Datetime("us", "UTC")),
     )
-    return Tables(
+    tables = Tables(
         events=pl.concat([events, twice]),
         items=items,
         users=pl.DataFrame({"user_id": user_ids}),
         calendar=clock,
         text_vectors=grid_vectors(n_items, 6, rng),
     )
+    return _enriched(tables, np.random.default_rng([seed, 1]))
+
+
+def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
+    """With all that any feature reads: prices, attributes, texts, comments, queries, vectors; some of it missing."""
+
+    def some(values: list[Any], count: int, share: float = 0.8) -> list[Any]:
+        picked = rng.integers(len(values), size=count)
+        return [values[n] if there else None for n, there in zip(picked, rng.random(count) < share, strict=True)]
+
+    def phrase(most: int) -> str:
+        return " ".join(rng.choice(["Red", "blue", "mug", "Lamp-7", "kettle", "big", "Чай"], rng.integers(most + 1)))
+
+    n_items, n_events, n_users = tables.items.height, tables.events.height, tables.users.height
+    items = tables.items.with_columns(
+        category=pl.Series(some(["toys", "food", "shoes"], n_items), dtype=pl.String),
+        price=pl.Series(some([0.0, 0.5, 2.0, 3.25, 9.99], n_items), dtype=pl.Float64),
+        brand=pl.Series(some(["acme", "Zed"], n_items), dtype=pl.String),
+        size=pl.Series(some([1.0, 2.5], n_items), dtype=pl.Float64),
+        title=pl.Series([phrase(4) for _ in range(n_items)], dtype=pl.String),
+        note=pl.Series(some(["red mug", "Blue  kettle", "", "gift"], n_items), dtype=pl.String),
+        picture=pl.Series(
+            some([[1.0, 0.0], [0.0, 0.0], [3.0, 4.0], [-1.0, 1.0], [2.0, 1.0]], n_items), dtype=pl.List(pl.Float64)
+        ),
+    )
+    sent_back = (pl.col("event") == "impression") & pl.Series(rng.random(n_events) < 0.2)
+    events = tables.events.with_columns(
+        event=pl.when(sent_back).then(pl.lit("return")).otherwise("event"),
+        query=pl.Series(some(["red mug", "lamp", "ЧАЙ tea"], n_events, 0.2), dtype=pl.String),
+        text=pl.Series(some(["good", "so-so, really"], n_events, 0.3), dtype=pl.String),
+        mood=pl.Series(some([-1.0, 0.5, 0.25], n_events, 0.6), dtype=pl.Float64),
+    )
+    users = tables.users.with_columns(
+        age=pl.Series(some([20.0, 33.0], n_users), dtype=pl.Float64),
+        country=pl.Series(some(["de", "fr"], n_users), dtype=pl.String),
+    )
+    rich = replace(tables, items=items, events=events, users=users)
+    supply = Supply.of(rich.log(), FEATURES, text=TEXT)
+    return replace(rich, plan=Plan(FEATURES, supply))
 
 
 def assembler_of(tables: Tables, config: CandidatesConfig | None = None) -> Assembler:
-    return Assembler(tables.log(), config or CandidatesConfig(), tables.text_vectors)
+    return Assembler(tables.log(), config or CandidatesConfig(), tables.text_vectors, tables.plan)
 
 
 def differences(one: Portion, other: Portion) -> set[str]:
@@ -149,11 +203,13 @@ def other_futures(tables: Tables, as_of: datetime, rng: np.random.Generator) -> 
 def _scrambled(events: pl.DataFrame, as_of: datetime, rng: np.random.Generator) -> pl.DataFrame:
     """The same users, items and types in other combinations, a third of them at the very instant `as_of`."""
     hours = rng.choice([0, 1, 40], events.height)
+    others = [name for name in events.columns if name not in {"timestamp", "value"}]
+    moved = [as_of + timedelta(hours=int(hour)) for hour in hours]
     return events.select(
-        *(events[name].gather(rng.permutation(events.height)) for name in ("user_id", "item_id", "event")),
-        pl.Series("timestamp", [as_of + timedelta(hours=int(hour)) for hour in hours], pl.Datetime("us", "UTC")),
+        *(events[name].gather(rng.permutation(events.height)) for name in others),
+        pl.Series("timestamp", moved, pl.Datetime("us", "UTC")),
         "value",
-    )
+    ).select(events.columns)
 
 
 def moved_by_future(
@@ -189,6 +245,12 @@ def shop():
 def leak_check():
     """`moved_by_future`: what sees past its as-of."""
     return moved_by_future
+
+
+@pytest.fixture(scope="session")
+def futures():
+    """`other_futures`: the same past with other futures."""
+    return other_futures
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""The families `user`, `item` and `pair` as set-based SQL: daily tables, then joins on distinct (key, day).
+"""26 columns of the families `user`, `item` and `pair` as set-based SQL: daily tables, joins on distinct (key, day).
 
     python features_duckdb.py EVENTS ROWS OUT THREADS MEMORY_GB SPILL
 

@@ -1,4 +1,4 @@
-"""The families `user`, `item` and `pair` in straightforward pandas: group, merge on the key, keep the past, sum.
+"""26 columns of the families `user`, `item` and `pair` in straightforward pandas: group, merge, keep the past, sum.
 
     python features_pandas.py EVENTS ROWS OUT by-day|at-once
 

@@ -9,13 +9,12 @@ import torch
 
 import encoders.interest
 from encoders.embed import on_grid
-from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, ZERO_SHOT, InterestScorer
 from encoders.towers import UserTower
 from features.candidates import GRID
 
 IN_REQUEST = ("interest_rank", "interest_z")
-ROW_BY_ROW = tuple(name for name in (FINE_TUNED, *INTEREST_COLUMNS) if name not in IN_REQUEST)
-OF_HISTORY = tuple(name for name in ROW_BY_ROW if name != FINE_TUNED)
+OF_HISTORY = tuple(name for name in INTEREST_COLUMNS if name not in IN_REQUEST)
 
 
 def requests_of(*numbers) -> pl.DataFrame:
@@ -31,6 +30,10 @@ def history_of(*rows) -> pl.DataFrame:
 
 def rows_of(*pairs) -> pl.DataFrame:
     return pl.DataFrame(pairs, schema={"request": pl.UInt32, "item": pl.UInt32}, orient="row")
+
+
+def z_of(values) -> np.ndarray:
+    return (values - values.mean()) / values.std()
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +57,10 @@ def test_columns_by_hand(plane):
     expected = {
         FINE_TUNED: mean,
         "interest_rank": [1, 4, 1, 1],  # ties share the best rank: the means are 0.7, -0.5, 0.7, 0.7
-        "interest_z": (mean - 0.4) / np.sqrt((3 * 0.3**2 + 0.9**2) / 4),
-        "interest_last": first,
-        "interest_nearest": np.maximum(first, second),
-        "interest_mean": mean,
+        "interest_z": (mean - 0.4) / np.sqrt((3 * 0.3**2 + 0.9**2) / 4),  # 0.4 is the mean of the four
+        "interest_last_z": z_of(first),
+        "interest_nearest_z": z_of(np.maximum(first, second)),
+        "interest_mean_z": z_of(mean),
         "zero_shot_mean": mean,
         "zero_shot_top3": mean,  # two items are all there are
         "zero_shot_decayed": (2 * first + second) / 3,  # 30 days older: half the weight
@@ -75,7 +78,7 @@ def test_top3_takes_the_three_nearest(plane):
 def test_only_the_most_recent_items_are_looked_at(plane):
     history = history_of((1, 0, 1, 1), (1, 0, 2, 1), (1, 0, 3, 1), (1, 0, 4, 1), (1, 3, 5, 1))
     found = plane.columns(requests_of(1), history, rows_of((1, 4)))
-    assert found["interest_mean"].item() == pytest.approx(0.8)
+    assert found["zero_shot_mean"].item() == pytest.approx(0.8)
 
 
 def test_the_fine_tuned_match_does_not_count_the_candidate_itself(plane):
@@ -86,10 +89,35 @@ def test_the_fine_tuned_match_does_not_count_the_candidate_itself(plane):
     assert only[FINE_TUNED].to_list() == [0]
 
 
+def test_no_similarity_counts_the_candidate_itself(plane):
+    history = history_of((1, 0, 1, 1), (1, 2, 31, 1), (1, 4, 61, 1))  # cosines 0-2: 0, 0-4: 0.8, 2-4: 0.6
+    found = plane.columns(requests_of(1), history, rows_of((1, 0), (1, 2), (1, 4)))
+    assert found["zero_shot_mean"].to_list() == pytest.approx([0.4, 0.3, 0.7], abs=1e-6)
+    assert found["zero_shot_top3"].to_list() == pytest.approx([0.4, 0.3, 0.7], abs=1e-6)  # of the two that are left
+    assert found["zero_shot_decayed"].to_list() == pytest.approx([0.8 / 3, 0.6 / 5, (2 * 0.8 + 0.6) / 3], abs=1e-6)
+    assert found["interest_last_z"].to_list() == pytest.approx(z_of(np.array([0.0, 0.0, 0.8])), abs=1e-6)
+    assert found["interest_nearest_z"].to_list() == pytest.approx(z_of(np.array([0.8, 0.6, 0.8])), abs=1e-6)
+    alone = plane.columns(requests_of(1), history_of((1, 0, 1, 1)), rows_of((1, 0), (1, 1), (1, 4)))
+    assert np.isnan(alone[:1].select(OF_HISTORY).to_numpy()).all()
+    assert alone["interest_last_z"][1:].to_list() == pytest.approx([-1, 1], abs=1e-6)  # among those that have one
+
+
+def test_similarities_of_another_scale_give_the_ranker_the_same(plane):
+    history, rows = history_of((1, 0, 1, 1), (1, 2, 31, 3)), rows_of((1, 1), (1, 3), (1, 4), (1, 5))
+    tower = UserTower(2, heads=1)
+    tower.load_state_dict(plane.user_tower.state_dict())
+    with torch.no_grad():
+        tower.log_scale.fill_(2.0)
+    other = InterestScorer(tower, plane.fine_tuned, plane.zero_shot, 4)
+    one, two = plane.columns(requests_of(1), history, rows), other.columns(requests_of(1), history, rows)
+    for name in INTEREST_COLUMNS:
+        assert one[name].to_list() == pytest.approx(two[name].to_list(), abs=1e-5), name
+
+
 def test_zero_shot_columns_read_the_zero_shot_vectors(plane):
     turned = InterestScorer(plane.user_tower, plane.fine_tuned, plane.zero_shot[::-1].copy(), 4)
     found = turned.columns(requests_of(1), history_of((1, 0, 1, 1)), rows_of((1, 1)))
-    assert found["interest_mean"].item() == pytest.approx(0.6)
+    assert found[FINE_TUNED].item() == pytest.approx(0.6)
     assert found["zero_shot_mean"].item() == pytest.approx(0.6 * 0.8 + 0.8 * 0.6)  # items 5 and 4 of the plane
 
 
@@ -180,8 +208,8 @@ def test_a_row_is_bit_equal_whatever_candidates_stand_beside_it(many):
     rng = np.random.default_rng(2)
     for _ in range(60):
         keep = pl.Series(rng.random(rows.height) < max(rng.random(), 0.05))
-        part = scorer.columns(requests, history, rows.filter(keep)).select(ROW_BY_ROW)
-        assert same_bits(part, whole.filter(keep).select(ROW_BY_ROW)) == []
+        part = scorer.columns(requests, history, rows.filter(keep)).select(FINE_TUNED, *ZERO_SHOT)
+        assert same_bits(part, whole.filter(keep).select(FINE_TUNED, *ZERO_SHOT)) == []
 
 
 @pytest.mark.parametrize("cells", [1, 300, 3000])

@@ -4,11 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.behaviour import FAMILIES, BehaviourFeatures, ItemPopularity, Rows
-from features.stream import PartedFeatures, distinct_questions, evaluated, summed_families
+from features.asof import AsOfIndex
+from features.config import FeaturesConfig
+from features.errors import ConfigError
+from features.families.base import Plan
+from features.families.registry import FeatureSet
+from features.stream import PARTED, PartedFeatures, added, parted
 from features.timeline import EventLog
-
-asked = st.lists(st.tuples(st.integers(0, 8), st.integers(19_000, 19_006)), max_size=40)
 
 
 def part_of(log, users):
@@ -34,11 +36,12 @@ def test_parts_of_the_users_give_the_features_of_the_whole_log_to_the_bit(shop, 
         }
     )
     part = rng.integers(0, parts, users)
-    features = PartedFeatures()
+    plan = Plan(FeaturesConfig(families=tuple(family.name for family in PARTED)), tables.plan.supply)
+    features = PartedFeatures(plan)
     logs = [part_of(log, np.flatnonzero(part == number).tolist()) for number in range(parts)]
     for number in rng.permutation(parts):
         features.absorb(features.part(logs[number]))
-    whole = BehaviourFeatures(log).compute(rows)
+    whole = FeatureSet(log, plan).compute(rows)
     assert features.columns == tuple(whole.columns)
     for number in range(parts):
         mine = part[rows["user"].to_numpy()] == number
@@ -46,37 +49,26 @@ def test_parts_of_the_users_give_the_features_of_the_whole_log_to_the_bit(shop, 
         assert bits(found) == bits(whole.filter(pl.Series(mine)))
 
 
-@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
-def test_a_question_asked_often_is_computed_once_and_answered_alike(shop, family):
-    tables = shop(1)
-    log = tables.log()
-    once = Rows(*(np.array(column) for column in ([0, 1, 2, 2], [3, 3, 0, 3], [tables.first_day + 30] * 4)))
-    many = Rows(*(np.tile(column, 5) for column in (once.user, once.item, once.as_of_day)))
-    for one, other in zip(evaluated(family(log), once), evaluated(family(log), many), strict=True):
-        assert np.tile(one, 5).tobytes() == other.tobytes()
-    alike = [value.astype(np.float32).tobytes() for value in family(log).compute(once)]
-    assert [value.tobytes() for value in evaluated(family(log), once)] == alike
+def test_families_that_need_the_whole_log_are_refused_by_name():
+    config = FeaturesConfig(families=("pair", "comments", "item", "text_words"))
+    with pytest.raises(ConfigError, match=r"'comments', 'text_words' cannot .* only 'user', 'item', 'pair' can"):
+        parted(config)
+    assert [family.name for family in parted(FeaturesConfig(families=("pair", "user")))] == ["pair", "user"]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
-@given(asked, st.sampled_from([1, 100_000]))
-def test_distinct_questions_are_all_there_once_in_order(questions, spread):
-    key = np.array([one * spread for one, _ in questions], np.int64)
-    day = np.array([one for _, one in questions], np.int64)
-    first, place = distinct_questions(key, day)
-    distinct = [(int(key[row]), int(day[row])) for row in first]
-    assert distinct == sorted(set(zip(key.tolist(), day.tolist(), strict=True)))
-    assert [distinct[one] for one in place] == list(zip(key.tolist(), day.tolist(), strict=True))
+def test_every_state_that_does_not_belong_to_users_is_summed(shop):
+    """A family without a user key has nothing that belongs to a part."""
+    tables = shop(0)
+    for family, summed in PARTED.items():
+        if "user" not in family.keys:
+            assert set(vars(family(tables.log(), tables.plan))) == set(summed)
 
 
-def test_state_that_does_not_add_up_is_refused(shop):
-    class Odd(ItemPopularity):
-        name = "odd"
-
-        def __init__(self, log):
-            super().__init__(log)
-            self.mean = 3.0
-
-    log = shop(0).log()
-    with pytest.raises(TypeError, match=r"family 'odd' .* 'mean'"):
-        summed_families(Odd(log), Odd(log))
+def test_indexes_add_up_and_all_else_must_be_alike():
+    one, other = (AsOfIndex.of(np.array([day]), np.array([2])) for day in (5, 6))
+    both = added([one, 3, np.array([1.0, np.nan]), "a", None], [other, 3, np.array([1.0, np.nan]), "a", None])
+    assert both[0].stamps.tolist() == [5, 6]
+    assert both[0].running.tolist() == [0, 2, 4]
+    for left, right in ((3.0, 4.0), (np.array([1.0]), np.array([2.0])), ([one], [one, one]), (one, 3), ({"a": 1}, {})):
+        with pytest.raises(TypeError, match="do not add up"):
+            added(left, right)

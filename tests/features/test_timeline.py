@@ -1,4 +1,5 @@
 import doctest
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -147,7 +148,10 @@ def test_order_of_input_rows_changes_nothing(shop, seed):
         name: getattr(tables, name).sample(fraction=1, shuffle=True, seed=seed) for name in ("events", "items", "users")
     }
     other = EventLog.build(
-        **shuffled, calendar=tables.calendar, gains={"purchase": 3, "cart": 2, "click": 1, "share": 9}
+        **shuffled,
+        calendar=tables.calendar,
+        gains={"purchase": 3, "cart": 2, "click": 1, "share": 9},
+        keep=("query", "text", "mood"),
     )
     assert_frame_equal(other.events, log.events)
     assert_frame_equal(other.items, log.items)
@@ -163,9 +167,10 @@ def test_the_coded_log_says_what_the_tables_say(shop, seed):
     assert log.items["item_id"].to_list() == sorted(set(tables.items["item_id"]))
     assert log.items["item"].to_list() == list(range(log.items.height))
     gain = {"click": 1, "cart": 2, "purchase": 3}
+    told_of = ["user_id", "item_id", "event", "timestamp", "value"]
     told = sorted(
         (stamp, user, item, kind, gain.get(kind, 0), value or 0.0)
-        for user, item, kind, stamp, value in tables.events.iter_rows()
+        for user, item, kind, stamp, value in tables.events.select(told_of).iter_rows()
     )
     coded = log.events.select("timestamp", "user", "item", "kind", "gain", pl.col("value").fill_null(0.0))
     assert (
@@ -191,6 +196,22 @@ def test_types_without_gain_are_context():
 def test_a_log_without_any_success_is_refused():
     with pytest.raises(ContractError, match=r"none of the 1 rows has an event type of labels.gains \('click'"):
         log_of(("u", "a", "view", 1))
+
+
+def test_users_stand_in_the_order_of_their_codes_with_nulls_for_those_without_a_row(shop):
+    tables = shop(0)
+    known = tables.users.filter(pl.col("user_id") != "u03").sort("user_id", descending=True)
+    log = replace(tables, users=known).log()
+    assert log.users["user_id"].to_list() == log.user_ids.to_list()
+    ages = dict(known.select("user_id", "age").rows())
+    assert log.users["age"].to_list() == [ages.get(user) for user in log.user_ids]
+
+
+def test_query_and_text_are_kept_only_where_there_are_any(shop):
+    tables = shop(0)
+    silent = tables.events.with_columns(query=pl.lit(None, pl.String))
+    log = EventLog.build(events=silent, items=tables.items, users=None, calendar=tables.calendar, gains={"click": 1})
+    assert {"query", "text", "mood"} & set(log.events.columns) == {"text"}
 
 
 def test_users_without_events_have_codes_too():

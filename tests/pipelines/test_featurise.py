@@ -6,8 +6,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.behaviour import BehaviourFeatures
+from features.config import FeaturesConfig
 from features.errors import ConfigError
+from features.families.base import Plan
+from features.families.registry import FeatureSet
+from features.families.supply import Supply
 from features.timeline import EventLog
 from pipelines.featurise import Log, featurise, parts_needed
 
@@ -35,17 +38,21 @@ def numbered(frame, spread):
 
 
 def wanted(tables, rows):
-    """The in-memory path, as the assembler takes it."""
+    """The in-memory path, as the assembler takes it, over the events that count."""
     log = EventLog.build(
-        events=tables.events, items=tables.items, users=tables.users, calendar=tables.calendar, gains=GAINS
+        events=tables.events.filter(pl.col("event").is_in(list(GAINS))),
+        items=tables.items,
+        users=tables.users,
+        calendar=tables.calendar,
+        gains=GAINS,
     )
     users = log.user_ids.to_frame("user_id").with_row_index("user")
     coded = rows.join(users, on="user_id", maintain_order="left", how="left").join(
         log.items.select("item", "item_id"), on="item_id", maintain_order="left", how="left"
     )
-    return BehaviourFeatures(log).compute(
-        coded.select("user", "item", pl.Series("as_of_day", tables.calendar.days(rows["as_of"])))
-    )
+    config = FeaturesConfig(families=("user", "item", "pair"))
+    asked = coded.select("user", "item", pl.Series("as_of_day", tables.calendar.days(rows["as_of"])))
+    return FeatureSet(log, Plan(config, Supply.of(log, config))).compute(asked)
 
 
 def made(tables, rows, to, **how):
@@ -113,14 +120,30 @@ def test_questions_about_nobody_and_no_questions(shop, tmp_path):
 
 
 def test_parts_follow_from_the_memory():
-    assert parts_needed(10_000_000, 2_000_000, 9_000_000, max_memory_gb=4.0) == 1
-    large = parts_needed(100_000_000, 2_000_000, 9_000_000, max_memory_gb=4.0)
+    sizes = {"rows": 2_000_000, "item_days": 9_000_000, "kinds": 3}
+    assert parts_needed(5_000_000, **sizes, max_memory_gb=4.0) == 1
+    large = parts_needed(100_000_000, **sizes, max_memory_gb=4.0)
     assert large > 3
-    assert parts_needed(100_000_000, 2_000_000, 9_000_000, max_memory_gb=16.0) == 1
-    assert parts_needed(1_000_000_000, 2_000_000, 9_000_000, max_memory_gb=4.0) > 9 * large
-    assert parts_needed(0, 0, 0, max_memory_gb=1.0) == 1
+    assert parts_needed(100_000_000, **sizes, max_memory_gb=16.0) == 1
+    assert parts_needed(1_000_000_000, **sizes, max_memory_gb=4.0) > 8 * large
+    assert parts_needed(100_000_000, **{**sizes, "kinds": 9}, max_memory_gb=4.0) > large
+    assert parts_needed(0, 0, 0, kinds=1, max_memory_gb=1.0) == 1
 
 
 def test_a_memory_that_cannot_do_says_what_would():
-    with pytest.raises(ConfigError, match=r"max_memory_gb: 1 GiB is too little for 100000000 events .* allow 3\.5\."):
-        parts_needed(100_000_000, 0, 50_000_000, max_memory_gb=1.0)
+    with pytest.raises(ConfigError, match=r"max_memory_gb: 1 GiB is too little for 100000000 events .* allow 11\.7\."):
+        parts_needed(100_000_000, 0, 50_000_000, kinds=3, max_memory_gb=1.0)
+
+
+def test_a_family_that_needs_the_whole_log_is_refused_before_anything_is_read(shop, tmp_path):
+    tables = shop(2)
+    log = Log(
+        pl.scan_parquet(tmp_path / "nothing.parquet"),
+        tables.items,
+        tables.calendar,
+        GAINS,
+        features=FeaturesConfig(families=("pair", "exposure")),
+    )
+    with pytest.raises(ConfigError, match="'exposure' cannot be computed in parts"):
+        featurise(log, questions(tables).lazy(), tmp_path / "table", max_memory_gb=4.0)
+    assert not (tmp_path / "table").exists()

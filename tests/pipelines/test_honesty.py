@@ -8,7 +8,6 @@ import pytest
 
 from features.errors import ContractError
 from pipelines import train as training
-from pipelines.chain import ALL_FEATURES
 from pipelines.check import read_inputs
 from pipelines.evaluate import evaluate, version_lists
 from pipelines.train import label, train
@@ -34,10 +33,10 @@ def shuffled(table, seed):
     return table.with_columns(labels)
 
 
-def test_a_ranker_of_shuffled_labels_is_as_good_as_chance(rows):
+def test_a_ranker_of_shuffled_labels_is_as_good_as_chance(rows, trained_project):
     fitting, valid, test = (shuffled(table, seed) for seed, table in enumerate(rows))
     config = RankerConfig(max_trees=30, min_child_samples=20, num_leaves=7)
-    ranker = LambdaMart.fit(fitting, valid, features=ALL_FEATURES, config=config, seed=0)
+    ranker = LambdaMart.fit(fitting, valid, features=trained_project.trained.chain.features, config=config, seed=0)
     names = {"request": "request_id", "item": "item_id"}
     truth = test.filter(pl.col("label") > 0).select("request", "item", "label").rename(names)
     lists = test.select("request", "item").rename(names)

@@ -11,7 +11,7 @@ import yaml
 from features.requests import requests_between, requests_tonight
 from features.timeline import day_of
 from pipelines.bundle import load_bundle
-from pipelines.chain import ALL_FEATURES, Chain
+from pipelines.chain import Chain
 from pipelines.datasets import write_day
 from pipelines.publish import published
 from pipelines.registry import CHALLENGER, CHAMPION, Registry
@@ -74,6 +74,10 @@ def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_th
     facts = told[-1].facts
     assert facts.items() >= evaluation.items()
     assert facts["version"] == "nightrank/1"
+    warned = [line for line in told[-1].err.splitlines() if "windows reach before the data" in line]
+    assert len(warned) == 1
+    assert '"first_event": "2024-01-01"' in warned[0]
+    assert '"windows_days": [28, 90]' in warned[0]
     told.append(command(project, "promote"))
     assert told[-1].facts["champion"] == "nightrank/1"
     assert "scores tell candidates apart" in told[-1].facts["gates"]
@@ -138,7 +142,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"
-    assert run.data.params["ranker.patience"] == "40"  # a default is resolved too
+    assert run.data.params["ranker.patience"] == "100"  # a default is resolved too
     for block, losses in enumerate(trained.losses):
         logged = client.get_metric_history(version.run_id, f"encoder.block_{block}.loss")
         assert [metric.value for metric in sorted(logged, key=lambda metric: metric.step)] == losses
@@ -251,12 +255,13 @@ def test_integer_ids_stay_integers(project, night):
 def test_the_night_makes_the_rows_and_scores_that_training_made(days_ago, trained_project):
     log, trained = trained_project.inputs.log, trained_project.trained
     day = log.last_day - days_ago
+    supply = trained.chain.assembler.plan.supply
     asked = requests_between(log, day, day + 1)
     assert asked.height > 3
-    learned = Chain(log, trained_project.config, trained.model).rows(asked, name="training")
+    learned = Chain(log, trained_project.config, trained.model, supply).rows(asked, name="training")
     tonight = requests_tonight(asked["user"], day)
-    served = Chain(log.before(day), trained_project.config, trained.model).rows(tonight, name="night")
+    served = Chain(log.before(day), trained_project.config, trained.model, supply).rows(tonight, name="night")
     assert learned.select("user", "item", "as_of_day").equals(served.select("user", "item", "as_of_day"))
-    for name in ALL_FEATURES:
+    for name in trained.chain.features:
         assert learned[name].to_numpy().tobytes() == served[name].to_numpy().tobytes(), name
     assert trained.ranker.predict(learned).tobytes() == trained.ranker.predict(served).tobytes()

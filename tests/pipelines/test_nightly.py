@@ -2,8 +2,9 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +12,29 @@ import polars as pl
 import pytest
 import yaml
 
-from features.behaviour import BehaviourFeatures
+from features.config import FeaturesConfig
+from features.daily import FoldedLog
 from features.errors import ContractError, NightrankError
+from features.families.base import Plan
+from features.families.registry import FeatureSet
+from features.families.supply import Supply
 from pipelines.check import read_inputs
 from pipelines.config import load_config
-from pipelines.nightly import read_night
+from pipelines.nightly import read_for, read_night
+from pipelines.registry import Registry
+from pipelines.score import score
+from pipelines.versions import load_version, plan_of_version
 
 START = datetime(2024, 3, 25, tzinfo=UTC)  # the clocks change within the week
 N_DAYS = 9
+BY_DAY = FeaturesConfig(
+    families=(
+        *("user", "item", "exposure", "pair", "pair_exposure", "user_category", "user_attribute", "item_attribute"),
+        *("own_attribute", "text_title", "text_words", "text_phrases", "vectors"),
+    ),
+    attributes={"items": ("title",), "users": ("age",)},
+)
+"""All families that counts by day are enough for."""
 
 
 def day_of_events(day, *, seed=0, count=60):
@@ -62,6 +78,7 @@ class Shop:
                 "users": {"path": "users.parquet"},
                 "quarantine": {"max_share": 0.5},
             },
+            "features": {"attributes": {"users": ["age"]}},
             "calendar": {"timezone": "Europe/London"},
             **keys,
         }
@@ -98,6 +115,7 @@ def assert_same(found, full):
     assert all(one.bad[name].is_null().all() for name in others)
     assert found.log.user_ids.equals(full.log.user_ids)
     assert found.log.items.equals(full.log.items)
+    assert found.log.users.equals(full.log.users)
     cells = ["user", "item", "gain", "kind", "day"]
     assert found.log.events.select(cells).sort(cells).equals(full.log.events.select(cells).sort(cells))
     assert found.log.engagements.equals(full.log.engagements)
@@ -107,7 +125,8 @@ def assert_same(found, full):
     users, items = full.log.user_ids.len(), full.log.items.height
     rows = pl.DataFrame({"user": np.repeat(np.arange(users), items), "item": np.tile(np.arange(items), users)})
     asked = rows.with_columns(as_of_day=pl.lit(day))
-    one, other = (BehaviourFeatures(log).compute(asked) for log in (found.log, full.log))
+    plan = Plan(BY_DAY, Supply.of(full.log, BY_DAY))
+    one, other = (FeatureSet(log, plan).compute(asked) for log in (found.log, full.log))
     assert [one[name].to_numpy().tobytes() for name in one.columns] == [
         other[name].to_numpy().tobytes() for name in other.columns
     ]
@@ -117,7 +136,7 @@ def assert_same(found, full):
 def shop(tmp_path, capfd):
     made = Shop(tmp_path, capfd)
     made.catalogue(20)
-    pl.DataFrame({"user_id": ["u3", "never"]}).write_parquet(tmp_path / "users.parquet")
+    pl.DataFrame({"user_id": ["u3", "never"], "age": [30.0, None]}).write_parquet(tmp_path / "users.parquet")
     made.configure()
     for day in range(N_DAYS - 1):
         made.write(day)
@@ -413,21 +432,70 @@ def test_nothing_of_the_data_is_told(shop):
     assert "e00" not in told
 
 
-def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tmp_path):
-    from pipelines.registry import Registry
-    from pipelines.score import score
-    from pipelines.versions import load_version
+def supply(*inputs):
+    return Supply(kinds=("click",), counted=(), inputs=inputs, text=("title",), vocabularies={})
 
+
+@pytest.mark.parametrize(
+    ("features", "inputs", "needs"),
+    [
+        ({}, ("items.price", "users.age", "events.value"), []),
+        ({}, ("events.text",), ["text"]),
+        ({}, ("events.query",), ["query", "timestamp"]),
+        ({"families": ("pair", "user")}, ("events.query", "events.text"), []),
+        ({"sentiment": "mood"}, (), ["mood"]),
+    ],
+)
+def test_only_a_version_that_needs_single_events_reads_everything(shop, features, inputs, needs):
+    plan = Plan(FeaturesConfig(**features), supply(*inputs))
+    shop.capfd.readouterr()
+    found = read_for(plan, shop.config)
+    (said,) = [line for line in map(json.loads, shop.capfd.readouterr().err.splitlines()) if line["event"] == "state"]
+    assert ("timestamp" in found.log.events.columns) == bool(needs)
+    assert said.get("columns", []) == needs
+    assert shop.manifest.exists() != bool(needs)
+
+
+def test_a_sentiment_that_todays_configuration_reads_is_held_against_its_contract(shop):
+    shop.configure(features={"sentiment": "mood"})
+    for day in range(N_DAYS):
+        shop.write(day, day_of_events(day).with_columns(mood=pl.lit(0.5)))
+    found = read_for(Plan(FeaturesConfig(), supply()), shop.config)
+    assert found.log.events["mood"].to_list() == [0.5] * found.log.events.height
+
+
+class EveryColumn:
+    """A ranker that a difference in any column of any row moves."""
+
+    def predict(self, rows):
+        numbers = rows.drop("request", "user", "item", "as_of_day").to_numpy().astype(np.float64)
+        return np.nan_to_num(numbers, nan=-1.0) @ np.sqrt(np.arange(1, numbers.shape[1] + 1))
+
+
+def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tmp_path):
     project = trained_project.copy(tmp_path / "project")
     config = project.config
     name, bundle = load_version(Registry(config), "champion")
+    families = {**bundle.config["features"], "families": list(BY_DAY.families)}
+    bundle = replace(bundle, ranker=EveryColumn(), config={**bundle.config, "features": families})
+    plan = plan_of_version(config, bundle)
     lists = []
-    for read in (read_inputs, read_night, read_night):
-        night = score(read(config), config, when=project.day, version=name, bundle=bundle)
+    for read in (read_inputs, partial(read_for, plan), partial(read_for, plan)):
+        inputs = read(config)
+        assert isinstance(inputs.log, FoldedLog) == (read is not read_inputs)
+        night = score(inputs, config, when=project.day, version=name, bundle=bundle)
         assert night["shards_written"] == night["shards"]
         folder = Path(night["attempt"])
         lists.append({path.name: path.read_bytes() for path in folder.glob("*.parquet")})
         folder.rename(tmp_path / f"attempt-{len(lists)}")
-    assert len({tuple(sorted(found)) for found in lists}) == 1
     assert lists[0]
     assert lists[0] == lists[1] == lists[2]
+
+
+def test_the_command_reads_everything_for_a_version_that_ranks_by_queries(trained_project, tmp_path, command):
+    project = trained_project.copy(tmp_path / "project")
+    ended = command(project, "score", "--date", str(project.day))
+    assert ended.code == 0, ended.err
+    (said,) = [json.loads(line) for line in ended.err.splitlines() if line.startswith('{"event": "state"')]
+    assert not said["used"]
+    assert said["columns"] == ["query", "timestamp"]

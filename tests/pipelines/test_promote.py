@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.chain import ALL_FEATURES
 from pipelines.promote import BASELINE
 from pipelines.register import register
 from pipelines.registry import CHAMPION, PREVIOUS, Registry
@@ -33,7 +32,7 @@ def flat_ranker(project):
         trained.chain, project.config, trained.split.valid, name="rows", encoder_day=trained.split.valid.start
     ).rows
     config = RankerConfig(max_trees=1, min_child_samples=10**6)
-    return LambdaMart.fit(rows, rows, features=ALL_FEATURES, config=config, seed=0)
+    return LambdaMart.fit(rows, rows, features=trained.chain.features, config=config, seed=0)
 
 
 def aliases(project):

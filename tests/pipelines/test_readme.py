@@ -1,25 +1,30 @@
 """What the README shows works as it stands there."""
 
+import json
 import re
 from datetime import UTC, datetime
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 from typer.main import get_command
 
+from features.config import FeaturesConfig
+from features.families.registry import FAMILIES, chosen
 from pipelines.check import read_inputs
 from pipelines.cli import app
 from pipelines.config import load_config
 from pipelines.storage import write_parquet
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """The README's own configuration, beside tables of the shape that it describes."""
-    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    block, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     path = tmp_path / "nightrank.yaml"
     path.write_text(block, encoding="utf-8")
     write_parquet(
@@ -39,6 +44,21 @@ def test_the_example_for_ones_own_tables_reads_them(example: Path) -> None:
     assert inputs.log.items["category"].to_list() == ["Kitchen", None]
     assert inputs.log.events["gain"].to_list() == [1, 0]  # a click counts 1, a view is context
     assert not inputs.quarantine
+
+
+def test_the_example_of_features_names_what_there_is() -> None:
+    _, block = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    config = FeaturesConfig.model_validate(yaml.safe_load(block)["features"])
+    assert [family.name for family in chosen(config)] == list(config.families)
+    told = set(re.findall(r"^\| (`.*?) \| .* \| .* \|$", README, flags=re.MULTILINE))
+    assert set(FAMILIES) <= {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_the_family_of_ones_own_is_the_one_that_the_notebook_runs() -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    notebook = json.loads((ROOT / "notebooks/features.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert any(cell.startswith(block.strip()) for cell in cells)
 
 
 def test_every_command_that_is_shown_exists() -> None:

@@ -1,0 +1,201 @@
+"""The user and a value of the item's category or of any attribute; and attributes brought as they are."""
+
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+
+from features.asof import AsOfIndex, Floats
+from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.item import Gaps
+from features.families.pair import Shares, expected_gap
+from features.families.supply import UNKNOWN, slug
+from features.families.values import NO_VALUE, item_codes
+from features.timeline import EventLog
+
+__all__ = ["ItemAttributes", "OwnAttributes", "UserAttributes", "UserCategory", "UserValue", "coded_attribute"]
+
+
+class UserValue(Family):
+    """The user and all items of one value (a category, a brand).
+
+    Args:
+        log: The event log.
+        plan: Smoothing.
+        attribute: Column of the catalogue.
+    """
+
+    name = "user_value"
+    reads: ClassVar[tuple[str, ...]] = ("user", "item", "gain", "day")
+    windows = (7, 28, 90)
+
+    def __init__(self, log: EventLog, plan: Plan, attribute: str = "category") -> None:
+        self.keys = ("user", attribute)
+        self._attribute, self._prefix = attribute, f"user_{slug(attribute)}"
+        codes = item_codes(log, attribute)
+        self._width = int(codes.max(initial=0)) + 1
+        value_of = pl.DataFrame({"item": log.items["item"], "value": codes})
+        valued = log.engagements.join(value_of, on="item")
+        valued = valued.filter(pl.col("value") != NO_VALUE)
+        pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
+        self._events = AsOfIndex.build(pair, valued, total=pl.col("n"))
+        self._users = AsOfIndex.build(pl.col("user"), valued, total=pl.col("n"))
+        self._gaps = Gaps(valued, "value")
+        self._shares = Shares(pl.col("value"), valued, plan.config.smoothing_events)
+
+    @classmethod
+    def meanings(cls, attribute: str) -> Columns:
+        """Names and meanings of the columns of an attribute."""
+        prefix, what = f"user_{slug(attribute)}", f"the item's {attribute}"
+        return {
+            **{f"{prefix}_events_{days}d": f"engagements with {what}, last {days} days" for days in cls.windows},
+            f"{prefix}_events_all": f"engagements of the user with {what}, ever",
+            f"{prefix}_days_since_last": f"days since the user engaged with {what} last",
+            f"{prefix}_days_since_last_per_gap": f"days since the last time, in the user's mean gaps with {what}",
+            f"{prefix}_due": "days since the last time over the expected gap: the user's own and one of the mean",
+            f"{prefix}_share": f"share of the user's engagements that are with {what}",
+            f"{prefix}_lift": f"log of the user's smoothed share with {what} over everybody's share",
+        }
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`; NaN throughout where the item has no value."""
+        value, day = rows[self._attribute], rows.as_of_day
+        found = self._events.at(rows.user * self._width + value, day)
+        since, total = known(found.days_since_last()), found.total()
+        usual = rows.by((self._attribute,), lambda some: self._gaps.mean(some[self._attribute], some.as_of_day))
+        share, lift = self._shares.compute(rows, self._attribute, total, self._users)
+        prefix = self._prefix
+        values = {
+            **{f"{prefix}_events_{days}d": found.total(days) for days in self.windows},
+            f"{prefix}_events_all": total,
+            f"{prefix}_days_since_last": since,
+            f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(found)),
+            f"{prefix}_due": ratio(since, expected_gap(found, usual)),
+            f"{prefix}_share": share,
+            f"{prefix}_lift": lift,
+        }
+        return {name: np.where(value == NO_VALUE, np.nan, column) for name, column in values.items()}
+
+
+class UserCategory(UserValue):
+    """The user and the item's category."""
+
+    name = "user_category"
+    keys = ("user", "category")
+    reads = ("user", "item", "gain", "day", "items.category")
+    columns = UserValue.meanings("category")
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        return frozenset(cls.columns_of(plan)) if "category" in plan.supply.text else frozenset()
+
+
+class UserAttributes(UserValue):
+    """The user and each attribute that `features.attributes.items` names."""
+
+    name = "user_attribute"
+    keys = ("user", "an attribute")
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        return {column: meaning for name in _present("items", plan) for column, meaning in cls.meanings(name).items()}
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        texts = (name for name in _present("items", plan) if name in plan.supply.text)
+        return frozenset(column for name in texts for column in cls.meanings(name))
+
+    @classmethod
+    def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
+        """See `Family`: one for each attribute."""
+        return tuple(cls(log, plan, name) for name in _present("items", plan))
+
+
+class _Attributes(Family):
+    """Attributes of a table as they are: a number itself, a text as its code in the frozen vocabulary."""
+
+    table: ClassVar[str]
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        rows = log.users if self.table == "users" else log.items
+        assert rows is not None  # or else the plan would name no attribute of theirs
+        self._columns = {
+            f"{self.name}_{slug(name)}": coded_attribute(
+                rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}")
+            )
+            for name in _present(self.table, plan)
+        }
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        what = "user" if cls.table == "users" else "item"
+        return {
+            f"{cls.name}_{slug(name)}": (
+                f"{name} of the {what}, "
+                + ("code of its value, 0 unknown" if f"{cls.table}.{name}" in plan.supply.vocabularies else "as it is")
+            )
+            for name in _present(cls.table, plan)
+        }
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        place = rows[self.keys[0]]
+        return {name: _at(column, place) for name, column in self._columns.items()}
+
+
+class ItemAttributes(_Attributes):
+    """Attributes of the item, brought by its owner."""
+
+    name = "item_attribute"
+    table = "items"
+    keys = ("item",)
+
+    @classmethod
+    def text_of(cls, plan: Plan) -> frozenset[str]:
+        """See `Family`."""
+        return frozenset(f"{cls.name}_{slug(name)}" for name in _present("items", plan) if name in plan.supply.text)
+
+
+class OwnAttributes(_Attributes):
+    """Attributes of the user, brought by their owner."""
+
+    name = "own_attribute"
+    table = "users"
+    keys = ("user",)
+
+
+def coded_attribute(values: pl.Series, vocabulary: tuple[str, ...] | None) -> Floats:
+    """An attribute as numbers.
+
+    Args:
+        values: Numbers, or texts where there is a vocabulary.
+        vocabulary: Its values, code 1 first.
+
+    Returns:
+        Numbers as they are; a text's code, `UNKNOWN` for one that the vocabulary lacks; NaN for null.
+    """
+    if vocabulary is None:
+        numbers = values.cast(pl.Float64)
+    else:
+        codes = pl.DataFrame({"value": vocabulary}, schema={"value": pl.String}).with_row_index("code", offset=1)
+        found = pl.DataFrame({"value": values.cast(pl.String)}).join(
+            codes, on="value", how="left", maintain_order="left"
+        )
+        numbers = found.select(
+            pl.when(pl.col("value").is_not_null()).then(pl.col("code").fill_null(UNKNOWN)).cast(pl.Float64)
+        ).to_series()
+    return numbers.fill_null(np.nan).to_numpy()
+
+
+def _at(column: Floats, place: np.ndarray) -> Floats:
+    """NaN for a code beyond the table: nobody, as the list for unknown users asks."""
+    inside = place < len(column)
+    return np.where(inside, column[np.where(inside, place, 0)], np.nan)
+
+
+def _present(table: str, plan: Plan) -> tuple[str, ...]:
+    return tuple(name for name in getattr(plan.config.attributes, table) if plan.supply.has([f"{table}.{name}"]))

@@ -1,0 +1,103 @@
+"""What was shown, and what came of it: click-through and conversion of items, and how often this user saw this one."""
+
+import numpy as np
+import polars as pl
+
+from features.asof import AsOfIndex, Floats, Ints
+from features.families.base import Columns, Family, Plan, Rows, Values, known
+from features.families.pair import pair_of
+from features.timeline import EventLog
+
+__all__ = ["ItemExposure", "PairExposure"]
+
+_PRIOR_EVENTS = 20.0  # events that everybody's rate weighs in an item's smoothed rate
+
+
+class _Rate:
+    """Share of an item's `whole` events that were followed by `part`, smoothed by everybody's share."""
+
+    def __init__(self, log: EventLog, part: tuple[str, ...], whole: tuple[str, ...]) -> None:
+        self._part, self._whole = (_of_kinds(log, kinds) for kinds in (part, whole))
+        self._parts, self._wholes = (AsOfIndex.build(pl.lit(0), _filtered(log, kinds)) for kinds in (part, whole))
+
+    def of(self, item: Ints, day: Ints) -> Floats:
+        """``(part + 20 p) / (whole + 20)``, p the rate of all items as of the day; NaN where nothing was."""
+        nothing = np.zeros_like(day)
+        parts, wholes = (index.total(nothing, day) for index in (self._parts, self._wholes))
+        rate = np.where(wholes > 0, parts / np.maximum(wholes, 1), np.nan)
+        part, whole = self._part.total(item, day), self._whole.total(item, day)
+        return (part + _PRIOR_EVENTS * rate) / (whole + _PRIOR_EVENTS)
+
+
+class ItemExposure(Family):
+    """Smoothed click-through and conversion, where the log has impressions or clicks."""
+
+    name = "exposure"
+    keys = ("item",)
+    reads = ("item", "kind", "day")
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._rates = {name: _Rate(log, part, whole) for name, part, whole, _ in _rates(plan)}
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        return {name: meaning for name, _, _, meaning in _rates(plan)}
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        return {name: rate.of(rows.item, rows.as_of_day) for name, rate in self._rates.items()}
+
+
+class PairExposure(Family):
+    """How often and how lately the item was shown to the user."""
+
+    name = "pair_exposure"
+    keys = ("user", "item")
+    reads = ("user", "item", "kind", "day")
+    windows = (7, 28)
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._n_items = log.items.height
+        shown = plan.supply.kinds_of(plan.config.roles.shown)
+        self._shown = AsOfIndex.build(pair_of(log), _filtered(log, shown))
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        if not plan.supply.kinds_of(plan.config.roles.shown):
+            return {}
+        return {
+            **{f"pair_shown_{days}d": f"times the user was shown the item, last {days} days" for days in cls.windows},
+            "pair_shown_all": "times the user was shown the item, ever",
+            "pair_days_since_shown": "days since the user was shown the item last",
+        }
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        found = self._shown.at(rows.user * self._n_items + rows.item, rows.as_of_day)
+        return {
+            **{f"pair_shown_{days}d": found.total(days) for days in self.windows},
+            "pair_shown_all": found.total(),
+            "pair_days_since_shown": known(found.days_since_last()),
+        }
+
+
+def _rates(plan: Plan) -> list[tuple[str, tuple[str, ...], tuple[str, ...], str]]:
+    """Name, part, whole and meaning of the rates that the log's event types allow."""
+    roles, kinds_of = plan.config.roles, plan.supply.kinds_of
+    shown, clicked, bought = kinds_of(roles.shown), kinds_of(roles.clicked), kinds_of(roles.bought)
+    rates = []
+    if shown and clicked:
+        rates.append(("item_click_rate", clicked, shown, "clicks over impressions, smoothed by everybody's rate"))
+    if clicked and bought:
+        rates.append(("item_conversion_rate", bought, clicked, "purchases over clicks, smoothed by everybody's rate"))
+    return rates
+
+
+def _filtered(log: EventLog, kinds: tuple[str, ...]) -> pl.DataFrame:
+    return log.events.filter(pl.col("kind").is_in(kinds))
+
+
+def _of_kinds(log: EventLog, kinds: tuple[str, ...]) -> AsOfIndex:
+    return AsOfIndex.build(pl.col("item"), _filtered(log, kinds))

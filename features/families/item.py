@@ -1,0 +1,144 @@
+"""How much an item is wanted, whether that grows, by how many people, and at what price."""
+
+import numpy as np
+import polars as pl
+
+from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of, summed
+from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
+from features.families.counts import KindCounts
+from features.families.history import FIXED, decay_weights, spread
+from features.timeline import EventLog
+
+__all__ = ["Gaps", "ItemPopularity"]
+
+_HALF_LIVES_DAYS = (7, 30, 90)
+_CELLS = 1_000_000  # daily counts that are decayed at a time
+
+
+class Gaps:
+    """Days between consecutive active days of the same user with the same item or value, dated at the later one.
+
+    Args:
+        events: user, day and the key; engagements, or days with any.
+        key: Column of the item or value.
+    """
+
+    def __init__(self, events: pl.DataFrame, key: str) -> None:
+        user, value, day = (events[name].cast(pl.Int64).to_numpy() for name in ("user", key, "day"))
+        width = int(value.max(initial=0)) + 1
+        stamps, _ = summed(stamps_of(user * width + value, day))
+        pair, days = stamps >> DAY_BITS, stamps & DAY_MASK
+        again = np.flatnonzero(pair[1:] == pair[:-1]) + 1
+        value, gap = pair[again] % width, days[again] - days[again - 1]
+        dated = stamps_of(value, days[again])
+        second = np.concatenate([[True], pair[again][1:] != pair[again][:-1]])[: len(again)]
+        self._sum, self._count = AsOfIndex.of(dated, gap), AsOfIndex.of(dated)
+        self._again = AsOfIndex.of(dated[second])
+
+    def mean(self, key: Ints, as_of_day: Ints) -> Floats:
+        """Mean days until a user comes back to it, NaN where nobody did."""
+        return ratio(self._sum.total(key, as_of_day), self._count.total(key, as_of_day))
+
+    def users(self, key: Ints, as_of_day: Ints) -> Ints:
+        """Users who engaged with it on two days or more."""
+        return self._again.total(key, as_of_day)
+
+
+class ItemPopularity(Family):
+    """The item as such."""
+
+    name = "item"
+    keys = ("item",)
+    reads = ("user", "item", "kind", "gain", "day")
+    windows = (1, 7, 28, 90)
+    columns = {
+        **{
+            f"item_decayed_{days}d": f"engagements, each halved every {days} days since it happened"
+            for days in _HALF_LIVES_DAYS
+        },
+        "item_trend": "four times the engagements of 7 days and one, over those of 28 and one",
+        "item_days_since_first": "days since anyone engaged with it first",
+        "item_days_since_last": "days since anyone engaged with it last",
+        "item_users_28d": "users who met it within 28 days",
+        "item_users_all": "users who engaged with it",
+        "item_events_per_user": "engagements a user of it",
+        "item_repeat_share": "share of its users who came back to it on another day",
+        "item_mean_gap_days": "mean days until a user came back to it",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._counts = KindCounts(pl.col("item"), log, plan, prefix="item", windows=self.windows)
+        self._first_users = AsOfIndex.build(pl.col("item"), log.first_meetings)
+        self._gaps = Gaps(log.engagements, "item")
+        self._price = _Prices(log) if plan.supply.has(["items.price"]) else None
+        returned = plan.supply.kinds_of(plan.config.roles.returned)
+        events = log.events.filter(pl.col("kind").is_in(returned))
+        self._returns = AsOfIndex.build(pl.col("item"), events) if returned else None
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        columns = {
+            **KindCounts.columns(plan, prefix="item", what="with the item", windows=cls.windows),
+            **cls.columns,
+        }
+        if plan.supply.kinds_of(plan.config.roles.returned):
+            columns["item_return_share"] = "returns over engagements"
+        if plan.supply.has(["items.price"]):
+            columns["item_price"] = "catalogue price"
+            columns["item_price_percentile"] = "share of the category's priced items that cost less, ties half"
+        return columns
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        item, day = rows.item, rows.as_of_day
+        found = self._counts.engaged(item, day)
+        counts = self._counts.compute(item, day, found)
+        total, met = found.total(), self._first_users.at(item, day)
+        users = met.total()
+        values = {
+            **counts,
+            **_decayed(found),
+            "item_trend": (counts["item_events_7d"] * 4 + 1) / (counts["item_events_28d"] + 1),
+            "item_days_since_first": known(found.days_since_first()),
+            "item_days_since_last": known(found.days_since_last()),
+            "item_users_28d": met.total(28),
+            "item_users_all": users,
+            "item_events_per_user": ratio(total, users),
+            "item_repeat_share": ratio(self._gaps.users(item, day), users),
+            "item_mean_gap_days": self._gaps.mean(item, day),
+        }
+        if self._returns is not None:
+            values["item_return_share"] = ratio(self._returns.total(item, day), total)
+        if self._price is not None:
+            values |= {"item_price": self._price.price[item], "item_price_percentile": self._price.percentile[item]}
+        return values
+
+
+def _decayed(found: Known) -> Values:
+    """Exponentially decayed engagements, one array a half-life; weights are fixed-point integers, summed exactly."""
+    values = {f"item_decayed_{days}d": np.zeros(len(found.end)) for days in _HALF_LIVES_DAYS}
+    sizes = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.end - found.first)])
+    start = 0
+    while start < len(found.end):
+        end = max(int(np.searchsorted(sizes, sizes[start] + _CELLS, side="right")) - 1, start + 1)
+        places, begins = spread(found.first[start:end], found.end[start:end])
+        count = found.index.running[places + 1] - found.index.running[places]
+        age = np.repeat(found.as_of_day[start:end], np.diff(begins)) - (found.index.stamps[places] & DAY_MASK)
+        for days in _HALF_LIVES_DAYS:
+            running = np.concatenate([np.zeros(1, np.int64), np.cumsum(decay_weights(days)[age] * count)])
+            values[f"item_decayed_{days}d"][start:end] = (running[begins[1:]] - running[begins[:-1]]) / FIXED
+        start = end
+    return values
+
+
+class _Prices:
+    """Catalogue prices, and where each lies among those of its category (mid-rank; all, without categories)."""
+
+    def __init__(self, log: EventLog) -> None:
+        category = pl.col("category") if "category" in log.items.columns else pl.lit(None, pl.String)
+        priced = log.items.select("item", "price", category=category)
+        rank, count = pl.col("price").rank("average"), pl.col("price").count()
+        ranked = priced.with_columns(percentile=((rank - 0.5) / count).over("category"))
+        self.price = ranked["price"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+        self.percentile = ranked["percentile"].fill_null(np.nan).to_numpy()

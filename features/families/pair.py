@@ -1,0 +1,119 @@
+"""What the user did with this very item, whether it is due again, and how much it is theirs."""
+
+import numpy as np
+import polars as pl
+
+from features.asof import AsOfIndex, Floats, Ints, Known
+from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.item import Gaps
+from features.timeline import EventLog
+
+__all__ = ["PairHistory", "Shares", "expected_gap", "pair_of"]
+
+
+def pair_of(log: EventLog) -> pl.Expr:
+    """Integer key of (user, item); its like for arrays is ``user * n_items + item``."""
+    return pl.col("user").cast(pl.Int64) * log.items.height + pl.col("item").cast(pl.Int64)
+
+
+def expected_gap(found: Known, prior_days: Floats) -> Floats:
+    """Days until the next time that are to be expected: the mean of the pair's own gaps and one of the prior's.
+
+    Args:
+        found: What is known of the pair.
+        prior_days: Mean gap of the item or value over all users, NaN for none (then there is no own gap either).
+
+    Returns:
+        NaN where there is no gap at all.
+    """
+    own = np.maximum(found.active_days() - 1, 0)
+    span = found.days_since_first() - found.days_since_last()
+    expected: Floats = (span + prior_days) / (own + 1)
+    return expected
+
+
+class Shares:
+    """How much more a user wants a value than everybody does.
+
+    The lift is ``log((n + mu p) / ((N + mu) p))``: n of the user's N events are with the value, p is the value's
+    share of all events as of the day, and the user's own share is smoothed by mu events of the prior (Dirichlet
+    smoothing, Zhai & Lafferty 2001). Written as ``log((n / p + mu) / (N + mu))`` it is defined for p = 0 too, as
+    nobody, the user included, has been seen with the value.
+
+    Args:
+        value: Integer expression of the value over `events`.
+        events: All events that count: day, `n` (how many), and what `value` reads.
+        mu: Weight of the prior, in events.
+    """
+
+    def __init__(self, value: pl.Expr, events: pl.DataFrame, mu: float) -> None:
+        self._values = AsOfIndex.build(value, events, total=pl.col("n"))
+        self._all = AsOfIndex.build(pl.lit(0), events, total=pl.col("n"))
+        self._mu = mu
+
+    def compute(self, rows: Rows, value: str, events: Ints, users: AsOfIndex) -> tuple[Floats, Floats]:
+        """Share of the user's events that are with the value, and the lift.
+
+        Args:
+            rows: Who, when, and the value.
+            value: Its name among the rows' columns.
+            events: Events of each row's user with its value.
+            users: All events that count, by user.
+        """
+        of_user = rows.by(("user",), lambda some: users.total(some.user, some.as_of_day))
+        inverse = rows.by((value,), lambda some: self._inverse_share(some[value], some.as_of_day))
+        return ratio(events, of_user), np.log((events * inverse + self._mu) / (of_user + self._mu))
+
+    def _inverse_share(self, value: Ints, day: Ints) -> Floats:
+        """1 / p; n is 0 where nobody was seen with the value."""
+        everything = self._all.total(np.zeros_like(day), day)
+        return everything / np.maximum(self._values.total(value, day), 1)
+
+
+class PairHistory(Family):
+    """The user and this item."""
+
+    name = "pair"
+    keys = ("user", "item")
+    reads = ("user", "item", "gain", "day")
+    windows = (7, 28, 90)
+    columns = {
+        **{f"pair_events_{days}d": f"engagements of the user with the item, last {days} days" for days in windows},
+        "pair_events_all": "engagements of the user with the item, ever",
+        "pair_active_days": "days on which the user engaged with the item",
+        "pair_days_since_last": "days since the user engaged with the item last",
+        "pair_days_since_first": "days since the user engaged with the item first",
+        "pair_share_of_active_days": "share of the user's active days with the item",
+        "pair_days_since_last_per_gap": "days since the last time, in the user's own mean gaps with the item",
+        "pair_due": "days since the last time over the expected gap: the user's own gaps and one of the item's mean",
+        "pair_share": "share of the user's engagements that are with the item",
+        "pair_lift": "log of the user's smoothed share with the item over everybody's share",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._n_items = log.items.height
+        self._events = AsOfIndex.build(pair_of(log), log.engagements, total=pl.col("n"))
+        self._users = log.user_index
+        self._gaps = Gaps(log.engagements, "item")
+        self._shares = Shares(pl.col("item"), log.engagements, plan.config.smoothing_events)
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        found = self._events.at(rows.user * self._n_items + rows.item, rows.as_of_day)
+        total, active = found.total(), found.active_days()
+        since = known(found.days_since_last())
+        user_days = rows.by(("user",), lambda some: self._users.active_days(some.user, some.as_of_day))
+        item_gap = rows.by(("item",), lambda some: self._gaps.mean(some.item, some.as_of_day))
+        share, lift = self._shares.compute(rows, "item", total, self._users)
+        return {
+            **{f"pair_events_{days}d": found.total(days) for days in self.windows},
+            "pair_events_all": total,
+            "pair_active_days": active,
+            "pair_days_since_last": since,
+            "pair_days_since_first": known(found.days_since_first()),
+            "pair_share_of_active_days": ratio(active, user_days),
+            "pair_days_since_last_per_gap": ratio(since, mean_gap(found)),
+            "pair_due": ratio(since, expected_gap(found, item_gap)),
+            "pair_share": share,
+            "pair_lift": lift,
+        }

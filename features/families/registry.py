@@ -1,0 +1,192 @@
+"""The register of feature families, and the columns that a plan makes of them.
+
+No column enters a training table but through a family of the register, or through a declared `ColumnGroup`.
+"""
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.config import FeaturesConfig
+from features.daily import KEPT_BY_DAY
+from features.errors import ConfigError, listed
+from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
+from features.families.base import Family, Plan, Rows
+from features.families.comments import ItemComments
+from features.families.exposure import ItemExposure, PairExposure
+from features.families.item import ItemPopularity
+from features.families.lexical import TextPhrases, TextWords
+from features.families.pair import PairHistory
+from features.families.query import QueryMatch
+from features.families.request import SOURCE_GROUP, RequestList, reads_text
+from features.families.titles import ItemTitle
+from features.families.user import UserActivity
+from features.families.values import item_codes
+from features.families.vectors import VectorMatch
+from features.timeline import EventLog
+
+__all__ = ["FAMILIES", "FeatureSet", "answered", "chosen", "events_read", "inputs_read", "register", "short_windows"]
+
+FAMILIES: dict[str, type[Family]] = {}
+"""Every family by its name."""
+
+_GIVEN = ("request", "user", "item")
+_SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and not reads_text(name))
+
+
+def register(family: type[Family]) -> type[Family]:
+    """Make a family known, so that `features.families` may name it. Usable as a decorator.
+
+    Raises:
+        ConfigError: Another family has its name.
+    """
+    if FAMILIES.setdefault(family.name, family) is not family:
+        raise ConfigError(f"a feature family called {family.name!r} is registered already; call yours otherwise.")
+    return family
+
+
+for _family in (
+    UserActivity,
+    ItemPopularity,
+    ItemExposure,
+    PairHistory,
+    PairExposure,
+    UserCategory,
+    UserAttributes,
+    ItemAttributes,
+    OwnAttributes,
+    RequestList,
+    ItemComments,
+    ItemTitle,
+    TextWords,
+    TextPhrases,
+    QueryMatch,
+    VectorMatch,
+):
+    register(_family)
+
+
+def chosen(config: FeaturesConfig) -> tuple[type[Family], ...]:
+    """The families that are on, in the order of their columns.
+
+    Raises:
+        ConfigError: A name is unknown (the nearest is suggested), stands twice, or one that is needed is missing.
+    """
+    faults = []
+    for name in config.families:
+        if name not in FAMILIES:
+            near = difflib.get_close_matches(name, FAMILIES, n=1, cutoff=0.5)
+            hint = f"Did you mean {near[0]!r}?" if near else f"There are {listed(FAMILIES, most=50)}."
+            faults.append(f"features.families: no family is called {name!r}. {hint}")
+    if len(set(config.families)) < len(config.families):
+        faults.append("features.families: a name stands twice.")
+    if PairHistory.name not in config.families:
+        faults.append(
+            f"features.families: {PairHistory.name!r} must be on, since training tells new items from known ones by it."
+        )
+    reserved = set(_GIVEN) & set(config.attributes.items)
+    if reserved:
+        faults.append(f"features.attributes.items: {listed(sorted(reserved))} cannot be an attribute; rename it.")
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return tuple(FAMILIES[name] for name in config.families)
+
+
+class FeatureSet:
+    """The families of a plan over one log.
+
+    Args:
+        log: The event log; rows may ask about any day, the answer never looks at that day or later.
+        plan: What is on, and what the log of the training had.
+
+    Attributes:
+        plan: The plan.
+        columns: Family of each column, in order.
+        text: Columns that know a text.
+
+    Raises:
+        ConfigError: A family is unknown, or two columns have one name.
+    """
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self.plan = plan
+        families = [family for family in chosen(plan.config) if family.columns_of(plan)]
+        self.columns: Mapping[str, type[Family]] = _named(families, plan)
+        self.text = frozenset[str]().union(*(family.text_of(plan) for family in families))
+        self._members = [member for family in families for member in family.members(log, plan)]
+        keys = {key for member in self._members for key in member.keys}
+        self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_GIVEN))}
+
+    def compute(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Features of some rows.
+
+        Args:
+            rows: user, item, as_of_day, and for families keyed by request also request and the source columns; any
+                order, a request's rows complete.
+
+        Returns:
+            One Float32 column a name of `columns`, one row a row of `rows`; NaN where a value is not defined.
+        """
+        made = answered(self._members, self._asked(rows))
+        return pl.DataFrame({name: made[name] for name in self.columns})
+
+    def _asked(self, rows: pl.DataFrame) -> Rows:
+        of_requests = any("request" in member.keys for member in self._members)
+        names = [name for name in (*_GIVEN, "as_of_day") if name != "request" or of_requests]
+        columns = {name: rows[name].cast(pl.Int64).to_numpy() for name in names}
+        columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
+        if not of_requests:
+            return Rows(columns)
+        return Rows(columns, np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1))
+
+
+def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np.float32]]:
+    """The columns of all members for rows: each is asked once for each distinct question."""
+    made: dict[str, npt.NDArray[np.float32]] = {}
+    for member in members:
+        if {"user", "item"} <= set(member.keys):  # rows of a request differ in them anyway
+            made |= _singles(member.compute(asked))
+            continue
+        distinct, place = asked.distinct(member.keys)
+        made |= {name: column[place] for name, column in _singles(member.compute(distinct)).items()}
+    return made
+
+
+def events_read(plan: Plan) -> tuple[str, ...]:
+    """Columns of single events (a text, a timestamp, ...) that the plan's families read; counts by day lack them."""
+    on = [family for family in chosen(plan.config) if family.columns_of(plan)]
+    named = {name.removeprefix("events.") for family in on for name in family.reads}
+    named |= set(plan.config.sentiment_columns)
+    return tuple(sorted(name for name in named if "." not in name and name not in KEPT_BY_DAY))
+
+
+def inputs_read(plan: Plan) -> tuple[str, ...]:
+    """Inputs of the supply that columns are made of: those of items and users; of events, what a family reads."""
+    of_events = {f"events.{name}" for name in events_read(plan)}
+    return tuple(name for name in plan.supply.inputs if not name.startswith("events.") or name in of_events)
+
+
+def short_windows(plan: Plan, first_event_day: int, first_as_of_day: int) -> tuple[int, ...]:
+    """Windows, in days, that reach before the first event from the first day that is asked about."""
+    windows = {days for family in chosen(plan.config) if family.columns_of(plan) for days in family.windows}
+    return tuple(sorted(days for days in windows if first_as_of_day - days < first_event_day))
+
+
+def _singles(values: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[np.float32]]:
+    return {name: column.astype(np.float32) for name, column in values.items()}
+
+
+def _named(families: Iterable[type[Family]], plan: Plan) -> dict[str, type[Family]]:
+    named: dict[str, type[Family]] = {}
+    for family in families:
+        for name in family.columns_of(plan):
+            if name in named:
+                raise ConfigError(
+                    f"features: the families {named[name].name!r} and {family.name!r} both have a column {name!r}."
+                )
+            named[name] = family
+    return named

@@ -1,0 +1,73 @@
+"""The request as a whole, and how its candidates were found."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from features.candidates import SOURCES
+from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
+from features.families.user import BoughtPrices
+from features.timeline import EventLog
+
+__all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList", "reads_text"]
+
+
+def reads_text(source: str) -> bool:
+    """Whether a generator looks at texts."""
+    return source.startswith("text_")
+
+
+def _source_meanings(sources: Iterable[str]) -> Columns:
+    told = {
+        "rank": "rank (1 is best) among what the generator {} proposed; NaN where it did not",
+        "score": "score by the generator {}; NaN where it did not propose the item",
+    }
+    return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in told.items()}
+
+
+SOURCE_GROUP = ColumnGroup(
+    name="sources",
+    columns=_source_meanings(SOURCES),
+    text=frozenset(_source_meanings(filter(reads_text, SOURCES))),
+)
+"""Rank and score of each candidate generator."""
+SOURCE_COLUMNS = tuple(SOURCE_GROUP.columns)
+
+
+class RequestList(Family):
+    """The list that a candidate stands in. Generators that read texts do not count, so that no text is known here."""
+
+    name = "request"
+    keys = ("request", "user", "item")
+    reads = ("user", "item", "gain", "day")
+    columns = {
+        "request_candidates": "candidates of the request that a generator without text proposed",
+        "request_sources": "generators without text that proposed the item",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._prices = None
+        if plan.supply.has(["items.price"]):
+            self._prices = BoughtPrices(log)
+            self._price = log.items["price"].cast(pl.Float64).fill_null(np.nan).to_numpy()
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        if not plan.supply.has(["items.price"]):
+            return cls.columns
+        return {**cls.columns, "request_price_per_mean": "price over the mean price of what the user engaged with"}
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`; all rows of a request are asked together."""
+        assert rows.sources is not None  # the framework gives them to families keyed by request
+        sources = rows.sources.sum(axis=1, dtype=np.int64)
+        _, place = np.unique(rows["request"], return_inverse=True)
+        values = {
+            "request_candidates": np.bincount(place, weights=sources > 0)[place] if len(rows) else sources,
+            "request_sources": sources,
+        }
+        if self._prices is not None:
+            values["request_price_per_mean"] = ratio(self._price[rows.item], rows.by(("user",), self._prices.mean))
+        return values

@@ -1,0 +1,88 @@
+"""What a column looks like over many rows, and how far that is from what it looked like before."""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.config import FrozenConfig
+from features.families.base import Floats
+
+__all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "statistics_of"]
+
+_BINS = 10
+_LEAST_SHARE = 1e-4  # a bin that nothing fell into counts as this share, so that the logarithm is defined
+
+
+class ColumnStatistics(FrozenConfig):
+    """One column over some rows.
+
+    Attributes:
+        rows: Rows looked at.
+        null_share: Share of them that are undefined (NaN).
+        mean: Of the defined ones, as `std`, `least` and `largest`; None if there are none.
+        std: Standard deviation (of the population).
+        least: Smallest.
+        largest: Largest.
+        edges: Distinct deciles: the borders of the bins that drift is measured in.
+        shares: Share of the rows in each bin (at or below an edge, above the one before), the undefined last.
+    """
+
+    rows: int
+    null_share: float
+    mean: float | None
+    std: float | None
+    least: float | None
+    largest: float | None
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+def statistics_of(rows: pl.DataFrame) -> dict[str, ColumnStatistics]:
+    """Statistics of every column of a table of numbers."""
+    return {name: column_statistics(rows[name].cast(pl.Float64).to_numpy()) for name in rows.columns}
+
+
+def column_statistics(values: Floats) -> ColumnStatistics:
+    """Statistics of one column; NaN is undefined."""
+    told = values[~np.isnan(values)]
+    quantiles = np.arange(1, _BINS) / _BINS
+    edges = np.unique(np.quantile(told, quantiles, method="inverted_cdf")) if len(told) else np.empty(0)
+    summary = (told.mean(), told.std(), told.min(), told.max()) if len(told) else (None,) * 4
+    mean, std, least, largest = (None if value is None else float(value) for value in summary)
+    return ColumnStatistics(
+        rows=len(values),
+        null_share=float(1 - len(told) / len(values)) if len(values) else math.nan,
+        mean=mean,
+        std=std,
+        least=least,
+        largest=largest,
+        edges=tuple(edges.tolist()),
+        shares=tuple(_shares(values, edges).tolist()),
+    )
+
+
+def psi(values: Floats, reference: ColumnStatistics) -> float:
+    """Population stability index: ``sum over bins of (a - r) ln(a / r)``, a and r the shares now and in the reference.
+
+    Bins are those of the reference's deciles, and one of undefined values. Empty bins count as 0.0001. By the usual
+    rule of thumb nothing moved below 0.1, and much did above 0.25 (Siddiqi 2006).
+    """
+    now = np.maximum(_shares(values, np.array(reference.edges)), _LEAST_SHARE)
+    then = np.maximum(np.array(reference.shares), _LEAST_SHARE)
+    return float(((now - then) * np.log(now / then)).sum())
+
+
+def drifts(rows: pl.DataFrame, reference: Mapping[str, ColumnStatistics]) -> dict[str, float]:
+    """`psi` of each column that the reference has too."""
+    shared = [name for name in rows.columns if name in reference]
+    return {name: psi(rows[name].cast(pl.Float64).to_numpy(), reference[name]) for name in shared}
+
+
+def _shares(values: Floats, edges: npt.NDArray[np.float64]) -> Floats:
+    """Share of each bin, then of the undefined."""
+    told = values[~np.isnan(values)]
+    counts = np.bincount(np.searchsorted(edges, told, side="left"), minlength=len(edges) + 1)
+    return np.append(counts, len(values) - len(told)) / max(len(values), 1)

@@ -1,0 +1,174 @@
+"""What a log offers to features: decided once, at training, and held by every night of that version.
+
+A log without prices has no price columns, rather than columns of nothing. So that a version reads at night what it
+learned from, the bundle keeps the supply of its training, and a night that lacks part of it is refused.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable, Sequence
+
+import polars as pl
+
+from features.config import FeaturesConfig, FrozenConfig
+from features.errors import ConfigError, ContractError, listed
+from features.timeline import EventLog
+
+__all__ = ["UNKNOWN", "Supply", "require_columns", "slug"]
+
+UNKNOWN = 0
+"""Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
+
+_OPTIONAL = {"items": ("category", "price"), "events": ("value", "text", "query")}
+
+
+class Supply(FrozenConfig):
+    """What the log of a training had.
+
+    Attributes:
+        kinds: Event types, sorted.
+        counted: Those that get counts of their own: all, but the only one that counts as success.
+        inputs: Optional columns that hold anything, such as `items.price` or `events.query`.
+        text: Text fields of the catalogue.
+        vocabularies: Values of each attribute that is text, most frequent first; code 1 is the first.
+    """
+
+    kinds: tuple[str, ...]
+    counted: tuple[str, ...]
+    inputs: tuple[str, ...]
+    text: tuple[str, ...]
+    vocabularies: dict[str, tuple[str, ...]]
+
+    @classmethod
+    def of(cls, log: EventLog, config: FeaturesConfig, *, text: Sequence[str] = ()) -> "Supply":
+        """What a log has of what the configuration asks for.
+
+        Args:
+            log: The log of the training.
+            config: Attributes, vectors, sentiment.
+            text: Text fields of the catalogue.
+
+        Raises:
+            ConfigError: A configured column is not there; the nearest is named.
+            ContractError: Two event types would give one column name.
+        """
+        _require_configured(log, config)
+        kinds = tuple(sorted(log.events["kind"].unique()))
+        slugs = {slug(kind): kind for kind in kinds}
+        if len(slugs) < len(kinds):
+            clash = next(kind for kind in kinds if slugs[slug(kind)] != kind)
+            raise ContractError(
+                f"events: the types {clash!r} and {slugs[slug(clash)]!r} would give one column name. Rename one."
+            )
+        engaged = log.events.filter(pl.col("gain") > 0)["kind"].unique()
+        counted = kinds if len(engaged) > 1 else tuple(kind for kind in kinds if kind not in set(engaged))
+        return cls(
+            kinds=kinds,
+            counted=counted,
+            inputs=tuple(_inputs(log, config)),
+            text=tuple(text),
+            vocabularies=_vocabularies(log, config),
+        )
+
+    def has(self, reads: Iterable[str]) -> bool:
+        """Whether every optional input among `reads` is there."""
+        return all(name in self.inputs for name in reads if "." in name)
+
+    def kinds_of(self, role: tuple[str, ...]) -> tuple[str, ...]:
+        """The event types of a role that occur."""
+        return tuple(kind for kind in role if kind in self.kinds)
+
+    def require(self, log: EventLog, inputs: Iterable[str]) -> None:
+        """Hold a later log against this supply.
+
+        Args:
+            log: The log.
+            inputs: Which of `inputs` the version's columns are made of; see `registry.inputs_read`.
+
+        Raises:
+            ContractError: It lacks something that the version's columns are made of; all of it is named.
+        """
+        faults = []
+        found = _tables(log)
+        for name in inputs:
+            table, column = name.split(".", 1)
+            if column not in found[table].columns or found[table][column].is_null().all():
+                faults.append(f"{table} has nothing in {column!r}")
+        present = set(log.events["kind"].unique())
+        faults += [f"events has no row of type {kind!r}" for kind in self.kinds if kind not in present]
+        faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
+        if faults:
+            raise ContractError(
+                f"features: this version reads what the log lacks: {listed(faults)}. Deliver it as before (and name it "
+                "under features), or train a version on the log as it is now."
+            )
+
+
+def slug(kind: str) -> str:
+    """An event type as part of a column's name.
+
+    >>> slug("Add to cart")
+    'add_to_cart'
+    """
+    return re.sub(r"\W+", "_", kind.lower())
+
+
+def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
+    """Hold configured column names against a table.
+
+    Raises:
+        ConfigError: Names each column that is not there, with the nearest one that is.
+    """
+    faults = []
+    for name in asked:
+        if name not in present:
+            near = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
+            hint = f"did you mean {near[0]!r}?" if near else f"the table has {listed(present, most=20)}."
+            faults.append(f"{key}: {name!r} is no column of {table}; {hint}")
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def _tables(log: EventLog) -> dict[str, pl.DataFrame]:
+    users = pl.DataFrame() if log.users is None else log.users
+    return {"items": log.items, "events": log.events, "users": users}
+
+
+def _require_configured(log: EventLog, config: FeaturesConfig) -> None:
+    found = _tables(log)
+    for table, key, asked in (
+        ("items", "features.attributes.items", config.attributes.items),
+        ("users", "features.attributes.users", config.attributes.users),
+        ("items", "features.vectors", config.vectors),
+        ("events", "features.sentiment", config.sentiment_columns),
+    ):
+        require_columns(asked, found[table].columns, key=key, table=table)
+
+
+def _inputs(log: EventLog, config: FeaturesConfig) -> list[str]:
+    """Optional and configured columns that hold anything."""
+    asked = {
+        "items": (*_OPTIONAL["items"], *config.attributes.items, *config.vectors),
+        "events": (*_OPTIONAL["events"], *config.sentiment_columns),
+        "users": config.attributes.users,
+    }
+    found = _tables(log)
+    return [
+        f"{table}.{name}"
+        for table, names in asked.items()
+        for name in dict.fromkeys(names)
+        if name in found[table].columns and not found[table][name].is_null().all()
+    ]
+
+
+def _vocabularies(log: EventLog, config: FeaturesConfig) -> dict[str, tuple[str, ...]]:
+    """The most frequent values of each attribute that is text, ties by name."""
+    found = _tables(log)
+    vocabularies = {}
+    for table in ("items", "users"):
+        for name in getattr(config.attributes, table):
+            values = found[table][name].drop_nulls()
+            if values.dtype == pl.String:
+                counts = values.value_counts().sort(["count", name], descending=[True, False])
+                vocabularies[f"{table}.{name}"] = tuple(counts[name].head(config.max_vocabulary))
+    return vocabularies

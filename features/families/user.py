@@ -1,0 +1,110 @@
+"""How much, how often, how widely and how lately the user engages at all."""
+
+import numpy as np
+import polars as pl
+
+from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
+from features.families.counts import KindCounts
+from features.families.history import History, spread
+from features.families.values import item_codes
+from features.timeline import EventLog
+
+__all__ = ["PRICE_UNIT", "BoughtPrices", "UserActivity"]
+
+PRICE_UNIT = 1000
+"""Prices are summed as whole thousandths, so that the order of a sum does not matter."""
+
+
+class BoughtPrices:
+    """Mean catalogue price of what a user engaged with; items without a price do not count."""
+
+    def __init__(self, log: EventLog) -> None:
+        thousandths = (pl.col("price") * PRICE_UNIT).round().cast(pl.Int64)
+        priced = log.items.select("item", paid=thousandths).drop_nulls()
+        events = log.engagements.join(priced, on="item")
+        self._sum = AsOfIndex.build(pl.col("user"), events, total=pl.col("paid") * pl.col("n"))
+        self._count = AsOfIndex.build(pl.col("user"), events, total=pl.col("n"))
+
+    def mean(self, rows: Rows) -> Floats:
+        """In the catalogue's currency, NaN where nothing priced was engaged with."""
+        paid, count = (index.total(rows.user, rows.as_of_day) for index in (self._sum, self._count))
+        return ratio(paid / PRICE_UNIT, count)
+
+
+class UserActivity(Family):
+    """The user as such."""
+
+    name = "user"
+    keys = ("user",)
+    reads = ("user", "item", "kind", "gain", "day")
+    windows = (1, 7, 28, 90)
+    columns = {
+        "user_days_since_last": "days since the last engagement",
+        "user_days_since_first": "days since the first engagement",
+        "user_active_days": "days with an engagement",
+        "user_events_per_active_day": "engagements a day with any",
+        "user_mean_gap_days": "mean days between two active days",
+        "user_days_since_last_per_gap": "days since the last engagement, in mean gaps",
+        "user_items_all": "distinct items engaged with",
+        "user_events_per_item": "engagements a distinct item",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        self._counts = KindCounts(pl.col("user"), log, plan, prefix="user", windows=self.windows)
+        self._items = AsOfIndex.build(pl.col("user"), log.first_meetings)
+        self._prices = BoughtPrices(log) if plan.supply.has(["items.price"]) else None
+        self._entropy = _CategoryEntropy(log) if plan.supply.has(["items.category"]) else None
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        counts = KindCounts.columns(plan, prefix="user", what="of the user", windows=cls.windows)
+        columns = {**counts, **cls.columns}
+        if plan.supply.has(["items.price"]):
+            columns["user_mean_price"] = "mean catalogue price of what the user engaged with"
+        if plan.supply.has(["items.category"]):
+            columns["user_category_entropy"] = "entropy (nats) of the user's engagements over categories"
+        return columns
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        found = self._counts.engaged(rows.user, rows.as_of_day)
+        total, active, gap = found.total(), found.active_days(), mean_gap(found)
+        since, items = known(found.days_since_last()), self._items.total(rows.user, rows.as_of_day)
+        values = {
+            **self._counts.compute(rows.user, rows.as_of_day, found),
+            "user_days_since_last": since,
+            "user_days_since_first": known(found.days_since_first()),
+            "user_active_days": active,
+            "user_events_per_active_day": ratio(total, active),
+            "user_mean_gap_days": gap,
+            "user_days_since_last_per_gap": ratio(since, gap),
+            "user_items_all": items,
+            "user_events_per_item": ratio(total, items),
+        }
+        if self._prices is not None:
+            values["user_mean_price"] = self._prices.mean(rows)
+        if self._entropy is not None:
+            values["user_category_entropy"] = self._entropy.of(rows)
+        return values
+
+
+class _CategoryEntropy:
+    """Shannon entropy of a user's engagements over the categories of their items."""
+
+    def __init__(self, log: EventLog) -> None:
+        self._history = History.of(log)
+        self._category = item_codes(log, "category")
+
+    def of(self, rows: Rows) -> Floats:
+        """In nats; NaN where no engagement has a category. Terms are summed in the order of category codes."""
+        places, begins = spread(*self._history.slices(rows.user, rows.as_of_day))
+        owner = np.repeat(np.arange(len(rows)), np.diff(begins))
+        category, count = self._category[self._history.item[places]], self._history.count[places]
+        told = category > 0
+        width = int(self._category.max(initial=0)) + 1
+        cells, events = tally(owner[told] * width + category[told], count[told], len(rows) * width)
+        total = np.bincount(cells // width, weights=events, minlength=len(rows))
+        share = events / total[cells // width]
+        summed = np.bincount(cells // width, weights=share * np.log(share), minlength=len(rows))
+        return np.where(total > 0, np.abs(summed), np.nan)

@@ -1,0 +1,119 @@
+"""Vectors that items bring along (of an image, a sound, anything), as similarities with what the user engaged with."""
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.asof import Floats, Ints
+from features.candidates import GRID
+from features.errors import ContractError
+from features.families.base import Columns, Family, Plan, Rows, Values
+from features.families.history import History
+from features.families.supply import slug
+from features.timeline import EventLog
+
+__all__ = ["VectorMatch", "on_grid"]
+
+_MOST_ITEMS = 100  # latest distinct items of a history that are compared
+
+
+def on_grid(vectors: pl.Series) -> npt.NDArray[np.float32]:
+    """Unit vectors rounded to multiples of 1/GRID, as whole numbers: their float32 dot products are exact.
+
+    Args:
+        vectors: One list (or array) of numbers an item, or null.
+
+    Returns:
+        (items, width); zero for a null, an empty vector, or one that is not finite.
+
+    Raises:
+        ContractError: They differ in length.
+    """
+    lists = vectors.cast(pl.List(pl.Float64))
+    sizes = lists.list.len().fill_null(0)
+    widths = sizes.filter(sizes > 0).unique()
+    if len(widths) > 1:
+        raise ContractError(f"items: vectors in {vectors.name!r} have {len(widths)} lengths. Write vectors of one.")
+    width = int(widths[0]) if len(widths) else 1
+    matrix = np.zeros((len(vectors), width))
+    there = (sizes > 0).to_numpy()
+    matrix[there] = lists.filter(sizes > 0).explode().fill_null(np.nan).to_numpy().reshape(-1, width)
+    matrix[~np.isfinite(matrix).all(axis=1)] = 0
+    norms = np.sqrt((matrix**2).sum(axis=1, keepdims=True))
+    return np.round(matrix / np.where(norms > 0, norms, 1) * GRID).astype(np.float32)
+
+
+class VectorMatch(Family):
+    """Cosine of the candidate's vector with those of the history.
+
+    The history are the 100 latest distinct items of the user that have a vector, ties by item code. NaN where the
+    candidate has no vector, or no item of the history has one.
+    """
+
+    name = "vectors"
+    keys = ("user", "item")
+    reads = ("user", "item", "gain", "day")
+    is_text = True
+
+    def __init__(self, log: EventLog, plan: Plan, column: str | None = None) -> None:
+        column = column or plan.config.vectors[0]
+        self._prefix = f"vector_{slug(column)}"
+        self._vectors = on_grid(log.items[column])
+        self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
+        self._history = History.of(log)
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        told = {
+            "nearest": "with the most similar item of the history",
+            "mean": "with the items of the history, on average",
+            "last": "with the most similar item of the user's last active day",
+        }
+        return {
+            f"vector_{slug(column)}_{name}": f"cosine of {column} {meaning}"
+            for column in _present(plan)
+            for name, meaning in told.items()
+        }
+
+    @classmethod
+    def members(cls, log: EventLog, plan: Plan) -> "tuple[VectorMatch, ...]":
+        """See `Family`: one for each column."""
+        return tuple(cls(log, plan, column) for column in _present(plan))
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        values = {f"{self._prefix}_{name}": np.full(len(rows), np.nan) for name in ("nearest", "mean", "last")}
+        users, of_row = rows.distinct(("user",))
+        start, end = self._history.slices(users.user, users.as_of_day)
+        order = np.argsort(of_row, kind="stable")
+        order = order[self._known[rows.item[order]]]
+        held = of_row[order]
+        edges = np.searchsorted(held, np.arange(len(users) + 1))
+        for user in np.flatnonzero(np.diff(edges)):
+            past, last = self._latest(int(start[user]), int(end[user]))
+            if len(past):
+                places = order[edges[user] : edges[user + 1]]
+                for name, column in zip(values, self._similar(rows.item[places], past, last), strict=True):
+                    values[name][places] = column
+        return values
+
+    def _latest(self, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
+        """The latest distinct items of a slice of the history, and which of them are of its last day."""
+        item, day = self._history.item[start:end], self._history.day[start:end]
+        known = self._known[item]
+        item, day = item[known], day[known]
+        order = np.lexsort((item, -day))
+        _, first = np.unique(item[order], return_index=True)
+        kept = order[np.sort(first)[:_MOST_ITEMS]]
+        latest: npt.NDArray[np.bool_] = np.equal(day[kept], day.max(initial=0))
+        return item[kept], latest
+
+    def _similar(self, item: Ints, past: Ints, last: npt.NDArray[np.bool_]) -> tuple[Floats, Floats, Floats]:
+        dots = (self._vectors[item] @ self._vectors[past].T).astype(np.int64)
+        nearest, latest = dots.max(axis=1), dots[:, last].max(axis=1)
+        return nearest / GRID**2, dots.sum(axis=1) / len(past) / GRID**2, latest / GRID**2
+
+
+def _present(plan: Plan) -> tuple[str, ...]:
+    return tuple(name for name in plan.config.vectors if plan.supply.has([f"items.{name}"]))

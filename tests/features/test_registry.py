@@ -1,0 +1,268 @@
+"""What is on, what the log offers, what is refused; and a family of one's own."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import polars as pl
+import pytest
+from pydantic import ValidationError
+
+from features.asof import AsOfIndex
+from features.assemble import KEYS, Assembler
+from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
+from features.errors import ConfigError, ContractError
+from features.families.base import Family, Plan, Rows, ratio
+from features.families.lexical import TextWords
+from features.families.manifest import FeatureManifest, columns_of
+from features.families.registry import FAMILIES, FeatureSet, chosen, events_read, inputs_read, register, short_windows
+from features.families.request import SOURCE_GROUP
+from features.families.statistics import column_statistics, drifts, psi, statistics_of
+from features.families.supply import Supply, slug
+from features.requests import requests_tonight
+from features.timeline import Calendar, EventLog
+
+NAN = float("nan")
+
+
+class Weekends(Family):
+    """As the README writes it."""
+
+    name = "weekends"
+    keys = ("user",)
+    reads = ("user", "gain", "day")
+    columns = {"user_weekend_share": "share of the user's engagements on a Saturday or Sunday"}
+
+    def __init__(self, log, plan):  # noqa: ARG002
+        weekend = log.engaged.filter((pl.col("day") + 3) % 7 >= 5)
+        self._parts = [AsOfIndex.build(pl.col("user"), events) for events in (weekend, log.engaged)]
+
+    def compute(self, rows):
+        part, whole = (index.total(rows.user, rows.as_of_day) for index in self._parts)
+        return {"user_weekend_share": ratio(part, whole)}
+
+
+@pytest.fixture
+def weekends():
+    yield register(Weekends)
+    FAMILIES.pop("weekends")
+
+
+def log_of(*rows, items=None, **columns):
+    """A log of (user, item, event, day of January 2024)."""
+    events = pl.DataFrame(rows, schema=["user_id", "item_id", "event", "day"], orient="row")
+    events = events.select(
+        "user_id",
+        "item_id",
+        "event",
+        timestamp=pl.datetime(2024, 1, pl.col("day"), 12, time_zone="UTC", time_unit="us"),
+        value=pl.lit(None, pl.Float64),
+        **{name: pl.Series(values) for name, values in columns.items()},
+    )
+    items = events.select("item_id").unique() if items is None else pl.DataFrame(items)
+    sale = dict.fromkeys(("available_from", "available_until"), pl.lit(None, pl.Datetime("us", "UTC")))
+    return EventLog.build(
+        events=events,
+        items=items.with_columns(**sale),
+        users=None,
+        calendar=Calendar(CalendarConfig()),
+        gains={"click": 1, "purchase": 3},
+        keep=tuple(columns),
+    )
+
+
+def day(number):
+    return (datetime(2024, 1, number, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
+
+
+def test_a_family_of_ones_own_is_a_dozen_lines(weekends):
+    log = log_of(("u", "a", "click", 5), ("u", "a", "click", 6), ("u", "a", "click", 7), ("u", "a", "click", 8))
+    config = FeaturesConfig(families=("pair", "weekends"))
+    assembler = Assembler(log, CandidatesConfig(), None, Plan(config, Supply.of(log, config)))
+    asked = requests_tonight(pl.Series([0], dtype=pl.UInt32), day(8))
+    assert assembler.portion(asked).rows["user_weekend_share"].item() == np.float32(2 / 3)  # the 6th and the 7th
+    assert weekends.name in {column.family for column in columns_of(assembler.families, [])}
+
+
+def test_a_second_family_of_a_name_is_refused(weekends):
+    other = type("Other", (weekends,), {})
+    with pytest.raises(ConfigError, match="'weekends' is registered already"):
+        register(other)
+
+
+def test_no_column_enters_the_table_but_through_a_family_or_a_declared_group(shop):
+    tables = shop(0)
+    assembler = Assembler(tables.log(), CandidatesConfig(), tables.text_vectors, tables.plan)
+    asked = requests_tonight(pl.int_range(7, dtype=pl.UInt32, eager=True), tables.first_day + 20)
+    declared = [name for family in tables.plan.config.families for name in FAMILIES[family].columns_of(tables.plan)]
+    declared += SOURCE_GROUP.columns
+    assert assembler.portion(asked).rows.columns == [*KEYS, *declared]
+    assert [column.name for column in columns_of(assembler.families, [SOURCE_GROUP])] == declared
+    assert len(set(declared)) == len(declared)
+    assert set(tables.plan.config.families) == set(FAMILIES)  # all of them were on
+
+
+def test_text_families_are_marked_as_such(shop):
+    tables = shop(0)
+    families = FeatureSet(tables.log(), tables.plan)
+    told = {"comments", "text_title", "text_words", "text_phrases", "text_query", "vectors"}
+    assert {name for name, family in FAMILIES.items() if family.is_text} == told
+    assert families.text == {name for name, family in families.columns.items() if family.name in told}
+    assert SOURCE_GROUP.text == {"text_neighbours_rank", "text_neighbours_score"}
+
+
+def test_what_the_log_lacks_makes_no_columns():
+    log = log_of(("u", "a", "click", 5), ("v", "b", "click", 6))
+    config = FeaturesConfig()
+    plan = Plan(config, Supply.of(log, config))
+    assert plan.supply == Supply(kinds=("click",), counted=(), inputs=(), text=(), vocabularies={})
+    found = FeatureSet(log, plan).columns
+    assert {family.name for family in found.values()} == {"user", "item", "pair", "request"}
+    absent = ("price", "category", "shown", "click", "return", "comment", "text", "vector")
+    assert not [name for name in found if any(word in name for word in absent)]
+
+
+def test_a_night_that_lacks_an_input_names_all_of_it(shop):
+    tables = shop(0)
+    log = tables.log()
+    poorer = EventLog(
+        log.events.filter(pl.col("kind") != "impression").drop("query"),
+        log.user_ids,
+        log.items.with_columns(price=pl.lit(None, pl.Float64)),
+        log.calendar,
+        log.users,
+    )
+    tables.plan.supply.require(log, inputs_read(tables.plan))
+    with pytest.raises(ContractError) as raised:
+        tables.plan.supply.require(poorer, inputs_read(tables.plan))
+    for lacking in ("items has nothing in 'price'", "events has nothing in 'query'", "type 'impression'"):
+        assert lacking in str(raised.value)
+
+
+def test_what_no_family_reads_may_be_missing_at_night(shop):
+    tables = shop(0)
+    log = tables.log()
+    assert "events.value" in tables.plan.supply.inputs
+    assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")
+    silent = replace(log, events=log.events.drop("value"))
+    tables.plan.supply.require(silent, inputs_read(tables.plan))
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"families": ("pair", "itm")}, "no family is called 'itm'. Did you mean 'item'?"),
+        ({"families": ("pair", "zzzz")}, "There are 'user'"),
+        ({"families": ("pair", "pair")}, "stands twice"),
+        ({"families": ("user",)}, "'pair' must be on"),
+        ({"attributes": AttributesConfig(items=("user",))}, "cannot be an attribute"),
+    ],
+)
+def test_a_wrong_choice_of_families_is_refused(told, says):
+    with pytest.raises(ConfigError, match=says.replace("?", r"\?")):
+        chosen(FeaturesConfig(**told))
+
+
+@pytest.mark.parametrize(
+    ("told", "says"),
+    [
+        ({"attributes": AttributesConfig(items=("bran",))}, "'bran' is no column of items; did you mean 'brand'"),
+        ({"attributes": AttributesConfig(users=("contry",))}, "did you mean 'country'"),
+        ({"vectors": ("pictures",)}, "features.vectors: 'pictures' is no column of items; did you mean 'picture'"),
+        ({"sentiment": "mod"}, "features.sentiment: 'mod' is no column of events; did you mean 'mood'"),
+    ],
+)
+def test_an_unknown_column_names_the_nearest(shop, told, says):
+    with pytest.raises(ConfigError, match=says):
+        Supply.of(shop(0).log(), FeaturesConfig(**told))
+
+
+def test_two_event_types_of_one_column_name_are_refused():
+    assert slug("Add to cart") == slug("add-to-cart") == "add_to_cart"
+    log = log_of(("u", "a", "click", 5), ("u", "a", "add to", 5), ("u", "a", "add-to", 5))
+    with pytest.raises(ContractError, match="one column name"):
+        Supply.of(log, FeaturesConfig())
+
+
+def test_a_frozen_vocabulary_keeps_its_codes_and_knows_what_it_does_not_know():
+    catalogue = {"item_id": ["a", "b", "c", "d"], "brand": ["x", "y", "y", None]}
+    log = log_of(("u", "a", "click", 5), items=catalogue)
+    config = FeaturesConfig(attributes=AttributesConfig(items=("brand",)), families=("pair", "item_attribute"))
+    supply = Supply.of(log, config)
+    assert supply.vocabularies == {"items.brand": ("y", "x")}
+    later = log_of(("u", "a", "click", 5), items={**catalogue, "brand": ["new", "x", "y", None]})
+    rows = pl.DataFrame({"request": [0] * 4, "user": [0] * 4, "item": range(4), "as_of_day": [day(9)] * 4})
+    rows = rows.with_columns(pl.lit(1).alias(name) for name in SOURCE_GROUP.columns)
+    found = FeatureSet(later, Plan(config, supply)).compute(rows)["item_attribute_brand"]
+    assert found.to_list() == pytest.approx([0, 2, 1, NAN], nan_ok=True)
+
+
+def test_windows_that_reach_before_the_first_event_are_told():
+    log = log_of(("u", "a", "click", 5))
+    plan = Plan(FeaturesConfig(), Supply.of(log, FeaturesConfig()))
+    assert short_windows(plan, 100, 200) == ()
+    assert short_windows(plan, 100, 189) == (90,)
+    assert short_windows(plan, 100, 110) == (28, 90)
+
+
+def test_only_the_most_frequent_words_are_kept():
+    items = {"item_id": ["a", "b", "c"], "title": ["red mug", "red lamp", "blue lamp"]}
+    log = log_of(("u", "a", "click", 5), items=items)
+    config = FeaturesConfig(max_words=3)
+    words = TextWords(log, Plan(config, Supply.of(log, config, text=("title",)))).tokens
+    assert words.vocabulary.to_list() == ["blue", "lamp", "red"]  # twice, twice, and of the rest the first
+    assert words.counts.tolist() == [1, 2, 2]
+
+
+def test_distinct_keys_are_found_alike_by_table_and_by_sorting():
+    rng = np.random.default_rng(0)
+    small = {name: rng.integers(0, 5, 400) for name in ("user", "item", "as_of_day")}
+    sparse = {name: column * (1 if name == "as_of_day" else 10**9) for name, column in small.items()}
+    for columns in (small, sparse):
+        rows = Rows(columns)
+        distinct, place = rows.distinct(("user", "item"))
+        triples = list(zip(columns["as_of_day"], columns["user"], columns["item"], strict=True))
+        found = list(zip(distinct.as_of_day, distinct.user, distinct.item, strict=True))
+        assert found == sorted(set(triples))
+        assert [found[n] for n in place] == triples
+
+
+def test_statistics_and_drift_by_hand():
+    told = column_statistics(np.array([1.0, 2.0, 3.0, NAN]))
+    assert (told.rows, told.null_share, told.mean, told.least, told.largest) == (4, 0.25, 2.0, 1.0, 3.0)
+    assert told.std == pytest.approx((2 / 3) ** 0.5)
+    assert told.edges == (1.0, 2.0, 3.0)
+    assert told.shares == (0.25, 0.25, 0.25, 0.0, 0.25)
+    assert psi(np.array([3.0, NAN, 2.0, 1.0]), told) == 0
+    moved = psi(np.array([1.0, 1.0, 3.0, NAN]), told)  # a half against a quarter, nothing against a quarter
+    assert moved == pytest.approx(0.25 * np.log(2) + (1e-4 - 0.25) * np.log(1e-4 / 0.25))
+    nothing = column_statistics(np.array([NAN, NAN]))
+    assert (nothing.mean, nothing.null_share, nothing.edges, nothing.shares) == (None, 1.0, (), (0.0, 1.0))
+    frame = pl.DataFrame({"a": [1.0, 2.0], "b": [0.0, 0.0]})
+    assert drifts(frame, {"a": statistics_of(frame)["a"]}) == {"a": 0.0}
+
+
+def test_a_manifest_that_contradicts_itself_is_refused(shop):
+    tables = shop(0)
+    columns = columns_of(FeatureSet(tables.log(), tables.plan), [SOURCE_GROUP])
+    names = [column.name for column in columns]
+    told = {
+        "ranker": names,
+        "behaviour": [column.name for column in columns if not column.text],
+        "columns": [column.model_dump() for column in columns],
+        "supply": tables.plan.supply.model_dump(),
+        "unknown_code": 0,
+        "zero_shot_pooling": "mean",
+    }
+    manifest = FeatureManifest.model_validate(told)
+    assert FeatureManifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert {column.windows_days for column in columns if column.family == "pair"} == {(7, 28, 90)}
+    for fault in (
+        {"ranker": names[::-1]},
+        {"ranker": ["stranger"]},
+        {"behaviour": names},
+        {"columns": [*told["columns"], told["columns"][0]]},
+        {"more": 1},
+    ):
+        with pytest.raises(ValidationError):
+            FeatureManifest.model_validate({**told, **fault})
