@@ -205,7 +205,7 @@ def test_at_most_a_hundred_neighbours_ties_by_item():
 def test_a_catalogue_larger_than_a_block_has_the_same_neighbours(monkeypatch, shop):
     vectors = shop(3, n_items=30).text_vectors
     whole = Neighbours.by_text(vectors).matrix
-    monkeypatch.setattr("features.candidates._BLOCK_CELLS", 7 * 30)  # seven items a block
+    monkeypatch.setattr("features.neighbours._BLOCK_CELLS", 7 * 30)  # seven items a block
     blocked = Neighbours.by_text(vectors).matrix
     assert (whole != blocked).nnz == 0
 
