@@ -14,6 +14,7 @@ import polars as pl
 from features.behaviour import BehaviourFeatures
 from features.candidates import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig
+from features.cut import CandidateCut
 from features.timeline import EventLog
 
 __all__ = ["FEATURES", "Assembler", "Portion"]
@@ -48,12 +49,22 @@ class Assembler:
         config: Candidate quotas and windows.
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
             the grid of `features.candidates.GRID`; None switches text neighbours off.
+        supplied: `features.supplied.supplied_candidates` of this log, or None.
+        cut: What candidates are cut by; None cuts by the best rank over the generators.
     """
 
-    def __init__(self, log: EventLog, config: CandidatesConfig, text_vectors: npt.NDArray[np.int16] | None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        config: CandidatesConfig,
+        text_vectors: npt.NDArray[np.int16] | None,
+        *,
+        supplied: pl.DataFrame | None = None,
+        cut: CandidateCut | None = None,
+    ) -> None:
         self.log = log
         self._config = config
-        self._generators = CandidateGenerators(log, config, text_vectors)
+        self.generators = CandidateGenerators(log, config, text_vectors, supplied, cut)
         self._behaviour = BehaviourFeatures(log)
 
     def portions(self, requests: pl.DataFrame, *, size: int = 1000) -> Iterator[Portion]:
@@ -64,7 +75,7 @@ class Assembler:
     def portion(self, requests: pl.DataFrame) -> Portion:
         """Candidates and features of some requests (request, user, as_of_day)."""
         history = histories(self.log, requests, self._config)
-        proposed = self._generators.propose(requests, history)
+        proposed = self.generators.propose(requests, history)
         rows = proposed.join(requests, on="request", maintain_order="left")
         keys = rows.select("request", "user", "item", "as_of_day")
         sources = rows.select(pl.col(_SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))

@@ -102,18 +102,21 @@ class CandidateGenerators:
             `_score` (Float64), null where that generator did not propose the item. Items that are not
             available yet at the request's as-of, or no longer, are left out.
         """
+        union = self.scored_union(requests, history)
+        rows = union.select("request", "item", "score").with_row_index("row")
+        return union.drop("score")[top_per_request(rows, self.config.max_per_request)["row"].sort()]
+
+    def scored_union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """The same before the cut, with the `score` that it is cut by."""
         union = self.union(requests, history)
         if self.cut is None:
-            score = -union.select(pl.min_horizontal(f"{source}_rank" for source in SOURCES)).to_series()
-        else:
-            score = pl.Series(self.cut.score(facts_of(union, requests, history, self._known)))
-        kept = top_per_request(
-            union.select("request", "item").with_row_index("row").with_columns(score=score), self.config.max_per_request
-        )
-        return union[kept["row"].sort()]
+            best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
+            return union.with_columns(score=-best.cast(pl.Float64))
+        facts = facts_of(union, requests, history, self._known)
+        return union.with_columns(score=pl.Series(self.cut.score(facts)))
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """The same before the cut."""
+        """What all generators propose, filtered."""
         parts = [made.propose(requests, history) for made in self._generators if made.most]
         sources = [made.name for made in self._generators if made.most]
         keys = [keys_of(part) for part in parts]

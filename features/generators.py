@@ -271,7 +271,8 @@ class NewArrivals(Generator):
         arrivals = [np.full(known.n_items, -1, np.int64), np.full(known.n_items, -1, np.int64)]
         arrivals[0][seen["item"].to_numpy()] = seen["day"].to_numpy() + 1  # the first batch that knows it
         if "available_from" in known.log.items.columns:
-            opens = known.log.items.select("item", "available_from").drop_nulls()
+            opens = known.log.items.select("item", pl.col("available_from").cast(pl.Datetime("us", "UTC")))
+            opens = opens.drop_nulls()
             # The first batch whose as-of is at or after the opening.
             opened = known.log.calendar.days(opens["available_from"] - timedelta(microseconds=1)) + 1
             arrivals[1][opens["item"].to_numpy()] = opened

@@ -13,6 +13,7 @@ import polars as pl
 import yaml
 
 from encoders.model import InterestModel
+from features.cut import CandidateCut
 from features.errors import ContractError, IntegrityError, listed
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
@@ -24,6 +25,7 @@ __all__ = ["Bundle", "load_bundle", "verify_files", "write_bundle"]
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
 _FILES = {
+    "candidates.json",
     "config.yaml",
     "evaluation.json",
     "features.json",
@@ -60,6 +62,7 @@ class Bundle:
         pooling: The zero-shot pooling chosen on validation.
         config: The resolved configuration it was trained under, without paths.
         window: First and last day of its evaluation.
+        cut: What candidates are cut by; None cuts by the best rank over the generators.
     """
 
     folder: Path
@@ -71,6 +74,7 @@ class Bundle:
     pooling: str
     config: dict[str, Any]
     window: tuple[date, date]
+    cut: CandidateCut | None
 
     @property
     def cutoff(self) -> datetime:
@@ -119,6 +123,8 @@ def write_bundle(
             "zero_shot_pooling": trained.pooling,
         }
         write_json(features, staging / "features.json")
+        cut = trained.chain.cut
+        (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
         write_json(evaluation, staging / "evaluation.json")
         (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
         manifest = {
@@ -178,6 +184,7 @@ def load_bundle(folder: Path) -> Bundle:
         (folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), tuple(features["behaviour"])
     )
     _rescore(folder, ranker)
+    cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
         folder=folder,
@@ -189,6 +196,7 @@ def load_bundle(folder: Path) -> Bundle:
         pooling=features["zero_shot_pooling"],
         config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
         window=(date.fromisoformat(first), date.fromisoformat(last)),
+        cut=None if cut == "null" else CandidateCut.from_json(cut),
     )
 
 

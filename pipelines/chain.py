@@ -11,10 +11,13 @@ import polars as pl
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
 from features.assemble import FEATURES, Assembler, Portion
+from features.candidates import TEXT_SOURCES
+from features.cut import CandidateCut
 from features.text import item_texts
 from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.progress import task
+from pipelines.supplied import read_supplied
 from pipelines.vectors import VectorStore
 
 __all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "store_vectors"]
@@ -22,7 +25,7 @@ __all__ = ["ALL_FEATURES", "BEHAVIOUR_FEATURES", "Catalogue", "Chain", "store_ve
 ALL_FEATURES: tuple[str, ...] = (*FEATURES, *INTEREST_COLUMNS)
 """What the full ranker reads, in the order of the feature manifest."""
 
-BEHAVIOUR_FEATURES: tuple[str, ...] = tuple(name for name in FEATURES if not name.startswith("text_"))
+BEHAVIOUR_FEATURES: tuple[str, ...] = tuple(name for name in FEATURES if not name.startswith(("text_", *TEXT_SOURCES)))
 """What the behaviour-only ranker reads: nothing that knows a text."""
 
 
@@ -55,16 +58,17 @@ class Chain:
         log: The event log.
         config: Everything configured.
         model: The interest model; `refresh` after it was trained further.
+        cut: What candidates are cut by; `fit_cut` makes it. None cuts by the best rank over the generators.
     """
 
-    def __init__(self, log: EventLog, config: Config, model: InterestModel) -> None:
+    def __init__(self, log: EventLog, config: Config, model: InterestModel, *, cut: CandidateCut | None = None) -> None:
         self.log = log
         self.config = config
         self.model = model
         self.catalogue = Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
         self.zero_shot = self._vectors("zero_shot")
-        self.assembler = Assembler(log, config.candidates, self.zero_shot)
+        self.assembler = Assembler(log, config.candidates, self.zero_shot, supplied=read_supplied(config, log), cut=cut)
         self.refresh()
 
     def refresh(self) -> None:
@@ -72,6 +76,16 @@ class Chain:
         self.digest = self.model.digest("tuned")
         tuned = self._vectors("tuned")
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
+
+    @property
+    def cut(self) -> CandidateCut | None:
+        """What candidates are cut by."""
+        return self.assembler.generators.cut
+
+    def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame) -> None:
+        """Fit the cut on requests whose labels have closed, for the later ones."""
+        generators = self.assembler.generators
+        generators.cut = generators.fit_cut(requests, truth)
 
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
         """Requests portion by portion, each with its rows: keys, `ALL_FEATURES` and the raw `interest`."""

@@ -12,7 +12,7 @@ from encoders.fit import fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from encoders.tokenize import TokenisedTexts
-from features.candidates import SOURCES, histories
+from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ContractError
 from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
@@ -102,6 +102,7 @@ def train(log: EventLog, config: Config) -> Trained:
         name="Preparing the warm-up",
         encoder_day=split.warm_up.start,
     )
+    chain.fit_cut(lesson.requests, lesson.truth)
     for number, block in enumerate((*split.blocks, split.valid)):
         examples = Examples.of(
             lesson.requests,
@@ -248,7 +249,7 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
     """The candidates that a generator without text proposed."""
-    sources = [f"{source}_rank" for source in SOURCES if source != "text_neighbours"]
+    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
 
 
