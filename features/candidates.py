@@ -28,6 +28,7 @@ __all__ = [
     "top_per_request",
 ]
 
+_MAX_LESSONS = 2000  # requests that teach the cut: the latest
 _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
 
 
@@ -145,6 +146,7 @@ class CandidateGenerators:
         Returns:
             The cut, or None where no request's union holds a positive.
         """
+        requests = requests.sort("as_of_day", "request").tail(_MAX_LESSONS).sort("request")
         lessons = [
             lesson
             for start in range(0, requests.height, size)

@@ -18,11 +18,11 @@ from features.generators import SOURCES, Known
 
 __all__ = ["CandidateCut", "Facts", "facts_of", "keys_of"]
 
-_WINDOWS_DAYS = (7, 28, 90)
+_WINDOWS_DAYS = (1, 3, 7, 28, 90, 365)
 _SCORE_SCALE = 100.0  # scores are shares or counts: brings both to where log1p bends
 _RANK_SHIFT = 10.0
 _RIDGE = 1e-6
-_MAX_STEPS = 200
+_MAX_STEPS = 100
 _EPSILON = 1e-12
 
 
