@@ -135,7 +135,7 @@ class CandidateGenerators:
     def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
 
-        Each request weighs the same, as in the mean of recall over requests. Rows that were no positive are
+        A request weighs as the root of its positives: between one vote a request and one a positive. Rows that were no positive are
         sampled by a hash of their key.
 
         Args:
@@ -174,7 +174,7 @@ class CandidateGenerators:
             return None
         rows = np.flatnonzero(taken)
         facts = facts_of(union[rows], requests, history, self._known)
-        weight = np.where(positive, 1.0, _NEGATIVES_OF)[rows] / per_request[rows]
+        weight = np.where(positive, 1.0, _NEGATIVES_OF)[rows] / np.sqrt(per_request[rows])
         return facts, positive[rows], weight, union[rows]["request"].n_unique()
 
     def _allowed(

@@ -80,12 +80,12 @@ class LabelsConfig(FrozenConfig):
 class CandidatesConfig(FrozenConfig):
     """How many items each generator may propose for a request (0 switches one off)."""
 
-    bought_before: int = Field(default=100, ge=0, le=1000, description="The user's own items, by decayed count.")
-    popular: int = Field(default=60, ge=0, le=1000, description="Items with most events in the popular window.")
-    co_visited: int = Field(default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
+    bought_before: int = Field(default=200, ge=0, le=1000, description="The user's own items, by decayed count.")
+    popular: int = Field(default=150, ge=0, le=1000, description="Items with most events in the popular window.")
+    co_visited: int = Field(default=100, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
     text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
     next_basket: int = Field(
-        default=150, ge=0, le=1000, description="Items that follow those of the user's last active day."
+        default=200, ge=0, le=1000, description="Items that follow those of the user's last active day."
     )
     popular_in_category: int = Field(
         default=100, ge=0, le=1000, description="Popular items in the categories the user engages with."

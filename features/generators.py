@@ -210,9 +210,17 @@ class PopularInCategory(Generator):
         parts = [_NOTHING]
         for (day,), asked in held.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
             counts = self.known.counts(int(day), self.known.config.popular_days)
-            items = np.flatnonzero((counts > 0) & (self._category >= 0))
+            items = self._leading(counts)
             parts.append(self._of_day(asked, items, counts[items]))
         return pl.concat(parts)
+
+    def _leading(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Items that can be among the best of a request: those that lead their category, ties by item code."""
+        items = np.flatnonzero((counts > 0) & (self._category >= 0))
+        category = self._category[items]
+        order = np.lexsort((items, -counts[items], category))
+        ordered = category[order]
+        return np.sort(items[order[np.arange(len(items)) - np.searchsorted(ordered, ordered) < self.most]])
 
     def _of_day(self, held: pl.DataFrame, items: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> pl.DataFrame:
         requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)

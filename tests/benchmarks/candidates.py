@@ -54,9 +54,7 @@ def main() -> int:
         union = generators.scored_union(asked, history)
         table = recall_by_source(asked, history, union, truth, seen=seen)
         rows = table.with_columns(at=pl.format("@{}", "k")).pivot("at", index=["source", "slice"], values="recall")
-        report.show(
-            f"{name}: {asked.height} requests, {union.height / asked.height:.0f} candidates each before the cut"
-        )
+        report.show(f"{name}: {asked.height} requests, {union.height / asked.height:.0f} candidates each, uncut")
         for row in rows.iter_rows():
             cells = "".join("     -  " if value is None else f"{value:8.4f}" for value in row[2:])
             report.show(f"{row[0]:22}{row[1]:14}{cells}")
