@@ -135,8 +135,8 @@ class CandidateGenerators:
     def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
 
-        A request weighs as the root of its positives: between one vote a request and one a positive. Rows that were no positive are
-        sampled by a hash of their key.
+        A request weighs as the root of its positives: between one vote a request and one a positive. Rows that were
+        no positive are sampled by a hash of their key.
 
         Args:
             requests: request, user, as_of_day.

@@ -16,13 +16,11 @@ import polars as pl
 from scipy import sparse
 
 from features.config import CandidatesConfig
-from features.neighbours import FIXED, GRID, Neighbours, top_per_request
+from features.neighbours import FIXED, GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
 from features.timeline import EventLog
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
 
-_NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
-_PORTION = 200  # requests whose scores over many items are held at a time
 _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
 
 
@@ -138,10 +136,10 @@ class Popular(Generator):
         parts = []
         for day in requests["as_of_day"].unique().sort():
             counts = self.known.counts(day, self.known.config.popular_days)
-            best = _ranked(np.flatnonzero(counts), counts[counts > 0], self.most)
+            best = leading_items(np.flatnonzero(counts), counts[counts > 0], self.most)
             parts.append(best.with_columns(as_of_day=pl.lit(day, pl.Int32)))
         if not parts:
-            return _NOTHING
+            return NOTHING
         return requests.join(pl.concat(parts), on="as_of_day").select("request", "item", "score", "rank")
 
 
@@ -204,10 +202,10 @@ class PopularInCategory(Generator):
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """By (events of the user in the item's category x events of the item) / events of the user in any category."""
         if (self._category < 0).all():
-            return _NOTHING
+            return NOTHING
         held = history.with_columns(category=pl.Series(self._category[history["item"].to_numpy()]))
         held = held.filter(pl.col("category") >= 0).join(requests.select("request"), on="request", how="semi")
-        parts = [_NOTHING]
+        parts = [NOTHING]
         for (day,), asked in held.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
             counts = self.known.counts(int(day), self.known.config.popular_days)
             items = self._leading(counts)
@@ -231,7 +229,7 @@ class PopularInCategory(Generator):
         def scores(rows: slice) -> npt.NDArray[np.int64]:
             return np.asarray(events[rows].toarray()[:, self._category[items]] * counts)
 
-        return _best_of_many(requests, items, scores, self.most, totals)
+        return best_of_many(requests, items, scores, self.most, totals)
 
 
 class TextNeighbours(Generator):
@@ -249,7 +247,7 @@ class TextNeighbours(Generator):
         """Of items alike, the one more popular lately comes first."""
         known = self.known
         if known.text_vectors is None:
-            return _NOTHING
+            return NOTHING
         if self._by_text is None:
             self._by_text = Neighbours.by_text(known.text_vectors)
         near = self._by_text.near(_recent(history, known.config.history_items), most=self.most).join(
@@ -290,9 +288,9 @@ class NewArrivals(Generator):
         """By the sum over the history of weight (to 1/256) times cosine."""
         vectors, config = self.known.text_vectors, self.known.config
         if vectors is None:
-            return _NOTHING
+            return NOTHING
         held = _recent(history, config.history_items).join(requests.select("request"), on="request", how="semi")
-        parts = [_NOTHING]
+        parts = [NOTHING]
         for (day,), asked in held.sort("as_of_day", "request", "item").group_by("as_of_day", maintain_order=True):
             new = [(arrived <= day) & (arrived > day - config.new_days) & (arrived >= 0) for arrived in self._arrivals]
             items = np.flatnonzero(new[0] | new[1])
@@ -312,7 +310,7 @@ class NewArrivals(Generator):
         def scores(rows: slice) -> npt.NDArray[np.int64]:
             return np.asarray(profiles[rows] @ targets).astype(np.int64)
 
-        return _best_of_many(requests, items, scores, self.most, np.full(len(requests), _COARSE * GRID**2))
+        return best_of_many(requests, items, scores, self.most, np.full(len(requests), _COARSE * GRID**2))
 
 
 class Supplied(Generator):
@@ -325,7 +323,7 @@ class Supplied(Generator):
         """The user's rows of the latest day at or before the request's own; rows without a day hold always."""
         table = self.known.supplied
         if table is None:
-            return _NOTHING
+            return NOTHING
         mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))
         latest = mine.filter(pl.col("day").is_null() | (pl.col("day") == pl.col("day").max().over("request")))
         once = latest.group_by("request", "item").agg(pl.col("score").max())
@@ -365,69 +363,9 @@ def _refreshed(
 ) -> pl.DataFrame:
     """Reach from each history with the neighbours of the last refresh at or before its day; `as_of` keeps them."""
     held = held.with_columns(refreshed=pl.col("as_of_day") // step * step)
-    parts = [_NOTHING]
+    parts = [NOTHING]
     for day in held["refreshed"].unique().sort():
         if day not in as_of:
             as_of[day] = make(day)
         parts.append(reach(as_of[day], held.filter(pl.col("refreshed") == day)))
     return pl.concat(parts)
-
-
-def _ranked(items: npt.NDArray[np.int64], scores: npt.NDArray[np.int64], most: int) -> pl.DataFrame:
-    """item, score and rank of the `most` largest scores, ties by item code; items ascending."""
-    order = np.argsort(-scores, kind="stable")[:most]
-    return pl.DataFrame(
-        {
-            "item": pl.Series(items[order], dtype=pl.UInt32),
-            "score": pl.Series(scores[order], dtype=pl.Float64),
-            "rank": pl.int_range(1, len(order) + 1, dtype=pl.Int32, eager=True),
-        }
-    )
-
-
-def _best_of_many(
-    requests: npt.NDArray[np.uint32],
-    items: npt.NDArray[np.int64],
-    scores: Callable[[slice], npt.NDArray[np.int64]],
-    most: int,
-    divisors: npt.NDArray[np.int64],
-) -> pl.DataFrame:
-    """The `most` largest scores above 0 of each request over many items, ties by item code.
-
-    Args:
-        requests: (R,) numbers, ascending.
-        items: (M,) codes, ascending.
-        scores: Gives (rows, M) whole numbers for a slice of the requests.
-        most: Items kept a request.
-        divisors: (R,) what a request's scores are divided by at the end.
-    """
-    parts = [_NOTHING]
-    if not most:
-        return _NOTHING
-    for start in range(0, len(requests), _PORTION):
-        rows = slice(start, min(start + _PORTION, len(requests)))
-        of_rows = scores(rows)
-        row, col = np.nonzero(_leaders(of_rows, min(most, len(items))))
-        values = of_rows[row, col]
-        order = np.lexsort((col, -values, row))
-        row, col, values = row[order], col[order], values[order]
-        rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
-        kept = rank <= most
-        parts.append(
-            pl.DataFrame(
-                {
-                    "request": pl.Series(requests[rows][row[kept]], dtype=pl.UInt32),
-                    "item": pl.Series(items[col[kept]], dtype=pl.UInt32),
-                    "score": values[kept] / divisors[rows][row[kept]],
-                    "rank": pl.Series(rank[kept], dtype=pl.Int32),
-                }
-            )
-        )
-    return pl.concat(parts)
-
-
-def _leaders(scores: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool_]:
-    """Where scores above 0 are among the `most` largest of their row, all that tie with the last included."""
-    last = scores.shape[1] - most
-    least = np.partition(scores, last, axis=1)[:, last, None]
-    return np.asarray((scores >= least) & (scores > 0))

@@ -4,6 +4,7 @@ Scores are sums of integers, or of terms in one fixed order, so that a request g
 last bit in whatever batch it stands.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ from scipy import sparse
 from features.config import CandidatesConfig
 from features.timeline import EventLog
 
-__all__ = ["FIXED", "GRID", "Neighbours", "top_per_request"]
+__all__ = ["FIXED", "GRID", "NOTHING", "Neighbours", "best_of_many", "leading_items", "top_per_request"]
 
 GRID = 4000
 """Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
@@ -24,9 +25,13 @@ batch, threads or BLAS."""
 FIXED = 1 << 16
 """One, in the fixed-point weights of past events: integer sums do not depend on their order."""
 
+NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
+"""What a generator gives that proposes nothing."""
+
 _MIN_SUPPORT = 2  # users (or baskets) that must share two items before these count as neighbours
 _SHRINKAGE = 10.0  # added to the geometric mean of two items' users: rare pairs count less
 _MAX_NEIGHBOURS = 100
+_PORTION = 200  # requests whose scores over many items are held at a time
 _BLOCK_CELLS = 4_000_000  # of the matrix of dot products, made at a time
 
 
@@ -200,3 +205,63 @@ def _nearest(
         cols.append(best.ravel())
         values.append(np.take_along_axis(dots, best, axis=1).ravel())
     return np.concatenate(rows), np.concatenate(cols), np.concatenate(values)
+
+
+def leading_items(items: npt.NDArray[np.int64], scores: npt.NDArray[np.int64], most: int) -> pl.DataFrame:
+    """item, score and rank of the `most` largest scores, ties by item code; items ascending."""
+    order = np.argsort(-scores, kind="stable")[:most]
+    return pl.DataFrame(
+        {
+            "item": pl.Series(items[order], dtype=pl.UInt32),
+            "score": pl.Series(scores[order], dtype=pl.Float64),
+            "rank": pl.int_range(1, len(order) + 1, dtype=pl.Int32, eager=True),
+        }
+    )
+
+
+def best_of_many(
+    requests: npt.NDArray[np.uint32],
+    items: npt.NDArray[np.int64],
+    scores: Callable[[slice], npt.NDArray[np.int64]],
+    most: int,
+    divisors: npt.NDArray[np.int64],
+) -> pl.DataFrame:
+    """The `most` largest scores above 0 of each request over many items, ties by item code.
+
+    Args:
+        requests: (R,) numbers, ascending.
+        items: (M,) codes, ascending.
+        scores: Gives (rows, M) whole numbers for a slice of the requests.
+        most: Items kept a request.
+        divisors: (R,) what a request's scores are divided by at the end.
+    """
+    parts = [NOTHING]
+    if not most:
+        return NOTHING
+    for start in range(0, len(requests), _PORTION):
+        rows = slice(start, min(start + _PORTION, len(requests)))
+        of_rows = scores(rows)
+        row, col = np.nonzero(_leaders(of_rows, min(most, len(items))))
+        values = of_rows[row, col]
+        order = np.lexsort((col, -values, row))
+        row, col, values = row[order], col[order], values[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
+        kept = rank <= most
+        parts.append(
+            pl.DataFrame(
+                {
+                    "request": pl.Series(requests[rows][row[kept]], dtype=pl.UInt32),
+                    "item": pl.Series(items[col[kept]], dtype=pl.UInt32),
+                    "score": values[kept] / divisors[rows][row[kept]],
+                    "rank": pl.Series(rank[kept], dtype=pl.Int32),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+def _leaders(scores: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool_]:
+    """Where scores above 0 are among the `most` largest of their row, all that tie with the last included."""
+    last = scores.shape[1] - most
+    least = np.partition(scores, last, axis=1)[:, last, None]
+    return np.asarray((scores >= least) & (scores > 0))
