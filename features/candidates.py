@@ -104,8 +104,18 @@ class CandidateGenerators:
             available yet at the request's as-of, or no longer, are left out.
         """
         union = self.scored_union(requests, history)
-        rows = union.select("request", "item", "score").with_row_index("row")
-        return union.drop("score")[top_per_request(rows, self.config.max_per_request)["row"].sort()]
+        is_new = ~np.isin(keys_of(union), keys_of(history))
+        rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
+        kept = top_per_request(self._with_room_for_new(rows), self.config.max_per_request)
+        return union.drop("score")[kept["row"].sort()]
+
+    def _with_room_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Without the known items that would leave items new to the user less than their share of the list."""
+        most = self.config.max_per_request
+        room = pl.col("new").sum().over("request").clip(upper_bound=round(most * self.config.new_share))
+        ordered = rows.sort(["request", "score", "item"], descending=[False, True, False])
+        known_rank = (~pl.col("new")).cum_sum().over("request")
+        return ordered.filter(pl.col("new") | (known_rank.cast(pl.Int64) + room.cast(pl.Int64) <= most))
 
     def scored_union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """The same before the cut, with the `score` that it is cut by."""

@@ -117,6 +117,9 @@ class CandidatesConfig(FrozenConfig):
         le=10_000,
         description="Candidates kept a request after the union of all generators.",
     )
+    new_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of those kept that items new to the user get, if there are so many."
+    )
 
 
 class AttributesConfig(FrozenConfig):

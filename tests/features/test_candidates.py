@@ -369,7 +369,7 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, seed, most):
     log, requests = tables.log(), asked(tables, 25)
     history = histories(log, requests, ALL)
     full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
-    capped = ALL.model_copy(update={"max_per_request": most})
+    capped = ALL.model_copy(update={"max_per_request": most, "new_share": 0.0})
     found = CandidateGenerators(log, capped, tables.text_vectors).propose(requests, history)
     ranks = [f"{source}_rank" for source in SOURCES]
     best = full.select("request", "item", best=pl.min_horizontal(ranks))
@@ -379,6 +379,25 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, seed, most):
         expected += [(request, item) for item in sorted(item for _, item in ordered)]
     assert found.select("request", "item").rows() == expected
     assert found.equals(full.join(found, on=["request", "item"], how="semi", maintain_order="left"))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seeds, st.integers(1, 8), st.sampled_from([0.25, 0.5, 1.0]))
+def test_items_new_to_the_user_have_a_share_of_the_list(shop, seed, most, share):
+    tables = shop(seed)
+    log, requests = tables.log(), asked(tables, 25)
+    history = histories(log, requests, ALL)
+    config = ALL.model_copy(update={"max_per_request": most, "new_share": share})
+    generators = CandidateGenerators(log, config, tables.text_vectors)
+    scored = generators.scored_union(requests, history).select("request", "item", "score").rows()
+    known = set(history.select("request", "item").rows())
+    expected = []
+    for request in requests["request"]:
+        ordered = [(r, item) for _, r, item in sorted((-score, r, item) for r, item, score in scored if r == request)]
+        new = [pair for pair in ordered if pair not in known]
+        old = [pair for pair in ordered if pair in known][: most - min(len(new), round(most * share))]
+        expected += sorted([pair for pair in ordered if pair in new or pair in old][:most])
+    assert generators.propose(requests, history).select("request", "item").rows() == expected
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)

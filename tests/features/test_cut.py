@@ -10,7 +10,7 @@ from features.cut import CandidateCut, Facts, facts_of
 from features.errors import ContractError
 from features.requests import requests_tonight, truth_of
 
-CONFIG = CandidatesConfig(max_per_request=5)
+CONFIG = CandidatesConfig(max_per_request=5, new_share=0.0)
 
 
 def asked(tables, *days):
