@@ -13,6 +13,7 @@ import polars as pl
 
 from features.candidates import CandidateGenerators, histories
 from features.config import CandidatesConfig, FeaturesConfig
+from features.cut import CandidateCut
 from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
@@ -49,6 +50,8 @@ class Assembler:
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
             the grid of `features.candidates.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
+        supplied: `features.supplied.supplied_candidates` of this log, or None.
+        cut: What candidates are cut by; None cuts by the best rank over the generators.
 
     Attributes:
         features: Every feature that needs no encoder, in the order of the feature manifest.
@@ -61,12 +64,15 @@ class Assembler:
         config: CandidatesConfig,
         text_vectors: npt.NDArray[np.int16] | None,
         plan: Plan | None = None,
+        *,
+        supplied: pl.DataFrame | None = None,
+        cut: CandidateCut | None = None,
     ) -> None:
         default = FeaturesConfig()
         self.log = log
         self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
-        self._generators = CandidateGenerators(log, config, text_vectors)
+        self.generators = CandidateGenerators(log, config, text_vectors, supplied, cut)
         self.families = FeatureSet(log, self.plan)
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text
@@ -79,7 +85,7 @@ class Assembler:
     def portion(self, requests: pl.DataFrame) -> Portion:
         """Candidates and features of some requests (request, user, as_of_day)."""
         history = histories(self.log, requests, self._config)
-        proposed = self._generators.propose(requests, history)
+        proposed = self.generators.propose(requests, history)
         rows = proposed.join(requests, on="request", maintain_order="left")
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
         made = [rows.select(KEYS), self.families.compute(rows), sources]

@@ -1,7 +1,7 @@
 """What the feature side of nightrank can be told: calendar, labels, candidates, features and the evaluation split."""
 
 from datetime import time
-from typing import Annotated
+from typing import Annotated, Literal
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
@@ -83,10 +83,18 @@ class LabelsConfig(FrozenConfig):
 class CandidatesConfig(FrozenConfig):
     """How many items each generator may propose for a request (0 switches one off)."""
 
-    bought_before: int = Field(default=100, ge=0, le=1000, description="The user's own items, by decayed count.")
-    popular: int = Field(default=60, ge=0, le=1000, description="Items with most events in the popular window.")
-    co_visited: int = Field(default=80, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
+    bought_before: int = Field(default=200, ge=0, le=1000, description="The user's own items, by decayed count.")
+    popular: int = Field(default=150, ge=0, le=1000, description="Items with most events in the popular window.")
+    co_visited: int = Field(default=100, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
     text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
+    next_basket: int = Field(
+        default=200, ge=0, le=1000, description="Items that follow those of the user's last active day."
+    )
+    popular_in_category: int = Field(
+        default=100, ge=0, le=1000, description="Popular items in the categories the user engages with."
+    )
+    new_arrivals: int = Field(default=30, ge=0, le=1000, description="New items nearest by text to the history.")
+    supplied: int = Field(default=200, ge=0, le=1000, description="Items of your own table (data.candidates).")
     popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generator, in days.")
     half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
     refresh_days: int = Field(
@@ -98,11 +106,19 @@ class CandidatesConfig(FrozenConfig):
         le=1000,
         description="Most recent distinct items of a user that neighbours look at.",
     )
+    new_days: int = Field(default=28, ge=1, le=365, description="An item is new for so many days.")
+    already_bought: Literal["keep", "drop"] = Field(
+        default="keep", description="Whether items that the user had engaged with before may be candidates."
+    )
+    blocked: tuple[str | int, ...] = Field(default=(), description="Ids of items that are never candidates.")
     max_per_request: int = Field(
         default=300,
         ge=1,
         le=10_000,
         description="Candidates kept a request after the union of all generators.",
+    )
+    new_share: float = Field(
+        default=0.5, ge=0, le=1, description="Share of those kept that items new to the user get, if there are so many."
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-__all__ = ["Candidates", "Events", "Items", "Rankings", "Requests", "TrainingTable", "Users"]
+__all__ = ["Candidates", "Events", "Items", "Rankings", "Requests", "SuppliedCandidates", "TrainingTable", "Users"]
 
 
 # What lies outside is a missing value in disguise (the epoch, 1900) or another unit of time.
@@ -110,6 +110,21 @@ class Candidates(dy.Schema):
     label = dy.Int32(nullable=True, min=0, max=30)
 
     pair_unique = _unique("request_id", "item_id")
+
+
+class SuppliedCandidates(dy.Schema):
+    """Candidates of the user's own: items for a user, from the batch of `day` on until the user's next day."""
+
+    user_id = dy.Any()
+    item_id = dy.Any()
+    day = dy.Date(nullable=True)
+    score = dy.Float64(nullable=True)
+
+    user_id_present = _present("user_id")
+    item_id_present = _present("item_id")
+
+    # NOTE: a null day is a key of its own: the row holds always.
+    row_unique = _rule(lambda: ~pl.struct("user_id", "item_id", "day").is_duplicated())
 
 
 class TrainingTable(dy.Schema):

@@ -14,6 +14,7 @@ import yaml
 from pydantic import ValidationError
 
 from encoders.model import InterestModel
+from features.cut import CandidateCut
 from features.errors import ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
 from features.families.request import SOURCE_GROUP
@@ -29,6 +30,7 @@ __all__ = ["Bundle", "load_bundle", "verify_files", "write_bundle"]
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
 _FILES = {
+    "candidates.json",
     "config.yaml",
     "evaluation.json",
     "features.json",
@@ -65,6 +67,7 @@ class Bundle:
         features: The feature manifest.
         config: The resolved configuration it was trained under, without paths.
         window: First and last day of its evaluation.
+        cut: What candidates are cut by; None cuts by the best rank over the generators.
     """
 
     folder: Path
@@ -76,6 +79,7 @@ class Bundle:
     features: FeatureManifest
     config: dict[str, Any]
     window: tuple[date, date]
+    cut: CandidateCut | None
 
     @property
     def pooling(self) -> str:
@@ -122,6 +126,8 @@ def write_bundle(
         golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
         write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), staging / "golden.parquet")
         write_json(_manifest_of(trained).model_dump(mode="json"), staging / "features.json")
+        cut = trained.chain.cut
+        (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
         write_json(evaluation, staging / "evaluation.json")
         (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
         manifest = {
@@ -177,6 +183,7 @@ def load_bundle(folder: Path) -> Bundle:
     ranker = LambdaMart.from_text((folder / "ranker/booster.txt").read_text(encoding="utf-8"), features.ranker)
     behaviour = LambdaMart.from_text((folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), features.behaviour)
     _rescore(folder, ranker)
+    cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
         folder=folder,
@@ -188,6 +195,7 @@ def load_bundle(folder: Path) -> Bundle:
         features=features,
         config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
         window=(date.fromisoformat(first), date.fromisoformat(last)),
+        cut=None if cut == "null" else CandidateCut.from_json(cut),
     )
 
 

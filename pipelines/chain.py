@@ -11,6 +11,7 @@ import polars as pl
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
 from features.assemble import KEYS, Assembler, Portion
+from features.cut import CandidateCut
 from features.families.base import ColumnGroup
 from features.families.supply import Supply
 from features.text import item_texts
@@ -18,6 +19,7 @@ from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.features import plan_of
 from pipelines.progress import task
+from pipelines.supplied import read_supplied
 from pipelines.vectors import VectorStore
 
 __all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
@@ -60,6 +62,7 @@ class Chain:
         config: Everything configured.
         model: The interest model; `refresh` after it was trained further.
         supply: What the log of the version's training had; None for a training, which takes what `log` has.
+        cut: What candidates are cut by; `fit_cut` makes it. None cuts by the best rank over the generators.
 
     Attributes:
         features: What the full ranker reads, in the order of the feature manifest.
@@ -69,14 +72,29 @@ class Chain:
         ContractError: The log lacks part of the supply.
     """
 
-    def __init__(self, log: EventLog, config: Config, model: InterestModel, supply: Supply | None = None) -> None:
+    def __init__(
+        self,
+        log: EventLog,
+        config: Config,
+        model: InterestModel,
+        supply: Supply | None = None,
+        *,
+        cut: CandidateCut | None = None,
+    ) -> None:
         self.log = log
         self.config = config
         self.model = model
         self.catalogue = Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
         self.zero_shot = self._vectors("zero_shot")
-        self.assembler = Assembler(log, config.candidates, self.zero_shot, plan_of(log, config, supply))
+        self.assembler = Assembler(
+            log,
+            config.candidates,
+            self.zero_shot,
+            plan_of(log, config, supply),
+            supplied=read_supplied(config, log),
+            cut=cut,
+        )
         known = self.assembler.features
         self.features = (*known, *INTEREST_COLUMNS)
         self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
@@ -87,6 +105,16 @@ class Chain:
         self.digest = self.model.digest("tuned")
         tuned = self._vectors("tuned")
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
+
+    @property
+    def cut(self) -> CandidateCut | None:
+        """What candidates are cut by."""
+        return self.assembler.generators.cut
+
+    def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame) -> None:
+        """Fit the cut on requests whose labels have closed, for the later ones."""
+        generators = self.assembler.generators
+        generators.cut = generators.fit_cut(requests, truth)
 
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
         """Requests portion by portion, each with its rows: keys, `features` and the raw `interest`."""

@@ -62,6 +62,9 @@ class DataConfig(FrozenConfig):
     items: ItemsConfig
     events: TableConfig
     users: TableConfig | None = Field(default=None, description="Optional; users without events get rankings too.")
+    candidates: TableConfig | None = Field(
+        default=None, description="Optional; items you name for users (user_id, item_id, perhaps day and score)."
+    )
     timezone: ZoneName = Field(default="UTC", description="IANA zone of timestamps that carry none.")
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
     max_unknown_share: float = Field(
@@ -142,7 +145,7 @@ class Config(FrozenConfig):
         """The same without this machine's folders: what is kept with versions and runs."""
         resolved = self.resolved()
         resolved["output"] = Path(self.output).name
-        for name in ("items", "events", "users"):
+        for name in ("items", "events", "users", "candidates"):
             if resolved["data"][name] is not None:
                 resolved["data"][name]["path"] = Path(resolved["data"][name]["path"]).name
         if Path(self.encoder.model).is_absolute():
@@ -232,7 +235,7 @@ def _anchored(config: Config, folder: Path) -> Config:
     data = config.data
     tables = {
         name: table.model_copy(update={"path": at(table.path)})
-        for name in ("items", "events", "users")
+        for name in ("items", "events", "users", "candidates")
         if (table := getattr(data, name)) is not None
     }
     encoder = config.encoder

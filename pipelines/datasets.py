@@ -65,6 +65,7 @@ _NOTES = {
     "data": "The tables, each held against its contract; paths are relative to this file.",
     "labels": "Which events count as success, and how much.",
     "timeline": "The days of the log, counted back from its last: test, validation, the ranker's training.",
+    "candidates": "Which items are ranked for a request.",
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
     "output": "The folder of everything that is written.",

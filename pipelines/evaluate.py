@@ -9,10 +9,12 @@ import polars as pl
 from encoders.interest import FINE_TUNED
 from features.candidates import histories
 from features.errors import ConfigError
+from features.recall import recall_by_source, seen_items
+from features.requests import requests_between, truth_of
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
-from pipelines.train import Labelled, found_by_behaviour
+from pipelines.train import Labelled, Trained, found_by_behaviour
 from ranker.baselines import BASELINES
 from ranker.judge import Judged, Window, judge
 from ranker.lambdamart import LambdaMart
@@ -24,6 +26,7 @@ __all__ = [
     "FULL",
     "ZERO_SHOT_TEXT",
     "Evaluation",
+    "candidate_recall",
     "evaluate",
     "version_lists",
 ]
@@ -144,3 +147,17 @@ def version_lists(
         FINE_TUNED_TEXT: text(FINE_TUNED),
         ZERO_SHOT_TEXT: text(pooling),
     }
+
+
+def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:
+    """Recall of each generator and of all together on the latest test requests: `features.recall.recall_by_source`."""
+    chain, span = trained.chain, trained.split.test
+    requests = requests_between(chain.log, span.start, span.closed_end).tail(most)
+    history = histories(chain.log, requests, config.candidates)
+    return recall_by_source(
+        requests,
+        history,
+        chain.assembler.generators.scored_union(requests, history),
+        truth_of(requests, chain.log, config.labels),
+        seen=seen_items(chain.log, span.start),
+    )

@@ -61,7 +61,7 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
     written, encoded = 0, 0
     has_fallback = attempt.has("fallback")
     if missing or not has_fallback:
-        chain = Chain(log, own, bundle.model, bundle.features.supply)
+        chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
         encoded = chain.encoded["tuned"]
         with task("Ranking users", sum(len(shards[number]) for number in missing), "users") as advance:
             for number in missing:

@@ -12,10 +12,9 @@ from encoders.fit import fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from encoders.tokenize import TokenisedTexts
-from features.candidates import SOURCES, histories
+from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ContractError
 from features.families.registry import short_windows
-from features.families.request import reads_text
 from features.families.supply import Supply
 from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
@@ -108,6 +107,7 @@ def train(log: EventLog, config: Config) -> Trained:
         name="Preparing the warm-up",
         encoder_day=split.warm_up.start,
     )
+    chain.fit_cut(lesson.requests, lesson.truth)
     for number, block in enumerate((*split.blocks, split.valid)):
         examples = Examples.of(
             lesson.requests,
@@ -268,7 +268,7 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
     """The candidates that a generator without text proposed."""
-    sources = [f"{source}_rank" for source in SOURCES if not reads_text(source)]
+    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
 
 

@@ -71,7 +71,7 @@ def judge_versions(
     asked: Labelled | None = None
     for name, bundle in versions.items():
         own = working_config(config, bundle)
-        chain = Chain(log, own, bundle.model, bundle.features.supply)
+        chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
         labelled = label(
             chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
         )

@@ -22,7 +22,7 @@ from features.families.item import ItemPopularity
 from features.families.lexical import TextPhrases, TextWords
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
-from features.families.request import SOURCE_GROUP, RequestList, reads_text
+from features.families.request import SOURCE_GROUP, RequestList
 from features.families.titles import ItemTitle
 from features.families.user import UserActivity
 from features.families.values import item_codes
@@ -35,7 +35,7 @@ FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
 
 _GIVEN = ("request", "user", "item")
-_SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and not reads_text(name))
+_SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and name not in SOURCE_GROUP.text)
 
 
 def register(family: type[Family]) -> type[Family]:

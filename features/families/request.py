@@ -5,17 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from features.candidates import SOURCES
+from features.candidates import SOURCES, TEXT_SOURCES
 from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 from features.families.user import BoughtPrices
 from features.timeline import EventLog
 
-__all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList", "reads_text"]
-
-
-def reads_text(source: str) -> bool:
-    """Whether a generator looks at texts."""
-    return source.startswith("text_")
+__all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList"]
 
 
 def _source_meanings(sources: Iterable[str]) -> Columns:
@@ -29,7 +24,7 @@ def _source_meanings(sources: Iterable[str]) -> Columns:
 SOURCE_GROUP = ColumnGroup(
     name="sources",
     columns=_source_meanings(SOURCES),
-    text=frozenset(_source_meanings(filter(reads_text, SOURCES))),
+    text=frozenset(_source_meanings(TEXT_SOURCES)),
 )
 """Rank and score of each candidate generator."""
 SOURCE_COLUMNS = tuple(SOURCE_GROUP.columns)

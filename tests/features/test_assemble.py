@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from features import assemble, candidates
+from features import assemble, candidates, generators
 from features.assemble import KEYS, Assembler
 from features.config import CalendarConfig, CandidatesConfig
 from features.families import registry
@@ -79,12 +79,8 @@ def _histories_see_today(patch):
 
 
 def _the_popular_window_has_today(patch):
-    honest = candidates.popular_items
-
-    def leaky(log, as_of_days, **options):
-        return honest(log, as_of_days + 1, **options).with_columns(pl.col("as_of_day") - 1)
-
-    patch.setattr(candidates, "popular_items", leaky)
+    honest = generators.Known.counts
+    patch.setattr(generators.Known, "counts", lambda known, day, window: honest(known, day + 1, window))
 
 
 def _neighbours_are_refreshed_ahead(patch):

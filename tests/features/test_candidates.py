@@ -2,6 +2,7 @@ import math
 from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -18,11 +19,20 @@ from features.candidates import (
     popular_items,
     top_per_request,
 )
-from features.config import CandidatesConfig
-from features.requests import requests_tonight
+from features.config import CandidatesConfig, LabelsConfig
+from features.requests import requests_tonight, truth_of
 
 ONE = 2**16  # of the fixed-point weights
-ALL = CandidatesConfig(bought_before=1000, popular=1000, co_visited=1000, text_neighbours=1000)
+ALL = CandidatesConfig(
+    bought_before=1000,
+    popular=1000,
+    co_visited=1000,
+    text_neighbours=1000,
+    next_basket=1000,
+    popular_in_category=1000,
+    new_arrivals=1000,
+    max_per_request=10_000,
+)
 seeds = st.integers(0, 10_000)
 
 
@@ -71,6 +81,67 @@ def text_of(vectors):
         if one != two
     }
     return {pair: dot / GRID**2 for pair, dot in dots.items() if dot > 0}
+
+
+def next_basket_of(log, before_day):
+    """(item, item): shrunk cosine of items on successive active days of a user, by a scan of the log."""
+    baskets = defaultdict(set)
+    for user, item, day, _ in engagements(log):
+        if day < before_day:
+            baskets[user, day].add(item)
+    former, latter, both = Counter(), Counter(), Counter()
+    ordered = sorted(baskets)
+    for (user, day), (other, later) in pairwise(ordered):
+        if user == other:
+            former.update(baskets[user, day])
+            latter.update(baskets[user, later])
+            both.update((one, two) for one in baskets[user, day] for two in baskets[user, later])
+    return {(one, two): n / (math.sqrt(former[one] * latter[two]) + 10) for (one, two), n in both.items() if n >= 2}
+
+
+def followed_from(log, full, before_day):
+    """item: the sum of similarities to the items of the last active day."""
+    last = [item for item, known in full.items() if known[1] == max(row[1] for row in full.values())]
+    scores = defaultdict(float)
+    for (one, two), value in next_basket_of(log, before_day).items():
+        if one in last:
+            scores[two] += value
+    return dict(scores)
+
+
+def in_categories(log, full, shown):
+    """item: the user's share of its category times its events in the window."""
+    category = dict(enumerate(log.items["category"]))
+    counts = Counter()
+    for item, known in full.items():
+        if category[item] is not None:
+            counts[category[item]] += known[0]
+    return {item: counts[category[item]] * n / counts.total() for item, n in shown.items() if counts[category[item]]}
+
+
+def arrivals_of(log, held, vectors, as_of_day, new_days):
+    """item: cosine with the history, of items first seen or opened in the window."""
+    first = {}
+    for item, day in log.events.select("item", "day").rows():
+        first[item] = min(day, first.get(item, day))
+    opened, before = (log.calendar.as_of(day) for day in (as_of_day, as_of_day - new_days))
+    scores = {}
+    for new, opens in enumerate(log.items["available_from"]):
+        seen = new in first and as_of_day - new_days <= first[new] < as_of_day
+        if seen or (opens is not None and before < opens <= opened):
+            dots = {
+                item: sum(int(a) * int(b) for a, b in zip(vectors[item], vectors[new], strict=True)) for item in held
+            }
+            weights = {item: max(1, known[3] * 256 // ONE) for item, known in held.items()}
+            scores[new] = sum(weights[item] * dots[item] for item in held) / (256 * GRID**2)
+    return {item: score for item, score in scores.items() if score > 0}
+
+
+def with_categories(log, seed):
+    """The same log with four categories, one of them unknown."""
+    names = np.random.default_rng(seed).choice(["a", "b", "c", ""], log.items.height)
+    items = log.items.with_columns(category=pl.Series(names).replace("", None))
+    return type(log)(log.events, log.user_ids, items, log.calendar)
 
 
 def reached_from(held, similar):
@@ -205,7 +276,7 @@ def test_at_most_a_hundred_neighbours_ties_by_item():
 def test_a_catalogue_larger_than_a_block_has_the_same_neighbours(monkeypatch, shop):
     vectors = shop(3, n_items=30).text_vectors
     whole = Neighbours.by_text(vectors).matrix
-    monkeypatch.setattr("features.candidates._BLOCK_CELLS", 7 * 30)  # seven items a block
+    monkeypatch.setattr("features.neighbours._BLOCK_CELLS", 7 * 30)  # seven items a block
     blocked = Neighbours.by_text(vectors).matrix
     assert (whole != blocked).nnz == 0
 
@@ -216,9 +287,12 @@ def test_a_catalogue_larger_than_a_block_has_the_same_neighbours(monkeypatch, sh
 def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
     tables = shop(seed)
     log, requests = tables.log(), asked(tables, 0, 8, 25, 41)
-    closed = log.items.with_columns(available_from=None, available_until=None)
-    config = ALL.model_copy(update={"refresh_days": refresh_days, "history_items": 4, "popular_days": 9})
-    always = type(log)(log.events, log.user_ids, closed, log.calendar)
+    log = with_categories(log, seed)
+    config = ALL.model_copy(
+        update={"refresh_days": refresh_days, "history_items": 4, "popular_days": 9, "new_days": 11}
+    )
+    endless = log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC")))
+    always = type(log)(log.events, log.user_ids, endless, log.calendar)
     found = CandidateGenerators(always, config, tables.text_vectors).propose(
         requests, histories(always, requests, config)
     )
@@ -233,6 +307,16 @@ def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
             "popular": dict(shown),
             "co_visited": reached_from(held, co_visited_of(log, refreshed, 4)),
             "text_neighbours": reached_from(held, similar),
+            "next_basket": followed_from(log, full, refreshed),
+            "popular_in_category": in_categories(log, full, shown),
+            "new_arrivals": arrivals_of(log, held, tables.text_vectors, as_of_day, 11),
+            "supplied": {},
+        }
+        as_of = log.calendar.as_of(as_of_day)
+        shut = {item for item, opens in enumerate(log.items["available_from"]) if opens is not None and opens > as_of}
+        expected = {
+            source: {item: score for item, score in scores.items() if item not in shut}
+            for source, scores in expected.items()
         }
         rows = found.filter(pl.col("request") == request)
         for source in SOURCES:
@@ -245,7 +329,24 @@ def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
 def test_ranks_follow_the_scores_and_quotas_cut_them(shop, seed):
     tables = shop(seed)
     log, requests = tables.log(), asked(tables, 25)
-    quotas = {"bought_before": 3, "popular": 2, "co_visited": 4, "text_neighbours": 0}
+    log = with_categories(log, seed)
+    log = type(log)(
+        log.events,
+        log.user_ids,
+        log.items.with_columns(
+            pl.lit(None, pl.Datetime("us", "UTC")).alias(f"available_{edge}") for edge in ("from", "until")
+        ),
+        log.calendar,
+    )
+    quotas = {
+        "bought_before": 3,
+        "popular": 2,
+        "co_visited": 4,
+        "text_neighbours": 0,
+        "next_basket": 5,
+        "popular_in_category": 2,
+        "new_arrivals": 1,
+    }
     config, history = CandidatesConfig(**quotas), histories(log, requests, ALL)
     full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
     found = CandidateGenerators(log, config, tables.text_vectors).propose(requests, history)
@@ -268,7 +369,7 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, seed, most):
     log, requests = tables.log(), asked(tables, 25)
     history = histories(log, requests, ALL)
     full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
-    capped = ALL.model_copy(update={"max_per_request": most})
+    capped = ALL.model_copy(update={"max_per_request": most, "new_share": 0.0})
     found = CandidateGenerators(log, capped, tables.text_vectors).propose(requests, history)
     ranks = [f"{source}_rank" for source in SOURCES]
     best = full.select("request", "item", best=pl.min_horizontal(ranks))
@@ -278,6 +379,25 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, seed, most):
         expected += [(request, item) for item in sorted(item for _, item in ordered)]
     assert found.select("request", "item").rows() == expected
     assert found.equals(full.join(found, on=["request", "item"], how="semi", maintain_order="left"))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seeds, st.integers(1, 8), st.sampled_from([0.25, 0.5, 1.0]))
+def test_items_new_to_the_user_have_a_share_of_the_list(shop, seed, most, share):
+    tables = shop(seed)
+    log, requests = tables.log(), asked(tables, 25)
+    history = histories(log, requests, ALL)
+    config = ALL.model_copy(update={"max_per_request": most, "new_share": share})
+    generators = CandidateGenerators(log, config, tables.text_vectors)
+    scored = generators.scored_union(requests, history).select("request", "item", "score").rows()
+    known = set(history.select("request", "item").rows())
+    expected = []
+    for request in requests["request"]:
+        ordered = [(r, item) for _, r, item in sorted((-score, r, item) for r, item, score in scored if r == request)]
+        new = [pair for pair in ordered if pair not in known]
+        old = [pair for pair in ordered if pair in known][: most - min(len(new), round(most * share))]
+        expected += sorted([pair for pair in ordered if pair in new or pair in old][:most])
+    assert generators.propose(requests, history).select("request", "item").rows() == expected
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
@@ -338,9 +458,8 @@ def test_users_without_history_get_what_is_popular(shop):
     found = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, histories(log, requests, ALL))
     assert found.height > 0
     assert found["popular_rank"].null_count() == 0
-    assert found.select(pl.exclude("request", "item", "^popular_.*$")).null_count().sum_horizontal().item() == (
-        6 * found.height
-    )
+    others = found.select(pl.exclude("request", "item", "popular_rank", "popular_score"))
+    assert others.null_count().row(0) == (found.height,) * (2 * (len(SOURCES) - 1))
 
 
 def test_no_requests_and_no_past_give_no_candidates(shop):
@@ -359,3 +478,59 @@ def test_no_requests_and_no_past_give_no_candidates(shop):
             "item",
             *(f"{s}_{part}" for s in SOURCES for part in ("rank", "score")),
         ]
+
+
+def test_what_was_bought_is_dropped_where_that_is_asked(shop):
+    tables = shop(4)
+    log, requests = tables.log(), asked(tables, 25)
+    history = histories(log, requests, ALL)
+    kept = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
+    dropping = ALL.model_copy(update={"already_bought": "drop"})
+    dropped = CandidateGenerators(log, dropping, tables.text_vectors).propose(requests, history)
+    assert 0 < dropped.height < kept.height
+    assert dropped.equals(kept.join(history, on=["request", "item"], how="anti", maintain_order="left"))
+
+
+def test_blocked_items_are_never_candidates(shop):
+    tables = shop(4)
+    log, requests = tables.log(), asked(tables, 25)
+    history = histories(log, requests, ALL)
+    kept = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
+    blocking = ALL.model_copy(update={"blocked": ("i01", "i03", "no longer in the catalogue")})
+    found = CandidateGenerators(log, blocking, tables.text_vectors).propose(requests, history)
+    codes = log.items.filter(pl.col("item_id").is_in(["i01", "i03"]))["item"].to_list()
+    assert kept["item"].is_in(codes).any()
+    assert found.equals(kept.filter(~pl.col("item").is_in(codes)))
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_quota_of_nothing_switches_a_source_off(shop, source):
+    tables = shop(5)
+    log, requests = with_categories(tables.log(), 5), asked(tables, 25)
+    history = histories(log, requests, ALL)
+    off = ALL.model_copy(update={source: 0})
+    found = CandidateGenerators(log, off, tables.text_vectors).propose(requests, history)
+    assert found[f"{source}_rank"].null_count() == found.height
+    full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
+    others = [f"{other}_rank" for other in SOURCES if other != source]
+    assert found.equals(
+        full.filter(pl.any_horizontal(pl.col(others).is_not_null())).with_columns(
+            pl.lit(None, full.schema[name]).alias(name) for name in (f"{source}_rank", f"{source}_score")
+        )
+    )
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seeds)
+def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, seed):
+    tables = shop(seed)
+    log, requests = with_categories(tables.log(), seed), asked(tables, 18, 25)
+    early = asked(tables, 15)
+    config = ALL.model_copy(update={"max_per_request": 6})
+    generators = CandidateGenerators(log, config, tables.text_vectors)
+    generators.cut = generators.fit_cut(early, truth_of(early, log, LabelsConfig(horizon_days=3)))
+    whole = generators.propose(requests, histories(log, requests, config))
+    for number in requests["request"]:
+        alone = requests.filter(pl.col("request") == number)
+        found = generators.propose(alone, histories(log, alone, config))
+        assert found.equals(whole.filter(pl.col("request") == number))

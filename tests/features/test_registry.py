@@ -108,7 +108,19 @@ def test_text_families_are_marked_as_such(shop):
     told = {"comments", "text_title", "text_words", "text_phrases", "text_query", "vectors"}
     assert {name for name, family in FAMILIES.items() if family.is_text} == told
     assert families.text == {name for name, family in families.columns.items() if family.name in told}
-    assert SOURCE_GROUP.text == {"text_neighbours_rank", "text_neighbours_score"}
+    content = ("text_neighbours", "new_arrivals", "popular_in_category")
+    assert SOURCE_GROUP.text == {f"{source}_{part}" for source in content for part in ("rank", "score")}
+
+
+def test_what_is_counted_by_a_text_field_knows_a_text(shop):
+    tables = shop(0)
+    plain, textual = (
+        FeatureSet(tables.log(), Plan(tables.plan.config, tables.plan.supply.model_copy(update={"text": fields})))
+        for fields in (("title",), ("title", "category"))
+    )
+    more = {name for name in textual.columns if name.startswith("user_category_")} - {"user_category_entropy"}
+    assert more
+    assert textual.text - plain.text == more
 
 
 def test_what_the_log_lacks_makes_no_columns():

@@ -175,7 +175,9 @@ def test_requests_of_the_last_28_days_are_those_of_the_protocol(
 
 
 def test_the_journey_has_the_known_texts_and_no_price(journey: Dataset) -> None:
-    text = journey.config["data"]["items"]["text"]
+    configured = journey.config["data"]["items"]
+    text = [configured["columns"].get(name, name) for name in configured["text"]]
+    assert text == ["product_type", "product_category", "package_size"]
     assert journey.items.select(text).n_unique() == 15_809
     assert journey.items.columns == [
         "item_id",

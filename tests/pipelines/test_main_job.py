@@ -18,6 +18,7 @@ from pipelines.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.versions import judge_versions, load_version
 
 BUNDLE = {
+    "candidates.json",
     "manifest.json",
     "config.yaml",
     "evaluation.json",

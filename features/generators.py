@@ -1,0 +1,372 @@
+"""Generators: each answers *which items, with which score* for requests as of their day, from what came before.
+
+To add one, subclass `Generator`, give it a `name` that is a quota of `CandidatesConfig`, a one-line `meaning`, and a
+`propose`; then list it in `GENERATORS`. Its rank and score become features, and its recall a row of the table.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from features.config import CandidatesConfig
+from features.neighbours import FIXED, GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
+from features.timeline import EventLog
+
+__all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
+
+_COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
+
+
+def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_days: int | None) -> pl.DataFrame:
+    """The items with most engagements in the window before each day (all before, if None).
+
+    Returns:
+        as_of_day, item, score (the count), rank; ties by item code.
+    """
+    daily = log.engaged.group_by("day", "item").agg(score=pl.len().cast(pl.Int64))
+    tables = [pl.DataFrame(schema={"item": pl.UInt32, "score": pl.Int64, "as_of_day": pl.Int32})]
+    for as_of_day in as_of_days.unique().sort():
+        start = log.first_day if window_days is None else as_of_day - window_days
+        counts = daily.filter(pl.col("day").is_between(start, as_of_day, closed="left"))
+        best = counts.group_by("item").agg(pl.col("score").sum()).sort(["score", "item"], descending=[True, False])
+        tables.append(best.head(most).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
+    ranks = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("as_of_day")
+    return pl.concat(tables).with_columns(rank=ranks)
+
+
+@dataclass(slots=True)
+class Known:
+    """What generators are made from.
+
+    Attributes:
+        log: The event log.
+        config: Quotas and windows.
+        text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no text.
+        supplied: `features.supplied.supplied_candidates` of this log, or None.
+    """
+
+    log: EventLog
+    config: CandidatesConfig
+    text_vectors: npt.NDArray[np.int16] | None = None
+    supplied: pl.DataFrame | None = None
+    _days: npt.NDArray[np.int32] = field(init=False)
+    _items: npt.NDArray[np.uint32] = field(init=False)
+    _counts: dict[tuple[int, int], npt.NDArray[np.int64]] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        engaged = self.log.engaged.select("day", "item").sort("day")
+        self._days, self._items = engaged["day"].to_numpy(), engaged["item"].to_numpy()
+
+    @property
+    def n_items(self) -> int:
+        """Items of the catalogue."""
+        return self.log.items.height
+
+    def counts(self, as_of_day: int, window_days: int) -> npt.NDArray[np.int64]:
+        """(items,) engagements of each item in the window before a day; the latest 64 answers are kept."""
+        key = (as_of_day, window_days)
+        if key not in self._counts:
+            first, end = np.searchsorted(self._days, [as_of_day - window_days, as_of_day])
+            if len(self._counts) >= 64:  # noqa: PLR2004 - a portion of requests spans few days
+                self._counts.pop(next(iter(self._counts)))
+            self._counts[key] = np.bincount(self._items[first:end], minlength=self.n_items)
+        return self._counts[key]
+
+
+class Generator(ABC):
+    """One way to propose items.
+
+    Attributes:
+        name: Its quota in `CandidatesConfig`, and the stem of its two columns.
+        meaning: One line for people.
+        is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
+    """
+
+    name: ClassVar[str]
+    meaning: ClassVar[str]
+    is_text: ClassVar[bool] = False
+
+    def __init__(self, known: Known) -> None:
+        self.known = known
+
+    @property
+    def most(self) -> int:
+        """Its quota: the most items it proposes a request."""
+        return int(getattr(self.known.config, self.name))
+
+    @abstractmethod
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """Its items for each request, at most its quota.
+
+        Args:
+            requests: request, user, as_of_day.
+            history: `features.candidates.histories` of these requests.
+
+        Returns:
+            request (UInt32), item (UInt32), score (Float64, above 0, larger is better), rank (Int32, 1 is best).
+        """
+
+
+class BoughtBefore(Generator):
+    """The user's own items."""
+
+    name = "bought_before"
+    meaning = "the user's own items, by decayed count"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Most engaged first, recent events counting more."""
+        return top_per_request(history.select("request", "item", score=pl.col("weight") / FIXED), self.most)
+
+
+class Popular(Generator):
+    """What everybody engages with."""
+
+    name = "popular"
+    meaning = "items with most events in the popular window"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """The same items for all requests of a day."""
+        parts = []
+        for day in requests["as_of_day"].unique().sort():
+            counts = self.known.counts(day, self.known.config.popular_days)
+            best = leading_items(np.flatnonzero(counts), counts[counts > 0], self.most)
+            parts.append(best.with_columns(as_of_day=pl.lit(day, pl.Int32)))
+        if not parts:
+            return NOTHING
+        return requests.join(pl.concat(parts), on="as_of_day").select("request", "item", "score", "rank")
+
+
+class CoVisited(Generator):
+    """Neighbours by co-occurrence, as they stood at the last refresh at or before each request's day."""
+
+    name = "co_visited"
+    meaning = "neighbours of the history: items that the same users engage with"
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        self._as_of: dict[int, Neighbours] = {}
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Items outside the history, by the sum of weight times similarity."""
+        config = self.known.config
+        return _refreshed(
+            self._as_of,
+            _recent(history, config.history_items),
+            config.refresh_days,
+            lambda day: Neighbours.co_visited(self.known.log, day, config),
+            lambda near, held: near.reach(held, self.most),
+        )
+
+
+class NextBasket(Generator):
+    """Transitions from the user's last active day, as they stood at the last refresh."""
+
+    name = "next_basket"
+    meaning = "items that follow those of the user's last active day on others' next one"
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        self._as_of: dict[int, Neighbours] = {}
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Items inside and outside the history, by the sum of similarities to the last basket."""
+        last = history.filter(pl.col("last_day") == pl.col("last_day").max().over("request"))
+        return _refreshed(
+            self._as_of,
+            last.with_columns(weight=pl.lit(FIXED, pl.Int64)),
+            self.known.config.refresh_days,
+            lambda day: Neighbours.next_basket(self.known.log, day),
+            lambda near, held: near.reach(held, self.most, outside=False),
+        )
+
+
+class PopularInCategory(Generator):
+    """What is popular where the user engages."""
+
+    name = "popular_in_category"
+    meaning = "the user's category share times the item's events in the popular window"
+    is_text = True  # a category is content, as a text is
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        items, n_items = known.log.items, known.n_items
+        named = items["category"] if "category" in items.columns else pl.Series([None] * n_items, dtype=pl.String)
+        self._category = named.rank("dense").fill_null(0).to_numpy().astype(np.int64) - 1  # -1 where there is none
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """By (events of the user in the item's category x events of the item) / events of the user in any category."""
+        if (self._category < 0).all():
+            return NOTHING
+        held = history.with_columns(category=pl.Series(self._category[history["item"].to_numpy()]))
+        held = held.filter(pl.col("category") >= 0).join(requests.select("request"), on="request", how="semi")
+        parts = [NOTHING]
+        for (day,), asked in held.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
+            counts = self.known.counts(int(day), self.known.config.popular_days)
+            items = self._leading(counts)
+            parts.append(self._of_day(asked, items, counts[items]))
+        return pl.concat(parts)
+
+    def _leading(self, counts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Items that can be among the best of a request: those that lead their category, ties by item code."""
+        items = np.flatnonzero((counts > 0) & (self._category >= 0))
+        category = self._category[items]
+        order = np.lexsort((items, -counts[items], category))
+        ordered = category[order]
+        return np.sort(items[order[np.arange(len(items)) - np.searchsorted(ordered, ordered) < self.most]])
+
+    def _of_day(self, held: pl.DataFrame, items: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> pl.DataFrame:
+        requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
+        size = (len(requests), int(self._category.max()) + 1)
+        events = sparse.csr_matrix((held["count"].to_numpy(), (rows, held["category"].to_numpy())), shape=size)
+        totals = np.asarray(events.sum(axis=1)).ravel()
+
+        def scores(rows: slice) -> npt.NDArray[np.int64]:
+            return np.asarray(events[rows].toarray()[:, self._category[items]] * counts)
+
+        return best_of_many(requests, items, scores, self.most, totals)
+
+
+class TextNeighbours(Generator):
+    """Neighbours of the history by item text."""
+
+    name = "text_neighbours"
+    meaning = "neighbours of the history by item text"
+    is_text = True
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        self._by_text: Neighbours | None = None
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """Of items alike, the one more popular lately comes first."""
+        known = self.known
+        if known.text_vectors is None:
+            return NOTHING
+        if self._by_text is None:
+            self._by_text = Neighbours.by_text(known.text_vectors)
+        near = self._by_text.near(_recent(history, known.config.history_items), most=self.most).join(
+            requests.select("request", "as_of_day"), on="request", maintain_order="left"
+        )
+        lately, items, days = np.zeros(near.height, np.int64), near["item"].to_numpy(), near["as_of_day"].to_numpy()
+        for day in near["as_of_day"].unique().sort():
+            of_day = days == day
+            lately[of_day] = known.counts(day, known.config.popular_days)[items[of_day]]
+        ordered = near.with_columns(lately=pl.Series(lately)).sort(
+            ["request", "score", "lately", "item"], descending=[False, True, True, False]
+        )
+        ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("request"))
+        return ranked.filter(pl.col("rank") <= self.most).select("request", "item", "score", "rank")
+
+
+class NewArrivals(Generator):
+    """What is new and reads like the history: the only way in for an item that nobody knows yet."""
+
+    name = "new_arrivals"
+    meaning = "items new within new_days, nearest by text to the history"
+    is_text = True
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        seen = known.log.events.group_by("item").agg(pl.col("day").min())
+        arrivals = [np.full(known.n_items, -1, np.int64), np.full(known.n_items, -1, np.int64)]
+        arrivals[0][seen["item"].to_numpy()] = seen["day"].to_numpy() + 1  # the first batch that knows it
+        if "available_from" in known.log.items.columns:
+            opens = known.log.items.select("item", pl.col("available_from").cast(pl.Datetime("us", "UTC")))
+            opens = opens.drop_nulls()
+            # The first batch whose as-of is at or after the opening.
+            opened = known.log.calendar.days(opens["available_from"] - timedelta(microseconds=1)) + 1
+            arrivals[1][opens["item"].to_numpy()] = opened
+        self._arrivals = arrivals
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """By the sum over the history of weight (to 1/256) times cosine."""
+        vectors, config = self.known.text_vectors, self.known.config
+        if vectors is None:
+            return NOTHING
+        held = _recent(history, config.history_items).join(requests.select("request"), on="request", how="semi")
+        parts = [NOTHING]
+        for (day,), asked in held.sort("as_of_day", "request", "item").group_by("as_of_day", maintain_order=True):
+            new = [(arrived <= day) & (arrived > day - config.new_days) & (arrived >= 0) for arrived in self._arrivals]
+            items = np.flatnonzero(new[0] | new[1])
+            if len(items):
+                parts.append(self._of_day(asked, items, vectors))
+        return pl.concat(parts)
+
+    def _of_day(self, held: pl.DataFrame, items: npt.NDArray[np.int64], vectors: npt.NDArray[np.int16]) -> pl.DataFrame:
+        requests, rows = np.unique(held["request"].to_numpy(), return_inverse=True)
+        known, cols = np.unique(held["item"].to_numpy(), return_inverse=True)
+        weights = np.clip(held["weight"].to_numpy() * _COARSE // FIXED, 1, FIXED).astype(np.float64)
+        weighted = sparse.csr_matrix((weights, (rows, cols)), shape=(len(requests), len(known)))
+        # NOTE: whole numbers below 1000 * 2**16 * GRID**2 < 2**53, so that float64 sums are exact in any order.
+        profiles = weighted @ vectors[known].astype(np.float64)
+        targets = vectors[items].astype(np.float64).T
+
+        def scores(rows: slice) -> npt.NDArray[np.int64]:
+            return np.asarray(profiles[rows] @ targets).astype(np.int64)
+
+        return best_of_many(requests, items, scores, self.most, np.full(len(requests), _COARSE * GRID**2))
+
+
+class Supplied(Generator):
+    """What a table of the user's own names."""
+
+    name = "supplied"
+    meaning = "a table of your own (data.candidates), by its score, else in its order"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """The user's rows of the latest day at or before the request's own; rows without a day hold always."""
+        table = self.known.supplied
+        if table is None:
+            return NOTHING
+        mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))
+        latest = mine.filter(pl.col("day").is_null() | (pl.col("day") == pl.col("day").max().over("request")))
+        once = latest.group_by("request", "item").agg(pl.col("score").max())
+        return top_per_request(once, self.most)
+
+
+GENERATORS: tuple[type[Generator], ...] = (
+    BoughtBefore,
+    Popular,
+    CoVisited,
+    TextNeighbours,
+    NextBasket,
+    PopularInCategory,
+    NewArrivals,
+    Supplied,
+)
+"""All generators, in the order of their columns."""
+
+SOURCES: tuple[str, ...] = tuple(generator.name for generator in GENERATORS)
+"""Their names."""
+
+TEXT_SOURCES: tuple[str, ...] = tuple(generator.name for generator in GENERATORS if generator.is_text)
+"""The names of those that read texts."""
+
+
+def _recent(history: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The latest items of each request's history."""
+    return history.filter(pl.int_range(pl.len()).over("request") < most)
+
+
+def _refreshed(
+    as_of: dict[int, Neighbours],
+    held: pl.DataFrame,
+    step: int,
+    make: Callable[[int], Neighbours],
+    reach: Callable[[Neighbours, pl.DataFrame], pl.DataFrame],
+) -> pl.DataFrame:
+    """Reach from each history with the neighbours of the last refresh at or before its day; `as_of` keeps them."""
+    held = held.with_columns(refreshed=pl.col("as_of_day") // step * step)
+    parts = [NOTHING]
+    for day in held["refreshed"].unique().sort():
+        if day not in as_of:
+            as_of[day] = make(day)
+        parts.append(reach(as_of[day], held.filter(pl.col("refreshed") == day)))
+    return pl.concat(parts)

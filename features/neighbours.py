@@ -1,0 +1,267 @@
+"""How a history reaches items that are not in it: sparse item-to-item similarities, exact in every batch.
+
+Scores are sums of integers, or of terms in one fixed order, so that a request gets the same neighbours to the
+last bit in whatever batch it stands.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from features.config import CandidatesConfig
+from features.timeline import EventLog
+
+__all__ = ["FIXED", "GRID", "NOTHING", "Neighbours", "best_of_many", "leading_items", "top_per_request"]
+
+GRID = 4000
+"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
+is exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on
+batch, threads or BLAS."""
+
+FIXED = 1 << 16
+"""One, in the fixed-point weights of past events: integer sums do not depend on their order."""
+
+NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
+"""What a generator gives that proposes nothing."""
+
+_MIN_SUPPORT = 2  # users (or baskets) that must share two items before these count as neighbours
+_SHRINKAGE = 10.0  # added to the geometric mean of two items' users: rare pairs count less
+_MAX_NEIGHBOURS = 100
+_PORTION = 200  # requests whose scores over many items are held at a time
+_BLOCK_CELLS = 4_000_000  # of the matrix of dot products, made at a time
+
+
+def top_per_request(scored: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The `most` best rows of each request by `score`, ties by item code, with their `rank` (1 is best)."""
+    ordered = scored.sort(["request", "score", "item"], descending=[False, True, False])
+    ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("request"))
+    return ranked.filter(pl.col("rank") <= most)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Item-to-item similarities, at most 100 a row: how a history reaches items that are not in it.
+
+    Attributes:
+        matrix: CSR (items, items), float64, row = history item, sorted indices; the diagonal is zero, except of
+            `next_basket`.
+    """
+
+    matrix: sparse.csr_matrix
+
+    @classmethod
+    def co_visited(cls, log: EventLog, before_day: int, config: CandidatesConfig) -> "Neighbours":
+        """Cosine of two items' users before a day, shrunk (Sarwar et al. 2001; Deshpande & Karypis 2004).
+
+        ``c_ij / (sqrt(c_ii c_jj) + 10)`` where ``c_ij`` counts users with both among their last
+        `history_items` items; pairs of fewer than two users are left out.
+        """
+        latest = (
+            log.engaged.filter(pl.col("day") < before_day)
+            .group_by("user", "item")
+            .agg(pl.col("day").max())
+            .sort(["user", "day", "item"], descending=[False, True, False])
+            .filter(pl.int_range(pl.len()).over("user") < config.history_items)
+        )
+        n_items = log.items.height
+        used = (latest["user"].to_numpy(), latest["item"].to_numpy())
+        held = sparse.csr_matrix((np.ones(latest.height, np.float64), used), shape=(log.user_ids.len(), n_items))
+        return cls._cosine(held, held, itself=False)
+
+    @classmethod
+    def next_basket(cls, log: EventLog, before_day: int) -> "Neighbours":
+        """How often an item of one active day was followed by another (or itself) on the user's next active day.
+
+        ``c_ij / (sqrt(c_i c_j) + 10)`` as in `co_visited`, where ``c_ij`` counts pairs of successive active days of
+        one user with item i on the former and item j on the latter, ``c_i`` the former days with i and ``c_j`` the
+        latter days with j (first-order transitions: Rendle et al. 2010); pairs seen once are left out.
+        """
+        bought = log.engaged.filter(pl.col("day") < before_day).select("user", "day", "item").unique()
+        bought = bought.sort("user", "day", "item").with_columns(basket=pl.struct("user", "day").rle_id())
+        n_items = log.items.height
+        used = (bought["basket"].to_numpy(), bought["item"].to_numpy())
+        baskets = sparse.csr_matrix((np.ones(bought.height, np.float64), used), shape=(bought.height, n_items))
+        owner = bought.group_by("basket").agg(pl.col("user").first()).sort("basket")["user"].to_numpy()
+        former = np.flatnonzero(owner[1:] == owner[:-1])
+        return cls._cosine(baskets[former], baskets[former + 1], itself=True)
+
+    @classmethod
+    def _cosine(cls, former: sparse.csr_matrix, latter: sparse.csr_matrix, *, itself: bool) -> "Neighbours":
+        """Shrunk cosine of the columns of two matrices of zeros and ones."""
+        counts = (former.T @ latter).tocoo()  # exact: whole numbers
+        out, into = (np.asarray(held.sum(axis=0)).ravel() for held in (former, latter))
+        keep = (counts.data >= _MIN_SUPPORT) & (itself | (counts.row != counts.col))
+        row, col, both = counts.row[keep], counts.col[keep], counts.data[keep]
+        similarity = both / (np.sqrt(out[row] * into[col]) + _SHRINKAGE)
+        return cls.strongest(row, col, similarity, counts.shape[0])
+
+    @classmethod
+    def strongest(
+        cls,
+        row: npt.NDArray[np.integer],
+        col: npt.NDArray[np.integer],
+        value: npt.NDArray[np.float64],
+        n_items: int,
+    ) -> "Neighbours":
+        """Keep the 100 strongest of each row, ties by item code."""
+        order = np.lexsort((col, -value, row))
+        row, col, value = row[order], col[order], value[order]
+        starts = np.searchsorted(row, np.arange(n_items))
+        kept = np.arange(len(row)) - starts[row] < _MAX_NEIGHBOURS
+        matrix = sparse.csr_matrix((value[kept], (row[kept], col[kept])), shape=(n_items, n_items))
+        matrix.sort_indices()
+        return cls(matrix)
+
+    @classmethod
+    def by_text(cls, vectors: npt.NDArray[np.int16]) -> "Neighbours":
+        """Cosine of two items' text vectors, above 0.
+
+        Args:
+            vectors: (items, width) on the grid of 1/GRID, in the order of item codes; a zero row has no
+                neighbours.
+        """
+        texts, text_of_item = _distinct(vectors)
+        row, col, dots = _nearest(texts.astype(np.float32), _MAX_NEIGHBOURS + 1)
+        near = pl.DataFrame({"text": row, "other": col, "value": dots / GRID**2}).filter(pl.col("value") > 0)
+        carried = pl.DataFrame({"text": text_of_item}).with_row_index("item")
+        pairs = (
+            carried.join(near, on="text")
+            .join(carried.select(pl.col("item").alias("to"), pl.col("text").alias("other")), on="other")
+            .filter(pl.col("item") != pl.col("to"))
+        )
+        row, col, value = (pairs[name].to_numpy() for name in ("item", "to", "value"))
+        return cls.strongest(row, col, value, len(vectors))
+
+    def near(self, history: pl.DataFrame, *, most: int | None = None, outside: bool = True) -> pl.DataFrame:
+        """Score items near the history: the sum over the history of weight times similarity.
+
+        Args:
+            history: request, item, weight, one row a pair.
+            most: Leave out, of each request, items that are behind this many others.
+            outside: Leave the history's own items out.
+
+        Returns:
+            request, item, score of every item with a score.
+        """
+        held = history.sort("request", "item")
+        requests, rows, sizes = np.unique(held["request"].to_numpy(), return_inverse=True, return_counts=True)
+        entries = (held["weight"].to_numpy() / FIXED, (rows, held["item"].to_numpy()))
+        scores = sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
+        kept = np.arange(scores.nnz) if most is None else _leading(scores, most + (sizes if outside else 0 * sizes))
+        reached = pl.DataFrame(
+            {
+                "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
+                "item": pl.Series(scores.indices[kept], dtype=pl.UInt32),
+                "score": pl.Series(scores.data[kept], dtype=pl.Float64),
+            }
+        )
+        return reached.join(held, on=["request", "item"], how="anti") if outside else reached
+
+    def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
+        """The `most` best items of `near` for each request: request, item, score, rank."""
+        return top_per_request(self.near(history, most=most, outside=outside), most)
+
+
+def _leading(scores: sparse.csr_matrix, most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Places of the entries that are among the `most[row]` largest of their row; all that tie with the last stay."""
+    kept = []
+    for start, end, many in zip(scores.indptr[:-1], scores.indptr[1:], most, strict=True):
+        values = scores.data[start:end]
+        if len(values) > many:
+            least = np.partition(values, len(values) - many)[len(values) - many] if many else np.inf
+            kept.append(np.flatnonzero(values >= least) + start)
+        else:
+            kept.append(np.arange(start, end))
+    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+
+
+def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
+    """Distinct rows in order of first appearance, and the place of each row among them."""
+    _, first, place = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    return vectors[first[order]], np.argsort(order)[place.ravel()]
+
+
+def _nearest(
+    texts: npt.NDArray[np.float32], most: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The `most` largest dot products of each row with all rows, itself included, ties to the earlier row.
+
+    Returns:
+        row, other, dot product (exact).
+    """
+    count = len(texts)
+    block, most = max(1, _BLOCK_CELLS // max(count, 1)), min(most, count)
+    rows, cols, values = [], [], []
+    for start in range(0, count, block):
+        dots = (texts[start : start + block] @ texts.T).astype(np.int64)
+        keys = dots * count - np.arange(count)  # unique: ties go to the earlier row
+        best = np.argpartition(keys, count - most, axis=1)[:, count - most :]
+        rows.append(np.repeat(np.arange(start, start + len(dots)), most))
+        cols.append(best.ravel())
+        values.append(np.take_along_axis(dots, best, axis=1).ravel())
+    return np.concatenate(rows), np.concatenate(cols), np.concatenate(values)
+
+
+def leading_items(items: npt.NDArray[np.int64], scores: npt.NDArray[np.int64], most: int) -> pl.DataFrame:
+    """item, score and rank of the `most` largest scores, ties by item code; items ascending."""
+    order = np.argsort(-scores, kind="stable")[:most]
+    return pl.DataFrame(
+        {
+            "item": pl.Series(items[order], dtype=pl.UInt32),
+            "score": pl.Series(scores[order], dtype=pl.Float64),
+            "rank": pl.int_range(1, len(order) + 1, dtype=pl.Int32, eager=True),
+        }
+    )
+
+
+def best_of_many(
+    requests: npt.NDArray[np.uint32],
+    items: npt.NDArray[np.int64],
+    scores: Callable[[slice], npt.NDArray[np.int64]],
+    most: int,
+    divisors: npt.NDArray[np.int64],
+) -> pl.DataFrame:
+    """The `most` largest scores above 0 of each request over many items, ties by item code.
+
+    Args:
+        requests: (R,) numbers, ascending.
+        items: (M,) codes, ascending.
+        scores: Gives (rows, M) whole numbers for a slice of the requests.
+        most: Items kept a request.
+        divisors: (R,) what a request's scores are divided by at the end.
+    """
+    parts = [NOTHING]
+    if not most:
+        return NOTHING
+    for start in range(0, len(requests), _PORTION):
+        rows = slice(start, min(start + _PORTION, len(requests)))
+        of_rows = scores(rows)
+        row, col = np.nonzero(_leaders(of_rows, min(most, len(items))))
+        values = of_rows[row, col]
+        order = np.lexsort((col, -values, row))
+        row, col, values = row[order], col[order], values[order]
+        rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
+        kept = rank <= most
+        parts.append(
+            pl.DataFrame(
+                {
+                    "request": pl.Series(requests[rows][row[kept]], dtype=pl.UInt32),
+                    "item": pl.Series(items[col[kept]], dtype=pl.UInt32),
+                    "score": values[kept] / divisors[rows][row[kept]],
+                    "rank": pl.Series(rank[kept], dtype=pl.Int32),
+                }
+            )
+        )
+    return pl.concat(parts)
+
+
+def _leaders(scores: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool_]:
+    """Where scores above 0 are among the `most` largest of their row, all that tie with the last included."""
+    last = scores.shape[1] - most
+    least = np.partition(scores, last, axis=1)[:, last, None]
+    return np.asarray((scores >= least) & (scores > 0))

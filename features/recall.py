@@ -1,0 +1,84 @@
+"""How much of what turned out true each generator had proposed, one by one and together.
+
+``recall@K`` of a request is the share of its positives among exactly the K best candidates (fewer where there are
+fewer), and the figure of a slice is the mean over the requests that have a positive in it.
+"""
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from features.candidates import SOURCES, top_per_request
+from features.timeline import EventLog
+
+__all__ = ["SLICES", "TOGETHER", "recall_by_source", "seen_items"]
+
+SLICES = ("all", "repeat", "new-to-user", "cold item")
+"""All positives; those the user had engaged with; the others; those nobody had before the requests' first day."""
+
+TOGETHER = "together"
+"""The row of what all generators propose, in the order of the cut."""
+
+
+def seen_items(log: EventLog, before_day: int) -> pl.Series:
+    """Codes of the items that somebody engaged with before a day."""
+    return log.engaged.filter(pl.col("day") < before_day)["item"].unique().sort()
+
+
+def recall_by_source(
+    requests: pl.DataFrame,
+    history: pl.DataFrame,
+    proposed: pl.DataFrame,
+    truth: pl.DataFrame,
+    cutoffs: Sequence[int] = (50, 100, 200),
+    *,
+    seen: pl.Series | None = None,
+) -> pl.DataFrame:
+    """Recall of each generator and of all together, by slice.
+
+    Args:
+        requests: request, user, as_of_day; those without a positive do not count.
+        history: `features.candidates.histories` of these requests: tells repeats from what is new to the user.
+        proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
+        truth: request, item: every positive, proposed or not.
+        cutoffs: The K.
+        seen: `seen_items` before the requests' first day; None leaves the slice of cold items empty.
+
+    Returns:
+        source, slice, k, recall (null where no request has a positive of the slice), requests. Sources in the order
+        of `SOURCES`, then `together`.
+    """
+    asked = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
+    held = history.select("request", "item", repeat=pl.lit(value=True))
+    asked = asked.join(held, on=["request", "item"], how="left").with_columns(pl.col("repeat").fill_null(value=False))
+    known = pl.Series([], dtype=pl.UInt32) if seen is None else seen
+    cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(known.implode())
+    asked = asked.with_columns(cold=cold)
+    best = top_per_request(proposed.select("request", "item", "score"), max(cutoffs))
+    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in SOURCES}
+    ranks[TOGETHER] = best.select("request", "item", "rank")
+    parts = []
+    for source, listed in ranks.items():
+        told = asked.join(listed, on=["request", "item"], how="left")
+        parts += [_of_slice(told, source, name, k) for name in SLICES for k in cutoffs]
+    return pl.DataFrame(parts, schema=_SCHEMA, orient="row")
+
+
+_SCHEMA = {"source": pl.String, "slice": pl.String, "k": pl.Int64, "recall": pl.Float64, "requests": pl.Int64}
+_MEMBERS = {
+    "all": pl.lit(value=True),
+    "repeat": pl.col("repeat"),
+    "new-to-user": ~pl.col("repeat"),
+    "cold item": pl.col("cold"),
+}
+
+
+def _of_slice(told: pl.DataFrame, source: str, name: str, k: int) -> tuple[str, str, int, float | None, int]:
+    shares = (
+        told.filter(_MEMBERS[name])
+        .group_by("request")
+        .agg(share=(pl.col("rank") <= k).fill_null(value=False).mean())
+        .sort("request")["share"]
+    )
+    mean = shares.mean()
+    return source, name, k, float(mean) if isinstance(mean, float) else None, len(shares)

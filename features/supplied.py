@@ -1,0 +1,72 @@
+"""Candidates of the user's own: a table that some other system writes, held against its contract and the log."""
+
+import polars as pl
+
+from features.contracts import ROW, Checked, check_table
+from features.errors import ContractError
+from features.schemas import SuppliedCandidates
+from features.timeline import EventLog, day_of
+
+__all__ = ["supplied_candidates"]
+
+_NAME = "candidates"
+
+
+def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
+    """Check a supplied table and code it.
+
+    The key is (user_id, item_id), and `day` where there is one: the batch that the row was made for. A request uses
+    its user's rows of the latest day at or before its own. Rows without a day hold for all requests, those of the
+    past included, so a list that knows the log must carry its day. Without a score, the order of the rows counts.
+
+    Args:
+        frame: user_id, item_id, and optionally day (a date) and score (higher is better).
+        log: The log whose users and items it must name.
+
+    Returns:
+        user, item (UInt32 codes), day (Int32, null holds always), score (Float64).
+
+    Raises:
+        ContractError: Columns are missing (a wrong key), rows are duplicated or break a rule, or users or items are
+            unknown; all with counts.
+    """
+    checked = check_table(frame, SuppliedCandidates, name=_NAME, required=("user_id", "item_id"))
+    users = log.user_ids.to_frame("user_id").with_row_index("user")
+    items = log.items.select("item", "item_id")
+    faults = _faults(checked, frame, users, items)
+    if faults:
+        raise ContractError(
+            f"{_NAME}: {'; '.join(faults)}. Write one row a user and item (and day), of users and items that the "
+            "other tables know."
+        )
+    coded = (
+        checked.good.join(users.cast({"user_id": checked.good.schema["user_id"]}), on="user_id", maintain_order="left")
+        .join(items.cast({"item_id": checked.good.schema["item_id"]}), on="item_id", maintain_order="left")
+        .sort(ROW)
+    )
+    days = coded["day"].map_elements(day_of, return_dtype=pl.Int32, skip_nulls=True)
+    order = 1.0 / pl.int_range(1, pl.len() + 1).over("user", "day")
+    score = pl.col("score") if "score" in frame.columns else order
+    return coded.with_columns(day=days).select("user", "item", "day", score=score.cast(pl.Float64))
+
+
+def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> list[str]:
+    """Every fault of a table, with counts and the first row."""
+    faults = [f"{rows} rows break {rule} (first at row {first})" for rule, rows, first in checked.rules.rows()]
+    if checked.n_duplicates:
+        faults.append(f"{checked.n_duplicates} rows repeat an earlier one")
+    unscored = checked.good["score"].null_count() if "score" in frame.columns else 0
+    if unscored:
+        faults.append(f"{unscored} rows have no score while there is a column of them")
+    for key, table in (("user_id", users), ("item_id", items)):
+        found = checked.good
+        if found.schema[key] != table.schema[key] and pl.String in (found.schema[key], table.schema[key]):
+            faults.append(f"{key} is {found.schema[key]} here and {table.schema[key]} in the log")
+            continue
+        strange = found.filter(~pl.col(key).is_in(table[key].cast(found.schema[key]).implode()))
+        if not strange.is_empty():
+            faults.append(
+                f"{strange.height} of {frame.height} rows name {strange[key].n_unique()} unknown "
+                f"{key.removesuffix('_id')}s (first at row {strange[ROW][0]})"
+            )
+    return faults
