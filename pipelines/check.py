@@ -18,7 +18,7 @@ from features.text import item_texts
 from features.timeline import Calendar, EventLog
 from pipelines.config import Config
 from pipelines.storage import RawTable, read_raw, write_parquet
-from pipelines.supplied import read_supplied
+from pipelines.supplied import supplied_fingerprint
 
 __all__ = [
     "Inputs",
@@ -113,10 +113,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         keep=config.features.sentiment_columns,
     )
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    if config.data.candidates is not None:
-        read_supplied(config, log)  # its faults are told here, and its content is part of what a night is made from
-        fingerprints["candidates"] = read_raw(config.data.candidates, name="candidates", allow_empty=True).fingerprint
-    return Inputs(checked, fingerprints, quarantine, log)
+    return Inputs(checked, fingerprints | supplied_fingerprint(config, log), quarantine, log)
 
 
 def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]:

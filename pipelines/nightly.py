@@ -37,6 +37,7 @@ from pipelines.storage import (
     stacked,
     table_files,
 )
+from pipelines.supplied import supplied_fingerprint
 
 __all__ = ["Folding", "read_for", "read_night"]
 
@@ -98,7 +99,9 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    return Inputs(checked, {**fingerprints, "events": folding.fingerprint}, quarantine, folding.log(users))
+    log = folding.log(users)
+    fingerprints |= {"events": folding.fingerprint} | supplied_fingerprint(config, log)
+    return Inputs(checked, fingerprints, quarantine, log)
 
 
 @dataclass(frozen=True, slots=True)
