@@ -34,7 +34,7 @@ from pipelines.versions import judge_versions, load_version
 __all__ = ["run_demo"]
 
 _SETTINGS = {
-    "timeline": {"test_days": 28, "valid_days": 7, "ranker_days": 28},
+    "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 56},
     "candidates": {"max_per_request": 240},
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
     "ranker": {"max_requests": 4000, "num_leaves": 15, "feature_fraction": 0.5},
