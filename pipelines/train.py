@@ -262,7 +262,7 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
     new items is learned.
     """
     offset = int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
-    new = rows.filter(~(pl.col("pair_events_all") > 0))
+    new = rows.filter(~(pl.col("pair_events_all") > 0)).filter((pl.col("label").max() > 0).over("request"))
     return pl.concat([rows, new.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
 
 

@@ -122,7 +122,8 @@ class LambdaMart:
 def _with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFrame:
     """The requests that teach, or tell when to stop: those that have a positive."""
     label_vector(table["label"])  # NOTE: first, since the filter would drop wrong labels unsaid
-    kept = table.filter((pl.col("label").max() > 0).over("request"))
+    teaches = table.select((pl.col("label").max() > 0).over("request")).to_series()
+    kept = table if teaches.all() else table.filter(teaches)
     if kept.is_empty():
         raise ContractError(
             f"ranker: no {what} request has a positive among its candidates, so there is nothing to learn "
