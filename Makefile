@@ -38,8 +38,8 @@ bench: install
 	$(BIN)/python tests/benchmarks/quality.py
 
 bench-features: install
-	$(BIN)/python tests/benchmarks/features.py
-	$(BIN)/python tests/benchmarks/features.py --incremental
+	$(BIN)/python tests/benchmarks/feature_speed.py
+	$(BIN)/python tests/benchmarks/feature_speed.py --incremental
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

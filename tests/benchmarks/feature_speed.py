@@ -1,9 +1,9 @@
 """Features at scale: against DuckDB, against pandas, at ten times the size, and the night against folding everything.
 
-    python tests/benchmarks/features.py [--to FOLDER] [--runs 3]        # 10 million events
-    python tests/benchmarks/features.py --events 100_000_000            # time and peak alone, within the memory bound
-    python tests/benchmarks/features.py --incremental                   # one new day on 180 days
-    python tests/benchmarks/features.py --events 1_000_000              # a quick look
+    python tests/benchmarks/feature_speed.py [--to FOLDER] [--runs 3]        # 10 million events
+    python tests/benchmarks/feature_speed.py --events 100_000_000            # time and peak alone, within the memory bound
+    python tests/benchmarks/feature_speed.py --incremental                   # one new day on 180 days
+    python tests/benchmarks/feature_speed.py --events 1_000_000              # a quick look
 
 A skewed log of 180 days (`feature_data.py`; 100,000 users and 50,000 items at 10 million events) is written to
 Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the last 28 days times 200 items. Features of
