@@ -37,7 +37,7 @@ _SETTINGS = {
     "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 56},
     "candidates": {"max_per_request": 240},
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
-    "ranker": {"max_requests": 3000, "num_leaves": 15, "feature_fraction": 0.5},
+    "ranker": {"max_requests": 3000},
 }
 """What the demo sets otherwise than the defaults, so that it ends within minutes."""
 _SHOWN_USERS = 3
