@@ -1,7 +1,7 @@
 """Features at scale: against DuckDB, against pandas, at ten times the size, and the night against folding everything.
 
     python tests/benchmarks/feature_speed.py [--to FOLDER] [--runs 3]        # 10 million events
-    python tests/benchmarks/feature_speed.py --events 100_000_000            # time and peak alone, within the memory bound
+    python tests/benchmarks/feature_speed.py --events 100_000_000  # time and peak alone, within the bound
     python tests/benchmarks/feature_speed.py --incremental                   # one new day on 180 days
     python tests/benchmarks/feature_speed.py --events 1_000_000              # a quick look
 

@@ -34,6 +34,9 @@ def small_encoder(tmp_path_factory: pytest.TempPathFactory):
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(special.values()), show_progress=False)
     tokenizer.train_from_iterator(_SHELVES * 3, trainer)
+    # The trainer numbers equal counts in another order in each process: number them by name.
+    names = [*special.values(), *sorted(set(tokenizer.get_vocab()) - set(special.values()))]
+    tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     config = BertConfig(
