@@ -10,7 +10,7 @@ import dataframely as dy
 import polars as pl
 
 from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
-from features.errors import ConfigError, ContractError
+from features.errors import ContractError
 from features.families.registry import chosen
 from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
@@ -26,7 +26,7 @@ __all__ = [
     "checked_tables",
     "read_inputs",
     "refuse_unknown",
-    "refuse_unknown_features",
+    "refuse_unknown_names",
     "set_aside",
     "summary",
     "text_fields",
@@ -92,14 +92,14 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
     raw = {
         name: read_raw(table, name=name, allow_empty=allow_empty)
         for name in _REQUIRED
         if (table := getattr(config.data, name)) is not None
     }
-    refuse_unknown_features(raw, config)
+    refuse_unknown_names(raw, config)
     checked = checked_tables(raw, config)
     checked["events"] = check_references(checked["items"], checked["events"])
     quarantine = set_aside(checked, config)
@@ -195,30 +195,32 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
     }
 
 
-def refuse_unknown_features(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Stop where `features` names what is not there.
+def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
+    """Stop where `features` or `candidates` names what is not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
     """
     told = config.features
     chosen(told)
-    if told.attributes.users and "users" not in raw:
-        raise ConfigError("features.attributes.users needs the table of users; name it under data.users.")
     for table, key, asked in (
         ("items", "features.attributes.items", told.attributes.items),
         ("items", "features.vectors", told.vectors),
         ("users", "features.attributes.users", told.attributes.users),
+        ("users", "candidates.segment", config.candidates.segment_columns),
         ("events", "features.sentiment", told.sentiment_columns),
     ):
-        if asked:
-            require_columns(asked, raw[table].frame.columns, key=key, table=table)
+        require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
-    """Contracts of the columns that the configuration names: texts, attributes, vectors, sentiment."""
+    """Contracts of the columns that the configuration names: texts, attributes, segment, vectors, sentiment."""
     told = config.features
-    attributes = {"items": told.attributes.items, "users": told.attributes.users, "events": told.sentiment_columns}
+    attributes = {
+        "items": told.attributes.items,
+        "users": (*told.attributes.users, *config.candidates.segment_columns),
+        "events": told.sentiment_columns,
+    }
     extra: dict[str, dy.Column] = {
         column: (
             dy.Float64(nullable=True, alias=column)

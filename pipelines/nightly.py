@@ -23,7 +23,7 @@ from features.families.base import Plan
 from features.families.registry import events_read
 from features.identity import Identities
 from features.timeline import Calendar, all_user_ids, refuse_gainless, users_by_code
-from pipelines.check import Inputs, checked_tables, read_inputs, refuse_unknown_features, set_aside
+from pipelines.check import Inputs, checked_tables, read_inputs, refuse_unknown_names, set_aside
 from pipelines.config import Config
 from pipelines.progress import say
 from pipelines.snapshot import Summed
@@ -57,7 +57,7 @@ def read_for(plan: Plan, config: Config, *, allow_empty: bool = False) -> Inputs
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
     one_by_one = sorted({*events_read(plan), *config.features.sentiment_columns})
     if one_by_one:
@@ -80,7 +80,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
     raw = {
         name: read_raw(table, name=name, allow_empty=allow_empty)
@@ -88,7 +88,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
         if (table := getattr(config.data, name)) is not None
     }
     try:
-        refuse_unknown_features(raw, config)
+        refuse_unknown_names(raw, config)
         checked = checked_tables(raw, config)
     except (ConfigError, ContractError):
         read_inputs(config, allow_empty=allow_empty)  # which names the faults of all tables together

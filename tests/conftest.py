@@ -65,6 +65,12 @@ class Tables:
     def first_day(self) -> int:
         return day_of(START.date())
 
+    def asked(self, *days: int, after: int = 0) -> pl.DataFrame:
+        """A request of every user on each of some days after the log's first, numbered from `after`."""
+        users = pl.int_range(self.users.height, dtype=pl.UInt32, eager=True)
+        requests = pl.concat([requests_tonight(users, self.first_day + day) for day in days])
+        return requests.with_columns(request=pl.int_range(after, after + pl.len(), dtype=pl.UInt32))
+
 
 def grid_vectors(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
     """Random unit vectors on the grid of text vectors; about one in eight has no text and is zero."""
@@ -159,7 +165,7 @@ def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
 
 
 def assembler_of(tables: Tables, config: CandidatesConfig | None = None) -> Assembler:
-    return Assembler(tables.log(), config or CandidatesConfig(), tables.text_vectors, tables.plan)
+    return Assembler(tables.log(), config or CandidatesConfig(segment="country"), tables.text_vectors, tables.plan)
 
 
 def differences(one: Portion, other: Portion) -> set[str]:

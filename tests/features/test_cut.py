@@ -1,5 +1,4 @@
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,22 +7,9 @@ from features.candidates import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig, LabelsConfig
 from features.cut import CandidateCut, Facts, facts_of
 from features.errors import ContractError
-from features.requests import requests_tonight, truth_of
+from features.requests import truth_of
 
 CONFIG = CandidatesConfig(max_per_request=5, new_share=0.0)
-
-
-def asked(tables, *days):
-    users = pl.int_range(tables.users.height, dtype=pl.UInt32, eager=True)
-    parts = [requests_tonight(users, tables.first_day + day) for day in days]
-    return pl.concat(parts).with_columns(request=pl.int_range(pl.len(), dtype=pl.UInt32))
-
-
-def fitted(tables, config=CONFIG):
-    log, requests = tables.log(), asked(tables, 10, 12, 14)
-    generators = CandidateGenerators(log, config, tables.text_vectors)
-    generators.cut = generators.fit_cut(requests, truth_of(requests, log, LabelsConfig(horizon_days=2)))
-    return generators
 
 
 def three_facts(seed=0, count=4000):
@@ -86,13 +72,14 @@ def test_other_facts_are_refused():
         cut.score(Facts({"a": np.zeros(1)}))
 
 
-@settings(max_examples=10, deadline=None, derandomize=True)
+@settings(max_examples=20, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000))
-def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, seed):
+def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, any_cut, seed):
     tables = shop(seed)
-    generators = fitted(tables)
-    requests = asked(tables, 25)
+    generators = CandidateGenerators(tables.log(), CONFIG, tables.text_vectors)
+    requests = tables.asked(25)
     history = histories(generators.log, requests, CONFIG)
+    generators.cut = any_cut(generators, requests, history, seed)
     union = generators.scored_union(requests, history)
     expected = []
     for request in requests["request"]:
@@ -103,7 +90,7 @@ def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, seed):
 
 def test_facts_of_a_pair_by_hand(shop):
     tables = shop(7)
-    log, requests = tables.log(), asked(tables, 25)
+    log, requests = tables.log(), tables.asked(25)
     generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
     history = histories(log, requests, CONFIG)
     union = generators.union(requests, history)
@@ -136,7 +123,7 @@ def test_facts_of_a_pair_by_hand(shop):
 
 def test_without_a_positive_there_is_no_cut(shop):
     tables = shop(8)
-    log, requests = tables.log(), asked(tables, 10)
+    log, requests = tables.log(), tables.asked(10)
     generators = CandidateGenerators(log, CONFIG)
     truth = truth_of(requests, log, LabelsConfig()).head(0)
     assert generators.fit_cut(requests, truth) is None
@@ -145,7 +132,7 @@ def test_without_a_positive_there_is_no_cut(shop):
 
 def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
     tables = shop(9)
-    log, requests = tables.log(), asked(tables, 10, 12)
+    log, requests = tables.log(), tables.asked(10, 12)
     truth = truth_of(requests, log, LabelsConfig(horizon_days=2))
     cuts = [
         CandidateGenerators(known, CONFIG, tables.text_vectors).fit_cut(requests, truth)
@@ -156,6 +143,9 @@ def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
 
 
 def test_facts_name_every_source(shop):
-    names = fitted(shop(3)).cut.names
+    tables = shop(3)
+    log, requests = tables.log(), tables.asked(10, 12, 14)
+    generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
+    names = generators.fit_cut(requests, truth_of(requests, log, LabelsConfig(horizon_days=2))).names
     for source in SOURCES:
         assert {f"{source}_{part}" for part in ("proposed", "log_rank", "nearness", "log_score")} <= set(names)
