@@ -9,7 +9,7 @@ import polars as pl
 from encoders.interest import FINE_TUNED
 from features.candidates import histories
 from features.errors import ConfigError
-from features.recall import recall_by_source, seen_items
+from features.recall import CUTOFFS, recall_by_source, seen_items
 from features.requests import requests_between, truth_of
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
@@ -150,7 +150,10 @@ def version_lists(
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:
-    """Recall of each generator and of all together on the latest test requests: `features.recall.recall_by_source`."""
+    """Recall of each generator and of all together on the latest test requests: `features.recall.recall_by_source`.
+
+    At `features.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
+    """
     chain, span = trained.chain, trained.split.test
     requests = requests_between(chain.log, span.start, span.closed_end).tail(most)
     history = histories(chain.log, requests, config.candidates)
@@ -159,5 +162,6 @@ def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> p
         history,
         chain.assembler.generators.scored_union(requests, history),
         truth_of(requests, chain.log, config.labels),
+        sorted({*CUTOFFS, config.candidates.max_per_request}),
         seen=seen_items(chain.log, span.start),
     )
