@@ -75,20 +75,18 @@ class CandidateGenerators:
         config: Quotas and windows.
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
             text.
-        supplied: `features.supplied.supplied_candidates` of this log, or None.
         cut: What the union is cut by; None cuts by the best rank over the sources.
     """
 
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
-    supplied: pl.DataFrame | None = None
     cut: CandidateCut | None = None
     _known: Known = field(init=False)
     _generators: tuple[Generator, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = Known(self.log, self.config, self.text_vectors, self.supplied)
+        self._known = Known(self.log, self.config, self.text_vectors)
         self._generators = tuple(generator(self._known) for generator in GENERATORS)
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:

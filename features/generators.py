@@ -51,13 +51,11 @@ class Known:
         log: The event log.
         config: Quotas and windows.
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no text.
-        supplied: `features.supplied.supplied_candidates` of this log, or None.
     """
 
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
-    supplied: pl.DataFrame | None = None
     _days: npt.NDArray[np.int32] = field(init=False)
     _items: npt.NDArray[np.uint32] = field(init=False)
     _counts: dict[tuple[int, int], npt.NDArray[np.int64]] = field(default_factory=dict, init=False)
@@ -364,7 +362,7 @@ class Supplied(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """The user's rows of the latest day at or before the request's own; rows without a day hold always."""
-        table = self.known.supplied
+        table = self.known.log.supplied
         if table is None:
             return NOTHING
         mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))

@@ -19,7 +19,6 @@ from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.features import plan_of
 from pipelines.progress import task
-from pipelines.supplied import read_supplied
 from pipelines.vectors import VectorStore
 
 __all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
@@ -92,7 +91,6 @@ class Chain:
             config.candidates,
             self.zero_shot,
             plan_of(log, config, supply),
-            supplied=read_supplied(config, log),
             cut=cut,
         )
         known = self.assembler.features

@@ -1,6 +1,6 @@
 """Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -18,12 +18,13 @@ from features.text import item_texts
 from features.timeline import Calendar, EventLog
 from pipelines.config import Config
 from pipelines.storage import RawTable, read_raw, write_parquet
-from pipelines.supplied import supplied_fingerprint
+from pipelines.supplied import with_supplied
 
 __all__ = [
     "Inputs",
     "TextField",
     "checked_tables",
+    "raw_tables",
     "read_inputs",
     "refuse_unknown",
     "refuse_unknown_names",
@@ -94,17 +95,13 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         IntegrityError: A file is truncated or empty.
         ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
-    raw = {
-        name: read_raw(table, name=name, allow_empty=allow_empty)
-        for name in _REQUIRED
-        if (table := getattr(config.data, name)) is not None
-    }
+    raw = raw_tables(config, _REQUIRED, allow_empty=allow_empty)
     refuse_unknown_names(raw, config)
     checked = checked_tables(raw, config)
     checked["events"] = check_references(checked["items"], checked["events"])
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
-    log = EventLog.build(
+    events = EventLog.build(
         events=checked["events"].good,
         items=checked["items"].good.drop(ROW),
         users=users,
@@ -112,8 +109,16 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         gains=config.labels.gains,
         keep=config.features.sentiment_columns,
     )
-    fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    return Inputs(checked, fingerprints | supplied_fingerprint(config, log), quarantine, log)
+    log, supplied = with_supplied(events, config)
+    return Inputs(checked, {name: table.fingerprint for name, table in raw.items()} | supplied, quarantine, log)
+
+
+def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
+    """Those of some tables that are configured, by name; see `pipelines.storage.read_raw`."""
+    told = {name: getattr(config.data, name) for name in names}
+    return {
+        name: read_raw(table, name=name, allow_empty=allow_empty) for name, table in told.items() if table is not None
+    }
 
 
 def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]:
