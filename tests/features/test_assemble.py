@@ -189,7 +189,7 @@ log = EventLog.build(events=read["events"], items=read["items"], users=read["use
 config = FeaturesConfig.model_validate_json(Path(f"{folder}/config.json").read_bytes())
 supply = Supply.model_validate_json(Path(f"{folder}/supply.json").read_bytes())
 assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config, supply))
-pl.concat([part.rows for part in assembler.portions(read["asked"], size=500)]).write_ipc(
+pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
     f"{folder}/rows{threads}.arrow")
 """
 
@@ -198,7 +198,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
     tables = shop(12, n_users=300, n_items=120, n_events=9000)
     for name in ("events", "items", "users"):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
-    tables.asked(20, 33).write_parquet(tmp_path / "asked.parquet")
+    tables.asked(33).write_parquet(tmp_path / "asked.parquet")
     np.save(tmp_path / "vectors.npy", tables.text_vectors)
     for name in ("config", "supply"):
         (tmp_path / f"{name}.json").write_text(getattr(tables.plan, name).model_dump_json(), encoding="utf-8")

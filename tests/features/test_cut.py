@@ -72,7 +72,7 @@ def test_other_facts_are_refused():
         cut.score(Facts({"a": np.zeros(1)}))
 
 
-@settings(max_examples=20, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000))
 def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, any_cut, seed):
     tables = shop(seed)

@@ -27,7 +27,7 @@ def always_on_sale(log):
 
 def by_request(frame, name):
     found = defaultdict(dict)
-    for request, item, value in frame.select("request", "item", name).drop_nulls().iter_rows():
+    for request, item, value in frame.select("request", "item", name).drop_nulls().rows():
         found[request][item] = value
     return found
 
@@ -113,6 +113,8 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, refresh_days, 
     endless = replace(log, items=log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC"))))
     found = proposed(endless, requests, config, tables.text_vectors)
     known, similar, kinds = scan(log), scan.similar_texts(tables.text_vectors), log.users[segment].to_list()
+    scores = {source: by_request(found, f"{source}_score") for source in SOURCES}
+    union = dict(found.group_by("request").agg("item").iter_rows())
     for request, user, as_of_day in requests.iter_rows():
         full = known.history(user, as_of_day)
         held = dict(list(full.items())[:4])
@@ -136,10 +138,9 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, refresh_days, 
             source: {item: score for item, score in scores.items() if item not in shut}
             for source, scores in expected.items()
         }
-        rows = found.filter(pl.col("request") == request)
         for source in SOURCES:
-            assert by_request(rows, f"{source}_score")[request] == pytest.approx(expected[source], rel=1e-12)
-        assert rows["item"].to_list() == sorted(set().union(*expected.values()))
+            assert scores[source][request] == pytest.approx(expected[source], rel=1e-12)
+        assert union.get(request, []) == sorted(set().union(*expected.values()))
 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
