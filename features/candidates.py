@@ -118,7 +118,7 @@ class CandidateGenerators:
         Returns:
             Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
             `_score` (Float64), null where that generator did not propose the item. Items that are not
-            available yet at the request's as-of, or no longer, are left out.
+            available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
         """
         if self.given:
             return self.union(requests, history)

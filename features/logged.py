@@ -63,19 +63,9 @@ class LoggedRequests:
             ContractError: Nothing was shown, or more was left out than may be; with counts.
         """
         require_columns(context, log.events.columns, key="requests.context", table="events")
-        if "request_id" not in log.events.columns:
-            raise ContractError(
-                "events: read without request_id, by which logged requests are told apart. Set requests.source: logged "
-                "in the configuration that reads them."
-            )
         kinds = pl.col("kind").is_in(list(shown))
         n_shown = log.events.filter(kinds).height
-        if not n_shown:
-            raise ContractError(
-                f"events: none of the {log.events.height} rows has an event type that says that an item was shown "
-                f"(features.roles.shown: {listed(shown)}), so there is no logged request. Name the types there, or set "
-                "requests.source: engaged_days."
-            )
+        _refuse_listless(log, n_shown, shown)
         named = log.events.filter(pl.col("request_id").is_not_null())
         users = named.group_by("request_id").agg(pl.col("user").n_unique())
         shared = users.filter(pl.col("user") > 1)
@@ -133,6 +123,20 @@ class LoggedRequests:
         )
         positives = followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max())
         return with_newness(positives, self.log)
+
+
+def _refuse_listless(log: EventLog, n_shown: int, shown: Sequence[str]) -> None:
+    if "request_id" not in log.events.columns:
+        raise ContractError(
+            "events: read without request_id, by which logged requests are told apart. Set requests.source: logged "
+            "in the configuration that reads them."
+        )
+    if not n_shown:
+        raise ContractError(
+            f"events: none of the {log.events.height} rows has an event type that says that an item was shown "
+            f"(features.roles.shown: {listed(shown)}), so there is no logged request. Name the types there, or set "
+            "requests.source: engaged_days."
+        )
 
 
 def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:

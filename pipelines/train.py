@@ -15,12 +15,12 @@ from encoders.tokenize import TokenisedTexts
 from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ContractError
 from features.families.registry import short_windows
-from features.families.supply import Supply
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
 from pipelines.chain import Catalogue, Chain, store_vectors
 from pipelines.config import Config
+from pipelines.features import plan_of
 from pipelines.progress import say, task
 from pipelines.requests import requests_summary
 from ranker.lambdamart import LambdaMart
@@ -95,8 +95,7 @@ def train(log: EventLog, config: Config) -> Trained:
     with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
         pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
     store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
-    known = log.before(split.test.start)
-    supply = Supply.of(known, config.features, text=config.data.items.text)
+    supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
     for facts in requests_summary(chain.asked).values():
