@@ -110,7 +110,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         users=users,
         calendar=Calendar(config.calendar),
         gains=config.labels.gains,
-        keep=config.features.sentiment_columns,
+        keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
     return Inputs(checked, fingerprints | supplied_fingerprint(config, log), quarantine, log)
@@ -210,15 +210,17 @@ def refuse_unknown_features(raw: Mapping[str, RawTable], config: Config) -> None
         ("items", "features.vectors", told.vectors),
         ("users", "features.attributes.users", told.attributes.users),
         ("events", "features.sentiment", told.sentiment_columns),
+        ("events", "requests.context", config.requests.context_columns),
     ):
         if asked:
             require_columns(asked, raw[table].frame.columns, key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
-    """Contracts of the columns that the configuration names: texts, attributes, vectors, sentiment."""
+    """Contracts of the columns that the configuration names: texts, attributes, vectors, sentiment, context."""
     told = config.features
-    attributes = {"items": told.attributes.items, "users": told.attributes.users, "events": told.sentiment_columns}
+    of_events = (*told.sentiment_columns, *config.requests.context_columns)
+    attributes = {"items": told.attributes.items, "users": told.attributes.users, "events": of_events}
     extra: dict[str, dy.Column] = {
         column: (
             dy.Float64(nullable=True, alias=column)

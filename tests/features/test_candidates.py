@@ -1,4 +1,5 @@
 import math
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 from datetime import timedelta
@@ -20,6 +21,7 @@ from features.candidates import (
     top_per_request,
 )
 from features.config import CandidatesConfig, LabelsConfig
+from features.queries import Queries
 from features.requests import requests_tonight, truth_of
 
 ONE = 2**16  # of the fixed-point weights
@@ -31,6 +33,7 @@ ALL = CandidatesConfig(
     next_basket=1000,
     popular_in_category=1000,
     new_arrivals=1000,
+    by_query=1000,
     max_per_request=10_000,
 )
 seeds = st.integers(0, 10_000)
@@ -137,10 +140,45 @@ def arrivals_of(log, held, vectors, as_of_day, new_days):
     return {item: score for item, score in scores.items() if score > 0}
 
 
+TEXT = ("title", "note")
+
+
+def queries_of(log, *, online=False):
+    return Queries(log, TEXT, max_words=1000, online=online)
+
+
+def latest_query(log, user, as_of_day):
+    """Of the user's last day with a query before a day the latest, by a scan of the log."""
+    rows = log.events.drop_nulls("query").select("day", "timestamp", "query", "user").rows()
+    return max((row[:3] for row in rows if row[3] == user and row[0] < as_of_day), default=(None,))[-1]
+
+
+def answering(log, query):
+    """item: BM25 of its text fields' words for a query (k1 1.2, b 0.75), as in the books."""
+    texts = [" ".join(item[name] or "" for name in TEXT) for item in log.items.iter_rows(named=True)]
+    words = [set(re.findall(r"[^\W_]+", text.lower())) for text in texts]
+    mean = sum(map(len, words)) / len(words)
+    scores = defaultdict(float)
+    for word in set(re.findall(r"[^\W_]+", (query or "").lower())):
+        n = sum(word in some for some in words)
+        idf = round(math.log1p((len(words) - n + 0.5) / (n + 0.5)) * 64) / 64
+        for item, some in enumerate(words):
+            if word in some and idf > 0:
+                scores[item] += idf * 2.2 / (1 + 1.2 * (0.25 + 0.75 * len(some) / mean))
+    return dict(scores)
+
+
 def with_categories(log, seed):
     """The same log with four categories, one of them unknown."""
     names = np.random.default_rng(seed).choice(["a", "b", "c", ""], log.items.height)
     items = log.items.with_columns(category=pl.Series(names).replace("", None))
+    return type(log)(log.events, log.user_ids, items, log.calendar)
+
+
+def always_on_sale(log):
+    """The same log with items that never come or go."""
+    never = pl.lit(None, pl.Datetime("us", "UTC"))
+    items = log.items.with_columns(available_from=never, available_until=never)
     return type(log)(log.events, log.user_ids, items, log.calendar)
 
 
@@ -293,7 +331,7 @@ def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
     )
     endless = log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC")))
     always = type(log)(log.events, log.user_ids, endless, log.calendar)
-    found = CandidateGenerators(always, config, tables.text_vectors).propose(
+    found = CandidateGenerators(always, config, tables.text_vectors, queries=queries_of(always)).propose(
         requests, histories(always, requests, config)
     )
     similar = text_of(tables.text_vectors)
@@ -311,6 +349,7 @@ def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
             "popular_in_category": in_categories(log, full, shown),
             "new_arrivals": arrivals_of(log, held, tables.text_vectors, as_of_day, 11),
             "supplied": {},
+            "by_query": answering(log, latest_query(log, user, as_of_day)),
         }
         as_of = log.calendar.as_of(as_of_day)
         shut = {item for item, opens in enumerate(log.items["available_from"]) if opens is not None and opens > as_of}
@@ -329,15 +368,7 @@ def test_every_source_is_what_a_scan_finds(shop, refresh_days, seed):
 def test_ranks_follow_the_scores_and_quotas_cut_them(shop, seed):
     tables = shop(seed)
     log, requests = tables.log(), asked(tables, 25)
-    log = with_categories(log, seed)
-    log = type(log)(
-        log.events,
-        log.user_ids,
-        log.items.with_columns(
-            pl.lit(None, pl.Datetime("us", "UTC")).alias(f"available_{edge}") for edge in ("from", "until")
-        ),
-        log.calendar,
-    )
+    log = always_on_sale(with_categories(log, seed))
     quotas = {
         "bought_before": 3,
         "popular": 2,
@@ -346,10 +377,12 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, seed):
         "next_basket": 5,
         "popular_in_category": 2,
         "new_arrivals": 1,
+        "by_query": 2,
     }
     config, history = CandidatesConfig(**quotas), histories(log, requests, ALL)
-    full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
-    found = CandidateGenerators(log, config, tables.text_vectors).propose(requests, history)
+    queries = queries_of(log)
+    full = CandidateGenerators(log, ALL, tables.text_vectors, queries=queries).propose(requests, history)
+    found = CandidateGenerators(log, config, tables.text_vectors, queries=queries).propose(requests, history)
     for source, most in quotas.items():
         scores, ranks = by_request(full, f"{source}_score"), by_request(full, f"{source}_rank")
         for request, items in scores.items():
@@ -509,9 +542,10 @@ def test_a_quota_of_nothing_switches_a_source_off(shop, source):
     log, requests = with_categories(tables.log(), 5), asked(tables, 25)
     history = histories(log, requests, ALL)
     off = ALL.model_copy(update={source: 0})
-    found = CandidateGenerators(log, off, tables.text_vectors).propose(requests, history)
+    queries = queries_of(log)
+    found = CandidateGenerators(log, off, tables.text_vectors, queries=queries).propose(requests, history)
     assert found[f"{source}_rank"].null_count() == found.height
-    full = CandidateGenerators(log, ALL, tables.text_vectors).propose(requests, history)
+    full = CandidateGenerators(log, ALL, tables.text_vectors, queries=queries).propose(requests, history)
     others = [f"{other}_rank" for other in SOURCES if other != source]
     assert found.equals(
         full.filter(pl.any_horizontal(pl.col(others).is_not_null())).with_columns(
@@ -527,10 +561,74 @@ def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, seed):
     log, requests = with_categories(tables.log(), seed), asked(tables, 18, 25)
     early = asked(tables, 15)
     config = ALL.model_copy(update={"max_per_request": 6})
-    generators = CandidateGenerators(log, config, tables.text_vectors)
+    generators = CandidateGenerators(log, config, tables.text_vectors, queries=queries_of(log))
     generators.cut = generators.fit_cut(early, truth_of(early, log, LabelsConfig(horizon_days=3)))
     whole = generators.propose(requests, histories(log, requests, config))
     for number in requests["request"]:
         alone = requests.filter(pl.col("request") == number)
         found = generators.propose(alone, histories(log, alone, config))
         assert found.equals(whole.filter(pl.col("request") == number))
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_requests_own_query_counts_where_it_is_known_when_it_is_answered(shop, online):
+    tables = shop(6)
+    log, requests = always_on_sale(tables.log()), asked(tables, 25)
+    own = ["lamp", None, "no such word", "Red MUG", None, "чай", "big"]
+    asking = requests.with_columns(query=pl.Series(own, dtype=pl.String))
+    found = CandidateGenerators(log, ALL, queries=queries_of(log, online=online))
+    scores = by_request(found.scored_union(asking, histories(log, asking, ALL)), "by_query_score")
+    answered = 0
+    for request, user, as_of_day, query in asking.iter_rows():
+        wanted = query if online and query is not None else latest_query(log, user, as_of_day)
+        expected = answering(log, wanted)
+        assert scores[request] == pytest.approx(expected, rel=1e-12)
+        answered += bool(expected)
+    assert answered > 2
+
+
+def logged(requests, *lists):
+    """Requests with the lists that were shown."""
+    shown = pl.Series(lists, dtype=pl.List(pl.UInt32))
+    return requests.head(len(lists)).with_columns(shown=shown, positions=shown.cast(pl.List(pl.Int32)))
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seeds)
+def test_given_lists_are_ranked_as_they_were_shown_whatever_the_generators_think(shop, seed):
+    tables = shop(seed)
+    log = with_categories(tables.log(), seed)
+    requests = logged(asked(tables, 25), [0, 3, 7], [11], [1, 2, 3, 4, 5])
+    history = histories(log, requests, ALL)
+    given_config = ALL.model_copy(update={"source": "logged", "blocked": ("i01",), "max_per_request": 2})
+    table = pl.DataFrame(
+        {"user": [0, 1], "item": [3, 3], "day": [None, None], "score": [1.0, 1.0]},
+        schema={"user": pl.UInt32, "item": pl.UInt32, "day": pl.Int32, "score": pl.Float64},
+    )
+    generators = CandidateGenerators(log, given_config, tables.text_vectors, table, queries=queries_of(log))
+    found = generators.propose(requests, history)
+    assert found.select("request", "item").rows() == [
+        (request, item) for request, shown in requests.select("request", "shown").rows() for item in shown
+    ]
+    assert found["supplied_rank"].null_count() == found.height  # which would tell the night from the log
+    free = CandidateGenerators(log, ALL, tables.text_vectors, queries=queries_of(log)).union(requests, history)
+    assert found.join(free, on=["request", "item"], how="semi").equals(
+        free.join(found, on=["request", "item"], how="semi").with_columns(
+            pl.lit(None, pl.Int32).alias("supplied_rank"), pl.lit(None, pl.Float64).alias("supplied_score")
+        )
+    )
+    assert generators.fit_cut(requests, pl.DataFrame({"request": [0], "item": [3]})) is None
+
+
+def test_at_night_the_given_lists_are_the_supplied_ones_without_what_is_blocked(shop):
+    tables = shop(4)
+    log = always_on_sale(tables.log())
+    tonight = asked(tables, 25)
+    rows = [(0, 3, 2.0), (0, 5, 1.0), (0, 1, 3.0), (2, 11, 1.0)]
+    table = pl.DataFrame(rows, schema={"user": pl.UInt32, "item": pl.UInt32, "score": pl.Float64}, orient="row")
+    table = table.with_columns(day=pl.lit(None, pl.Int32))
+    config = ALL.model_copy(update={"source": "logged", "blocked": ("i01",), "supplied": 1})
+    found = CandidateGenerators(log, config, supplied=table).propose(tonight, histories(log, tonight, config))
+    assert found.select("request", "item").rows() == [(0, 3), (0, 5), (2, 11)]
+    none = CandidateGenerators(log, config).propose(tonight, histories(log, tonight, config))
+    assert none.is_empty()
