@@ -18,12 +18,18 @@ from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
 from features.families.supply import Supply
+from features.generators import ByQuery
+from features.queries import Queries
+from features.requests import LISTS
 from features.timeline import EventLog
 
-__all__ = ["KEYS", "Assembler", "Portion"]
+__all__ = ["KEYS", "POSITION", "Assembler", "Portion"]
 
 KEYS = ("request", "user", "item", "as_of_day")
-"""What names a row; the rest are features."""
+"""What names a row; the rest are features, but for a `POSITION`."""
+
+POSITION = "position"
+"""Where a logged request showed the item: for evaluation, never a feature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +37,10 @@ class Portion:
     """Some requests, complete.
 
     Attributes:
-        requests: request, user, as_of_day.
+        requests: request, user, as_of_day, and what logged requests have beside.
         history: `histories` of the requests.
-        rows: Sorted by (request, item): `KEYS`, then the assembler's `features` (Float32, NaN undefined).
+        rows: Sorted by (request, item): `KEYS`, of logged requests then `POSITION` (Int32, null where unknown), then
+            the assembler's `features` (Float32, NaN undefined).
     """
 
     requests: pl.DataFrame
@@ -70,7 +77,7 @@ class Assembler:
         self.log = log
         self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
-        self.generators = CandidateGenerators(log, config, text_vectors, cut)
+        self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text
@@ -81,10 +88,29 @@ class Assembler:
             yield self.portion(requests.slice(start, size))
 
     def portion(self, requests: pl.DataFrame) -> Portion:
-        """Candidates and features of some requests (request, user, as_of_day)."""
+        """Candidates and features of some requests, complete.
+
+        Raises:
+            ConfigError: The plan is for online mode, and the requests carry no time.
+        """
         history = histories(self.log, requests, self._config)
         proposed = self.generators.propose(requests, history)
-        rows = proposed.join(requests, on="request", maintain_order="left")
+        rows = proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
-        made = [rows.select(KEYS), self.families.compute(rows), sources]
+        made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))
+
+    def _queries(self) -> Queries | None:
+        """What a generator searches by, if it is on and the log has any."""
+        supply = self.plan.supply
+        if not (ByQuery.quota(self._config) and supply.text and supply.has(ByQuery.reads)):
+            return None
+        return Queries(self.log, supply.text, max_words=self.plan.config.max_words, online=self.plan.online)
+
+
+def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
+    """The keys of rows, of logged requests with `POSITION`."""
+    if "shown" not in requests.columns:
+        return keys
+    places = requests.select("request", item="shown", position="positions").explode("item", POSITION)
+    return keys.join(places, on=["request", "item"], how="left", maintain_order="left")

@@ -1,5 +1,7 @@
 """Candidates: the items a request is ranked over, proposed by generators that know only what came before.
 
+Or, with `candidates.source: logged`, given: the list that was shown to a logged request, the supplied one at night.
+
 Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night
 what it learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the
 same candidates to the last bit in whatever batch it stands.
@@ -10,11 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, Facts, facts_of, keys_of
-from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, popular_items
+from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, Supplied, popular_items
 from features.neighbours import FIXED, GRID, Neighbours, top_per_request
+from features.queries import Queries
 from features.timeline import EventLog
 
 __all__ = [
@@ -50,7 +54,11 @@ def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -
         weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
     daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max())
-    known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
+    known = (
+        requests.select("request", "user", "as_of_day")
+        .join(daily, on="user")
+        .filter(pl.col("day") < pl.col("as_of_day"))
+    )
     age = pl.col("as_of_day") - pl.col("day")
     return (
         known.group_by("request", "item", "as_of_day")
@@ -76,31 +84,42 @@ class CandidateGenerators:
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
             text.
         cut: What the union is cut by; None cuts by the best rank over the sources.
+        queries: The log's queries, or None for none.
     """
 
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
     cut: CandidateCut | None = None
+    queries: Queries | None = None
     _known: Known = field(init=False)
     _generators: tuple[Generator, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = Known(self.log, self.config, self.text_vectors)
+        self._known = Known(self.log, self.config, self.text_vectors, self.queries)
         self._generators = tuple(generator(self._known) for generator in GENERATORS)
+        if self.given:  # what gives the lists at night must not be told from what gave them in the log
+            self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
+
+    @property
+    def given(self) -> bool:
+        """Whether candidates are lists that were given: generators then say what they think of them."""
+        return self.config.source == "logged"
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered and cut to `max_per_request`.
+        """What all generators propose, filtered and cut to `max_per_request`; given lists as they are.
 
         Args:
-            requests: request, user, as_of_day.
+            requests: request, user, as_of_day; of logged requests also query and shown.
             history: `histories` of these requests.
 
         Returns:
             Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
             `_score` (Float64), null where that generator did not propose the item. Items that are not
-            available yet at the request's as-of, or no longer, are left out.
+            available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
         """
+        if self.given:
+            return self.union(requests, history)
         union = self.scored_union(requests, history)
         is_new = ~np.isin(keys_of(union), keys_of(history))
         rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
@@ -120,17 +139,21 @@ class CandidateGenerators:
         union = self.union(requests, history)
         if self.cut is None:
             best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
-            return union.with_columns(score=-best.cast(pl.Float64))
+            return union.with_columns(score=-best.cast(pl.Float64).fill_null(np.inf))
         facts = facts_of(union, requests, history, self._known)
         return union.with_columns(score=pl.Series(self.cut.score(facts)))
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered."""
-        parts = [made.propose(requests, history) for made in self._generators if made.most]
-        sources = [made.name for made in self._generators if made.most]
+        """What all generators propose, filtered; or the given lists, those of the log unfiltered."""
+        asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
+        asked = [made for made in self._generators if made.most]
+        sources = [made.name for made in asked]
+        parts = [made.propose(asking, history) for made in asked]
         keys = [keys_of(part) for part in parts]
-        union = np.unique(np.concatenate(keys)) if keys else np.empty(0, np.int64)
-        union = union[self._allowed(union, requests, history)]
+        wanted = [self._given(requests)] if self.given else keys
+        union = np.unique(np.concatenate(wanted)) if wanted else np.empty(0, np.int64)
+        if not (self.given and "shown" in requests.columns):
+            union = union[self._allowed(union, requests, history)]
         told = dict(zip(sources, zip(keys, parts, strict=True), strict=True))
         columns = {
             "request": pl.Series(union >> 32, dtype=pl.UInt32),
@@ -139,6 +162,12 @@ class CandidateGenerators:
         for source in SOURCES:
             columns |= _spread(union, source, *told.get(source, (np.empty(0, np.int64), None)))
         return pl.DataFrame(columns)
+
+    def _given(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Keys of the given lists: what was shown, or what the supplied table names."""
+        if "shown" in requests.columns:
+            return keys_of(requests.select("request", item="shown").explode("item"))
+        return keys_of(Supplied(self._known).lists(requests))
 
     def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
@@ -152,8 +181,10 @@ class CandidateGenerators:
             size: Requests looked at together.
 
         Returns:
-            The cut, or None where no request's union holds a positive.
+            The cut, or None where no request's union holds a positive, or lists are given, which nothing cuts.
         """
+        if self.given:
+            return None
         requests = requests.sort("as_of_day", "request").tail(_MAX_LESSONS).sort("request")
         lessons = [
             lesson

@@ -1,4 +1,4 @@
-"""What the feature side of nightrank can be told: calendar, labels, candidates, features and the evaluation split."""
+"""What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
 from datetime import time
 from typing import Annotated, Literal
@@ -13,6 +13,7 @@ __all__ = [
     "FeaturesConfig",
     "FrozenConfig",
     "LabelsConfig",
+    "RequestsConfig",
     "RolesConfig",
     "TimelineConfig",
     "ZoneName",
@@ -60,6 +61,50 @@ class CalendarConfig(FrozenConfig):
         return cutoff
 
 
+_NO_CONTEXT = frozenset(
+    (
+        *("event_id", "user_id", "item_id", "event", "timestamp", "request_id", "position", "propensity", "value"),
+        *("query", "text", "extracted_at", "user", "item", "gain", "kind", "day", "due", "request", "as_of_day"),
+        *("requested_at", "shown", "positions"),
+    )
+)
+
+
+class RequestsConfig(FrozenConfig):
+    """What a ranking request is, and when it is answered."""
+
+    source: Literal["engaged_days", "logged"] = Field(
+        default="engaged_days",
+        description="A user's day with an engagement, or each request_id of the events that were shown.",
+    )
+    mode: Literal["batch", "online"] = Field(
+        default="batch",
+        description="Ranked the night before, or at request time, when its clock, query and context are known.",
+    )
+    context: tuple[str, ...] = Field(
+        default=(), description="Columns of events that tell of a request (device, page, ...); read in online mode."
+    )
+
+    @field_validator("context")
+    @classmethod
+    def _of_your_own(cls, context: tuple[str, ...]) -> tuple[str, ...]:
+        taken = sorted(_NO_CONTEXT.intersection(context))
+        if taken:
+            msg = f"{', '.join(taken)} cannot be context: these names mean something else. Name columns of your own"
+            raise ValueError(msg)
+        return context
+
+    @property
+    def context_columns(self) -> tuple[str, ...]:
+        """`context` where it is read: in online mode."""
+        return self.context if self.mode == "online" else ()
+
+    @property
+    def log_columns(self) -> tuple[str, ...]:
+        """Columns of events that requests are made of, beside those that every log keeps."""
+        return ("request_id", "position", *self.context_columns) if self.source == "logged" else ()
+
+
 class LabelsConfig(FrozenConfig):
     """Which events count as success, and for how long after a request."""
 
@@ -81,8 +126,12 @@ class LabelsConfig(FrozenConfig):
 
 
 class CandidatesConfig(FrozenConfig):
-    """How many items each generator may propose for a request (0 switches one off)."""
+    """Where candidates come from; how many items each generator may propose for a request (0 switches one off)."""
 
+    source: Literal["generated", "logged"] = Field(
+        default="generated",
+        description="What the generators propose; or the list as it was shown, for nights that re-rank given lists.",
+    )
     bought_before: int = Field(default=200, ge=0, le=1000, description="The user's own items, by decayed count.")
     popular: int = Field(default=150, ge=0, le=1000, description="Items with most events in the popular window.")
     co_visited: int = Field(default=100, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
@@ -98,6 +147,7 @@ class CandidatesConfig(FrozenConfig):
     )
     new_arrivals: int = Field(default=30, ge=0, le=1000, description="New items nearest by text to the history.")
     supplied: int = Field(default=200, ge=0, le=1000, description="Items of your own table (data.candidates).")
+    by_query: int = Field(default=40, ge=0, le=1000, description="Items that match the user's query best (BM25).")
     segment: str | None = Field(
         default=None, description="Column of users whose equal values make a segment; none proposes nothing."
     )
@@ -166,6 +216,8 @@ class FeaturesConfig(FrozenConfig):
             "item_attribute",
             "own_attribute",
             "request",
+            "request_time",
+            "context",
             "comments",
             "text_title",
             "text_words",

@@ -19,6 +19,7 @@ from scipy import sparse
 from features.config import CandidatesConfig
 from features.families.supply import require_columns
 from features.neighbours import FIXED, GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
+from features.queries import Queries
 from features.timeline import EventLog
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
@@ -51,11 +52,13 @@ class Known:
         log: The event log.
         config: Quotas and windows.
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no text.
+        queries: The log's queries, or None for none.
     """
 
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
+    queries: Queries | None = None
     _days: npt.NDArray[np.int32] = field(init=False)
     _items: npt.NDArray[np.uint32] = field(init=False)
     _counts: dict[tuple[int, int], npt.NDArray[np.int64]] = field(default_factory=dict, init=False)
@@ -87,26 +90,33 @@ class Generator(ABC):
         name: Its quota in `CandidatesConfig`, and the stem of its two columns.
         meaning: One line for people.
         is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
+        reads: Columns of single events that it needs, as in `features.families.base.Family`.
     """
 
     name: ClassVar[str]
     meaning: ClassVar[str]
     is_text: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, known: Known) -> None:
         self.known = known
 
+    @classmethod
+    def quota(cls, config: CandidatesConfig) -> int:
+        """The most items it proposes a request."""
+        return int(getattr(config, cls.name))
+
     @property
     def most(self) -> int:
-        """Its quota: the most items it proposes a request."""
-        return int(getattr(self.known.config, self.name))
+        """Its quota."""
+        return self.quota(self.known.config)
 
     @abstractmethod
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """Its items for each request, at most its quota.
 
         Args:
-            requests: request, user, as_of_day.
+            requests: request, user, as_of_day; of logged requests also query.
             history: `features.candidates.histories` of these requests.
 
         Returns:
@@ -361,14 +371,47 @@ class Supplied(Generator):
     meaning = "a table of your own (data.candidates), by its score, else in its order"
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
-        """The user's rows of the latest day at or before the request's own; rows without a day hold always."""
+        """The best of the request's list."""
+        return top_per_request(self.lists(requests), self.most)
+
+    def lists(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """request, item, score of the user's rows of the latest day at or before the request's own.
+
+        Rows without a day hold always.
+        """
         table = self.known.log.supplied
         if table is None:
-            return NOTHING
+            return NOTHING.drop("rank")
         mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))
         latest = mine.filter(pl.col("day").is_null() | (pl.col("day") == pl.col("day").max().over("request")))
-        once = latest.group_by("request", "item").agg(pl.col("score").max())
-        return top_per_request(once, self.most)
+        return latest.group_by("request", "item").agg(pl.col("score").max())
+
+
+class ByQuery(Generator):
+    """What answers the search."""
+
+    name = "by_query"
+    meaning = "items that match the user's query best, by BM25: the request's own where known, else the latest"
+    is_text = True
+    reads = ("user", "day", "timestamp", "events.query")
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        if known.queries is not None:
+            self._items_of = known.queries.scores.T.tocsr()
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """By BM25, ties by item code; each distinct query is answered once."""
+        queries = self.known.queries
+        if queries is None or not requests.height:
+            return NOTHING
+        user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
+        asked = queries.asked(user, as_of_day, requests["query"] if "query" in requests.columns else None)
+        found = (asked.words @ self._items_of).tocoo()  # each sum in the order of word codes
+        scored = pl.DataFrame({"request": found.row, "item": found.col.astype(np.uint32), "score": found.data})
+        best = top_per_request(scored.filter(pl.col("score") > 0), self.most).rename({"request": "place"})
+        places = requests.select("request", place=pl.Series(asked.place, dtype=best.schema["place"]))
+        return places.join(best, on="place").select(NOTHING.columns)
 
 
 GENERATORS: tuple[type[Generator], ...] = (
@@ -381,6 +424,7 @@ GENERATORS: tuple[type[Generator], ...] = (
     PopularInSegment,
     NewArrivals,
     Supplied,
+    ByQuery,
 )
 """All generators, in the order of their columns."""
 

@@ -3,15 +3,47 @@
 A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from
 what was known strictly before its as-of. Its positives are the user's engagements of the
 `labels.horizon_days` days from then on. At night the same table is made for all users of tonight, without
-positives.
+positives. Where the log says what was shown, `features.logged` takes requests from there.
 """
+
+from dataclasses import dataclass
+from typing import Protocol
 
 import polars as pl
 
 from features.config import LabelsConfig
 from features.timeline import EventLog
 
-__all__ = ["requests_between", "requests_tonight", "truth_of"]
+__all__ = ["LISTS", "EngagedDays", "RequestSource", "requests_between", "requests_tonight", "truth_of", "with_newness"]
+
+LISTS = ("shown", "positions")
+"""Columns of logged requests that hold a list each: the items that were shown, by code, and where."""
+
+
+class RequestSource(Protocol):
+    """Where requests and what turned out true of them come from."""
+
+    def between(self, first_day: int, end_day: int) -> pl.DataFrame:
+        """The requests of the batch days ``first_day <= day < end_day``; see `requests_between` for the columns."""
+
+    def truth(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """The positives of requests that `between` made; see `truth_of` for the columns."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngagedDays:
+    """Each user's day with an engagement is a request."""
+
+    log: EventLog
+    labels: LabelsConfig
+
+    def between(self, first_day: int, end_day: int) -> pl.DataFrame:
+        """See `requests_between`."""
+        return requests_between(self.log, first_day, end_day)
+
+    def truth(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """See `truth_of`."""
+        return truth_of(requests, self.log, self.labels)
 
 
 def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFrame:
@@ -46,12 +78,16 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
         Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
         the item before the request's as-of).
     """
-    engaged = log.engaged.select("user", "item", "gain", "due", "day")
+    engaged = log.engaged.select("user", "item", "gain", "due")
     followed = requests.join(engaged, on="user").filter(
         pl.col("due").is_between(pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left")
     )
-    truth = followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max())
-    first = engaged.group_by("user", "item").agg(first=pl.col("day").min())
+    return with_newness(followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max()), log)
+
+
+def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
+    """Positives (request, user, item, as_of_day, label) as `truth_of` returns them."""
+    first = log.engaged.group_by("user", "item").agg(first=pl.col("day").min())
     return (
         truth.join(first, on=["user", "item"], how="left")
         .select("request", "item", "label", is_new=pl.col("first") >= pl.col("as_of_day"))

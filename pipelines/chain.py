@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ import polars as pl
 
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
-from features.assemble import KEYS, Assembler, Portion
+from features.assemble import KEYS, POSITION, Assembler, Portion
 from features.cut import CandidateCut
 from features.families.base import ColumnGroup
 from features.families.supply import Supply
+from features.requests import RequestSource
 from features.text import item_texts
 from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.features import plan_of
 from pipelines.progress import task
+from pipelines.requests import request_source
 from pipelines.vectors import VectorStore
 
 __all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
@@ -104,6 +107,11 @@ class Chain:
         tuned = self._vectors("tuned")
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
 
+    @cached_property
+    def asked(self) -> RequestSource:
+        """Where the log's requests come from; a night asks its own."""
+        return request_source(self.log, self.config)
+
     @property
     def cut(self) -> CandidateCut | None:
         """What candidates are cut by."""
@@ -115,21 +123,26 @@ class Chain:
         generators.cut = generators.fit_cut(requests, truth)
 
     def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
-        """Requests portion by portion, each with its rows: keys, `features` and the raw `interest`."""
+        """Requests portion by portion, each with its rows; see `rows`."""
         with task(name, requests.height, "requests") as advance:
             for portion in self.assembler.portions(requests):
                 yield portion, self.with_interest(portion)
                 advance(portion.requests.height)
 
     def rows(self, requests: pl.DataFrame, *, name: str) -> pl.DataFrame:
-        """All rows of some requests: request, user, item, as_of_day, `features`, `interest`; by (request, item)."""
+        """All rows of some requests, by (request, item).
+
+        Returns:
+            request, user, item, as_of_day, of logged requests then position, `features`, and the raw `interest`.
+        """
         parts = [rows for _, rows in self.portions(requests, name=name)]
         return pl.concat(parts) if parts else self.with_interest(self.assembler.portion(requests))
 
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""
         interest = self._scorer.columns(portion.requests, portion.history, portion.rows)
-        return pl.concat([portion.rows, interest], how="horizontal").select(*KEYS, *self.features, FINE_TUNED)
+        named = [name for name in (*KEYS, POSITION) if name in portion.rows.columns]
+        return pl.concat([portion.rows, interest], how="horizontal").select(*named, *self.features, FINE_TUNED)
 
     def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
         """Vectors of all items, by item code; texts that the store does not know are encoded."""

@@ -107,7 +107,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         users=users,
         calendar=Calendar(config.calendar),
         gains=config.labels.gains,
-        keep=config.features.sentiment_columns,
+        keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
     log, supplied = with_supplied(events, config)
     return Inputs(checked, {name: table.fingerprint for name, table in raw.items()} | supplied, quarantine, log)
@@ -201,7 +201,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
 
 
 def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Stop where `features` or `candidates` names what is not there.
+    """Stop where `features`, `candidates` or `requests` names what is not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
@@ -214,17 +214,18 @@ def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
         ("users", "features.attributes.users", told.attributes.users),
         ("users", "candidates.segment", config.candidates.segment_columns),
         ("events", "features.sentiment", told.sentiment_columns),
+        ("events", "requests.context", config.requests.context_columns),
     ):
         require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
-    """Contracts of the columns that the configuration names: texts, attributes, segment, vectors, sentiment."""
+    """Contracts of columns that the configuration names: texts, attributes, segment, vectors, sentiment, context."""
     told = config.features
     attributes = {
         "items": told.attributes.items,
         "users": (*told.attributes.users, *config.candidates.segment_columns),
-        "events": told.sentiment_columns,
+        "events": (*told.sentiment_columns, *config.requests.context_columns),
     }
     extra: dict[str, dy.Column] = {
         column: (

@@ -50,10 +50,11 @@ def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
     """Hold the input tables against their contracts, and say what is there."""
     from pipelines import report
     from pipelines.check import refuse_unknown, summary, text_fields
+    from pipelines.requests import request_source, requests_summary
 
     settings, inputs = _open(config, overrides, allow_empty=allow_empty)
     fields = text_fields(inputs, settings)
-    facts = summary(inputs, fields)
+    facts = summary(inputs, fields) | requests_summary(request_source(inputs.log, settings))
     report.show(*report.check_table(facts))
     report.result(facts)
     refuse_unknown(fields, settings)
@@ -168,14 +169,15 @@ def score(
     from pipelines.check import read_inputs
     from pipelines.nightly import read_for
     from pipelines.score import score as score_night
-    from pipelines.versions import load_version, plan_of_version
+    from pipelines.versions import load_version, plan_of_version, working_config
 
     settings = _settings(config, overrides)
     name, bundle = load_version(_registry(settings), version)
     if dry_run:  # which writes nothing, the state included
         inputs = _told(read_inputs(settings, allow_empty=allow_empty))
     else:
-        inputs = _told(read_for(plan_of_version(settings, bundle), settings, allow_empty=allow_empty))
+        plan, candidates = plan_of_version(settings, bundle), working_config(settings, bundle).candidates
+        inputs = _told(read_for(plan, settings, candidates=candidates, allow_empty=allow_empty))
     night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)
@@ -208,7 +210,8 @@ def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> N
     load_families()
     settings = load_config(config, overrides)
     kinds = tuple(settings.labels.gains)
-    columns = catalogue_of_columns(settings.features, kinds=kinds, text=settings.data.items.text)
+    text = settings.data.items.text
+    columns = catalogue_of_columns(settings.features, kinds=kinds, text=text, requests=settings.requests)
     report.show(*report.features_table(columns))
     report.result({"columns": columns})
 

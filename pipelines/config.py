@@ -15,6 +15,7 @@ from features.config import (
     FeaturesConfig,
     FrozenConfig,
     LabelsConfig,
+    RequestsConfig,
     TimelineConfig,
     ZoneName,
 )
@@ -116,6 +117,7 @@ class Config(FrozenConfig):
     output: str = Field(default="out", description="Folder of everything that is written; relative to this file.")
     seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
+    requests: RequestsConfig = Field(default_factory=RequestsConfig)
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     timeline: TimelineConfig = Field(default_factory=TimelineConfig)
     candidates: CandidatesConfig = Field(default_factory=CandidatesConfig)
@@ -135,6 +137,19 @@ class Config(FrozenConfig):
                 f"({self.timeline.valid_days}): no validation label would close before the test"
             )
             raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _given_by_the_log(self) -> Self:
+        if self.requests.source == "logged":
+            return self
+        for key, value in (("requests.mode", self.requests.mode), ("candidates.source", self.candidates.source)):
+            if value in {"online", "logged"}:
+                msg = (
+                    f"{key}: {value} needs requests.source: logged; the requests of engaged_days have no time, query "
+                    "or list of their own"
+                )
+                raise ValueError(msg)
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from encoders.interest import FINE_TUNED
+from features.assemble import POSITION
 from features.candidates import histories
 from features.errors import ConfigError
 from features.recall import CUTOFFS, recall_by_source, seen_items
-from features.requests import requests_between, truth_of
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
@@ -21,6 +21,7 @@ from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
 
 __all__ = [
+    "AS_SHOWN",
     "BEHAVIOUR_ONLY",
     "FINE_TUNED_TEXT",
     "FULL",
@@ -35,6 +36,8 @@ FULL = "full system"
 BEHAVIOUR_ONLY = "behaviour-only ranker"
 FINE_TUNED_TEXT = "fine-tuned text"
 ZERO_SHOT_TEXT = "zero-shot text"
+AS_SHOWN = "as shown"
+"""The order that the log showed, where the candidates are its lists."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
@@ -87,7 +90,8 @@ def evaluate(
         labelled: The window's requests, truth and candidates.
         lists: request, item, score of each system beside the baselines; the first is the one that is compared.
         first_day: First day of the window.
-        baselines: Whether to rank by the baselines too.
+        baselines: Whether to rank by the baselines too. Of given lists they rank the same items as all systems, and
+            the order that was shown is one more.
 
     Raises:
         ConfigError: The window has no request.
@@ -97,9 +101,13 @@ def evaluate(
     systems = dict(lists)
     if baselines:
         with task("Ranking by baselines", len(BASELINES), "systems") as advance:
+            asked = labelled.requests.select("request", "user", "as_of_day")
             for name, baseline in BASELINES.items():
-                systems[name] = baseline(log, labelled.requests)
+                found = baseline(log, asked)
+                systems[name] = _of_given(labelled.rows, found) if labelled.given else found
                 advance(1)
+        if labelled.given and labelled.rows[POSITION].count():
+            systems[AS_SHOWN] = _as_shown(labelled.rows)
     known = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
@@ -129,6 +137,18 @@ def evaluate(
     )
 
 
+def _of_given(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """What a baseline makes of given lists: items that it does not list come last."""
+    ranked = rows.select("request", "item").join(found, on=["request", "item"], how="left", maintain_order="left")
+    return ranked.select("request", "item", pl.col("score").cast(pl.Float64).fill_null(-1.0))  # theirs are above 0
+
+
+def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
+    """Items by position; those whose position is unknown come last."""
+    place = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
+    return rows.select("request", "item", score=-place.cast(pl.Float64))
+
+
 def version_lists(
     labelled: Labelled, ranker: LambdaMart, behaviour_ranker: LambdaMart, pooling: str
 ) -> dict[str, pl.DataFrame]:
@@ -143,7 +163,7 @@ def version_lists(
 
     return {
         FULL: ranked(ranker, rows),
-        BEHAVIOUR_ONLY: ranked(behaviour_ranker, found_by_behaviour(rows)),
+        BEHAVIOUR_ONLY: ranked(behaviour_ranker, rows if labelled.given else found_by_behaviour(rows)),
         FINE_TUNED_TEXT: text(FINE_TUNED),
         ZERO_SHOT_TEXT: text(pooling),
     }
@@ -155,13 +175,13 @@ def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> p
     At `features.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
     """
     chain, span = trained.chain, trained.split.test
-    requests = requests_between(chain.log, span.start, span.closed_end).tail(most)
+    requests = chain.asked.between(span.start, span.closed_end).tail(most)
     history = histories(chain.log, requests, config.candidates)
     return recall_by_source(
         requests,
         history,
         chain.assembler.generators.scored_union(requests, history),
-        truth_of(requests, chain.log, config.labels),
+        chain.asked.truth(requests),
         sorted({*CUTOFFS, config.candidates.max_per_request}),
         seen=seen_items(chain.log, span.start),
     )

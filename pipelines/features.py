@@ -10,18 +10,18 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from features.assemble import Assembler
-from features.config import FeaturesConfig
+from features.config import FeaturesConfig, RequestsConfig
 from features.errors import ConfigError, IntegrityError
 from features.families.base import Family, Plan
 from features.families.registry import FAMILIES, chosen, inputs_read, register
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.families.supply import Supply
-from features.requests import requests_between
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
+from pipelines.requests import request_source
 from pipelines.storage import read_json, write_json
 
 __all__ = [
@@ -94,14 +94,16 @@ def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan
         ContractError: The log lacks part of the supply.
     """
     if supply is None:
-        return Plan(config.features, Supply.of(log, config.features, text=config.data.items.text))
-    plan = Plan(config.features, supply)
-    supply.require(log, inputs_read(plan))
+        context = config.requests.context_columns
+        supply = Supply.of(log, config.features, text=config.data.items.text, context=context)
+        return Plan(config.features, supply, config.requests)
+    plan = Plan(config.features, supply, config.requests)
+    supply.require(log, inputs_read(plan, config.candidates))
     return plan
 
 
 def catalogue_of_columns(
-    config: FeaturesConfig, *, kinds: tuple[str, ...], text: tuple[str, ...]
+    config: FeaturesConfig, *, kinds: tuple[str, ...], text: tuple[str, ...], requests: RequestsConfig
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
 
@@ -112,11 +114,12 @@ def catalogue_of_columns(
         config: Which families are on.
         kinds: Event types that are counted one by one.
         text: Text fields of the catalogue.
+        requests: Whether a request's own time and context are known.
     """
     on = {family.name for family in chosen(config)}
     rows = []
     for family in FAMILIES.values():
-        plan = Plan(config, _everything(config, kinds, text))
+        plan = Plan(config, _everything(config, kinds, text, requests.context_columns), requests)
         columns, knows_text = family.columns_of(plan), family.text_of(plan)
         nothing = {"": f"(nothing configured) {(family.__doc__ or '').splitlines()[0]}"}
         for name, meaning in (columns or nothing).items():
@@ -155,7 +158,7 @@ def describe(log: EventLog, config: Config, *, reference: Path | None = None, la
     """
     known = None if reference is None else read_reference(reference)
     span = _window(log, config, latest=latest)
-    asked = requests_between(log, span.start, span.end).tail(_MOST_REQUESTS)
+    asked = request_source(log, config).between(span.start, span.end).tail(_MOST_REQUESTS)
     if asked.is_empty():
         raise ConfigError("features describe: the window has no request. Use --latest, or change timeline.")
     assembler = Assembler(log, config.candidates, None, plan_of(log, config))
@@ -200,7 +203,9 @@ def _window(log: EventLog, config: Config, *, latest: bool) -> Span:
     return Split.of(log, config.timeline, config.labels).valid
 
 
-def _everything(config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...]) -> Supply:
+def _everything(
+    config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...], context: tuple[str, ...]
+) -> Supply:
     """A supply that lacks nothing."""
     roles = config.roles
     parts = (roles.shown, roles.clicked, roles.bought, roles.returned)
@@ -209,6 +214,6 @@ def _everything(config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str,
     inputs = (
         *(f"items.{name}" for name in items),
         *(f"users.{name}" for name in config.attributes.users),
-        *(f"events.{name}" for name in ("text", "query", *config.sentiment_columns)),
+        *(f"events.{name}" for name in ("text", "query", *config.sentiment_columns, *context)),
     )
     return Supply(kinds=occurring, counted=kinds, inputs=inputs, text=text, vocabularies={})

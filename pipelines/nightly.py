@@ -16,6 +16,7 @@ import numpy as np
 import polars as pl
 
 from features.codes import Codes, Numbers
+from features.config import CandidatesConfig
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.daily import Daily, FoldedLog, fold_events
 from features.errors import ConfigError, ContractError
@@ -45,12 +46,15 @@ _FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
 _NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
 
 
-def read_for(plan: Plan, config: Config, *, allow_empty: bool = False) -> Inputs:
+def read_for(
+    plan: Plan, config: Config, *, candidates: CandidatesConfig | None = None, allow_empty: bool = False
+) -> Inputs:
     """Read the tables for a night of a version: by `read_night`, if daily counts are all it needs of the events.
 
     Args:
         plan: What the version's columns are made of.
         config: Where the tables lie and what is allowed.
+        candidates: The version's generators; None for none that needs more.
         allow_empty: Whether partitions without rows are fine.
 
     Raises:
@@ -58,7 +62,8 @@ def read_for(plan: Plan, config: Config, *, allow_empty: bool = False) -> Inputs
         IntegrityError: A file is truncated or empty.
         ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
-    one_by_one = sorted({*events_read(plan), *config.features.sentiment_columns})
+    today = (*config.features.sentiment_columns, *config.requests.context_columns)
+    one_by_one = sorted({*events_read(plan, candidates), *today})
     if one_by_one:
         say("state", used=False, because="the version reads more of the events than counts by day", columns=one_by_one)
         return read_inputs(config, allow_empty=allow_empty)

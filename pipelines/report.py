@@ -58,7 +58,19 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
-    return [tables, log, text, *where]
+    return [tables, log, *_requests_table(facts), text, *where]
+
+
+def _requests_table(facts: Report) -> list[Table]:
+    """Logged requests, where requests are."""
+    if "requests" not in facts:
+        return []
+    table = Table(
+        *("requests", "users", "items shown", "with query", "shown without request_id", "shown, id of many users"),
+        title="Logged requests",
+    )
+    table.add_row(*(f"{rows:,}" for rows in facts["requests"].values()))
+    return [table]
 
 
 def features_table(columns: Sequence[Report]) -> list[Table | Text | str]:

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from features.candidates import top_per_request
-from features.errors import BlockedError, ContractError
+from features.errors import BlockedError, ConfigError, ContractError
 from features.requests import requests_tonight
 from features.schemas import Rankings
 from features.timeline import EventLog, date_of, day_of
@@ -17,7 +17,7 @@ from pipelines.bundle import Bundle
 from pipelines.chain import Chain
 from pipelines.check import Inputs
 from pipelines.config import Config
-from pipelines.progress import task
+from pipelines.progress import say, task
 from pipelines.publish import Attempt
 from pipelines.versions import working_config
 from ranker.lambdamart import LambdaMart
@@ -43,10 +43,12 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
         dry_run: Say what would be done, and write nothing.
 
     Raises:
+        ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it.
         ContractError: What would be published breaks the rankings' contract.
     """
     own = working_config(config, bundle)
+    _refuse_unanswerable(own, version)
     day = day_of(when)
     log = inputs.log.before(day)
     _refuse_stale(inputs.log, day, config)
@@ -63,11 +65,16 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
     if missing or not has_fallback:
         chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
         encoded = chain.encoded["tuned"]
+        unlisted = 0
         with task("Ranking users", sum(len(shards[number]) for number in missing), "users") as advance:
             for number in missing:
-                attempt.write(parts[number], _rank(chain, own, shards[number], day, version, bundle.ranker))
+                rankings = _rank(chain, own, shards[number], day, version, bundle.ranker)
+                attempt.write(parts[number], rankings)
+                unlisted += len(shards[number]) - rankings["user_id"].n_unique()
                 written += 1
                 advance(len(shards[number]))
+        if unlisted:
+            say("users without candidates get no list", users=unlisted)
         if not has_fallback:
             attempt.write("fallback", _fallback(chain, own, day, version, bundle.ranker))
     attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
@@ -127,6 +134,20 @@ def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Lamb
         "score",
         pl.lit(version).alias("model_version"),
     )
+
+
+def _refuse_unanswerable(config: Config, version: str) -> None:
+    if config.requests.mode == "online":
+        raise ConfigError(
+            f"{version} ranks when a request is made (requests.mode: online): it reads the request's time, query and "
+            "context, which nobody knows tonight. Train and promote a version with requests.mode: batch."
+        )
+    if config.candidates.source == "logged" and config.data.candidates is None:
+        raise ConfigError(
+            f"{version} re-ranks lists that it is given (candidates.source: logged), and tonight's are the table under "
+            "data.candidates (user_id, item_id, day), which is not configured. Name it there, or train and promote a "
+            "version with candidates.source: generated."
+        )
 
 
 def _refuse_stale(log: EventLog, day: int, config: Config) -> None:

@@ -15,14 +15,14 @@ from encoders.tokenize import TokenisedTexts
 from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ContractError
 from features.families.registry import short_windows
-from features.families.supply import Supply
-from features.requests import requests_between, truth_of
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
 from pipelines.chain import Catalogue, Chain, store_vectors
 from pipelines.config import Config
+from pipelines.features import plan_of
 from pipelines.progress import say, task
+from pipelines.requests import requests_summary
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
@@ -34,14 +34,16 @@ class Labelled:
     """Requests with their rows and what turned out true.
 
     Attributes:
-        requests: request, user, as_of_day.
+        requests: request, user, as_of_day, and what logged requests have beside.
         truth: request, item, label, is_new: every positive, retrieved or not.
         rows: Candidates with features, label (0 for none), encoder_digest and encoder_day (its cut-off).
+        given: Whether the candidates are lists that were given, and not what generators found.
     """
 
     requests: pl.DataFrame
     truth: pl.DataFrame
     rows: pl.DataFrame
+    given: bool = False
 
 
 @dataclass(slots=True)
@@ -93,17 +95,18 @@ def train(log: EventLog, config: Config) -> Trained:
     with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
         pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
     store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
-    known = log.before(split.test.start)
-    supply = Supply.of(known, config.features, text=config.data.items.text)
+    supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
+    for facts in requests_summary(chain.asked).values():
+        say("logged requests", **facts)
     losses: list[list[float]] = []
     fitted: list[pl.DataFrame] = []
     valid_ndcg: list[float] = []
     lesson = label(
         chain,
         config,
-        _latest(log, split.warm_up, config),
+        _latest(chain, split.warm_up, config),
         name="Preparing the warm-up",
         encoder_day=split.warm_up.start,
     )
@@ -131,7 +134,7 @@ def train(log: EventLog, config: Config) -> Trained:
     rankers = {}
     for name, features, of in (
         ("full ranker", chain.features, _all),
-        ("behaviour-only ranker", chain.behaviour_features, found_by_behaviour),
+        ("behaviour-only ranker", chain.behaviour_features, _all if lesson.given else found_by_behaviour),
     ):
         with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
             rankers[name] = LambdaMart.fit(
@@ -175,13 +178,13 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
 
     Args:
         chain: The chain.
-        config: Labels.
+        config: Candidates.
         span: Days of requests; only those whose labels have closed are taken.
         name: What progress is called.
         encoder_day: Day before which everything lies that the present model has seen.
     """
-    requests = requests_between(chain.log, span.start, span.closed_end)
-    truth = truth_of(requests, chain.log, config.labels)
+    requests = chain.asked.between(span.start, span.closed_end)
+    truth = chain.asked.truth(requests)
     rows = chain.rows(requests, name=name)
     rows = rows.join(
         truth.select("request", "item", "label"), on=["request", "item"], how="left", maintain_order="left"
@@ -191,15 +194,13 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
         encoder_digest=pl.lit(chain.digest),
         encoder_day=pl.lit(encoder_day, pl.Int32),
     )
-    return Labelled(requests, truth, rows)
+    return Labelled(requests, truth, rows, config.candidates.source == "logged")
 
 
-def _latest(log: EventLog, span: Span, config: Config) -> Span:
+def _latest(chain: Chain, span: Span, config: Config) -> Span:
     """The last days of a span that hold about `encoder.max_requests` requests."""
     daily = (
-        requests_between(log, span.start, span.closed_end)["as_of_day"]
-        .value_counts()
-        .sort("as_of_day", descending=True)
+        chain.asked.between(span.start, span.closed_end)["as_of_day"].value_counts().sort("as_of_day", descending=True)
     )
     kept = daily.filter(pl.col("count").cum_sum() <= config.encoder.max_requests)["as_of_day"]
     first = kept.min() if len(kept) else daily["as_of_day"].max()

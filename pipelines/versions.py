@@ -19,13 +19,14 @@ __all__ = ["judge_versions", "load_version", "plan_of_version", "working_config"
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
-    """Today's paths, night and gates with the version's own calendar, labels, candidates and encoder."""
+    """Today's paths, night and gates with the version's own calendar, requests, labels, candidates and encoder."""
     kept = Config.model_validate(bundle.config)
     items = config.data.items.model_copy(update={"text": kept.data.items.text})
     return config.model_copy(
         update={
             "data": config.data.model_copy(update={"items": items}),
             "calendar": kept.calendar,
+            "requests": kept.requests,
             "labels": kept.labels,
             "candidates": kept.candidates,
             "features": kept.features,
@@ -36,7 +37,8 @@ def working_config(config: Config, bundle: Bundle) -> Config:
 
 def plan_of_version(config: Config, bundle: Bundle) -> Plan:
     """What the columns of a version are made of, at work under today's configuration."""
-    return Plan(working_config(config, bundle).features, bundle.features.supply)
+    own = working_config(config, bundle)
+    return Plan(own.features, bundle.features.supply, own.requests)
 
 
 def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
@@ -50,6 +52,8 @@ def judge_versions(
 ) -> Evaluation:
     """Judge versions on the requests of a window, the first of them in full and against the others.
 
+    Where one of the versions was trained on logged requests, all are judged on these.
+
     Args:
         log: The log the window lies in.
         config: Today's configuration.
@@ -58,7 +62,7 @@ def judge_versions(
         end_day: Day after its last.
 
     Raises:
-        BlockedError: A version has seen something of the window.
+        BlockedError: A version has seen something of the window, or two versions ask other requests of one log.
     """
     opens = log.calendar.as_of(first_day)
     late = [name for name, bundle in versions.items() if bundle.cutoff > opens]
@@ -69,8 +73,12 @@ def judge_versions(
         )
     lists: dict[str, pl.DataFrame] = {}
     asked: Labelled | None = None
+    own_configs = {name: working_config(config, bundle) for name, bundle in versions.items()}
+    logged = any(own.requests.source == "logged" for own in own_configs.values())
     for name, bundle in versions.items():
-        own = working_config(config, bundle)
+        own = own_configs[name]
+        if logged:
+            own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
         chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
         labelled = label(
             chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
@@ -79,6 +87,16 @@ def judge_versions(
         if asked is None:
             asked, lists = labelled, dict(found)
         else:
+            _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
     return evaluate(log, config, asked, lists=lists, first_day=first_day)
+
+
+def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:
+    keys = ["request", "user", "as_of_day"]
+    if not asked.requests.select(keys).equals(others.requests.select(keys)):
+        raise BlockedError(
+            f"{name} asks other requests of the log than the first version: their calendar or features.roles.shown "
+            "differ, so that they cannot be compared. Judge them one by one."
+        )

@@ -39,6 +39,8 @@ FEATURES = FeaturesConfig(
     sentiment="mood",
 )
 """Every input that a family can read."""
+CONTEXT = ("device", "depth")
+"""Columns of events that tell of a request."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class Tables:
             users=self.users,
             calendar=self.calendar,
             gains=GAINS,
-            keep=("query", "text", "mood"),
+            keep=("query", "text", "mood", *CONTEXT),
         )
 
     @property
@@ -160,8 +162,12 @@ def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
         age=pl.Series(some([20.0, 33.0], n_users), dtype=pl.Float64),
         country=pl.Series(some(["de", "fr"], n_users), dtype=pl.String),
     )
+    events = events.with_columns(
+        device=pl.Series(some(["phone", "desk"], n_events), dtype=pl.String),
+        depth=pl.Series(some([1.0, 2.5], n_events), dtype=pl.Float64),
+    )
     rich = replace(tables, items=items, events=events, users=users)
-    supply = Supply.of(rich.log(), FEATURES, text=TEXT)
+    supply = Supply.of(rich.log(), FEATURES, text=TEXT, context=CONTEXT)
     return replace(rich, plan=Plan(FEATURES, supply))
 
 

@@ -11,9 +11,10 @@ from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from features.asof import NEVER, AsOfIndex, Floats, Ints, Known
-from features.config import FeaturesConfig
+from features.config import FeaturesConfig, RequestsConfig
 from features.families.supply import Supply
 from features.timeline import EventLog
 
@@ -48,6 +49,12 @@ class Plan:
 
     config: FeaturesConfig
     supply: Supply
+    requests: RequestsConfig = field(default_factory=RequestsConfig)
+
+    @property
+    def online(self) -> bool:
+        """Whether a request is answered when it is asked, its own clock, query and context known."""
+        return self.requests.mode == "online"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,13 @@ class Rows:
         columns: One integer array a name, one value a row: as_of_day, and the family's keys.
         sources: (rows, generators) which generators that read no text proposed the row; only for families
             keyed by request.
+        told: requested_at, query and the context columns of each row's request; None in batch mode, where nobody
+            knows them yet. Only for families keyed by request.
     """
 
     columns: Mapping[str, Ints]
     sources: npt.NDArray[np.bool_] | None = None
+    told: pl.DataFrame | None = None
     _distinct: "dict[tuple[str, ...], tuple[Rows, Ints]]" = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -88,7 +98,8 @@ class Rows:
     def take(self, places: Ints) -> "Rows":
         """Some of the rows."""
         sources = None if self.sources is None else self.sources[places]
-        return Rows({name: column[places] for name, column in self.columns.items()}, sources)
+        told = None if self.told is None else self.told[places]
+        return Rows({name: column[places] for name, column in self.columns.items()}, sources, told)
 
     def by(self, keys: tuple[str, ...], answer: "Callable[[Rows], Answer]") -> "Answer":
         """What a function answers, asked once for each distinct (keys, as_of_day)."""
@@ -109,7 +120,8 @@ class Rows:
         first = np.empty(count, np.int64)
         first[code[::-1]] = np.arange(len(code))[::-1]
         named = {name: self.columns[name][first] for name in (*keys, "as_of_day")}
-        return Rows(named), code
+        told = self.told[first] if self.told is not None and "request" in keys else None
+        return Rows(named, told=told), code
 
 
 def _codes(values: Ints) -> tuple[Ints, int]:

@@ -18,13 +18,12 @@ from features.families.history import FIXED, History, decay_weights, spread
 from features.families.tokens import Tokens, phrases_of, words_of
 from features.timeline import EventLog
 
-__all__ = ["BM25_B", "BM25_K1", "TextPhrases", "TextWords", "TokenLift"]
+__all__ = ["TextPhrases", "TextWords", "TokenLift"]
 
 # R rows of the block, T tokens of those rows one after another, U user-days of the block, V tokens in all
 _CELLS = 250_000  # of the matrix of a block's token counts
 _KEPT_DAYS = 64  # as-of days whose token shares are kept at hand
 _REDUCED = {"mean": np.add, "max": np.maximum, "min": np.minimum}
-BM25_K1, BM25_B = 1.2, 0.75  # BM25's usual constants
 _RARE_SHARE = 0.01  # a word in at most this share of the items (or in two) is rare
 
 
@@ -210,10 +209,9 @@ class TextWords(TokenLift):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         super().__init__(log, plan)
         self._idf = self.tokens.idf()
-        counts, matrix = self.tokens.counts, self.tokens.matrix
+        matrix = self.tokens.matrix
         self._norm = np.sqrt(matrix @ self._idf**2)
-        lengths = counts / max(counts.mean(), 1e-9)
-        self._saturation = (BM25_K1 + 1) / (1 + BM25_K1 * (1 - BM25_B + BM25_B * lengths))
+        self._saturation = self.tokens.saturation()
         self._rare = self.tokens.holders <= max(2, _RARE_SHARE * matrix.shape[0])
 
     @staticmethod

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.config import FeaturesConfig
+from features.config import CandidatesConfig, FeaturesConfig
 from features.daily import KEPT_BY_DAY
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
@@ -20,6 +20,7 @@ from features.families.comments import ItemComments
 from features.families.exposure import ItemExposure, PairExposure
 from features.families.item import ItemPopularity
 from features.families.lexical import TextPhrases, TextWords
+from features.families.moment import RequestContext, RequestTime
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
 from features.families.request import SOURCE_GROUP, RequestList
@@ -27,6 +28,7 @@ from features.families.titles import ItemTitle
 from features.families.user import UserActivity
 from features.families.values import item_codes
 from features.families.vectors import VectorMatch
+from features.generators import GENERATORS
 from features.timeline import EventLog
 
 __all__ = ["FAMILIES", "FeatureSet", "answered", "chosen", "events_read", "inputs_read", "register", "short_windows"]
@@ -60,6 +62,8 @@ for _family in (
     ItemAttributes,
     OwnAttributes,
     RequestList,
+    RequestTime,
+    RequestContext,
     ItemComments,
     ItemTitle,
     TextWords,
@@ -125,11 +129,14 @@ class FeatureSet:
         """Features of some rows.
 
         Args:
-            rows: user, item, as_of_day, and for families keyed by request also request and the source columns; any
-                order, a request's rows complete.
+            rows: user, item, as_of_day, and for families keyed by request also request and the source columns, in
+                online mode also requested_at, query and the context columns; any order, a request's rows complete.
 
         Returns:
             One Float32 column a name of `columns`, one row a row of `rows`; NaN where a value is not defined.
+
+        Raises:
+            ConfigError: Online mode, and the requests carry no time.
         """
         made = answered(self._members, self._asked(rows))
         return pl.DataFrame({name: made[name] for name in self.columns})
@@ -141,7 +148,17 @@ class FeatureSet:
         columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
         if not of_requests:
             return Rows(columns)
-        return Rows(columns, np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1))
+        sources = np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1)
+        return Rows(columns, sources, self._told(rows) if self.plan.online else None)
+
+    def _told(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """What the requests themselves carry."""
+        if "requested_at" not in rows.columns:
+            raise ConfigError(
+                "requests.mode: online reads the time, query and context of each request, and these requests have "
+                "none: only logged ones do (requests.source: logged). Train a version with requests.mode: batch."
+            )
+        return rows.select("requested_at", "query", *self.plan.requests.context_columns)
 
 
 def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np.float32]]:
@@ -156,17 +173,24 @@ def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np
     return made
 
 
-def events_read(plan: Plan) -> tuple[str, ...]:
-    """Columns of single events (a text, a timestamp, ...) that the plan's families read; counts by day lack them."""
-    on = [family for family in chosen(plan.config) if family.columns_of(plan)]
-    named = {name.removeprefix("events.") for family in on for name in family.reads}
+def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
+    """Columns of single events (a text, a timestamp, ...) that are read; counts by day lack them.
+
+    Args:
+        plan: Which families.
+        candidates: Which generators; None for families alone.
+    """
+    reads = [family.reads for family in chosen(plan.config) if family.columns_of(plan)]
+    if candidates is not None:
+        reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.supply.has(made.reads)]
+    named = {name.removeprefix("events.") for some in reads for name in some}
     named |= set(plan.config.sentiment_columns)
     return tuple(sorted(name for name in named if "." not in name and name not in KEPT_BY_DAY))
 
 
-def inputs_read(plan: Plan) -> tuple[str, ...]:
-    """Inputs of the supply that columns are made of: those of items and users; of events, what a family reads."""
-    of_events = {f"events.{name}" for name in events_read(plan)}
+def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
+    """Inputs of the supply that columns are made of: those of items and users; of events, see `events_read`."""
+    of_events = {f"events.{name}" for name in events_read(plan, candidates)}
     return tuple(name for name in plan.supply.inputs if not name.startswith("events.") or name in of_events)
 
 

@@ -30,7 +30,8 @@ class Supply(FrozenConfig):
         counted: Those that get counts of their own: all, but the only one that counts as success.
         inputs: Optional columns that hold anything, such as `items.price` or `events.query`.
         text: Text fields of the catalogue.
-        vocabularies: Values of each attribute that is text, most frequent first; code 1 is the first.
+        vocabularies: Values of each attribute or context column that is text, most frequent first; code 1 is the
+            first.
     """
 
     kinds: tuple[str, ...]
@@ -40,19 +41,22 @@ class Supply(FrozenConfig):
     vocabularies: dict[str, tuple[str, ...]]
 
     @classmethod
-    def of(cls, log: EventLog, config: FeaturesConfig, *, text: Sequence[str] = ()) -> "Supply":
+    def of(
+        cls, log: EventLog, config: FeaturesConfig, *, text: Sequence[str] = (), context: Sequence[str] = ()
+    ) -> "Supply":
         """What a log has of what the configuration asks for.
 
         Args:
             log: The log of the training.
             config: Attributes, vectors, sentiment.
             text: Text fields of the catalogue.
+            context: Columns of events that tell of a request.
 
         Raises:
             ConfigError: A configured column is not there; the nearest is named.
             ContractError: Two event types would give one column name.
         """
-        _require_configured(log, config)
+        _require_configured(log, config, context)
         kinds = tuple(sorted(log.events["kind"].unique()))
         slugs = {slug(kind): kind for kind in kinds}
         if len(slugs) < len(kinds):
@@ -65,9 +69,9 @@ class Supply(FrozenConfig):
         return cls(
             kinds=kinds,
             counted=counted,
-            inputs=tuple(_inputs(log, config)),
+            inputs=tuple(_inputs(log, config, context)),
             text=tuple(text),
-            vocabularies=_vocabularies(log, config),
+            vocabularies=_vocabularies(log, config, context),
         )
 
     def has(self, reads: Iterable[str]) -> bool:
@@ -141,22 +145,23 @@ def _tables(log: EventLog) -> dict[str, pl.DataFrame]:
     return {"items": log.items, "events": log.events, "users": users}
 
 
-def _require_configured(log: EventLog, config: FeaturesConfig) -> None:
+def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
     found = _tables(log)
     for table, key, asked in (
         ("items", "features.attributes.items", config.attributes.items),
         ("users", "features.attributes.users", config.attributes.users),
         ("items", "features.vectors", config.vectors),
         ("events", "features.sentiment", config.sentiment_columns),
+        ("events", "requests.context", context),
     ):
         require_columns(asked, found[table].columns, key=key, table=table)
 
 
-def _inputs(log: EventLog, config: FeaturesConfig) -> list[str]:
+def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> list[str]:
     """Optional and configured columns that hold anything."""
     asked = {
         "items": (*_OPTIONAL["items"], *config.attributes.items, *config.vectors),
-        "events": (*_OPTIONAL["events"], *config.sentiment_columns),
+        "events": (*_OPTIONAL["events"], *config.sentiment_columns, *context),
         "users": config.attributes.users,
     }
     found = _tables(log)
@@ -168,12 +173,13 @@ def _inputs(log: EventLog, config: FeaturesConfig) -> list[str]:
     ]
 
 
-def _vocabularies(log: EventLog, config: FeaturesConfig) -> dict[str, tuple[str, ...]]:
-    """The most frequent values of each attribute that is text, ties by name."""
+def _vocabularies(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """The most frequent values of each attribute and context column that is text, ties by name."""
     found = _tables(log)
     vocabularies = {}
-    for table in ("items", "users"):
-        for name in getattr(config.attributes, table):
+    coded = {"items": config.attributes.items, "users": config.attributes.users, "events": context}
+    for table, names in coded.items():
+        for name in names:
             values = found[table][name].drop_nulls()
             if values.dtype == pl.String:
                 counts = values.value_counts().sort(["count", name], descending=[True, False])

@@ -12,6 +12,8 @@ from features.asof import Floats, Ints
 
 __all__ = ["WORD", "Tokens", "phrases_of", "words_of"]
 
+_K1, _B = 1.2, 0.75  # BM25's usual constants
+
 WORD = r"[\p{L}\p{N}]+"
 """A word: letters and digits of any script, lower-cased."""
 
@@ -75,6 +77,12 @@ class Tokens:
     def holders(self) -> Ints:
         """Items that have each token."""
         return np.bincount(self.matrix.indices, minlength=len(self.vocabulary)).astype(np.int64)
+
+    def saturation(self) -> Floats:
+        """(items,) BM25's factor of a token that occurs once, by the length of the item's text."""
+        lengths = self.counts / max(self.counts.mean(), 1e-9)
+        saturation: Floats = (_K1 + 1) / (1 + _K1 * (1 - _B + _B * lengths))
+        return saturation
 
     def idf(self) -> Floats:
         """``log(1 + (D - d + 0.5) / (d + 0.5))``, d of D items have the token (Robertson & Zaragoza 2009).

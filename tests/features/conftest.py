@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 
@@ -11,6 +12,7 @@ import pytest
 from features.candidates import GRID
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, facts_of
+from features.queries import Queries
 
 ALL = CandidatesConfig(
     bought_before=1000,
@@ -21,9 +23,11 @@ ALL = CandidatesConfig(
     popular_in_category=1000,
     popular_in_segment=1000,
     new_arrivals=1000,
+    by_query=1000,
     segment="country",
     max_per_request=10_000,
 )
+TEXT = ("title", "note")
 
 
 class Scan:
@@ -95,6 +99,26 @@ def scan():
 def wide_open():
     """Every generator on, with quotas that nothing reaches."""
     return ALL
+
+
+@pytest.fixture(scope="session")
+def queries_of():
+    """The queries of a log, held against the texts of its catalogue."""
+
+    def make(log, *, online=False):
+        return Queries(log, TEXT, max_words=1000, online=online)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def always_on_sale():
+    """The same log with items that never come or go."""
+
+    def make(log):
+        return replace(log, items=log.items.with_columns(available_from=None, available_until=None))
+
+    return make
 
 
 @pytest.fixture(scope="session")

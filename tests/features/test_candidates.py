@@ -148,11 +148,11 @@ def test_blocked_items_are_never_candidates(shop, wide_open):
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(seeds, st.randoms(use_true_random=False))
-def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, wide_open, any_cut, seed, random):
+def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, wide_open, queries_of, any_cut, seed, random):
     tables = shop(seed)
     log, requests = tables.log(), tables.asked(18, 25)
     config = wide_open.model_copy(update={"max_per_request": 6})
-    generators = CandidateGenerators(log, config, tables.text_vectors)
+    generators = CandidateGenerators(log, config, tables.text_vectors, queries=queries_of(log))
     history = histories(log, requests, config)
     generators.cut = any_cut(generators, requests, history, seed)
     whole = generators.propose(requests, history)
@@ -161,3 +161,57 @@ def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, wide_open, a
         asked = requests.filter(pl.col("request").is_in(batch))
         found = generators.propose(asked, histories(log, asked, config))
         assert found.equals(whole.filter(pl.col("request").is_in(batch)))
+
+
+def listed(log, *rows):
+    """The log with a supplied table of rows (user, item, score) that hold always."""
+    schema = {"user": pl.UInt32, "item": pl.UInt32, "score": pl.Float64}
+    table = pl.DataFrame(rows, schema=schema, orient="row")
+    return log.with_supplied(table.with_columns(day=pl.lit(None, pl.Int32)))
+
+
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(seeds)
+def test_given_lists_are_ranked_as_they_were_shown_whatever_the_generators_think(shop, wide_open, queries_of, seed):
+    tables = shop(seed)
+    log = listed(tables.log(), (0, 3, 1.0), (1, 3, 1.0))
+    shown = pl.Series([[0, 3, 7], [11], [1, 2, 3, 4, 5]], dtype=pl.List(pl.UInt32))
+    requests = tables.asked(25).head(3).with_columns(shown=shown, positions=shown.cast(pl.List(pl.Int32)))
+    history, queries = histories(log, requests, wide_open), queries_of(log)
+    given_config = wide_open.model_copy(update={"source": "logged", "blocked": ("i01",), "max_per_request": 2})
+    generators = CandidateGenerators(log, given_config, tables.text_vectors, queries=queries)
+    found = generators.propose(requests, history)
+    assert found.select("request", "item").rows() == [
+        (request, item) for request, items in requests.select("request", "shown").rows() for item in items
+    ]
+    assert found["supplied_rank"].null_count() == found.height  # which would tell the night from the log
+    free = CandidateGenerators(log, wide_open, tables.text_vectors, queries=queries).union(requests, history)
+    assert found.join(free, on=["request", "item"], how="semi").equals(
+        free.join(found, on=["request", "item"], how="semi").with_columns(
+            pl.lit(None, pl.Int32).alias("supplied_rank"), pl.lit(None, pl.Float64).alias("supplied_score")
+        )
+    )
+    assert generators.fit_cut(requests, pl.DataFrame({"request": [0], "item": [3]})) is None
+
+
+def test_at_night_the_given_lists_are_the_supplied_ones_without_what_is_blocked(shop, always_on_sale):
+    tables = shop(4)
+    log, tonight = always_on_sale(tables.log()), tables.asked(25)
+    config = CandidatesConfig(source="logged", blocked=("i01",), supplied=1)
+
+    def proposed(log):
+        return CandidateGenerators(log, config).propose(tonight, histories(log, tonight, config))
+
+    found = proposed(listed(log, (0, 3, 2.0), (0, 5, 1.0), (0, 1, 3.0), (2, 11, 1.0)))
+    assert found.select("request", "item").rows() == [(0, 3), (0, 5), (2, 11)]
+    assert proposed(log).is_empty()
+
+
+def test_context_of_ones_own_under_whatever_name_moves_no_candidate(shop, wide_open, queries_of):
+    tables = shop(3)
+    log, requests = listed(tables.log(), (0, 3, 2.0), (1, 5, 1.0)), tables.asked(25)
+    history = histories(log, requests, wide_open)
+    generators = CandidateGenerators(log, wide_open, tables.text_vectors, queries=queries_of(log))
+    found = generators.propose(requests, history)
+    context = requests.with_columns(segment=pl.lit("phone"), score=pl.lit(9.0), rank=pl.lit(1), category=pl.lit("toys"))
+    assert generators.propose(context, history).equals(found)

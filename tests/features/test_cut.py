@@ -27,6 +27,27 @@ def test_the_fit_finds_the_weights_that_made_the_labels():
     assert slopes[2] == 0  # what does not vary tells nothing
 
 
+def test_a_fact_that_does_not_vary_changes_no_bit_of_the_fit():
+    facts, positive = three_facts()
+    rng = np.random.default_rng(1)
+    varied = {name: facts.columns[name] for name in ("a", "b")} | {f"c{n}": rng.random(4000) for n in range(6)}
+    idle = {"0": np.zeros(4000), "a idle": np.full(4000, 0.3), "c2 idle": np.full(4000, -7.0)}
+    weight = rng.uniform(0.5, 2, 4000)
+    alone = CandidateCut.fit(Facts(varied), positive, weight, n_requests=1)
+    beside = CandidateCut.fit(Facts(dict(sorted((varied | idle).items()))), positive, weight, n_requests=1)
+    known, told = (
+        {name: rest for name, *rest in zip(cut.names, cut.means, cut.scales, cut.weights, strict=True)}
+        for cut in (alone, beside)
+    )
+    assert told == known | {name: [0.0, 1.0, 0.0] for name in idle}
+
+
+def test_where_no_fact_varies_no_candidate_scores_above_another():
+    flat = Facts({"a": np.ones(2), "b": np.zeros(2)})
+    cut = CandidateCut.fit(flat, np.array([True, False]), np.ones(2), n_requests=1)
+    assert cut.score(Facts({"a": np.array([0.0, 5.0]), "b": np.array([1.0, 2.0])})).tolist() == [0, 0]
+
+
 def test_at_the_fit_no_weight_can_move_for_the_better():
     facts, positive = three_facts(1)
     weight = np.random.default_rng(2).uniform(0.5, 2, len(positive))

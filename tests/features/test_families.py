@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from statistics import fmean
 from types import SimpleNamespace
@@ -15,12 +16,15 @@ from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from features.candidates import SOURCES, TEXT_SOURCES
+from features.config import CalendarConfig, RequestsConfig
+from features.errors import ConfigError
 from features.families.base import Plan
 from features.families.registry import FAMILIES, FeatureSet
 
 NAN = math.nan
 MU, PRIOR, HALF_LIFE = 5.0, 20.0, 30.0
 NAMES = tuple(FAMILIES)
+ONLINE = RequestsConfig(source="logged", mode="online", context=("device", "depth"))
 
 
 def ratio(part, whole):
@@ -224,7 +228,8 @@ def of_attributes(prefix, table, names):
     def oracle(shop, user, item):
         row = shop.users[user] if table == "users" else shop.items[item]
         vocabularies = shop.supply.vocabularies
-        return {f"{prefix}_{name}": code(row[name], vocabularies.get(f"{table}.{name}")) for name in names}
+        there = [name for name in names if f"{table}.{name}" in shop.supply.inputs]  # not where all are null
+        return {f"{prefix}_{name}": code(row[name], vocabularies.get(f"{table}.{name}")) for name in there}
 
     return oracle
 
@@ -307,8 +312,20 @@ def of_title(shop, _, item):
     return {"text_title_words": len(re.findall(r"[^\W_]+", title)), "text_title_script": most}
 
 
+def of_time(shop, _, __):
+    at = shop.request["requested_at"]
+    return {"request_hour": at.hour, "request_weekday": at.isoweekday()}
+
+
+def of_context(shop, _, __):
+    vocabularies = shop.supply.vocabularies
+    return {f"context_{name}": code(shop.request[name], vocabularies.get(f"events.{name}")) for name in ONLINE.context}
+
+
 def of_query(shop, user, item):
     asked = [(e.day, e.timestamp, e.query) for e in shop.events if e.user == user and e.query is not None]
+    if shop.request["query"] is not None:
+        asked = [(shop.as_of, None, shop.request["query"])]
     if not asked:
         return {"text_bm25_query": NAN, "text_days_since_query": NAN}
     day, _, query = max(asked)
@@ -347,6 +364,8 @@ ORACLES = {
     "user_attribute": lambda *asked: of_value("brand")(*asked) | of_value("size")(*asked),
     "item_attribute": of_attributes("item_attribute", "items", ("brand", "size")),
     "own_attribute": of_attributes("own_attribute", "users", ("age", "country")),
+    "request_time": of_time,
+    "context": of_context,
     "comments": of_comments,
     "text_title": of_title,
     "text_words": of_words,
@@ -357,7 +376,7 @@ ORACLES = {
 
 
 def asked(tables, *days, seed=0):
-    """Every user and item on some days, as a request a user-day with random sources."""
+    """Every user and item on some days, as a request a user-day with random sources, time, query and context."""
     parts = [
         pl.DataFrame({"user": range(tables.users.height)}).join(
             pl.DataFrame({"item": range(tables.items.height)}), how="cross"
@@ -369,19 +388,43 @@ def asked(tables, *days, seed=0):
     )
     rng = np.random.default_rng(seed)
     ranks = {f"{name}_rank": pl.Series(rng.integers(1, 4, rows.height)).replace(3, None) for name in SOURCES}
-    return rows.with_columns(**ranks)
+    return rows.with_columns(**ranks).join(told_of(rows["request"].unique().sort(), rng), on="request")
+
+
+def told_of(requests, rng):
+    """What requests tell of themselves: some have no query, some no context, some one that the log never had."""
+    count = len(requests)
+    start = datetime(2024, 3, 30, tzinfo=UTC)
+    hours = rng.integers(0, 24 * 400, count).tolist()
+    return pl.DataFrame(
+        {
+            "request": requests,
+            "requested_at": [start + timedelta(hours=hour) for hour in hours],
+            "query": rng.choice(["lamp red", "no such word", None], count).tolist(),
+            "device": rng.choice(["phone", "desk", "watch", None], count).tolist(),
+            "depth": rng.choice([1.0, 2.5, None], count).tolist(),
+        },
+        schema_overrides={
+            "requested_at": pl.Datetime("us", "UTC"),
+            "query": pl.String,
+            "device": pl.String,
+            "depth": pl.Float64,
+        },
+    )
 
 
 def alone(name, plan):
-    """A plan with one family on, and the one that must be."""
+    """A plan with one family on, and the one that must be, for ranking at request time."""
     families = (name,) if name == "pair" else (name, "pair")
-    return Plan(plan.config.model_copy(update={"families": families}), plan.supply)
+    return Plan(plan.config.model_copy(update={"families": families}), plan.supply, ONLINE)
 
 
 def computed(name, tables, log, rows):
     plan = alone(name, tables.plan)
     found = FeatureSet(log, plan)
-    return found.compute(rows).select(list(FAMILIES[name].columns_of(plan)))
+    columns = list(FAMILIES[name].columns_of(plan))
+    assert columns
+    return found.compute(rows).select(columns)
 
 
 def bits(frame):
@@ -409,8 +452,10 @@ def test_a_family_computes_what_a_scan_of_the_past_finds(shop, name, seed, day):
     log, rows = tables.log(), asked(tables, day, 59)
     found = computed(name, tables, log, rows)
     pasts = {as_of: shop_of(log, tables.plan, as_of) for as_of in rows["as_of_day"].unique()}
-    keys = rows.select("user", "item", "as_of_day").rows()
-    expected = [ORACLES[name](pasts[as_of], user, item) for user, item, as_of in keys]
+    expected = [
+        ORACLES[name](SimpleNamespace(**vars(pasts[row["as_of_day"]]), request=row), row["user"], row["item"])
+        for row in rows.iter_rows(named=True)
+    ]
     assert set(found.columns) == set(expected[0])
     near = {"rel": 1e-6, "abs": 1e-3} if name == "vectors" else {"rel": 1e-6, "abs": 1e-9}  # vectors lie on a grid
     for column in found.columns:
@@ -480,3 +525,34 @@ def test_decayed_counts_do_not_depend_on_how_many_are_weighed_at_a_time(shop, mo
     whole = computed("item", tables, tables.log(), rows)
     monkeypatch.setattr("features.families.item._CELLS", cells)
     assert bits(computed("item", tables, tables.log(), rows)) == bits(whole)
+
+
+def test_in_batch_mode_no_feature_knows_the_request_itself(shop):
+    tables = small(shop, 5)
+    log, rows = tables.log(), asked(tables, 20, 45)
+    others = rows.drop("requested_at", "query", *ONLINE.context)
+    others = others.join(told_of(rows["request"].unique().sort(), np.random.default_rng(9)), on="request")
+    assert not rows.select("requested_at", "query").equals(others.select("requested_at", "query"))
+    batch, online = (FeatureSet(log, replace(tables.plan, requests=mode)) for mode in (RequestsConfig(), ONLINE))
+    moved = bits(batch.compute(rows)).items() ^ bits(batch.compute(others)).items()
+    assert not moved
+    moved = {name for name, _ in bits(online.compute(rows)).items() ^ bits(online.compute(others)).items()}
+    own = {"request_hour", "request_weekday", "context_device", "context_depth"}
+    assert moved == {*own, "text_bm25_query", "text_days_since_query"}
+    assert set(online.columns) - set(batch.columns) == own
+
+
+def test_the_hour_and_the_weekday_are_local(shop):
+    tables = shop(0, calendar=CalendarConfig(timezone="Europe/Berlin"))
+    at = [datetime(2024, 3, 31, 0, 30, tzinfo=UTC), datetime(2024, 3, 31, 1, 30, tzinfo=UTC)]  # the clock skips 02:00
+    at.append(datetime(2024, 3, 31, 22, 0, tzinfo=UTC))
+    rows = asked(tables, 20).head(3).drop("requested_at", "request")
+    rows = rows.with_columns(request=pl.Series([4, 2, 3]), requested_at=pl.Series(at, dtype=pl.Datetime("us", "UTC")))
+    found = computed("request_time", tables, tables.log(), rows)
+    assert found.rows() == [(1, 7), (3, 7), (0, 1)]
+
+
+def test_requests_without_a_time_are_refused_in_online_mode(shop):
+    tables = small(shop, 0)
+    with pytest.raises(ConfigError, match=r"Train a version with requests\.mode: batch"):
+        computed("request_time", tables, tables.log(), asked(tables, 30).drop("requested_at"))

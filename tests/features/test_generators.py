@@ -1,4 +1,5 @@
 import math
+import re
 from collections import Counter, defaultdict
 from dataclasses import replace
 
@@ -17,12 +18,9 @@ from features.requests import requests_tonight
 seeds = st.integers(0, 10_000)
 
 
-def proposed(log, requests, config, vectors=None):
-    return CandidateGenerators(log, config, vectors).propose(requests, histories(log, requests, config))
-
-
-def always_on_sale(log):
-    return replace(log, items=log.items.with_columns(available_from=None, available_until=None))
+def proposed(log, requests, config, vectors=None, queries=None):
+    generators = CandidateGenerators(log, config, vectors, queries=queries)
+    return generators.propose(requests, histories(log, requests, config))
 
 
 def by_request(frame, name):
@@ -84,6 +82,27 @@ def arrivals_of(log, held, vectors, as_of_day, new_days, one_weight):
     return {item: score for item, score in scores.items() if score > 0}
 
 
+def latest_query(log, user, as_of_day):
+    """Of the user's last day with a query before a day the latest, by a scan of the log."""
+    rows = log.events.drop_nulls("query").select("day", "timestamp", "query", "user").rows()
+    return max((row[:3] for row in rows if row[3] == user and row[0] < as_of_day), default=(None,))[-1]
+
+
+def answering(log, query):
+    """item: BM25 of its text fields' words for a query (k1 1.2, b 0.75), as in the books."""
+    texts = [f"{title or ''} {note or ''}" for title, note in log.items.select("title", "note").rows()]
+    words = [set(re.findall(r"[^\W_]+", text.lower())) for text in texts]
+    mean = sum(map(len, words)) / len(words)
+    scores = defaultdict(float)
+    for word in set(re.findall(r"[^\W_]+", (query or "").lower())):
+        n = sum(word in some for some in words)
+        idf = round(math.log1p((len(words) - n + 0.5) / (n + 0.5)) * 64) / 64
+        for item, some in enumerate(words):
+            if word in some and idf > 0:
+                scores[item] += idf * 2.2 / (1 + 1.2 * (0.25 + 0.75 * len(some) / mean))
+    return dict(scores)
+
+
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(seeds, st.integers(0, 15), st.none() | st.integers(1, 30))
 def test_popular_items_are_counted_in_their_window_ties_by_item(shop, scan, seed, most, window):
@@ -105,13 +124,13 @@ def test_popular_items_are_counted_in_their_window_ties_by_item(shop, scan, seed
 @pytest.mark.parametrize(("refresh_days", "segment"), [(1, "country"), (7, "age")])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=seeds)
-def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, refresh_days, segment, seed):
+def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, queries_of, refresh_days, segment, seed):
     tables = shop(seed)
     log, requests = tables.log(), tables.asked(0, 8, 25, 41)
     told = {"refresh_days": refresh_days, "segment": segment, "history_items": 4, "popular_days": 9, "new_days": 11}
     config = wide_open.model_copy(update=told)
     endless = replace(log, items=log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC"))))
-    found = proposed(endless, requests, config, tables.text_vectors)
+    found = proposed(endless, requests, config, tables.text_vectors, queries_of(endless))
     known, similar, kinds = scan(log), scan.similar_texts(tables.text_vectors), log.users[segment].to_list()
     scores = {source: by_request(found, f"{source}_score") for source in SOURCES}
     union = dict(found.group_by("request").agg("item").iter_rows())
@@ -131,6 +150,7 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, refresh_days, 
             "popular_in_segment": in_segment(kinds, user, window),
             "new_arrivals": arrivals_of(log, held, tables.text_vectors, as_of_day, 11, scan.ONE),
             "supplied": {},
+            "by_query": answering(log, latest_query(log, user, as_of_day)),
         }
         as_of = log.calendar.as_of(as_of_day)
         shut = {item for item, opens in enumerate(log.items["available_from"]) if opens is not None and opens > as_of}
@@ -145,9 +165,10 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, refresh_days, 
 
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seeds)
-def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, seed):
+def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, queries_of, always_on_sale, seed):
     tables = shop(seed)
     log, requests = always_on_sale(tables.log()), tables.asked(25)
+    queries = queries_of(log)
     quotas = {
         "bought_before": 3,
         "popular": 2,
@@ -157,9 +178,10 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, seed):
         "popular_in_category": 2,
         "popular_in_segment": 3,
         "new_arrivals": 1,
+        "by_query": 2,
     }
-    full = proposed(log, requests, wide_open, tables.text_vectors)
-    found = proposed(log, requests, wide_open.model_copy(update=quotas), tables.text_vectors)
+    full = proposed(log, requests, wide_open, tables.text_vectors, queries)
+    found = proposed(log, requests, wide_open.model_copy(update=quotas), tables.text_vectors, queries)
     for source, most in quotas.items():
         scores, ranks = by_request(full, f"{source}_score"), by_request(full, f"{source}_rank")
         for request, items in scores.items():
@@ -173,12 +195,13 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, seed):
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_a_quota_of_nothing_switches_a_source_off(shop, wide_open, source):
+def test_a_quota_of_nothing_switches_a_source_off(shop, wide_open, queries_of, source):
     tables = shop(5)
     log, requests = tables.log(), tables.asked(25)
-    found = proposed(log, requests, wide_open.model_copy(update={source: 0}), tables.text_vectors)
+    queries = queries_of(log)
+    found = proposed(log, requests, wide_open.model_copy(update={source: 0}), tables.text_vectors, queries)
     assert found[f"{source}_rank"].null_count() == found.height
-    full = proposed(log, requests, wide_open, tables.text_vectors)
+    full = proposed(log, requests, wide_open, tables.text_vectors, queries)
     others = [f"{other}_rank" for other in SOURCES if other != source]
     assert found.equals(
         full.filter(pl.any_horizontal(pl.col(others).is_not_null())).with_columns(
@@ -201,7 +224,7 @@ def test_users_without_history_get_what_is_popular_everywhere_and_among_their_li
     assert others.null_count().row(0) == (found.height,) * (2 * (len(SOURCES) - 2))
 
 
-def test_the_popular_of_a_segment_by_hand(shop):
+def test_the_popular_of_a_segment_by_hand(shop, always_on_sale):
     tables = shop(0, n_events=3)
     bought = [("u00", "i03"), ("u01", "i03"), ("u01", "i02"), ("u02", "i01"), ("u03", "i00")]
     users, items = zip(*bought, strict=True)
@@ -230,6 +253,25 @@ def test_a_segment_that_is_no_column_of_users_is_refused_with_the_nearest(shop):
         CandidateGenerators(log, CandidatesConfig(segment="county"))
     with pytest.raises(ConfigError, match=r"candidates\.segment: 'country' .* name that table under data\.users"):
         CandidateGenerators(replace(log, users=None), CandidatesConfig(segment="country"))
+
+
+@pytest.mark.parametrize("online", [False, True])
+def test_a_requests_own_query_counts_where_it_is_known_when_it_is_answered(
+    shop, wide_open, queries_of, always_on_sale, online
+):
+    tables = shop(6)
+    log = always_on_sale(tables.log())
+    own = ["lamp", None, "no such word", "Red MUG", None, "чай", "big"]
+    requests = tables.asked(25).with_columns(query=pl.Series(own, dtype=pl.String))
+    found = proposed(log, requests, wide_open, queries=queries_of(log, online=online))
+    scores = by_request(found, "by_query_score")
+    answered = 0
+    for request, user, as_of_day, query in requests.iter_rows():
+        wanted = query if online and query is not None else latest_query(log, user, as_of_day)
+        expected = answering(log, wanted)
+        assert scores[request] == pytest.approx(expected, rel=1e-12)
+        answered += bool(expected)
+    assert answered > 2
 
 
 def test_every_generator_has_its_quota_and_its_meaning(shop):

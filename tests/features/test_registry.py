@@ -108,7 +108,7 @@ def test_text_families_are_marked_as_such(shop):
     told = {"comments", "text_title", "text_words", "text_phrases", "text_query", "vectors"}
     assert {name for name, family in FAMILIES.items() if family.is_text} == told
     assert families.text == {name for name, family in families.columns.items() if family.name in told}
-    content = ("text_neighbours", "new_arrivals", "popular_in_category")
+    content = ("text_neighbours", "new_arrivals", "popular_in_category", "by_query")
     assert SOURCE_GROUP.text == {f"{source}_{part}" for source in content for part in ("rank", "score")}
 
 

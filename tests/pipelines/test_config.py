@@ -55,6 +55,21 @@ def test_an_unknown_key_near_nothing_lists_the_known_ones(load):
     assert fault == "labels.zzz: unknown key. Known keys: gains, horizon_days."
 
 
+@pytest.mark.parametrize(
+    ("keys", "says"),
+    [
+        ({"requests": {"mode": "online"}}, "requests.mode: online needs requests.source: logged"),
+        ({"candidates": {"source": "logged"}}, "candidates.source: logged needs requests.source: logged"),
+        ({"requests": {"context": ["position", "page"]}}, "requests.context: position cannot be context"),
+    ],
+)
+def test_what_only_logged_requests_have_needs_them(load, keys, says):
+    (fault,) = refusal(load, **keys)
+    assert says in fault
+    together = {"requests": {"source": "logged", "mode": "online"}, "candidates": {"source": "logged"}}
+    assert load(**together).requests.log_columns == ("request_id", "position")
+
+
 def test_all_faults_are_named_at_once(load):
     faults = refusal(
         load, seed=-1, ranker={"learning_rate": 0, "trees": 5}, evaluation={"cutoffs": [5, 0]}, calender={}

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import yaml
 
-from features.config import FeaturesConfig
+from features.config import CandidatesConfig, FeaturesConfig
 from features.daily import FoldedLog
 from features.errors import ContractError, NightrankError
 from features.families.base import Plan
@@ -437,19 +437,20 @@ def supply(*inputs):
 
 
 @pytest.mark.parametrize(
-    ("features", "inputs", "needs"),
+    ("features", "by_query", "inputs", "needs"),
     [
-        ({}, ("items.price", "users.age", "events.value"), []),
-        ({}, ("events.text",), ["text"]),
-        ({}, ("events.query",), ["query", "timestamp"]),
-        ({"families": ("pair", "user")}, ("events.query", "events.text"), []),
-        ({"sentiment": "mood"}, (), ["mood"]),
+        ({}, 40, ("items.price", "users.age", "events.value"), []),
+        ({}, 0, ("events.text",), ["text"]),
+        ({}, 0, ("events.query",), ["query", "timestamp"]),
+        ({"families": ("pair", "user")}, 0, ("events.query", "events.text"), []),
+        ({"families": ("pair", "user")}, 40, ("events.query", "events.text"), ["query", "timestamp"]),
+        ({"sentiment": "mood"}, 40, (), ["mood"]),
     ],
 )
-def test_only_a_version_that_needs_single_events_reads_everything(shop, features, inputs, needs):
+def test_only_a_version_that_needs_single_events_reads_everything(shop, features, by_query, inputs, needs):
     plan = Plan(FeaturesConfig(**features), supply(*inputs))
     shop.capfd.readouterr()
-    found = read_for(plan, shop.config)
+    found = read_for(plan, shop.config, candidates=CandidatesConfig(by_query=by_query))
     (said,) = [line for line in map(json.loads, shop.capfd.readouterr().err.splitlines()) if line["event"] == "state"]
     assert ("timestamp" in found.log.events.columns) == bool(needs)
     assert said.get("columns", []) == needs
@@ -477,10 +478,13 @@ def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tm
     config = project.config
     name, bundle = load_version(Registry(config), "champion")
     families = {**bundle.config["features"], "families": list(BY_DAY.families)}
-    bundle = replace(bundle, ranker=EveryColumn(), config={**bundle.config, "features": families})
+    candidates = {**bundle.config["candidates"], "by_query": 0}
+    kept = {**bundle.config, "features": families, "candidates": candidates}
+    bundle = replace(bundle, ranker=EveryColumn(), config=kept)
     plan = plan_of_version(config, bundle)
     lists = []
-    for read in (read_inputs, partial(read_for, plan), partial(read_for, plan)):
+    by_state = partial(read_for, plan, candidates=CandidatesConfig(by_query=0))
+    for read in (read_inputs, by_state, by_state):
         inputs = read(config)
         assert isinstance(inputs.log, FoldedLog) == (read is not read_inputs)
         night = score(inputs, config, when=project.day, version=name, bundle=bundle)

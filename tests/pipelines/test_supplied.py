@@ -40,8 +40,9 @@ def foretold(shop_project, tmp_path_factory):
     told.sort("user_id", "item_id", "day").write_parquet(project.folder / PLACE)
     project.change(
         data={"candidates": {"path": PLACE}},
-        candidates={"segment": "segment", "popular_in_segment": 20},
-        features={"families": ["user", "item", "pair", "request"]},  # which a night reads by day
+        # What follows, a night reads by day.
+        candidates={"segment": "segment", "popular_in_segment": 20, "by_query": 0},
+        features={"families": ["user", "item", "pair", "request"]},
     )
     return project
 
@@ -84,7 +85,8 @@ def test_a_supplied_table_is_learned_from_and_a_fresh_one_ranked_each_night(fore
         readings.clear()
         night = command(foretold, "score", "--date", str(foretold.day))
         assert (night.code, readings) == (0, ["candidates"])
-        assert '"state"' in night.err
+        (state,) = [json.loads(line) for line in night.err.splitlines() if '"state"' in line]
+        assert state.get("used", True)
         assert share_on_top(foretold, picked) > 0.9
         again = command(foretold, "score", "--date", str(foretold.day))
         assert (again.facts["attempt"], again.facts["shards_written"]) == (night.facts["attempt"], 0)

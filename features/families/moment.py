@@ -1,0 +1,66 @@
+"""The moment of a request: its clock and its context. Only where a request is answered when it is asked."""
+
+from features.families.attribute import coded_attribute
+from features.families.base import Columns, Family, Plan, Rows, Values
+from features.families.supply import slug
+from features.timeline import EventLog
+
+__all__ = ["RequestContext", "RequestTime"]
+
+
+class RequestTime(Family):
+    """Hour and weekday of the request in the calendar's zone; none in batch mode, where nobody knows them yet."""
+
+    name = "request_time"
+    keys = ("request",)
+    columns = {
+        "request_hour": "local hour (0 to 23) of the request",
+        "request_weekday": "local weekday of the request, 1 is Monday",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
+        self._zone = log.calendar.config.timezone
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        return cls.columns if plan.online else {}
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        assert rows.told is not None  # the framework gives it in online mode
+        local = rows.told["requested_at"].dt.convert_time_zone(self._zone).dt
+        return {"request_hour": local.hour().to_numpy(), "request_weekday": local.weekday().to_numpy()}
+
+
+class RequestContext(Family):
+    """Columns of events that `requests.context` names: numbers as they are, texts as codes; none in batch mode."""
+
+    name = "context"
+    keys = ("request",)
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
+        self._vocabularies = {name: plan.supply.vocabularies.get(f"events.{name}") for name in _present(plan)}
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        return {
+            f"context_{slug(name)}": (
+                f"{name} of the request, "
+                + ("code of its value, 0 unknown" if f"events.{name}" in plan.supply.vocabularies else "as it is")
+            )
+            for name in _present(plan)
+        }
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        assert rows.told is not None  # the framework gives it in online mode
+        return {
+            f"context_{slug(name)}": coded_attribute(rows.told[name], vocabulary)
+            for name, vocabulary in self._vocabularies.items()
+        }
+
+
+def _present(plan: Plan) -> tuple[str, ...]:
+    return tuple(name for name in plan.requests.context_columns if plan.supply.has([f"events.{name}"]))
