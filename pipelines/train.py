@@ -101,7 +101,6 @@ def train(log: EventLog, config: Config) -> Trained:
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
     losses: list[list[float]] = []
-    fitted: list[pl.DataFrame] = []
     valid_ndcg: list[float] = []
     lesson = label(
         chain,
@@ -111,6 +110,7 @@ def train(log: EventLog, config: Config) -> Trained:
         encoder_day=split.warm_up.start,
     )
     chain.fit_cut(lesson.requests, lesson.truth)
+    fitted = lesson.rows.clear()
     for number, block in enumerate((*split.blocks, split.valid)):
         examples = Examples.of(
             lesson.requests,
@@ -128,27 +128,18 @@ def train(log: EventLog, config: Config) -> Trained:
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
-            fitted = [_recent(pl.concat(_renumbered([*fitted, lesson.rows])), config.ranker.max_requests)]
-    _check_no_leak(log, fitted[0])
+            fitted = _recent(_one_after_the_other(fitted, lesson.rows), config.ranker.max_requests)
+    _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
-    rankers = {}
-    for name, features, of in (
-        ("full ranker", chain.features, _all),
-        ("behaviour-only ranker", chain.behaviour_features, _all if lesson.given else found_by_behaviour),
-    ):
-        with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
-            rankers[name] = LambdaMart.fit(
-                _taught_twice(of(fitted[0])),
-                _taught_twice(of(lesson.rows)),
-                features=features,
-                config=config.ranker,
-                seed=config.seed,
-                report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),
-            )
+    valid = lesson.rows
+    ranker = _rank("full ranker", chain.features, fitted, valid, config)
+    if not lesson.given:
+        fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
+    behaviour_ranker = _rank("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     return Trained(
         model=model,
-        ranker=rankers["full ranker"],
-        behaviour_ranker=rankers["behaviour-only ranker"],
+        ranker=ranker,
+        behaviour_ranker=behaviour_ranker,
         pooling=pooling,
         split=split,
         encoder_day=split.valid.start,
@@ -207,6 +198,21 @@ def _latest(chain: Chain, span: Span, config: Config) -> Span:
     return Span(first if isinstance(first, int) else span.start, span.end, span.closed_end)
 
 
+def _rank(
+    name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
+) -> LambdaMart:
+    """A ranker of labelled rows."""
+    with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
+        return LambdaMart.fit(
+            _taught_twice(fitted),
+            _taught_twice(valid),
+            features=features,
+            config=config.ranker,
+            seed=config.seed,
+            report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),
+        )
+
+
 def _fit(
     model: InterestModel,
     examples: Examples,
@@ -241,13 +247,10 @@ def _ndcg(labelled: Labelled, column: str) -> float:
     return float(np.mean(per_request(lists, truth, cutoffs=(10,))["ndcg@10"].to_numpy()))
 
 
-def _renumbered(blocks: list[pl.DataFrame]) -> list[pl.DataFrame]:
-    """Request numbers that stay apart when blocks are put together."""
-    numbered, offset = [], 0
-    for rows in blocks:
-        numbered.append(rows.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32)))
-        offset = int(numbered[-1]["request"].max() or offset) + 1  # type: ignore[arg-type]
-    return numbered
+def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
+    """Both, the later requests numbered on so that they stay apart."""
+    offset = int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
+    return pl.concat([rows, later.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
 
 
 def _recent(rows: pl.DataFrame, most: int) -> pl.DataFrame:
@@ -262,19 +265,14 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
     What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
     new items is learned.
     """
-    offset = int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
     new = rows.filter(~(pl.col("pair_events_all") > 0)).filter((pl.col("label").max() > 0).over("request"))
-    return pl.concat([rows, new.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
+    return _one_after_the_other(rows, new)
 
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
     """The candidates that a generator without text proposed."""
     sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
-
-
-def _all(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows
 
 
 def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:

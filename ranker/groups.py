@@ -6,7 +6,7 @@ import polars as pl
 
 from features.errors import ContractError, listed
 
-__all__ = ["MAX_CANDIDATES", "MAX_LABEL", "feature_matrix", "group_sizes", "label_vector"]
+__all__ = ["MAX_CANDIDATES", "MAX_LABEL", "feature_matrix", "feature_table", "group_sizes", "label_vector"]
 
 MAX_CANDIDATES = 10_000
 """Rows a request may have (LightGBM's own limit)."""
@@ -19,7 +19,7 @@ _NUMBERS = (
 )
 
 
-def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:
+def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFrame:
     """The features by name, in the manifest's order, whatever the order of the table's columns.
 
     Args:
@@ -27,7 +27,7 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
         features: Ordered names.
 
     Returns:
-        (rows, features) float32, C order.
+        Float32 columns; no copy of those that are Float32 already.
 
     Raises:
         ContractError: A feature is missing, is no number, or is infinite; all are named.
@@ -41,13 +41,17 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
         faults.append(f"features that are no numbers: {listed(wrong, most=20)}; encode categories before")
     if faults:
         raise ContractError("ranker: " + "; ".join(faults) + ".")
-    columns = table.select(pl.col(name).cast(pl.Float32) for name in features)
-    matrix = np.ascontiguousarray(columns.to_numpy())
-    infinite = np.isinf(matrix).any(axis=0)
-    if infinite.any():
-        names = [name for name, bad in zip(features, infinite, strict=True) if bad]
+    numbers = table.select(pl.col(name).cast(pl.Float32) for name in features)
+    infinite = numbers.select(pl.all().is_infinite().any())
+    names = [name for name in features if infinite[name].item()]
+    if names:
         raise ContractError(f"ranker: infinite values in {listed(names, most=20)}; use null where undefined.")
-    return matrix
+    return numbers
+
+
+def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:
+    """The same as `feature_table` as one (rows, features) float32 matrix in C order, NaN where undefined."""
+    return np.ascontiguousarray(feature_table(table, features).to_numpy())
 
 
 def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:

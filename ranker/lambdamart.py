@@ -11,7 +11,7 @@ import polars as pl
 
 from features.errors import ContractError, IntegrityError
 from ranker.config import RankerConfig
-from ranker.groups import MAX_LABEL, feature_matrix, group_sizes, label_vector
+from ranker.groups import MAX_LABEL, feature_matrix, feature_table, group_sizes, label_vector
 from ranker.metrics import ndcg_at
 
 __all__ = ["LambdaMart"]
@@ -157,7 +157,7 @@ def _dataset(
     reference: lgb.Dataset | None = None,
 ) -> lgb.Dataset:
     return lgb.Dataset(
-        feature_matrix(table, features),
+        feature_table(table, features).to_arrow(),  # read where it lies: a matrix would be a second copy
         label=label_vector(table["label"]),
         group=group_sizes(table["request"]),
         feature_name=list(features),
