@@ -57,7 +57,6 @@ class Assembler:
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
             the grid of `features.candidates.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
-        supplied: `features.supplied.supplied_candidates` of this log, or None.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
 
     Attributes:
@@ -72,14 +71,13 @@ class Assembler:
         text_vectors: npt.NDArray[np.int16] | None,
         plan: Plan | None = None,
         *,
-        supplied: pl.DataFrame | None = None,
         cut: CandidateCut | None = None,
     ) -> None:
         default = FeaturesConfig()
         self.log = log
         self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
-        self.generators = CandidateGenerators(log, config, text_vectors, supplied, cut, self._queries())
+        self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text

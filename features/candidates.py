@@ -12,13 +12,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import polars.selectors as cs
 
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, Facts, facts_of, keys_of
 from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, Supplied, popular_items
 from features.neighbours import FIXED, GRID, Neighbours, top_per_request
 from features.queries import Queries
-from features.requests import LISTS
 from features.timeline import EventLog
 
 __all__ = [
@@ -83,7 +83,6 @@ class CandidateGenerators:
         config: Quotas and windows.
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
             text.
-        supplied: `features.supplied.supplied_candidates` of this log, or None.
         cut: What the union is cut by; None cuts by the best rank over the sources.
         queries: The log's queries, or None for none.
     """
@@ -91,14 +90,13 @@ class CandidateGenerators:
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
-    supplied: pl.DataFrame | None = None
     cut: CandidateCut | None = None
     queries: Queries | None = None
     _known: Known = field(init=False)
     _generators: tuple[Generator, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._known = Known(self.log, self.config, self.text_vectors, self.supplied, self.queries)
+        self._known = Known(self.log, self.config, self.text_vectors, self.queries)
         self._generators = tuple(generator(self._known) for generator in GENERATORS)
         if self.given:  # what gives the lists at night must not be told from what gave them in the log
             self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
@@ -147,9 +145,10 @@ class CandidateGenerators:
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """What all generators propose, filtered; or the given lists, those of the log unfiltered."""
+        asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
         asked = [made for made in self._generators if made.most]
         sources = [made.name for made in asked]
-        parts = [made.propose(requests.drop(LISTS, strict=False), history) for made in asked]
+        parts = [made.propose(asking, history) for made in asked]
         keys = [keys_of(part) for part in parts]
         wanted = [self._given(requests)] if self.given else keys
         union = np.unique(np.concatenate(wanted)) if wanted else np.empty(0, np.int64)

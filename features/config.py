@@ -142,10 +142,16 @@ class CandidatesConfig(FrozenConfig):
     popular_in_category: int = Field(
         default=100, ge=0, le=1000, description="Popular items in the categories the user engages with."
     )
+    popular_in_segment: int = Field(
+        default=100, ge=0, le=1000, description="Popular items among users of the same segment."
+    )
     new_arrivals: int = Field(default=30, ge=0, le=1000, description="New items nearest by text to the history.")
     supplied: int = Field(default=200, ge=0, le=1000, description="Items of your own table (data.candidates).")
     by_query: int = Field(default=40, ge=0, le=1000, description="Items that match the user's query best (BM25).")
-    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generator, in days.")
+    segment: str | None = Field(
+        default=None, description="Column of users whose equal values make a segment; none proposes nothing."
+    )
+    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generators, in days.")
     half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
     refresh_days: int = Field(
         default=7, ge=1, le=90, description="Item-to-item neighbours are recomputed every so many days."
@@ -170,6 +176,11 @@ class CandidatesConfig(FrozenConfig):
     new_share: float = Field(
         default=0.5, ge=0, le=1, description="Share of those kept that items new to the user get, if there are so many."
     )
+
+    @property
+    def segment_columns(self) -> tuple[str, ...]:
+        """`segment`, if configured."""
+        return () if self.segment is None else (self.segment,)
 
 
 class AttributesConfig(FrozenConfig):

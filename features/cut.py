@@ -142,9 +142,9 @@ class CandidateCut:
 
     Attributes:
         names: Of the facts it was fitted on, in order.
-        means: Of each fact over the rows it was fitted on.
-        scales: Standard deviation of each; 1 where a fact does not vary.
-        weights: Of each standardised fact.
+        means: Of each fact over the rows it was fitted on; 0 where it did not vary.
+        scales: Standard deviation of each; 1 where it did not vary.
+        weights: Of each standardised fact; 0 where it did not vary.
         n_requests: Requests it was fitted on.
     """
 
@@ -165,7 +165,8 @@ class CandidateCut:
     ) -> "CandidateCut":
         """Minimise the weighted log loss with a light ridge by L-BFGS (Liu & Nocedal 1989), from zero.
 
-        Sums run in one fixed order, so that the result does not depend on threads.
+        Sums run in one fixed order, so that the result does not depend on threads, and over facts that vary alone, so
+        that it does not depend on generators that propose nothing.
 
         Args:
             facts: Of the candidates.
@@ -173,12 +174,14 @@ class CandidateCut:
             weight: (N,) above 0.
             n_requests: For the record.
         """
-        X = np.stack(list(facts.columns.values()), axis=1)
+        varying = [name for name, column in facts.columns.items() if np.ptp(column) > _EPSILON]
+        X = np.empty((len(positive), len(varying)))
+        for place, name in enumerate(varying):
+            X[:, place] = facts.columns[name]
         share = weight / weight.sum()
         means = np.einsum("n,nf->f", share, X)
         X -= means
-        spread = np.sqrt(np.einsum("n,nf,nf->f", share, X, X))
-        scales = np.where(spread > _EPSILON, spread, 1.0)
+        scales = np.sqrt(np.einsum("n,nf,nf->f", share, X, X))
         X /= scales
         target = positive.astype(np.float64)
 
@@ -192,11 +195,16 @@ class CandidateCut:
 
         start = np.zeros(X.shape[1] + 1)
         found = minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": _MAX_STEPS, "gtol": 1e-7})
+
+        def of_all(values: npt.NDArray[np.float64], otherwise: float) -> tuple[float, ...]:
+            told = dict(zip(varying, values.tolist(), strict=True))
+            return tuple(told.get(name, otherwise) for name in facts.names)
+
         return cls(
             names=facts.names,
-            means=tuple(means.tolist()),
-            scales=tuple(scales.tolist()),
-            weights=tuple(found.x[:-1].tolist()),
+            means=of_all(means, 0.0),
+            scales=of_all(scales, 1.0),
+            weights=of_all(found.x[:-1], 0.0),
             n_requests=n_requests,
         )
 

@@ -1,8 +1,8 @@
 """Daily integer aggregates: the one basis of what is known about users and items.
 
-All that happened between a user and an item on a day is folded to one cell an event type: how many events, how
-many of them carried a value, and the sum of those in fixed point. Integers add up the same in any order, so that
-folding a log at once, day by day, or one part of the users after the other gives the same cells to the bit.
+All that happened between a user and an item on a day is folded to one cell an event type: how many events.
+Integers add up the same in any order, so that folding a log at once, day by day, or one part of the users after the
+other gives the same cells to the bit.
 """
 
 from dataclasses import dataclass, replace
@@ -10,56 +10,31 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from features.asof import DAY_BITS, DAY_MASK, Ints, summed
 from features.errors import ContractError
 from features.timeline import Calendar, EventLog
 
-__all__ = ["KEPT_BY_DAY", "VALUE_UNIT", "Daily", "FoldedLog", "fixed_point", "fold_events"]
+__all__ = ["KEPT_BY_DAY", "Daily", "FoldedLog", "fold_events"]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
 """Columns of `EventLog.events` that a `FoldedLog` has."""
-
-VALUE_UNIT = 1 << 16
-"""Steps of a value's fixed point: 1.0 is 65536, and what is finer is rounded."""
-_LARGEST_VALUE = float(1 << 40)  # 2**63 / 2**16 / 2**7: a cell adds up over a hundred of them, and real ones billions
-
-
-def fixed_point(values: npt.NDArray[np.float64]) -> tuple[Ints, Ints]:
-    """Values as integers.
-
-    Args:
-        values: NaN and infinities count as none; beyond 2**40 in size they are cut off there.
-
-    Returns:
-        Whether each is a value (0 or 1), and how many 1/65536ths (0 where it is none).
-    """
-    finite = np.isfinite(values)
-    kept = np.clip(np.where(finite, values, 0.0), -_LARGEST_VALUE, _LARGEST_VALUE)
-    return finite.astype(np.int64), np.rint(kept * VALUE_UNIT).astype(np.int64)
 
 
 def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
     """Events of a few days by their ids, as they are kept from night to night.
 
     Args:
-        events: user_id, item_id, event, timestamp, value of `Events`.
+        events: user_id, item_id, event, timestamp of `Events`.
         calendar: Where days are cut.
 
     Returns:
-        user_id, item_id, event, day (Int32), n, valued, value (Int64): the cells of `Daily`; sorted by the first four.
+        user_id, item_id, event, day (Int32), n (Int64): the cells of `Daily`; sorted by the first four.
     """
-    valued, value = fixed_point(events["value"].fill_null(float("nan")).to_numpy())
     days = pl.Series("day", calendar.days(events["timestamp"]), dtype=pl.Int32)
     cell = ["user_id", "item_id", "event", "day"]
-    numbered = events.with_columns(days, pl.Series("valued", valued), pl.Series("value", value))
-    return (
-        numbered.group_by(cell)
-        .agg(pl.len().cast(pl.Int64).alias("n"), pl.col("valued").sum(), pl.col("value").sum())
-        .sort(cell)
-    )
+    return events.with_columns(days).group_by(cell).agg(n=pl.len().cast(pl.Int64)).sort(cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +44,12 @@ class Daily:
     Attributes:
         cells: ``((user * n_items + item) << 17 | day) << kind_bits | kind``, ascending, each once.
         counts: Events of each cell, at least 1.
-        valued: Events of each cell that carry a value; None where values were not folded.
-        values: Their sum in 1/`VALUE_UNIT`; None where values were not folded.
         n_items: Items of the catalogue that the item codes refer to.
         kinds: The event types, by code.
     """
 
     cells: Ints
     counts: Ints
-    valued: Ints | None
-    values: Ints | None
     n_items: int
     kinds: tuple[str, ...]
 
@@ -111,8 +82,6 @@ class Daily:
         n_items: int,
         kinds: tuple[str, ...],
         counts: Ints | None = None,
-        valued: Ints | None = None,
-        values: Ints | None = None,
     ) -> Self:
         """Add up events, or cells that were folded before.
 
@@ -121,34 +90,12 @@ class Daily:
             n_items: Items of the catalogue.
             kinds: Event types by code.
             counts: Events that each stands for; None for one each.
-            valued: How many of them carry a value; None leaves values out.
-            values: Their sum.
         """
-        if valued is None or values is None:
-            distinct, totals = summed(cells, counts)
-            return cls(distinct, totals, None, None, n_items, kinds)
-        order = np.argsort(cells, kind="stable")
-        ordered = cells[order]
-        first = _run_starts(ordered)
-        n = np.ones(len(cells), np.int64) if counts is None else counts
-        sums = [_sums(amounts[order], first) for amounts in (n, valued, values)]
-        return cls(ordered[first], sums[0], sums[1], sums[2], n_items, kinds)
+        distinct, totals = summed(cells, counts)
+        return cls(distinct, totals, n_items, kinds)
 
     def plus(self, other: Self) -> Self:
-        """The cells of both, over the same codes; values are left out where one has none."""
-        if self.valued is None or self.values is None or other.valued is None or other.values is None:
-            return self._plus_counts(other)
-        return self.fold(
-            np.concatenate([self.cells, other.cells]),
-            n_items=self.n_items,
-            kinds=self.kinds,
-            counts=np.concatenate([self.counts, other.counts]),
-            valued=np.concatenate([self.valued, other.valued]),
-            values=np.concatenate([self.values, other.values]),
-        )
-
-    def _plus_counts(self, other: Self) -> Self:
-        """Merge the fewer cells of `other` into these: nothing is sorted again."""
+        """The cells of both, over the same codes; those of `other`, the fewer, are merged in without sorting again."""
         place = np.searchsorted(self.cells, other.cells)
         held = np.zeros(len(place), bool)
         inside = place < len(self.cells)
@@ -157,7 +104,7 @@ class Daily:
         counts[place[held]] += other.counts[held]
         cells = np.insert(self.cells, place[~held], other.cells[~held])
         counts = np.insert(counts, place[~held], other.counts[~held])
-        return replace(self, cells=cells, counts=counts, valued=None, values=None)
+        return replace(self, cells=cells, counts=counts)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
         """The same counts under other codes in the same order; cells of what has no code any more are left out.
@@ -171,7 +118,7 @@ class Daily:
         assert kinds[: len(self.kinds)] == self.kinds
         same = n_items == self.n_items and _kind_bits(len(kinds)) == _kind_bits(len(self.kinds))
         if same and (users == np.arange(len(users))).all() and (items == np.arange(len(items))).all():
-            return replace(self, kinds=kinds, valued=None, values=None)
+            return replace(self, kinds=kinds)
         bits = _kind_bits(len(self.kinds))
         pair = self.cells >> (bits + DAY_BITS)
         old_user = pair // self.n_items
@@ -181,13 +128,12 @@ class Daily:
         counts = self.counts
         if not kept.all():
             cells, counts = cells[kept], counts[kept]
-        return replace(self, cells=cells, counts=counts, valued=None, values=None, n_items=n_items, kinds=kinds)
+        return replace(self, cells=cells, counts=counts, n_items=n_items, kinds=kinds)
 
     def before(self, day: int) -> Self:
         """What the batch of `day` knows."""
         known = self.days < day
-        valued, values = (part if part is None else part[known] for part in (self.valued, self.values))
-        return replace(self, cells=self.cells[known], counts=self.counts[known], valued=valued, values=values)
+        return replace(self, cells=self.cells[known], counts=self.counts[known])
 
     @property
     def days(self) -> Ints:
@@ -222,19 +168,19 @@ class Daily:
         return (stamps, counts) if len(first) == len(stamps) else (stamps[first], _sums(counts, first))
 
     def frame(self) -> pl.DataFrame:
-        """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n, and valued, value if folded."""
+        """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n (Int64)."""
         bits = _kind_bits(len(self.kinds))
         pair = self.cells >> (bits + DAY_BITS)
         kind = pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.cells & ((1 << bits) - 1))
-        columns = {
-            "user": (pair // self.n_items).astype(np.uint32),
-            "item": (pair % self.n_items).astype(np.uint32),
-            "day": self.days.astype(np.int32),
-            "kind": kind,
-            "n": self.counts,
-        }
-        told = {"valued": self.valued, "value": self.values}
-        return pl.DataFrame(columns | {name: part for name, part in told.items() if part is not None})
+        return pl.DataFrame(
+            {
+                "user": (pair // self.n_items).astype(np.uint32),
+                "item": (pair % self.n_items).astype(np.uint32),
+                "day": self.days.astype(np.int32),
+                "kind": kind,
+                "n": self.counts,
+            }
+        )
 
 
 class FoldedLog(EventLog):
@@ -247,6 +193,7 @@ class FoldedLog(EventLog):
         calendar: What the days mean.
         gains: Gain of each event type that counts.
         users: Attributes of users in the order of user codes, or None.
+        supplied: See `EventLog.supplied`.
     """
 
     def __init__(
@@ -258,8 +205,9 @@ class FoldedLog(EventLog):
         calendar: Calendar,
         gains: dict[str, int],
         users: pl.DataFrame | None = None,
+        supplied: pl.DataFrame | None = None,
     ) -> None:
-        told = {"user_ids": user_ids, "items": items, "calendar": calendar, "users": users}
+        told = {"user_ids": user_ids, "items": items, "calendar": calendar, "users": users, "supplied": supplied}
         for name, value in told.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "daily", daily)
@@ -306,6 +254,7 @@ class FoldedLog(EventLog):
             calendar=self.calendar,
             gains=self._gains,
             users=self.users,
+            supplied=self.supplied,
         )
 
 

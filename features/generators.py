@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -16,6 +17,7 @@ import polars as pl
 from scipy import sparse
 
 from features.config import CandidatesConfig
+from features.families.supply import require_columns
 from features.neighbours import FIXED, GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
 from features.queries import Queries
 from features.timeline import EventLog
@@ -50,14 +52,12 @@ class Known:
         log: The event log.
         config: Quotas and windows.
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no text.
-        supplied: `features.supplied.supplied_candidates` of this log, or None.
         queries: The log's queries, or None for none.
     """
 
     log: EventLog
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
-    supplied: pl.DataFrame | None = None
     queries: Queries | None = None
     _days: npt.NDArray[np.int32] = field(init=False)
     _items: npt.NDArray[np.uint32] = field(init=False)
@@ -116,7 +116,7 @@ class Generator(ABC):
         """Its items for each request, at most its quota.
 
         Args:
-            requests: request, user, as_of_day.
+            requests: request, user, as_of_day; of logged requests also query.
             history: `features.candidates.histories` of these requests.
 
         Returns:
@@ -243,6 +243,46 @@ class PopularInCategory(Generator):
         return best_of_many(requests, items, scores, self.most, totals)
 
 
+class PopularInSegment(Generator):
+    """What is popular among users of the same kind.
+
+    Raises:
+        ConfigError: `candidates.segment` is no column of users; the nearest is named.
+    """
+
+    name = "popular_in_segment"
+    meaning = "items with most events, in the popular window, of users with the same candidates.segment"
+
+    def __init__(self, known: Known) -> None:
+        super().__init__(known)
+        log, column = known.log, known.config.segment
+        self._segments = pl.DataFrame(schema={"user": pl.UInt32, "segment": pl.UInt32})
+        if column is not None:
+            users = pl.DataFrame() if log.users is None else log.users
+            require_columns((column,), users.columns, key="candidates.segment", table="users")
+            of_users = users.select(segment=pl.col(column).rank("dense").cast(pl.UInt32))  # null stays null
+            self._segments = of_users.with_row_index("user").drop_nulls()
+        self._events = log.engaged.select("user", "item", "day").join(self._segments, on="user").sort("day")
+        self._leading = lru_cache(maxsize=8)(self._leading_on)  # a portion of requests spans few days
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """The same items for all requests of a day and a segment; none for users whose segment is null or unknown."""
+        asked = requests.join(self._segments, on="user")
+        found = [self._leading(day) for day in asked["as_of_day"].unique().sort()]
+        if not found:
+            return NOTHING
+        best = pl.concat(found)
+        return asked.join(best, on=["as_of_day", "segment"]).select("request", "item", "score", "rank")
+
+    def _leading_on(self, day: int) -> pl.DataFrame:
+        """as_of_day, segment, item, score and rank of each segment's best items, ties by item code."""
+        days, window = self._events["day"], self.known.config.popular_days
+        first, end = (int(days.search_sorted(edge, side="left")) for edge in (day - window, day))
+        counts = self._events[first:end].group_by("segment", "item").agg(score=pl.len().cast(pl.Float64))
+        best = top_per_request(counts.rename({"segment": "request"}), self.most).rename({"request": "segment"})
+        return best.with_columns(as_of_day=pl.lit(day, pl.Int32))
+
+
 class TextNeighbours(Generator):
     """Neighbours of the history by item text."""
 
@@ -339,7 +379,7 @@ class Supplied(Generator):
 
         Rows without a day hold always.
         """
-        table = self.known.supplied
+        table = self.known.log.supplied
         if table is None:
             return NOTHING.drop("rank")
         mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))
@@ -381,6 +421,7 @@ GENERATORS: tuple[type[Generator], ...] = (
     TextNeighbours,
     NextBasket,
     PopularInCategory,
+    PopularInSegment,
     NewArrivals,
     Supplied,
     ByQuery,

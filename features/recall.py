@@ -11,10 +11,13 @@ import polars as pl
 from features.candidates import SOURCES, top_per_request
 from features.timeline import EventLog
 
-__all__ = ["SLICES", "TOGETHER", "recall_by_source", "seen_items"]
+__all__ = ["CUTOFFS", "SLICES", "TOGETHER", "recall_by_source", "seen_items"]
 
 SLICES = ("all", "repeat", "new-to-user", "cold item")
 """All positives; those the user had engaged with; the others; those nobody had before the requests' first day."""
+
+CUTOFFS = (10, 20, 50, 100, 200, 500, 1000)
+"""The K: up to the largest quota that a generator may have."""
 
 TOGETHER = "together"
 """The row of what all generators propose, in the order of the cut."""
@@ -30,7 +33,7 @@ def recall_by_source(
     history: pl.DataFrame,
     proposed: pl.DataFrame,
     truth: pl.DataFrame,
-    cutoffs: Sequence[int] = (50, 100, 200),
+    cutoffs: Sequence[int] = CUTOFFS,
     *,
     seen: pl.Series | None = None,
 ) -> pl.DataFrame:
@@ -60,7 +63,7 @@ def recall_by_source(
     parts = []
     for source, listed in ranks.items():
         told = asked.join(listed, on=["request", "item"], how="left")
-        parts += [_of_slice(told, source, name, k) for name in SLICES for k in cutoffs]
+        parts += [row for name in SLICES for row in _of_slice(told, source, name, cutoffs)]
     return pl.DataFrame(parts, schema=_SCHEMA, orient="row")
 
 
@@ -73,12 +76,11 @@ _MEMBERS = {
 }
 
 
-def _of_slice(told: pl.DataFrame, source: str, name: str, k: int) -> tuple[str, str, int, float | None, int]:
-    shares = (
-        told.filter(_MEMBERS[name])
-        .group_by("request")
-        .agg(share=(pl.col("rank") <= k).fill_null(value=False).mean())
-        .sort("request")["share"]
-    )
-    mean = shares.mean()
-    return source, name, k, float(mean) if isinstance(mean, float) else None, len(shares)
+def _of_slice(
+    told: pl.DataFrame, source: str, name: str, cutoffs: Sequence[int]
+) -> list[tuple[str, str, int, float | None, int]]:
+    """A row for each cutoff."""
+    found = {str(k): (pl.col("rank") <= k).fill_null(value=False).mean() for k in cutoffs}
+    shares = told.filter(_MEMBERS[name]).group_by("request").agg(**found).sort("request")
+    means = shares.select(pl.col(found.keys()).mean()).row(0)
+    return [(source, name, k, mean, shares.height) for k, mean in zip(cutoffs, means, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-__all__ = ["Candidates", "Events", "Items", "Rankings", "Requests", "SuppliedCandidates", "TrainingTable", "Users"]
+__all__ = ["Events", "Items", "Rankings", "SuppliedCandidates", "TrainingTable", "Users"]
 
 
 # What lies outside is a missing value in disguise (the epoch, 1900) or another unit of time.
@@ -83,33 +83,6 @@ class Users(dy.Schema):
     user_id_present = _present("user_id")
 
     user_id_unique = _unique("user_id")
-
-
-class Requests(dy.Schema):
-    """One ranking question a row: what should this user see, given what was known strictly before `as_of`?"""
-
-    request_id = dy.Any()
-    user_id = dy.Any()
-    requested_at = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
-    as_of = dy.Datetime(nullable=False, time_unit="us", time_zone="UTC")
-
-    request_id_present = _present("request_id")
-
-    # A request is answered from the past.
-    as_of_not_after_request = _rule(lambda: pl.col("as_of") <= pl.col("requested_at"))
-
-    request_id_unique = _unique("request_id")
-
-
-class Candidates(dy.Schema):
-    """The items a request is ranked over; `label` is the graded gain, 0 for none, null if not known yet."""
-
-    request_id = dy.Any()
-    item_id = dy.Any()
-    position = dy.Int32(nullable=True, min=1)
-    label = dy.Int32(nullable=True, min=0, max=30)
-
-    pair_unique = _unique("request_id", "item_id")
 
 
 class SuppliedCandidates(dy.Schema):

@@ -8,6 +8,7 @@ all point-in-time code in nightrank compares these integers, never clocks.
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -112,6 +113,7 @@ class EventLog:
             attributes.
         calendar: What the days mean.
         users: Attributes of users in the order of user codes, null for users without a row in `Users`.
+        supplied: Candidates of your own, as `features.supplied.supplied_candidates` codes them; None for none.
     """
 
     events: pl.DataFrame
@@ -119,6 +121,7 @@ class EventLog:
     items: pl.DataFrame
     calendar: Calendar
     users: pl.DataFrame | None = None
+    supplied: pl.DataFrame | None = None
 
     @classmethod
     def build(
@@ -229,6 +232,12 @@ class EventLog:
         last = self.events["due"].max()
         assert isinstance(last, int)  # the contract refuses an empty table
         return last
+
+    def with_supplied(self, supplied: pl.DataFrame) -> Self:
+        """The same log with candidates of your own; see `supplied`."""
+        log = copy(self)
+        object.__setattr__(log, "supplied", supplied)
+        return log
 
     def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""

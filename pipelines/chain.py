@@ -22,7 +22,6 @@ from pipelines.config import Config
 from pipelines.features import plan_of
 from pipelines.progress import task
 from pipelines.requests import request_source
-from pipelines.supplied import read_supplied
 from pipelines.vectors import VectorStore
 
 __all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
@@ -95,7 +94,6 @@ class Chain:
             config.candidates,
             self.zero_shot,
             plan_of(log, config, supply),
-            supplied=read_supplied(config, log),
             cut=cut,
         )
         known = self.assembler.features

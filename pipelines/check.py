@@ -1,6 +1,6 @@
 """Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +10,7 @@ import dataframely as dy
 import polars as pl
 
 from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
-from features.errors import ConfigError, ContractError
+from features.errors import ContractError
 from features.families.registry import chosen
 from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
@@ -18,15 +18,16 @@ from features.text import item_texts
 from features.timeline import Calendar, EventLog
 from pipelines.config import Config
 from pipelines.storage import RawTable, read_raw, write_parquet
-from pipelines.supplied import supplied_fingerprint
+from pipelines.supplied import with_supplied
 
 __all__ = [
     "Inputs",
     "TextField",
     "checked_tables",
+    "raw_tables",
     "read_inputs",
     "refuse_unknown",
-    "refuse_unknown_features",
+    "refuse_unknown_names",
     "set_aside",
     "summary",
     "text_fields",
@@ -92,19 +93,15 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
-    raw = {
-        name: read_raw(table, name=name, allow_empty=allow_empty)
-        for name in _REQUIRED
-        if (table := getattr(config.data, name)) is not None
-    }
-    refuse_unknown_features(raw, config)
+    raw = raw_tables(config, _REQUIRED, allow_empty=allow_empty)
+    refuse_unknown_names(raw, config)
     checked = checked_tables(raw, config)
     checked["events"] = check_references(checked["items"], checked["events"])
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
-    log = EventLog.build(
+    events = EventLog.build(
         events=checked["events"].good,
         items=checked["items"].good.drop(ROW),
         users=users,
@@ -112,8 +109,16 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         gains=config.labels.gains,
         keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
-    fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    return Inputs(checked, fingerprints | supplied_fingerprint(config, log), quarantine, log)
+    log, supplied = with_supplied(events, config)
+    return Inputs(checked, {name: table.fingerprint for name, table in raw.items()} | supplied, quarantine, log)
+
+
+def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
+    """Those of some tables that are configured, by name; see `pipelines.storage.read_raw`."""
+    told = {name: getattr(config.data, name) for name in names}
+    return {
+        name: read_raw(table, name=name, allow_empty=allow_empty) for name, table in told.items() if table is not None
+    }
 
 
 def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]:
@@ -195,32 +200,33 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
     }
 
 
-def refuse_unknown_features(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Stop where `features` names what is not there.
+def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
+    """Stop where `features`, `candidates` or `requests` names what is not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
     """
     told = config.features
     chosen(told)
-    if told.attributes.users and "users" not in raw:
-        raise ConfigError("features.attributes.users needs the table of users; name it under data.users.")
     for table, key, asked in (
         ("items", "features.attributes.items", told.attributes.items),
         ("items", "features.vectors", told.vectors),
         ("users", "features.attributes.users", told.attributes.users),
+        ("users", "candidates.segment", config.candidates.segment_columns),
         ("events", "features.sentiment", told.sentiment_columns),
         ("events", "requests.context", config.requests.context_columns),
     ):
-        if asked:
-            require_columns(asked, raw[table].frame.columns, key=key, table=table)
+        require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
-    """Contracts of the columns that the configuration names: texts, attributes, vectors, sentiment, context."""
+    """Contracts of columns that the configuration names: texts, attributes, segment, vectors, sentiment, context."""
     told = config.features
-    of_events = (*told.sentiment_columns, *config.requests.context_columns)
-    attributes = {"items": told.attributes.items, "users": told.attributes.users, "events": of_events}
+    attributes = {
+        "items": told.attributes.items,
+        "users": (*told.attributes.users, *config.candidates.segment_columns),
+        "events": (*told.sentiment_columns, *config.requests.context_columns),
+    }
     extra: dict[str, dy.Column] = {
         column: (
             dy.Float64(nullable=True, alias=column)

@@ -247,7 +247,8 @@ def data(
 ) -> None:
     """Write a data set to start from: its tables and a nightrank.yaml."""
     from pipelines import report
-    from pipelines.datasets import load_dataset, write_dataset
+    from pipelines.datasets import load_dataset
+    from pipelines.project import write_dataset
 
     path = write_dataset(load_dataset(name), to)
     report.show(f"wrote {path}; next: nightrank check --config {path}")

@@ -19,8 +19,9 @@ from features.timeline import EventLog, day_of
 from pipelines import report
 from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
 from pipelines.config import Config, load_config
-from pipelines.datasets import Dataset, load_dataset, write_dataset, write_day
+from pipelines.datasets import Dataset, load_dataset
 from pipelines.evaluate import Evaluation
+from pipelines.project import write_dataset, write_day
 from pipelines.promote import promote
 from pipelines.publish import published
 from pipelines.register import Registered, register

@@ -10,7 +10,7 @@ from encoders.interest import FINE_TUNED
 from features.assemble import POSITION
 from features.candidates import histories
 from features.errors import ConfigError
-from features.recall import recall_by_source, seen_items
+from features.recall import CUTOFFS, recall_by_source, seen_items
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
@@ -170,7 +170,10 @@ def version_lists(
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:
-    """Recall of each generator and of all together on the latest test requests: `features.recall.recall_by_source`."""
+    """Recall of each generator and of all together on the latest test requests: `features.recall.recall_by_source`.
+
+    At `features.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
+    """
     chain, span = trained.chain, trained.split.test
     requests = chain.asked.between(span.start, span.closed_end).tail(most)
     history = histories(chain.log, requests, config.candidates)
@@ -179,5 +182,6 @@ def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> p
         history,
         chain.assembler.generators.scored_union(requests, history),
         chain.asked.truth(requests),
+        sorted({*CUTOFFS, config.candidates.max_per_request}),
         seen=seen_items(chain.log, span.start),
     )

@@ -270,7 +270,7 @@ class _Held:
         if self.folder is None:
             return self.logs.pop(part)
         cells, counts = (np.fromfile(self.folder / f"{part}.{name}", np.int64) for name in ("cells", "counts"))
-        return self.job.folded(Daily(cells, counts, None, None, len(self.job.items), self.job.kinds))
+        return self.job.folded(Daily(cells, counts, len(self.job.items), self.job.kinds))
 
     def _events(self, part: int) -> Ints:
         if self.folder is None:

@@ -24,7 +24,7 @@ from features.families.base import Plan
 from features.families.registry import events_read
 from features.identity import Identities
 from features.timeline import Calendar, all_user_ids, refuse_gainless, users_by_code
-from pipelines.check import Inputs, checked_tables, read_inputs, refuse_unknown_features, set_aside
+from pipelines.check import Inputs, checked_tables, raw_tables, read_inputs, refuse_unknown_names, set_aside
 from pipelines.config import Config
 from pipelines.progress import say
 from pipelines.snapshot import Summed
@@ -33,12 +33,11 @@ from pipelines.storage import (
     RawTable,
     fingerprint_of,
     read_file,
-    read_raw,
     refuse_empty,
     stacked,
     table_files,
 )
-from pipelines.supplied import supplied_fingerprint
+from pipelines.supplied import with_supplied
 
 __all__ = ["Folding", "read_for", "read_night"]
 
@@ -61,7 +60,7 @@ def read_for(
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
     today = (*config.features.sentiment_columns, *config.requests.context_columns)
     one_by_one = sorted({*events_read(plan, candidates), *today})
@@ -85,15 +84,11 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     Raises:
         ContractError: Every fault of every table in one message.
         IntegrityError: A file is truncated or empty.
-        ConfigError: A file is not there, or `features` names a family or a column that is not.
+        ConfigError: A file is not there, or the configuration names a family or a column that is not.
     """
-    raw = {
-        name: read_raw(table, name=name, allow_empty=allow_empty)
-        for name in ("items", "users")
-        if (table := getattr(config.data, name)) is not None
-    }
+    raw = raw_tables(config, ("items", "users"), allow_empty=allow_empty)
     try:
-        refuse_unknown_features(raw, config)
+        refuse_unknown_names(raw, config)
         checked = checked_tables(raw, config)
     except (ConfigError, ContractError):
         read_inputs(config, allow_empty=allow_empty)  # which names the faults of all tables together
@@ -104,9 +99,8 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    log = folding.log(users)
-    fingerprints |= {"events": folding.fingerprint} | supplied_fingerprint(config, log)
-    return Inputs(checked, fingerprints, quarantine, log)
+    log, supplied = with_supplied(folding.log(users), config)
+    return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log)
 
 
 @dataclass(frozen=True, slots=True)
@@ -373,10 +367,8 @@ class Folding:
                 pl.Series("kind", self._kinds.number(folded["event"]), dtype=pl.UInt16),
                 "day",
                 pl.col("n").cast(pl.UInt32),
-                "valued",
-                "value",
             )
-            self._cells[part.place] = cells.select(_CELL.keys())
+            self._cells[part.place] = cells
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
         self._entries[part.place] = Entry(
             place=part.place,

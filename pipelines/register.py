@@ -11,9 +11,10 @@ from pipelines.bundle import write_bundle
 from pipelines.check import Inputs
 from pipelines.config import Config
 from pipelines.evaluate import Evaluation, candidate_recall, evaluate, version_lists
+from pipelines.plots import recall_plot
 from pipelines.progress import task
 from pipelines.registry import Registry, Version
-from pipelines.storage import sha256_of, write_json, write_parquet
+from pipelines.storage import atomic_writer, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
 from pipelines.train import Trained, label
 
@@ -42,6 +43,7 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
     evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start)
     recall = candidate_recall(trained, config)
+    plot = recall_plot(recall, cut=config.candidates.max_per_request)
     root = Path(config.output)
     with task("Keeping and registering the version", 2) as advance:
         bundle = write_bundle(
@@ -64,7 +66,7 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
                 "cutoff": trained.cutoff().isoformat(),
                 **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
             },
-            artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall)},
+            artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall, plot)},
         )
         version = Registry(config).register(run_id, digest)
         advance(1)
@@ -96,10 +98,12 @@ def _series(trained: Trained) -> Mapping[str, list[float]]:
     return {**losses, "encoder.new_to_user_ndcg_at_10": trained.valid_ndcg}
 
 
-def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame) -> Path:
-    """The tables behind every figure, as files: no id in them but request numbers."""
+def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:
+    """The tables behind every figure, and the plot, as files: no id in them but request numbers."""
     folder = root / "evaluations" / name
     write_json(evaluation.as_json(), folder / "evaluation.json")
     write_json({"candidates": recall.to_dicts()}, folder / "recall.json")
+    with atomic_writer(folder / "recall.png") as file:
+        file.write(plot)
     write_parquet(evaluation.judged.per_request.drop("user"), folder / "per_request.parquet")
     return folder

@@ -59,7 +59,7 @@ class Summed:
         back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
-        daily = Daily(held["cell"].to_numpy(), held["n"].to_numpy(), None, None, len(item_ids), tuple(record.kinds))
+        daily = Daily(held["cell"].to_numpy(), held["n"].to_numpy(), len(item_ids), tuple(record.kinds))
         return cls(record, daily, users["id"], item_ids)
 
     @property

@@ -44,7 +44,7 @@ class Entry:
         ignored: Columns the contract does not know.
         first: Earliest timestamp of the rows that keep the contract, microseconds since 1970; None without any.
         last: Latest timestamp of these.
-        cells: File of the daily cells: user, item, kind (codes), day, n, valued, value.
+        cells: File of the daily cells: user, item, kind (codes), day, n.
         identities: File of the events' hashes.
         low: Smallest event_id, see `features.identity`.
         high: Largest event_id.

@@ -8,6 +8,7 @@ import hashlib
 import json
 import shutil
 import signal
+import string
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -66,6 +67,12 @@ class Tables:
     @property
     def first_day(self) -> int:
         return day_of(START.date())
+
+    def asked(self, *days: int, after: int = 0) -> pl.DataFrame:
+        """A request of every user on each of some days after the log's first, numbered from `after`."""
+        users = pl.int_range(self.users.height, dtype=pl.UInt32, eager=True)
+        requests = pl.concat([requests_tonight(users, self.first_day + day) for day in days])
+        return requests.with_columns(request=pl.int_range(after, after + pl.len(), dtype=pl.UInt32))
 
 
 def grid_vectors(count: int, width: int, rng: np.random.Generator) -> np.ndarray:
@@ -165,7 +172,7 @@ def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
 
 
 def assembler_of(tables: Tables, config: CandidatesConfig | None = None) -> Assembler:
-    return Assembler(tables.log(), config or CandidatesConfig(), tables.text_vectors, tables.plan)
+    return Assembler(tables.log(), config or CandidatesConfig(segment="country"), tables.text_vectors, tables.plan)
 
 
 def differences(one: Portion, other: Portion) -> set[str]:
@@ -265,47 +272,61 @@ def portion_differences():
     return differences
 
 
-@pytest.fixture(scope="session")
-def tiny_encoder(tmp_path_factory):
-    """Folder of a BERT of three layers with random weights, and a tokenizer that knows English letters only."""
-    import string
+def random_bert(folder: Path, texts: list[str], *, heads: int, positions: int, spread: float, seed: int) -> Path:
+    """Write a BERT of three layers, 32 wide, with random weights, and a tokenizer that knows the words of some texts.
 
+    Args:
+        folder: Where to.
+        texts: What the tokenizer is trained on: other letters are unknown to it.
+        heads: Attention heads.
+        positions: Longest input in tokens.
+        spread: Standard deviation of the weights: the larger, the more texts differ.
+        seed: Of the weights.
+    """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
     from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("tiny-encoder")
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    letters = string.ascii_lowercase + string.digits + string.punctuation
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=400, special_tokens=special, initial_alphabet=list(letters), show_progress=False
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(special.values()), show_progress=False)
+    tokenizer.train_from_iterator(texts, trainer)
+    # The trainer numbers equal counts in another order in each process: number them by name.
+    names = [*special.values(), *sorted(set(tokenizer.get_vocab()) - set(special.values()))]
+    tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=heads,
+        intermediate_size=64,
+        max_position_embeddings=positions,
+        initializer_range=spread,
     )
-    words = "red blue green mug kettle coffee lamp stroller paint brush perfume poles charger made with for and gift"
-    tokenizer.train_from_iterator([words, *(f"{one}{two}" for one in letters for two in letters)], trainer)
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        special_tokens=[(name, tokenizer.token_to_id(name)) for name in ("[CLS]", "[SEP]")],
-    )
-    PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        **dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True)),
-    ).save_pretrained(folder)
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            hidden_size=32,
-            num_hidden_layers=3,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=128,
-        ),
-        add_pooling_layer=False,
-    ).save_pretrained(folder)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        BertModel(config).save_pretrained(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=positions, **special).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def bert_folder():
+    """`random_bert`: writes a small encoder."""
+    return random_bert
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """Folder of a `random_bert` whose tokenizer knows English letters only."""
+    letters = string.ascii_lowercase + string.digits + string.punctuation
+    words = "red blue green mug kettle coffee lamp stroller paint brush perfume poles charger made with for and gift"
+    texts = [words, *(f"{one}{two}" for one in letters for two in letters)]
+    return random_bert(tmp_path_factory.mktemp("tiny-encoder"), texts, heads=2, positions=128, spread=0.02, seed=0)
 
 
 @dataclass(frozen=True)
@@ -353,7 +374,8 @@ NIGHT = date(2024, 2, 25)
 def shop_project(tmp_path_factory, tiny_encoder):
     """The simulated shop, small, as its owner would bring it; nothing trained yet."""
     from features.simulate import ShopConfig
-    from pipelines.datasets import simulated, write_dataset
+    from pipelines.datasets import simulated
+    from pipelines.project import write_dataset
 
     shop = ShopConfig(users=60, items=120, days=58, requests_per_user_per_day=0.6, list_length=8)
     project = Project(tmp_path_factory.mktemp("shop") / "project", simulated(shop))

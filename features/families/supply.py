@@ -120,6 +120,12 @@ def slug(kind: str) -> str:
 def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
     """Hold configured column names against a table.
 
+    Args:
+        asked: The names.
+        present: Columns of the table; none where there is no such table.
+        key: Where the names are configured.
+        table: How messages call the table.
+
     Raises:
         ConfigError: Names each column that is not there, with the nearest one that is.
     """
@@ -127,7 +133,8 @@ def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, t
     for name in asked:
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
-            hint = f"did you mean {near[0]!r}?" if near else f"the table has {listed(present, most=20)}."
+            has = f"the table has {listed(present, most=20)}." if present else f"name that table under data.{table}."
+            hint = f"did you mean {near[0]!r}?" if near else has
             faults.append(f"{key}: {name!r} is no column of {table}; {hint}")
     if faults:
         raise ConfigError("\n".join(faults))

@@ -7,14 +7,12 @@ of customers with a past in the last 28 days. The cut is fitted on the warm-up, 
 Recall is the mean over requests. Without NIGHTRANK_DATA the log is downloaded (extra `download`).
 """
 
-import argparse
 import json
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import polars as pl
+from retail import project
 
 from encoders.model import InterestModel
 from features.candidates import histories
@@ -24,20 +22,13 @@ from features.split import Split
 from pipelines import report
 from pipelines.chain import Chain
 from pipelines.check import read_inputs
-from pipelines.config import load_config
-from pipelines.datasets import load_dataset, write_dataset
 
 BAR, AIM = 0.68, 0.75  # of recall@200
 
 
 def main() -> int:
     """Run and print the tables; the exit status says whether the bar was reached."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=None)
-    parser.add_argument("--set", action="append", default=[], dest="overrides")
-    arguments = parser.parse_args()
-    folder = arguments.to or Path(tempfile.mkdtemp(prefix="nightrank-online-retail-"))
-    config = load_config(write_dataset(load_dataset("online-retail"), folder), arguments.overrides)
+    config, _ = project(__doc__)
     log = read_inputs(config).log
     split = Split.of(log, config.timeline, config.labels)
     generators = Chain(log, config, InterestModel.start(config.encoder)).assembler.generators

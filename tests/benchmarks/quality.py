@@ -7,18 +7,15 @@ whole catalogue; the last 28 days are the test, the 14 before choose. Without NI
 its public address (extra `download`).
 """
 
-import argparse
 import json
 import resource
 import sys
-import tempfile
 import time
-from pathlib import Path
+
+from retail import project
 
 from pipelines import report
 from pipelines.check import read_inputs
-from pipelines.config import load_config
-from pipelines.datasets import load_dataset, write_dataset
 from pipelines.register import register
 from pipelines.train import train
 
@@ -34,13 +31,8 @@ LIFTS = (
 
 def main() -> int:
     """Run, print the table and the bars; the exit status says whether all were reached."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--to", type=Path, default=None)
-    parser.add_argument("--set", action="append", default=[], dest="overrides")
-    arguments = parser.parse_args()
-    folder = arguments.to or Path(tempfile.mkdtemp(prefix="nightrank-online-retail-"))
     start = time.monotonic()
-    config = load_config(write_dataset(load_dataset("online-retail"), folder), arguments.overrides)
+    config, folder = project(__doc__)
     inputs = read_inputs(config)
     registered = register(train(inputs.log, config), inputs, config)
     facts = registered.evaluation.as_json()

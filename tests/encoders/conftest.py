@@ -22,38 +22,10 @@ _SHELVES = (
 
 
 @pytest.fixture(scope="session")
-def small_encoder(tmp_path_factory: pytest.TempPathFactory):
-    """Folder of a small random BERT (width 32, 3 layers, 64 positions) whose tokenizer reads three scripts."""
-    import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
-
-    special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(special.values()), show_progress=False)
-    tokenizer.train_from_iterator(_SHELVES * 3, trainer)
-    # The trainer numbers equal counts in another order in each process: number them by name.
-    names = [*special.values(), *sorted(set(tokenizer.get_vocab()) - set(special.values()))]
-    tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        intermediate_size=64,
-        max_position_embeddings=64,
-        initializer_range=0.2,  # so that texts differ
-    )
+def small_encoder(tmp_path_factory: pytest.TempPathFactory, bert_folder):
+    """Folder of a small random BERT whose tokenizer reads three scripts, with weights so large that texts differ."""
     folder = tmp_path_factory.mktemp("small_encoder")
-    with torch.random.fork_rng():
-        torch.manual_seed(7)
-        BertModel(config).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=64, **special).save_pretrained(folder)
-    return folder
+    return bert_folder(folder, list(_SHELVES * 3), heads=4, positions=64, spread=0.2, seed=7)
 
 
 @pytest.fixture(scope="session")

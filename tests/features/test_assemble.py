@@ -18,7 +18,6 @@ from features.families import registry
 from features.families.base import Plan, Rows
 from features.families.item import ItemPopularity
 from features.families.user import UserActivity
-from features.requests import requests_tonight
 from features.timeline import Calendar
 
 seeds = st.integers(0, 10_000)
@@ -30,15 +29,10 @@ CALENDARS = (
 )
 
 
-def everyone(tables, *days, after=0):
-    """A request of every user on each of some days of the log."""
-    users = pl.int_range(tables.users.height, dtype=pl.UInt32, eager=True)
-    asked = pl.concat([requests_tonight(users, tables.first_day + day) for day in days])
-    return asked.with_columns(request=pl.int_range(after, after + pl.len(), dtype=pl.UInt32))
-
-
 def assembled(tables, log=None, **quotas):
-    return Assembler(log or tables.log(), CandidatesConfig(**quotas), tables.text_vectors, tables.plan)
+    return Assembler(
+        log or tables.log(), CandidatesConfig(segment="country", **quotas), tables.text_vectors, tables.plan
+    )
 
 
 def with_few_families(tables):
@@ -83,6 +77,15 @@ def _the_popular_window_has_today(patch):
     patch.setattr(generators.Known, "counts", lambda known, day, window: honest(known, day + 1, window))
 
 
+def _the_segments_window_has_today(patch):
+    honest = generators.PopularInSegment._leading_on
+    patch.setattr(
+        generators.PopularInSegment,
+        "_leading_on",
+        lambda made, day: honest(made, day + 1).with_columns(as_of_day=pl.lit(day, pl.Int32)),
+    )
+
+
 def _neighbours_are_refreshed_ahead(patch):
     honest = candidates.Neighbours.co_visited
     patch.setattr(
@@ -118,6 +121,7 @@ def _trained_on_the_whole_log(patch):
         (_a_family_sees_today, "user_events_7d"),
         (_histories_see_today, "history count"),
         (_the_popular_window_has_today, "popular_score"),
+        (_the_segments_window_has_today, "popular_in_segment_score"),
         (_neighbours_are_refreshed_ahead, "co_visited_score"),
         (_the_instant_of_the_cut_off_is_yesterday, "item_events_7d"),
         (_trained_on_the_whole_log, "item_events_all"),
@@ -134,7 +138,7 @@ def test_the_leak_check_catches_a_planted_leak(shop, leak_check, monkeypatch, pl
 @given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
 def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed, day, calendar):
     tables = shop(seed, n_events=120, calendar=calendar)
-    log, requests = tables.log(), everyone(tables, day)
+    log, requests = tables.log(), tables.asked(day)
     night = log.before(tables.first_day + day)
     whole, known = (assembled(tables, some).portion(requests) for some in (log, night))
     assert portion_differences(whole, known) == set()
@@ -144,7 +148,7 @@ def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed
 @given(seeds, st.randoms(use_true_random=False), st.integers(1, 20))
 def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, random, size):
     tables = shop(seed, n_events=120)
-    requests = everyone(tables, 5, 18, 30)
+    requests = tables.asked(5, 18, 30)
     together = assembled(tables).portion(requests).rows
     parts = pl.concat([portion.rows for portion in assembled(tables).portions(requests, size=size)])
     assert bits(parts) == bits(together)
@@ -157,7 +161,7 @@ def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, rand
 
 def test_many_requests_are_the_same_as_few(shop):
     tables = shop(11, n_users=300, n_items=120, n_events=9000)
-    requests = everyone(tables, 20, 33)
+    requests = tables.asked(20, 33)
     assembler = assembled(tables)
     together = assembler.portion(requests).rows
     some = sorted(np.random.default_rng(0).choice(requests.height, 40, replace=False).tolist())
@@ -184,8 +188,8 @@ log = EventLog.build(events=read["events"], items=read["items"], users=read["use
     calendar=Calendar(CalendarConfig()), gains={"click": 1, "cart": 2, "purchase": 3}, keep=["query", "text", "mood"])
 config = FeaturesConfig.model_validate_json(Path(f"{folder}/config.json").read_bytes())
 supply = Supply.model_validate_json(Path(f"{folder}/supply.json").read_bytes())
-assembler = Assembler(log, CandidatesConfig(), np.load(f"{folder}/vectors.npy"), Plan(config, supply))
-pl.concat([part.rows for part in assembler.portions(read["asked"], size=500)]).write_ipc(
+assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config, supply))
+pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
     f"{folder}/rows{threads}.arrow")
 """
 
@@ -194,7 +198,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
     tables = shop(12, n_users=300, n_items=120, n_events=9000)
     for name in ("events", "items", "users"):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
-    everyone(tables, 20, 33).write_parquet(tmp_path / "asked.parquet")
+    tables.asked(33).write_parquet(tmp_path / "asked.parquet")
     np.save(tmp_path / "vectors.npy", tables.text_vectors)
     for name in ("config", "supply"):
         (tmp_path / f"{name}.json").write_text(getattr(tables.plan, name).model_dump_json(), encoding="utf-8")
@@ -212,7 +216,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
 
 def test_rows_stand_in_order_with_every_feature_as_float32(shop):
     tables = shop(0)
-    requests = everyone(tables, 10, 30, after=100)
+    requests = tables.asked(10, 30, after=100)
     assembler = assembled(tables)
     portion, names = assembler.portion(requests), assembler.features
     assert portion.rows.columns == [*KEYS, *names]
@@ -226,7 +230,7 @@ def test_rows_stand_in_order_with_every_feature_as_float32(shop):
 
 def test_a_source_that_did_not_propose_the_item_is_undefined(shop):
     tables = shop(0)
-    assembler, requests = assembled(tables, popular=0), everyone(tables, 30)
+    assembler, requests = assembled(tables, popular=0), tables.asked(30)
     rows = assembler.portion(requests).rows
     assert rows["popular_rank"].is_nan().all()
     assert not rows["bought_before_rank"].is_nan().all()
@@ -236,7 +240,7 @@ def test_a_source_that_did_not_propose_the_item_is_undefined(shop):
 
 def test_portions_cover_all_requests_in_order(shop):
     tables = shop(0)
-    requests = everyone(tables, 10, 30)
+    requests = tables.asked(10, 30)
     portions = list(assembled(tables).portions(requests, size=4))
     assert [portion.requests.height for portion in portions] == [4, 4, 4, 2]
     assert pl.concat([portion.requests for portion in portions]).equals(requests)

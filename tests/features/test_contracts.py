@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from features.contracts import ROW, RULES, check_references, check_table, enforce
 from features.errors import ContractError, listed
-from features.schemas import Candidates, Events, Items, Rankings, Requests, TrainingTable, Users
+from features.schemas import Events, Items, Rankings, TrainingTable, Users
 
 NOON = datetime(2024, 5, 1, 12, tzinfo=UTC)
 NEW_YORK = ZoneInfo("America/New_York")
@@ -127,29 +127,6 @@ def test_a_row_names_every_rule_it_broke():
 def test_rules_are_counted_most_first_with_the_first_row():
     frame = events_of(6, event=["", "click", "click", "", "click", ""], user_id=["a", "b", "", "d", "e", "f"])
     assert checked(frame).rules.rows() == [("event_min_length", 3, 0), ("user_id_present", 1, 2)]
-
-
-def test_a_request_is_answered_from_the_past():
-    frame = pl.DataFrame(
-        {
-            "request_id": [1, 2, 3, 3],
-            "user_id": [1, 1, 1, 2],
-            "requested_at": [NOON] * 4,
-            "as_of": [NOON, NOON + timedelta(seconds=1), NOON, NOON],
-        }
-    )
-    expected = {1: ["as_of_not_after_request"], 2: ["request_id_unique"], 3: ["request_id_unique"]}
-    assert broken_rules(checked(frame, Requests)) == expected
-
-
-def test_a_candidate_is_listed_once_with_a_label_lightgbm_takes():
-    frame = pl.DataFrame({"request_id": [1, 1, 1, 1, 2], "item_id": [1, 1, 2, 3, 1], "label": [0, 1, 31, -1, 30]})
-    assert broken_rules(checked(frame, Candidates)) == {
-        0: ["pair_unique"],
-        1: ["pair_unique"],
-        2: ["label_max"],
-        3: ["label_min"],
-    }
 
 
 def test_no_training_row_carries_a_score_from_an_encoder_that_ended_after_its_as_of():

@@ -1,5 +1,4 @@
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,22 +7,9 @@ from features.candidates import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig, LabelsConfig
 from features.cut import CandidateCut, Facts, facts_of
 from features.errors import ContractError
-from features.requests import requests_tonight, truth_of
+from features.requests import truth_of
 
 CONFIG = CandidatesConfig(max_per_request=5, new_share=0.0)
-
-
-def asked(tables, *days):
-    users = pl.int_range(tables.users.height, dtype=pl.UInt32, eager=True)
-    parts = [requests_tonight(users, tables.first_day + day) for day in days]
-    return pl.concat(parts).with_columns(request=pl.int_range(pl.len(), dtype=pl.UInt32))
-
-
-def fitted(tables, config=CONFIG):
-    log, requests = tables.log(), asked(tables, 10, 12, 14)
-    generators = CandidateGenerators(log, config, tables.text_vectors)
-    generators.cut = generators.fit_cut(requests, truth_of(requests, log, LabelsConfig(horizon_days=2)))
-    return generators
 
 
 def three_facts(seed=0, count=4000):
@@ -39,6 +25,27 @@ def test_the_fit_finds_the_weights_that_made_the_labels():
     slopes = np.array(cut.weights) / np.array(cut.scales)
     assert slopes[:2] == pytest.approx([1.5, -0.02], rel=0.15)
     assert slopes[2] == 0  # what does not vary tells nothing
+
+
+def test_a_fact_that_does_not_vary_changes_no_bit_of_the_fit():
+    facts, positive = three_facts()
+    rng = np.random.default_rng(1)
+    varied = {name: facts.columns[name] for name in ("a", "b")} | {f"c{n}": rng.random(4000) for n in range(6)}
+    idle = {"0": np.zeros(4000), "a idle": np.full(4000, 0.3), "c2 idle": np.full(4000, -7.0)}
+    weight = rng.uniform(0.5, 2, 4000)
+    alone = CandidateCut.fit(Facts(varied), positive, weight, n_requests=1)
+    beside = CandidateCut.fit(Facts(dict(sorted((varied | idle).items()))), positive, weight, n_requests=1)
+    known, told = (
+        {name: rest for name, *rest in zip(cut.names, cut.means, cut.scales, cut.weights, strict=True)}
+        for cut in (alone, beside)
+    )
+    assert told == known | {name: [0.0, 1.0, 0.0] for name in idle}
+
+
+def test_where_no_fact_varies_no_candidate_scores_above_another():
+    flat = Facts({"a": np.ones(2), "b": np.zeros(2)})
+    cut = CandidateCut.fit(flat, np.array([True, False]), np.ones(2), n_requests=1)
+    assert cut.score(Facts({"a": np.array([0.0, 5.0]), "b": np.array([1.0, 2.0])})).tolist() == [0, 0]
 
 
 def test_at_the_fit_no_weight_can_move_for_the_better():
@@ -88,11 +95,12 @@ def test_other_facts_are_refused():
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000))
-def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, seed):
+def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, any_cut, seed):
     tables = shop(seed)
-    generators = fitted(tables)
-    requests = asked(tables, 25)
+    generators = CandidateGenerators(tables.log(), CONFIG, tables.text_vectors)
+    requests = tables.asked(25)
     history = histories(generators.log, requests, CONFIG)
+    generators.cut = any_cut(generators, requests, history, seed)
     union = generators.scored_union(requests, history)
     expected = []
     for request in requests["request"]:
@@ -103,7 +111,7 @@ def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, seed):
 
 def test_facts_of_a_pair_by_hand(shop):
     tables = shop(7)
-    log, requests = tables.log(), asked(tables, 25)
+    log, requests = tables.log(), tables.asked(25)
     generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
     history = histories(log, requests, CONFIG)
     union = generators.union(requests, history)
@@ -136,7 +144,7 @@ def test_facts_of_a_pair_by_hand(shop):
 
 def test_without_a_positive_there_is_no_cut(shop):
     tables = shop(8)
-    log, requests = tables.log(), asked(tables, 10)
+    log, requests = tables.log(), tables.asked(10)
     generators = CandidateGenerators(log, CONFIG)
     truth = truth_of(requests, log, LabelsConfig()).head(0)
     assert generators.fit_cut(requests, truth) is None
@@ -145,7 +153,7 @@ def test_without_a_positive_there_is_no_cut(shop):
 
 def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
     tables = shop(9)
-    log, requests = tables.log(), asked(tables, 10, 12)
+    log, requests = tables.log(), tables.asked(10, 12)
     truth = truth_of(requests, log, LabelsConfig(horizon_days=2))
     cuts = [
         CandidateGenerators(known, CONFIG, tables.text_vectors).fit_cut(requests, truth)
@@ -156,6 +164,9 @@ def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
 
 
 def test_facts_name_every_source(shop):
-    names = fitted(shop(3)).cut.names
+    tables = shop(3)
+    log, requests = tables.log(), tables.asked(10, 12, 14)
+    generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
+    names = generators.fit_cut(requests, truth_of(requests, log, LabelsConfig(horizon_days=2))).names
     for source in SOURCES:
         assert {f"{source}_{part}" for part in ("proposed", "log_rank", "nearness", "log_score")} <= set(names)

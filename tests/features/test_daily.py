@@ -1,4 +1,4 @@
-from dataclasses import replace
+from collections import Counter
 
 import numpy as np
 import polars as pl
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.daily import VALUE_UNIT, Daily, FoldedLog, fixed_point, fold_events
+from features.daily import Daily, FoldedLog, fold_events
 from features.errors import ContractError
 from features.timeline import EventLog
 
@@ -15,26 +15,19 @@ KINDS = ("a", "b", "c")
 N_ITEMS = 7
 DAY = 19_800
 
-codes = st.tuples(
-    st.integers(0, 5), st.integers(0, N_ITEMS - 1), st.integers(DAY, DAY + 4), st.integers(0, 2), st.integers(-9, 9)
-)
+codes = st.tuples(st.integers(0, 5), st.integers(0, N_ITEMS - 1), st.integers(DAY, DAY + 4), st.integers(0, 2))
 logs = st.lists(codes, max_size=40)
 
 
-def daily_of(log, *, values=True):
-    user, item, day, kind, value = (np.array([row[n] for row in log], np.int64) for n in range(5))
+def daily_of(log):
+    user, item, day, kind = (np.array([row[n] for row in log], np.int64) for n in range(4))
     cells = Daily.cell(user, item, day, kind, n_items=N_ITEMS, n_kinds=len(KINDS))
-    told = {"valued": np.ones(len(log), np.int64), "values": value} if values else {}
-    return Daily.fold(cells, n_items=N_ITEMS, kinds=KINDS, **told)
+    return Daily.fold(cells, n_items=N_ITEMS, kinds=KINDS)
 
 
 def same(one, other):
-    for name in ("cells", "counts", "valued", "values"):
-        left, right = getattr(one, name), getattr(other, name)
-        if left is None or right is None:
-            assert left is right
-        else:
-            assert left.tolist() == right.tolist()
+    for name in ("cells", "counts"):
+        assert getattr(one, name).tolist() == getattr(other, name).tolist()
     assert (one.n_items, one.kinds) == (other.n_items, other.kinds)
 
 
@@ -49,30 +42,18 @@ def folded_log(log: EventLog) -> FoldedLog:
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(logs, st.booleans())
-def test_cells_hold_what_a_count_finds(log, values):
-    counts, sums = {}, {}
-    for *cell, value in log:
-        user, item, day, kind = cell
-        key = (user, item, day, KINDS[kind])
-        counts[key] = counts.get(key, 0) + 1
-        sums[key] = sums.get(key, 0) + value
-    frame = daily_of(log, values=values).frame()
-    found = {tuple(row[:4]): row[4] for row in frame.iter_rows()}
+@given(logs)
+def test_cells_hold_what_a_count_finds(log):
+    counts = Counter((user, item, day, KINDS[kind]) for user, item, day, kind in log)
+    found = {tuple(row[:4]): row[4] for row in daily_of(log).frame().iter_rows()}
     assert found == counts
     assert list(found) == sorted(counts, key=lambda key: (*key[:3], KINDS.index(key[3])))
-    if values:
-        assert {tuple(row[:4]): row[6] for row in frame.iter_rows()} == sums
-        assert frame["valued"].to_list() == frame["n"].to_list()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(logs, st.integers(0, 40), st.booleans())
-def test_folding_in_two_steps_is_folding_at_once(log, cut, values):
-    same(
-        daily_of(log[:cut], values=values).plus(daily_of(log[cut:], values=values)),
-        daily_of(log, values=values),
-    )
+@given(logs, st.integers(0, 40))
+def test_folding_in_two_steps_is_folding_at_once(log, cut):
+    same(daily_of(log[:cut]).plus(daily_of(log[cut:])), daily_of(log))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -105,24 +86,14 @@ def test_a_log_of_too_many_pairs_is_refused():
         Daily.cell(last, last, last, last, n_items=4_000_000, n_kinds=3)
 
 
-def test_values_by_hand():
-    valued, values = fixed_point(np.array([1.0, -2.5, np.nan, np.inf, 1e30, 1 / (4 * VALUE_UNIT)]))
-    assert valued.tolist() == [1, 1, 0, 0, 1, 1]
-    assert values.tolist() == [VALUE_UNIT, -VALUE_UNIT * 5 // 2, 0, 0, 2**56, 0]
-
-
 def test_events_fold_by_their_ids_and_days(shop):
     tables = shop(0, n_events=400)
-    events = tables.events.rename({})
+    events = tables.events
     folded = fold_events(events, tables.calendar)
     days = tables.calendar.days(events["timestamp"])
-    wanted = {}
-    for day, row in zip(days, events.iter_rows(named=True), strict=True):
-        key = (row["user_id"], row["item_id"], row["event"], int(day))
-        n, valued, value = wanted.get(key, (0, 0, 0))
-        has = row["value"] is not None
-        wanted[key] = (n + 1, valued + has, value + (round(row["value"] * VALUE_UNIT) if has else 0))
-    assert {tuple(row[:4]): tuple(row[4:]) for row in folded.iter_rows()} == wanted
+    ids = events.select("user_id", "item_id", "event").iter_rows()
+    wanted = Counter((*row, int(day)) for row, day in zip(ids, days, strict=True))
+    assert {tuple(row[:4]): row[4] for row in folded.iter_rows()} == wanted
     assert [tuple(row[:4]) for row in folded.iter_rows()] == sorted(wanted)
 
 
@@ -139,6 +110,9 @@ def test_a_folded_log_is_the_log(shop, seed, day):
         assert other.first_meetings.equals(one.first_meetings)
         assert other.latest_day == one.latest_day
         assert other.active_users.equals(one.active_users)
+    supplied = pl.DataFrame({"user": [0]})
+    assert folded.with_supplied(supplied).before(tables.first_day + day).supplied.equals(supplied)
+    assert folded.supplied is None
 
 
 def test_engagements_and_first_meetings_are_what_a_count_finds(shop):
@@ -153,12 +127,6 @@ def test_engagements_and_first_meetings_are_what_a_count_finds(shop):
 def test_what_is_not_kept_by_day_is_not_there(shop):
     folded = folded_log(shop(0).log())
     assert not {"timestamp", "due", "value"} & set(folded.events.columns)
-
-
-def test_values_may_be_left_out_of_a_sum():
-    log = [(0, 1, DAY, 0, 5)]
-    same(daily_of(log).plus(daily_of(log, values=False)), daily_of(log * 2, values=False))
-    same(replace(daily_of(log), valued=None, values=None), daily_of(log, values=False))
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -189,6 +157,6 @@ def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, 
 
 
 def test_the_event_types_that_occur():
-    daily = daily_of([(0, 1, DAY, 2, 5), (3, 1, DAY, 0, 5), (3, 2, DAY, 2, 5)])
+    daily = daily_of([(0, 1, DAY, 2), (3, 1, DAY, 0), (3, 2, DAY, 2)])
     assert daily.present.to_list() == ["a", "c"]
     assert daily_of([]).present.to_list() == []

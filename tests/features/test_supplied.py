@@ -3,16 +3,14 @@ from datetime import date
 import polars as pl
 import pytest
 
-from features.candidates import CandidateGenerators, histories
+from features.candidates import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig
 from features.errors import ContractError
 from features.requests import requests_tonight
 from features.supplied import supplied_candidates
 from features.timeline import date_of
 
-ONLY = CandidatesConfig(
-    bought_before=0, popular=0, co_visited=0, text_neighbours=0, next_basket=0, popular_in_category=0, new_arrivals=0
-)
+ONLY = CandidatesConfig(**{source: 0 for source in SOURCES if source != "supplied"})
 
 
 def always(log):
@@ -22,7 +20,7 @@ def always(log):
 
 def proposed(log, table, day, config=ONLY):
     requests = requests_tonight(pl.int_range(log.user_ids.len(), dtype=pl.UInt32, eager=True), day)
-    generators = CandidateGenerators(log, config, None, supplied_candidates(table, log))
+    generators = CandidateGenerators(log.with_supplied(supplied_candidates(table, log)), config)
     found = generators.propose(requests, histories(log, requests, config))
     named = found.join(requests, on="request").join(log.items.select("item", "item_id"), on="item")
     users = log.user_ids.to_frame("user_id").with_row_index("user")

@@ -151,7 +151,7 @@ def test_order_of_input_rows_changes_nothing(shop, seed):
         **shuffled,
         calendar=tables.calendar,
         gains={"purchase": 3, "cart": 2, "click": 1, "share": 9},
-        keep=("query", "text", "mood"),
+        keep=("query", "text", "mood", "device", "depth"),
     )
     assert_frame_equal(other.events, log.events)
     assert_frame_equal(other.items, log.items)

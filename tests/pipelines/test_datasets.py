@@ -1,21 +1,19 @@
 import os
-import shutil
 import sys
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 
-import dataframely as dy
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from features.contracts import Checked, check_references, check_table
+from features.contracts import Checked, check_references
 from features.errors import ConfigError, ContractError, IntegrityError
-from features.schemas import Events, Items, Users
 from features.simulate import ShopConfig
 from pipelines import datasets
+from pipelines.check import checked_tables, raw_tables
 from pipelines.config import load_config
 from pipelines.datasets import (
     DEMO_HOUSEHOLDS,
@@ -25,10 +23,8 @@ from pipelines.datasets import (
     load_dataset,
     online_retail,
     simulated,
-    write_dataset,
-    write_day,
 )
-from pipelines.storage import read_raw
+from pipelines.project import write_dataset
 
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
 
@@ -63,53 +59,11 @@ def shop() -> Dataset:
     return simulated(ShopConfig(users=60, items=80, days=16, seed=3))
 
 
-def at(day: int, hour: int = 0, minute: int = 0) -> datetime:
-    return datetime(2024, 3, day, hour, minute, tzinfo=UTC)
-
-
-@pytest.fixture
-def tiny() -> Dataset:
-    """Events on 1, 2 and 4 March: the first on a midnight, the last of the second day just before one."""
-    events = pl.DataFrame(
-        {
-            "user_id": ["u1", "u2", "u1", "u1"],
-            "item_id": ["a", "b", "b", "a"],
-            "timestamp": [at(1), at(2), at(2, 23, 59), at(4, 12)],
-            "value": [1.0, 2.0, 3.0, 4.0],
-        }
-    )
-    config = {
-        "data": {
-            "items": {"path": "items.parquet", "text": ["title"]},
-            "events": {"path": "events.parquet", "constants": {"event": "purchase"}},
-        },
-        "labels": {"gains": {"purchase": 1}},
-        "output": "out",
-    }
-    items = pl.DataFrame({"item_id": ["a", "b"], "title": ["Apple", None]})
-    return Dataset("tiny", items, events, None, config, "four hand-written lines", "none")
-
-
 def checked(config_path: Path) -> dict[str, Checked]:
     """The written tables, read and held against the contracts as a user's would be."""
-    data = load_config(config_path).data
-    text = {name: dy.String(nullable=True, alias=name) for name in data.items.text}
-    tables = {
-        "items": check_table(
-            read_raw(data.items, name="items").frame, Items, name="items", required=["item_id"], extra=text
-        ),
-        "events": check_table(
-            read_raw(data.events, name="events").frame,
-            Events,
-            name="events",
-            required=["user_id", "item_id", "event", "timestamp"],
-        ),
-    }
-    tables["events"] = check_references(tables["items"], tables["events"])
-    if data.users is not None:
-        users = read_raw(data.users, name="users").frame
-        tables["users"] = check_table(users, Users, name="users", required=["user_id"])
-    return tables
+    config = load_config(config_path)
+    tables = checked_tables(raw_tables(config, ("items", "events", "users")), config)
+    return tables | {"events": check_references(tables["items"], tables["events"])}
 
 
 def counts(tables: dict[str, Checked]) -> dict[str, tuple[int, int, int]]:
@@ -130,12 +84,6 @@ def retail_csv(folder: Path, *lines: str, header: str = HEADER) -> Path:
 
 def sale(code: str, title: str, when: str = "2011-01-03 10:00:00", *, price: str = "1.5") -> str:
     return f"536365,{code},{title},2,{when},{price},17850.0,United Kingdom"
-
-
-def files(folder: Path) -> dict[str, tuple[bytes, int]]:
-    """Content and time of every file."""
-    found = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in found}
 
 
 def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
@@ -402,148 +350,6 @@ def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
     known = "'complete-journey', 'online-retail', 'simulated'"
     with pytest.raises(ConfigError, match=rf"is called 'netflix'\. There are {known}\."):
         load_dataset("netflix")
-
-
-def test_partitions_together_are_the_whole_log(retail: Dataset, tmp_path: Path) -> None:
-    write_dataset(retail, tmp_path, partitioned=True)
-    days = sorted((tmp_path / "events").iterdir())
-    read = [pl.read_parquet(day / "events.parquet", hive_partitioning=False) for day in days]
-    assert_frame_equal(pl.concat(read).drop("extracted_at"), retail.events)
-    assert len(days) == 305  # nobody buys on Saturdays
-    for day, rows in zip(days, read, strict=True):
-        opens = datetime.fromisoformat(day.name.removeprefix("date=")).replace(tzinfo=UTC)
-        assert rows["extracted_at"].unique().to_list() == [opens + timedelta(days=1)]
-        assert rows["timestamp"].is_between(opens, opens + timedelta(days=1), closed="left").all()
-
-
-def test_until_leaves_out_its_own_day_and_all_later_ones(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path / "days", until=date(2024, 3, 2), partitioned=True)
-    write_dataset(tiny, tmp_path / "one", until=date(2024, 3, 2))
-    assert set(files(tmp_path / "days")) == {
-        "events/date=2024-03-01/events.parquet",
-        "items.parquet",
-        "nightrank.yaml",
-    }
-    assert pl.read_parquet(tmp_path / "one" / "events.parquet")["timestamp"].to_list() == [at(1)]
-    assert pl.read_parquet(tmp_path / "one" / "items.parquet").height == 2
-    with pytest.raises(ConfigError, match="no event is before 2024-03-01"):
-        write_dataset(tiny, tmp_path / "none", until=date(2024, 3, 1))
-    assert not (tmp_path / "none").exists()
-
-
-def test_a_day_is_added_exactly_once(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path, until=date(2024, 3, 2), partitioned=True)
-    path = write_day(tiny, tmp_path, date(2024, 3, 2))
-    assert path == tmp_path / "events" / "date=2024-03-02" / "events.parquet"
-    added = pl.read_parquet(path, hive_partitioning=False)
-    assert added["timestamp"].to_list() == [at(2), at(2, 23, 59)]
-    assert added["extracted_at"].to_list() == [at(3), at(3)]
-    before = files(tmp_path)
-    assert write_day(tiny, tmp_path, date(2024, 3, 2)) == path
-    assert files(tmp_path) == before
-    assert counts(checked(tmp_path / "nightrank.yaml")) == {"items": (2, 0, 0), "events": (3, 0, 0)}
-
-
-def test_all_days_added_one_by_one_make_the_same_folder(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path / "grown", until=date(2024, 3, 2), partitioned=True)
-    for day in (date(2024, 3, 4), date(2024, 3, 2)):
-        write_day(tiny, tmp_path / "grown", day)
-    write_dataset(tiny, tmp_path / "whole", partitioned=True)
-    grown, whole = (files(tmp_path / name) for name in ("grown", "whole"))
-    assert {path: content for path, (content, _) in grown.items()} == {
-        path: content for path, (content, _) in whole.items()
-    }
-
-
-def test_a_day_with_other_content_is_refused(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path, partitioned=True)
-    before = files(tmp_path)
-    for other in (
-        tiny.events.with_columns(value=pl.col("value") + 1),
-        tiny.events.with_columns(value=pl.col("value").cast(pl.Int64)),
-        tiny.events.head(2),
-    ):
-        with pytest.raises(ConfigError, match="is there with other content"):
-            write_day(replace(tiny, events=other), tmp_path, date(2024, 3, 2))
-    assert files(tmp_path) == before
-
-
-def test_a_day_goes_only_where_its_data_set_is_kept_by_day(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path / "one")
-    write_dataset(replace(tiny, source="another part"), tmp_path / "part", partitioned=True)
-    for folder in ("absent", "one", "part"):
-        with pytest.raises(ConfigError, match="holds no day partitions of four hand-written lines"):
-            write_day(tiny, tmp_path / folder, date(2024, 3, 2))
-    write_dataset(tiny, tmp_path / "days", partitioned=True)
-    with pytest.raises(ConfigError, match="no events on 2024-03-03; its days run from 2024-03-01 to 2024-03-04"):
-        write_day(tiny, tmp_path / "days", date(2024, 3, 3))
-
-
-def test_a_folder_with_other_files_is_refused_untouched(tiny: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "notes").mkdir()
-    (tmp_path / "notes" / "thesis.tex").write_text("years of work")
-    before = files(tmp_path)
-    with pytest.raises(ConfigError, match=r"already holds 'notes/thesis\.tex', not as tiny would be written"):
-        write_dataset(tiny, tmp_path)
-    with pytest.raises(ConfigError, match=r"'thesis\.tex'"):
-        write_dataset(tiny, tmp_path / "notes" / "thesis.tex")
-    assert files(tmp_path) == before
-
-
-def test_nothing_that_differs_is_overwritten(tiny: Dataset, tmp_path: Path) -> None:
-    write_dataset(tiny, tmp_path, partitioned=True)
-    (tmp_path / "nightrank.yaml").write_text("data: {}\n")
-    (tmp_path / "items.parquet").write_bytes(b"PAR1 cut off")
-    before = files(tmp_path)
-    with pytest.raises(ConfigError, match=r"already holds 'items\.parquet', 'nightrank\.yaml', not as"):
-        write_dataset(tiny, tmp_path, partitioned=True)
-    with pytest.raises(ConfigError, match=r"'events/date=2024-03-01/events\.parquet'"):
-        write_dataset(tiny, tmp_path)
-    with pytest.raises(ConfigError, match=r"'events/date=2024-03-04/events\.parquet'"):
-        write_dataset(tiny, tmp_path, until=date(2024, 3, 4), partitioned=True)
-    assert files(tmp_path) == before
-
-
-def test_writing_again_changes_nothing_and_completes_what_is_missing(tiny: Dataset, tmp_path: Path) -> None:
-    path = write_dataset(tiny, tmp_path, partitioned=True)
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.html").write_text("a run's output")
-    before = files(tmp_path)
-    assert write_dataset(tiny, tmp_path, partitioned=True) == path
-    assert files(tmp_path) == before
-    path.unlink()
-    shutil.rmtree(tmp_path / "events" / "date=2024-03-04")
-    (tmp_path / "events" / "date=2024-03-02" / ".abc.tmp").write_bytes(b"left by a killed writer")
-    write_dataset(tiny, tmp_path, partitioned=True)
-    completed = {name: content for name, (content, _) in files(tmp_path).items() if not name.endswith(".tmp")}
-    assert completed == {name: content for name, (content, _) in before.items()}
-
-
-def test_the_yaml_reads_as_a_person_would_write_it(shop: Dataset, tmp_path: Path) -> None:
-    path = write_dataset(shop, tmp_path, partitioned=True)
-    header, *lines = path.read_text(encoding="utf-8").splitlines()
-    assert header.startswith("# simulated: features.simulate (seed 3, 60 users, 80 items, 16 days from 2024-01-01)")
-    assert lines == [
-        "# All keys, with unit, range and default: pipelines/config.py. For one run: --set key.path=value.",
-        "",
-        "# The tables, each held against its contract; paths are relative to this file.",
-        "data:",
-        "  items:",
-        "    path: items.parquet",
-        "    text: [title, description]",
-        "  events: {path: events}",
-        "  users: {path: users.parquet}",
-        "",
-        "# Which events count as success, and how much.",
-        "labels:",
-        "  gains: {click: 1, cart: 2, purchase: 3}",
-        "",
-        "# The days of the log, counted back from its last: test, validation, the ranker's training.",
-        "timeline: {test_days: 2, valid_days: 2, ranker_days: 8, min_history_days: 2}",
-        "",
-        "# The folder of everything that is written.",
-        "output: out",
-    ]
 
 
 @pytest.mark.parametrize("name", ["journey", "retail", "shop"])

@@ -123,9 +123,18 @@ def test_a_vector_column_of_texts_or_of_two_lengths_is_refused(own_columns):
         FeatureSet(log, plan_of(log, own_columns.config))
 
 
+def test_a_segment_is_a_column_of_users(project, command):
+    project.change(candidates={"segment": "segmnt"})
+    ended = command(project, "check")
+    assert ended.code == 2
+    assert "candidates.segment: 'segmnt' is no column of users; did you mean 'segment'?" in ended.err
+    project.change(candidates={"segment": "segment"})
+    assert "segment" in read_inputs(project.config).log.users.columns
+
+
 def test_attributes_of_users_need_their_table(project):
     project.change(data={"users": None}, features={"attributes": {"users": ["segment"]}})
-    with pytest.raises(ConfigError, match="needs the table of users"):
+    with pytest.raises(ConfigError, match=r"name that table under data\.users"):
         read_inputs(project.config)
 
 

@@ -12,8 +12,8 @@ from features.errors import BlockedError
 from pipelines import versions
 from pipelines.bundle import load_bundle
 from pipelines.check import read_inputs
-from pipelines.datasets import write_day
 from pipelines.evaluate import AS_SHOWN, BEHAVIOUR_ONLY, FULL, evaluate, version_lists
+from pipelines.project import write_day
 from pipelines.publish import published
 from pipelines.registry import CHALLENGER, Registry
 from pipelines.train import label

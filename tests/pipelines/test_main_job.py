@@ -12,7 +12,7 @@ from features.requests import requests_between, requests_tonight
 from features.timeline import day_of
 from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
-from pipelines.datasets import write_day
+from pipelines.project import write_day
 from pipelines.publish import published
 from pipelines.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.versions import judge_versions, load_version
