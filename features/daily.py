@@ -221,6 +221,12 @@ class Daily:
         first = _run_starts(stamps)
         return (stamps, counts) if len(first) == len(stamps) else (stamps[first], _sums(counts, first))
 
+    def of_users(self, wanted: npt.NDArray[np.bool_]) -> Self:
+        """The cells of some users, which stand as true under their codes."""
+        mine = wanted[self.users]
+        valued, values = (part if part is None else part[mine] for part in (self.valued, self.values))
+        return replace(self, cells=self.cells[mine], counts=self.counts[mine], valued=valued, values=values)
+
     def frame(self) -> pl.DataFrame:
         """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n, and valued, value if folded."""
         bits = _kind_bits(len(self.kinds))
@@ -280,6 +286,11 @@ class FoldedLog(EventLog):
         cells = self.daily.frame()[np.repeat(order, self.daily.counts[order])]
         gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
         return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
+
+    @cached_property
+    def by_kind(self) -> pl.DataFrame:
+        """See `EventLog.by_kind`."""
+        return self.daily.frame().select("user", "item", "day", "kind", "n")
 
     @property
     def latest_day(self) -> int | None:
