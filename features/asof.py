@@ -71,22 +71,24 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     if amounts is None:
         totals = counts[held]
     elif amounts.ndim == 1:
-        totals = _added_up(cells, amounts, n_cells)[held]
+        totals = _added_up(cells, amounts, n_cells, held)
     else:
-        totals = np.stack([_added_up(cells, series, n_cells)[held] for series in amounts.T], axis=1)
+        totals = np.empty((len(held), amounts.shape[1]), np.int64)
+        for number, series in enumerate(amounts.T):
+            totals[:, number] = _added_up(cells, series, n_cells, held)
     key = held // n_days
     held -= key * n_days
     return stamps_of(key + first_key, held + first_day), totals
 
 
-def _added_up(cells: Ints, amounts: Ints, n_cells: int) -> Ints:
-    """Sum of the amounts of each cell."""
+def _added_up(cells: Ints, amounts: Ints, n_cells: int, held: Ints) -> Ints:
+    """Sum of the amounts of each cell that is held."""
     largest = max(int(amounts.max()), -int(amounts.min()))
     if len(amounts) * largest < _EXACT:  # then no sum is rounded
-        return np.bincount(cells, amounts, n_cells).astype(np.int64)
+        return np.bincount(cells, amounts, n_cells)[held].astype(np.int64)
     totals = np.zeros(n_cells, np.int64)
     np.add.at(totals, cells, amounts)
-    return totals
+    return totals[held]
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
@@ -143,7 +145,13 @@ class AsOfIndex:
     def plus(self, other: Self) -> Self:
         """The index over the rows of both."""
         stamps = np.concatenate([self.stamps, other.stamps])
-        return self.of(stamps, np.concatenate([np.diff(part.running, axis=0) for part in (self, other)]))
+        stamps.sort(kind="stable")  # merges what is in order
+        stamps = stamps[np.diff(stamps, prepend=NEVER) > 0]
+        running = np.zeros((len(stamps) + 1, *self.running.shape[1:]), np.int64)
+        for part in (self, other):
+            running[:-1] += part.running[np.searchsorted(part.stamps, stamps)]
+            running[-1] += part.running[-1]
+        return type(self)(stamps, running)
 
     def at(self, key: Ints, as_of_day: Ints) -> "Known":
         """What is known of each key strictly before its day; several questions about it share one search."""

@@ -12,7 +12,7 @@ from features.timeline import EventLog
 __all__ = ["Gaps", "ItemPopularity"]
 
 _HALF_LIVES_DAYS = (7, 30, 90)
-_CELLS = 1_000_000  # daily counts that are decayed at a time
+_CELLS = 1 << 17  # daily counts that are decayed at a time
 
 
 class Gaps:
