@@ -92,14 +92,13 @@ def _added_up(cells: Ints, amounts: Ints, n_cells: int, held: Ints) -> Ints:
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
-    bits = 0 if amounts is None else int(amounts.max()).bit_length()
-    one = amounts is None or amounts.ndim == 1
-    fits = amounts is None or (one and amounts.min() >= 0 and int(stamps.max()).bit_length() + bits < _BITS)
+    bits = len(stamps).bit_length()
     if amounts is None:
         ordered = pl.Series(stamps).sort().to_numpy()
-    elif fits:  # polars sorts integers by all cores, and ten times as fast as numpy finds their order
-        packed = pl.Series(stamps << bits | amounts).sort().to_numpy()
-        ordered, amounts = packed >> bits, packed & ((1 << bits) - 1)
+    elif int(stamps.max()).bit_length() + bits < _BITS:
+        # NOTE: polars sorts integers by all cores, and several times as fast as numpy finds their order.
+        packed = pl.Series(stamps << bits | np.arange(len(stamps))).sort().to_numpy()
+        ordered, amounts = packed >> bits, amounts[packed & ((1 << bits) - 1)]
     else:
         order = np.argsort(stamps, kind="stable")
         ordered, amounts = stamps[order], amounts[order]
