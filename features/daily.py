@@ -24,6 +24,7 @@ KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
 
 VALUE_UNIT = 1 << 16
 """Steps of a value's fixed point: 1.0 is 65536, and what is finer is rounded."""
+_CHUNK = 1 << 16  # cells looked through at a time for event types
 _LARGEST_VALUE = float(1 << 40)  # 2**63 / 2**16 / 2**7: a cell adds up over a hundred of them, and real ones billions
 
 
@@ -90,11 +91,7 @@ class Daily:
             ContractError: There are too many users, items and event types for 63 bits.
         """
         bits = _kind_bits(n_kinds)
-        if len(user) and (int(user.max()) + 1) * n_items >= 1 << (63 - DAY_BITS - bits):
-            raise ContractError(
-                f"events: {int(user.max()) + 1} users times {n_items} items times {n_kinds} event types is more "
-                "than nightrank counts in one table. Split the log by market, or drop event types."
-            )
+        _refuse_too_many(int(user.max()) + 1 if len(user) else 0, n_items, n_kinds)
         cells: Ints = user * n_items
         cells += item
         cells <<= DAY_BITS
@@ -169,13 +166,17 @@ class Daily:
             kinds: The event types, with the present ones first.
         """
         assert kinds[: len(self.kinds)] == self.kinds
-        same = n_items == self.n_items and _kind_bits(len(kinds)) == _kind_bits(len(self.kinds))
-        if same and (users == np.arange(len(users))).all() and (items == np.arange(len(items))).all():
-            return replace(self, kinds=kinds, valued=None, values=None)
         bits = _kind_bits(len(self.kinds))
-        pair = self.cells >> (bits + DAY_BITS)
-        old_user = pair // self.n_items
-        user, item = users[old_user], items[pair - old_user * self.n_items]
+        old, runs = np.arange(len(users)), self.cells_of_users(len(users))
+        alike = bits == _kind_bits(len(kinds)) and (items == np.arange(len(items))).all()
+        held = users[runs > 0]
+        if alike and (held >= 0).all():  # one addition, or nothing at all
+            _refuse_too_many(int(held.max(initial=-1)) + 1, n_items, len(kinds))
+            moved = (users * n_items - old * self.n_items) << (bits + DAY_BITS)
+            cells = self.cells + np.repeat(moved, runs) if moved[runs > 0].any() else self.cells
+            return replace(self, cells=cells, valued=None, values=None, n_items=n_items, kinds=kinds)
+        user = np.repeat(users, runs)
+        item = items[(self.cells >> (bits + DAY_BITS)) - np.repeat(old * self.n_items, runs)]
         cells = self.cell(user, item, self.days, self.cells & ((1 << bits) - 1), n_items=n_items, n_kinds=len(kinds))
         kept = (user >= 0) & (item >= 0)
         counts = self.counts
@@ -197,13 +198,22 @@ class Daily:
     @property
     def present(self) -> pl.Series:
         """The event types that occur."""
-        codes = np.unique(self.cells & ((1 << _kind_bits(len(self.kinds))) - 1))
+        codes = np.zeros(0, np.int64)
+        for start in range(0, len(self.cells), _CHUNK):
+            codes = np.union1d(codes, self.cells[start : start + _CHUNK] & ((1 << _kind_bits(len(self.kinds))) - 1))
+            if len(codes) == len(self.kinds):
+                break
         return pl.Series(self.kinds, dtype=pl.String).gather(codes)
 
-    @property
-    def users(self) -> Ints:
-        """User code of each cell, ascending."""
-        return (self.cells >> (_kind_bits(len(self.kinds)) + DAY_BITS)) // self.n_items
+    def cells_of_users(self, n_users: int) -> Ints:
+        """How many cells each of the first `n_users` users has, by code."""
+        runs = np.zeros(n_users, np.int64)
+        if len(self.cells):
+            bits = _kind_bits(len(self.kinds)) + DAY_BITS
+            n_held = int(self.cells[-1] >> bits) // self.n_items + 1
+            firsts = (np.arange(n_held) * self.n_items) << bits
+            runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
+        return runs
 
     def engaged(self, gains: dict[str, int]) -> tuple[Ints, Ints]:
         """Events that count, of all types together.
@@ -223,7 +233,7 @@ class Daily:
 
     def of_users(self, wanted: npt.NDArray[np.bool_]) -> Self:
         """The cells of some users, which stand as true under their codes."""
-        mine = wanted[self.users]
+        mine = np.repeat(wanted, self.cells_of_users(len(wanted)))
         valued, values = (part if part is None else part[mine] for part in (self.valued, self.values))
         return replace(self, cells=self.cells[mine], counts=self.counts[mine], valued=valued, values=values)
 
@@ -301,7 +311,7 @@ class FoldedLog(EventLog):
     @property
     def active_users(self) -> pl.Series:
         """See `EventLog.active_users`."""
-        return pl.Series("user", np.unique(self.daily.users), dtype=pl.UInt32)
+        return pl.Series("user", np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))), dtype=pl.UInt32)
 
     @cached_property
     def engagements(self) -> pl.DataFrame:
@@ -317,6 +327,14 @@ class FoldedLog(EventLog):
             calendar=self.calendar,
             gains=self._gains,
             users=self.users,
+        )
+
+
+def _refuse_too_many(n_users: int, n_items: int, n_kinds: int) -> None:
+    if n_users * n_items >= 1 << (63 - DAY_BITS - _kind_bits(n_kinds)):
+        raise ContractError(
+            f"events: {n_users} users times {n_items} items times {n_kinds} event types is more than nightrank counts "
+            "in one table. Split the log by market, or drop event types."
         )
 
 
