@@ -204,7 +204,7 @@ class EventLog:
 
     @cached_property
     def by_kind(self) -> pl.DataFrame:
-        """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many, Int64); in any order."""
+        """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
         return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))
 
     @cached_property

@@ -34,8 +34,8 @@ __all__ = ["Featurised", "Log", "featurise", "parts_needed"]
 
 _GIB = 1 << 30
 _BASE_BYTES = 500_000_000  # interpreter, libraries, and the batch being read
-_EVENT_BYTES = 120  # of a part, while it is folded and indexed
-_ROW_BYTES = 400  # of a part, while its features are computed and written
+_EVENT_BYTES = 80  # of a part, while it is folded and indexed
+_ROW_BYTES = 300  # of a part, while its features are computed and written
 _INDEX_BYTES = 20  # of each (item, day) in an index of the sums over everybody, and while two of them are added
 _INDICES = 9  # of these, beside one for each event type
 _BATCH_EVENTS = 1_000_000

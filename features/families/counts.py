@@ -21,9 +21,7 @@ class KindCounts:
         windows: Days that the windows look back.
     """
 
-    def __init__(
-        self, log: EventLog, plan: Plan, *, key: str, engaged: AsOfIndex, windows: tuple[int, ...]
-    ) -> None:
+    def __init__(self, log: EventLog, plan: Plan, *, key: str, engaged: AsOfIndex, windows: tuple[int, ...]) -> None:
         self._key, self._windows, self._kinds = key, windows, plan.supply.counted
         self._engaged = engaged
         self._by_kind = self._of_kinds(log) if self._kinds else None

@@ -1,5 +1,7 @@
 """What the user did with this very item, whether it is due again, and how much it is theirs."""
 
+from functools import cached_property
+
 import numpy as np
 import polars as pl
 
@@ -90,15 +92,18 @@ class PairHistory(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._n_items = log.items.height
-        self._events = AsOfIndex.build(pair_of(log), log.engagements, total=pl.col("n"))
         self._log = log
         self._gaps = Gaps(log.item_comebacks)
         self._shares = Shares(log.item_index, plan.config.smoothing_events)
 
+    @cached_property
+    def _events(self) -> AsOfIndex:
+        """Engagements by pair; a log that is only asked for its sums over everybody needs none."""
+        return AsOfIndex.build(pair_of(self._log), self._log.engagements, total=pl.col("n"))
+
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._events.at(rows.user * self._n_items + rows.item, rows.as_of_day)
+        found = self._events.at(rows.user * self._log.items.height + rows.item, rows.as_of_day)
         total, active = found.total(), found.active_days()
         since = known(found.days_since_last())
         users = self._log.user_index

@@ -1,4 +1,4 @@
-"""All 71 columns of the families `user`, `item` and `pair` as set-based SQL: daily tables, joins on distinct (key, day).
+"""The columns of the families `user`, `item` and `pair` as set-based SQL: daily tables, joins on distinct (key, day).
 
     python features_duckdb.py EVENTS ROWS OUT THREADS MEMORY_GB SPILL
 

@@ -1,4 +1,4 @@
-"""All 71 columns of the families `user`, `item` and `pair` in straightforward pandas: group, merge, keep the past, sum.
+"""The columns of the families `user`, `item` and `pair` in straightforward pandas: group, merge, keep the past, sum.
 
     python features_pandas.py EVENTS ROWS OUT by-day|at-once
 
