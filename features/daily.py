@@ -297,7 +297,7 @@ class FoldedLog(EventLog):
         gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
         return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
 
-    @cached_property
+    @property
     def by_kind(self) -> pl.DataFrame:
         """See `EventLog.by_kind`."""
         return self.daily.frame().select("user", "item", "day", "kind", "n")

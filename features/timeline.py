@@ -202,7 +202,7 @@ class EventLog:
         other = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in ("user", "item"))
         return self.engagements.filter(other.fill_null(value=True)).drop("n")
 
-    @cached_property
+    @property
     def by_kind(self) -> pl.DataFrame:
         """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
         return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))

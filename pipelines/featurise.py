@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 import numpy as np
@@ -34,8 +35,8 @@ __all__ = ["Featurised", "Log", "featurise", "parts_needed"]
 
 _GIB = 1 << 30
 _BASE_BYTES = 500_000_000  # interpreter, libraries, and the batch being read
-_EVENT_BYTES = 80  # of a part, while it is folded and indexed
-_ROW_BYTES = 300  # of a part, while its features are computed and written
+_EVENT_BYTES = 120  # of a part, while it is folded and indexed
+_ROW_BYTES = 400  # of a part, while its features are computed and written
 _INDEX_BYTES = 20  # of each (item, day) in an index of the sums over everybody, and while two of them are added
 _INDICES = 9  # of these, beside one for each event type
 _BATCH_EVENTS = 1_000_000
@@ -296,6 +297,7 @@ def _worked_through(job: _Job, held: _Held, features: PartedFeatures, to: Path, 
         }
     )
     part_of_row = held.part_of_user[user]
+    adding = Lock()
 
     def written(part: int) -> Path:
         mine = np.flatnonzero(part_of_row == part)
@@ -304,7 +306,11 @@ def _worked_through(job: _Job, held: _Held, features: PartedFeatures, to: Path, 
         write_parquet(pl.concat([job.rows[mine], found], how="horizontal"), path)
         return path
 
-    with ThreadPoolExecutor(workers) as pool:
-        for sums in pool.map(lambda part: features.part(held.fold(part)), range(held.parts)):
+    def add(part: int) -> None:
+        sums = features.part(held.fold(part))
+        with adding:  # NOTE: by who made them, or sums would pile up where adding takes longer than making.
             features.absorb(sums)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(add, range(held.parts)))
         return tuple(pool.map(written, range(held.parts)))

@@ -28,9 +28,10 @@ class KindCounts:
 
     def _of_kinds(self, log: EventLog) -> AsOfIndex:
         """Events of each type, a series a type."""
+        cells = log.by_kind
         of_kind = (pl.when(kind=kind).then("n").otherwise(0).alias(kind) for kind in self._kinds)
-        amounts_NK = log.by_kind.select(of_kind).to_numpy()
-        key, day = (log.by_kind[name].cast(pl.Int64).to_numpy() for name in (self._key, "day"))
+        amounts_NK = cells.select(of_kind).to_numpy()
+        key, day = (cells[name].cast(pl.Int64).to_numpy() for name in (self._key, "day"))
         return AsOfIndex.of(stamps_of(key, day), amounts_NK)
 
     @staticmethod
