@@ -150,10 +150,9 @@ class Daily:
         held = np.zeros(len(place), bool)
         inside = place < len(self.cells)
         held[inside] = self.cells[place[inside]] == other.cells[inside]
-        counts = self.counts.copy()
-        counts[place[held]] += other.counts[held]
         cells = np.insert(self.cells, place[~held], other.cells[~held])
-        counts = np.insert(counts, place[~held], other.counts[~held])
+        counts = np.insert(self.counts, place[~held], other.counts[~held])
+        counts[np.searchsorted(cells, other.cells[held])] += other.counts[held]
         return replace(self, cells=cells, counts=counts, valued=None, values=None)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
