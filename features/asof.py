@@ -6,7 +6,7 @@ integers: the answer does not depend on the order of rows, on threads, or on how
 batches.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -26,6 +26,7 @@ DAY_BITS = 17
 DAY_MASK = (1 << DAY_BITS) - 1
 """The bits of a stamp that hold the day."""
 _BITS = 63
+_EXACT = 1 << 53  # integers up to it are exact as floats
 _CELLS_PER_ROW = 6  # a table of all keys by all days is cheaper than a sort up to about this size
 
 
@@ -48,10 +49,10 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
 
     Args:
         stamps: key << 17 | day of each row, in any order, repeated where a key has several rows a day.
-        amounts: What to sum, one a row; None counts rows.
+        amounts: What to sum: (rows,), or (rows, series) for several sums at a time; None counts rows.
 
     Returns:
-        The distinct stamps, ascending, and the sum of each.
+        The distinct stamps, ascending, and the sum or sums of each.
     """
     if (stamps[1:] > stamps[:-1]).all():
         return stamps, np.ones(len(stamps), np.int64) if amounts is None else amounts
@@ -67,21 +68,37 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     cells -= first_key * n_days + first_day
     counts = np.bincount(cells, minlength=n_cells)
     held = np.flatnonzero(counts)
-    totals = counts
-    if amounts is not None:
-        totals = np.zeros(n_cells, np.int64)
-        np.add.at(totals, cells, amounts)
-    return stamps_of(held // n_days + first_key, held % n_days + first_day), totals[held]
+    if amounts is None:
+        totals = counts[held]
+    elif amounts.ndim == 1:
+        totals = _added_up(cells, amounts, n_cells, held)
+    else:
+        totals = np.empty((len(held), amounts.shape[1]), np.int64)
+        for number, series in enumerate(amounts.T):
+            totals[:, number] = _added_up(cells, series, n_cells, held)
+    key = held // n_days
+    held -= key * n_days
+    return stamps_of(key + first_key, held + first_day), totals
+
+
+def _added_up(cells: Ints, amounts: Ints, n_cells: int, held: Ints) -> Ints:
+    """Sum of the amounts of each cell that is held."""
+    largest = max(int(amounts.max()), -int(amounts.min()))
+    if len(amounts) * largest < _EXACT:  # then no sum is rounded
+        return np.bincount(cells, amounts, n_cells)[held].astype(np.int64)
+    totals = np.zeros(n_cells, np.int64)
+    np.add.at(totals, cells, amounts)
+    return totals[held]
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
-    bits = 0 if amounts is None else int(amounts.max()).bit_length()
-    fits = amounts is None or (amounts.min() >= 0 and int(stamps.max()).bit_length() + bits < _BITS)
+    bits = len(stamps).bit_length()
     if amounts is None:
         ordered = pl.Series(stamps).sort().to_numpy()
-    elif fits:  # polars sorts integers by all cores, and ten times as fast as numpy finds their order
-        packed = pl.Series(stamps << bits | amounts).sort().to_numpy()
-        ordered, amounts = packed >> bits, packed & ((1 << bits) - 1)
+    elif int(stamps.max()).bit_length() + bits < _BITS:
+        # NOTE: polars sorts integers by all cores, and several times as fast as numpy finds their order.
+        packed = pl.Series(stamps << bits | np.arange(len(stamps))).sort().to_numpy()
+        ordered, amounts = packed >> bits, amounts[packed & ((1 << bits) - 1)]
     else:
         order = np.argsort(stamps, kind="stable")
         ordered, amounts = stamps[order], amounts[order]
@@ -96,7 +113,8 @@ class AsOfIndex:
 
     Attributes:
         stamps: key << 17 | day of every (key, day) with a total, ascending.
-        running: Running sum of the totals, one longer than `stamps`, starting with 0.
+        running: Running sum of the totals, one longer than `stamps`, starting with 0; or one a series, side by side
+            (stamps + 1, series).
     """
 
     stamps: Ints
@@ -119,18 +137,28 @@ class AsOfIndex:
     def of(cls, stamps: Ints, amounts: Ints | None = None) -> Self:
         """From the stamps of rows; see `summed`."""
         distinct, totals = summed(stamps, amounts)
-        running = np.zeros(len(distinct) + 1, np.int64)
-        np.cumsum(totals, out=running[1:])
+        running = np.zeros((len(distinct) + 1, *totals.shape[1:]), np.int64)
+        np.cumsum(totals, axis=0, out=running[1:])
         return cls(distinct, running)
 
     def plus(self, other: Self) -> Self:
         """The index over the rows of both."""
         stamps = np.concatenate([self.stamps, other.stamps])
-        return self.of(stamps, np.concatenate([np.diff(self.running), np.diff(other.running)]))
+        stamps.sort(kind="stable")  # merges what is in order
+        stamps = stamps[np.diff(stamps, prepend=NEVER) > 0]
+        running = np.zeros((len(stamps) + 1, *self.running.shape[1:]), np.int64)
+        for part in (self, other):
+            running[:-1] += part.running[np.searchsorted(part.stamps, stamps)]
+            running[-1] += part.running[-1]
+        return type(self)(stamps, running)
 
     def at(self, key: Ints, as_of_day: Ints) -> "Known":
         """What is known of each key strictly before its day; several questions about it share one search."""
-        first, end = before(self.stamps, key, np.zeros_like(key)), before(self.stamps, key, as_of_day)
+        end = before(self.stamps, key, as_of_day)
+        first = end.copy()
+        if len(self.stamps):
+            some = np.flatnonzero((self.stamps[end - 1] >> DAY_BITS == key) & (end > 0))
+            first[some] = before(self.stamps, key[some], np.zeros(len(some), np.int64))
         return Known(self, key, as_of_day, first, end)
 
     def total(self, key: Ints, as_of_day: Ints, *, window_days: int | None = None) -> Ints:
@@ -167,17 +195,29 @@ class Known:
     as_of_day: Ints
     first: Ints
     end: Ints
+    _opens: dict[int, Ints] = field(default_factory=dict, repr=False, compare=False)
+
+    def over(self, index: AsOfIndex) -> "Known":
+        """The same questions to another index; without another search, where it has the same stamps."""
+        if np.array_equal(index.stamps, self.index.stamps):
+            return replace(self, index=index)
+        return index.at(self.key, self.as_of_day)
 
     def total(self, window_days: int | None = None) -> Ints:
-        """Total over ``as_of_day - window_days <= day < as_of_day`` (all before, if None)."""
+        """Total over ``as_of_day - window_days <= day < as_of_day`` (all before, if None); a column a series."""
         running = self.index.running
-        if window_days is None:
-            return running[self.end] - running[self.first]
-        totals = np.zeros(len(self.end), np.int64)
-        some = np.flatnonzero(self.end > self.first)
-        opens = np.maximum(self.as_of_day[some] - window_days, 0)
-        totals[some] = running[self.end[some]] - running[before(self.index.stamps, self.key[some], opens)]
-        return totals
+        opens = self.first if window_days is None else self._opened(window_days)
+        return running[self.end] - running[opens]
+
+    def _opened(self, window_days: int) -> Ints:
+        """Place of the first stamp within the window."""
+        if window_days not in self._opens:
+            opens = self.end.copy()
+            some = np.flatnonzero(self.end > self.first)
+            days = np.maximum(self.as_of_day[some] - window_days, 0)
+            opens[some] = before(self.index.stamps, self.key[some], days)
+            self._opens[window_days] = opens
+        return self._opens[window_days]
 
     def days_since_last(self) -> Ints:
         """Days from the last known day to `as_of_day` (1: the day before), or `NEVER`."""

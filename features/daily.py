@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.asof import DAY_BITS, DAY_MASK, Ints, summed
@@ -20,6 +21,8 @@ __all__ = ["KEPT_BY_DAY", "Daily", "FoldedLog", "fold_events"]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
 """Columns of `EventLog.events` that a `FoldedLog` has."""
+
+_CHUNK = 1 << 16  # cells looked through at a time for event types
 
 
 def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
@@ -61,11 +64,7 @@ class Daily:
             ContractError: There are too many users, items and event types for 63 bits.
         """
         bits = _kind_bits(n_kinds)
-        if len(user) and (int(user.max()) + 1) * n_items >= 1 << (63 - DAY_BITS - bits):
-            raise ContractError(
-                f"events: {int(user.max()) + 1} users times {n_items} items times {n_kinds} event types is more "
-                "than nightrank counts in one table. Split the log by market, or drop event types."
-            )
+        _refuse_too_many(int(user.max()) + 1 if len(user) else 0, n_items, n_kinds)
         cells: Ints = user * n_items
         cells += item
         cells <<= DAY_BITS
@@ -100,10 +99,9 @@ class Daily:
         held = np.zeros(len(place), bool)
         inside = place < len(self.cells)
         held[inside] = self.cells[place[inside]] == other.cells[inside]
-        counts = self.counts.copy()
-        counts[place[held]] += other.counts[held]
         cells = np.insert(self.cells, place[~held], other.cells[~held])
-        counts = np.insert(counts, place[~held], other.counts[~held])
+        counts = np.insert(self.counts, place[~held], other.counts[~held])
+        counts[np.searchsorted(cells, other.cells[held])] += other.counts[held]
         return replace(self, cells=cells, counts=counts)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
@@ -116,13 +114,17 @@ class Daily:
             kinds: The event types, with the present ones first.
         """
         assert kinds[: len(self.kinds)] == self.kinds
-        same = n_items == self.n_items and _kind_bits(len(kinds)) == _kind_bits(len(self.kinds))
-        if same and (users == np.arange(len(users))).all() and (items == np.arange(len(items))).all():
-            return replace(self, kinds=kinds)
         bits = _kind_bits(len(self.kinds))
-        pair = self.cells >> (bits + DAY_BITS)
-        old_user = pair // self.n_items
-        user, item = users[old_user], items[pair - old_user * self.n_items]
+        old, runs = np.arange(len(users)), self.cells_of_users(len(users))
+        alike = bits == _kind_bits(len(kinds)) and (items == np.arange(len(items))).all()
+        held = users[runs > 0]
+        if alike and (held >= 0).all():  # one addition, or nothing at all
+            _refuse_too_many(int(held.max(initial=-1)) + 1, n_items, len(kinds))
+            moved = (users * n_items - old * self.n_items) << (bits + DAY_BITS)
+            cells = self.cells + np.repeat(moved, runs) if moved[runs > 0].any() else self.cells
+            return replace(self, cells=cells, n_items=n_items, kinds=kinds)
+        user = np.repeat(users, runs)
+        item = items[(self.cells >> (bits + DAY_BITS)) - np.repeat(old * self.n_items, runs)]
         cells = self.cell(user, item, self.days, self.cells & ((1 << bits) - 1), n_items=n_items, n_kinds=len(kinds))
         kept = (user >= 0) & (item >= 0)
         counts = self.counts
@@ -143,13 +145,22 @@ class Daily:
     @property
     def present(self) -> pl.Series:
         """The event types that occur."""
-        codes = np.unique(self.cells & ((1 << _kind_bits(len(self.kinds))) - 1))
+        codes = np.zeros(0, np.int64)
+        for start in range(0, len(self.cells), _CHUNK):
+            codes = np.union1d(codes, self.cells[start : start + _CHUNK] & ((1 << _kind_bits(len(self.kinds))) - 1))
+            if len(codes) == len(self.kinds):
+                break
         return pl.Series(self.kinds, dtype=pl.String).gather(codes)
 
-    @property
-    def users(self) -> Ints:
-        """User code of each cell, ascending."""
-        return (self.cells >> (_kind_bits(len(self.kinds)) + DAY_BITS)) // self.n_items
+    def cells_of_users(self, n_users: int) -> Ints:
+        """How many cells each of the first `n_users` users has, by code."""
+        runs = np.zeros(n_users, np.int64)
+        if len(self.cells):
+            bits = _kind_bits(len(self.kinds)) + DAY_BITS
+            n_held = int(self.cells[-1] >> bits) // self.n_items + 1
+            firsts = (np.arange(n_held) * self.n_items) << bits
+            runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
+        return runs
 
     def engaged(self, gains: dict[str, int]) -> tuple[Ints, Ints]:
         """Events that count, of all types together.
@@ -166,6 +177,11 @@ class Daily:
         stamps = cells >> bits
         first = _run_starts(stamps)
         return (stamps, counts) if len(first) == len(stamps) else (stamps[first], _sums(counts, first))
+
+    def of_users(self, wanted: npt.NDArray[np.bool_]) -> Self:
+        """The cells of some users, which stand as true under their codes."""
+        mine = np.repeat(wanted, self.cells_of_users(len(wanted)))
+        return replace(self, cells=self.cells[mine], counts=self.counts[mine])
 
     def frame(self) -> pl.DataFrame:
         """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n (Int64)."""
@@ -230,6 +246,11 @@ class FoldedLog(EventLog):
         return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
 
     @property
+    def by_kind(self) -> pl.DataFrame:
+        """See `EventLog.by_kind`."""
+        return self.daily.frame().select("user", "item", "day", "kind", "n")
+
+    @property
     def latest_day(self) -> int | None:
         """See `EventLog.latest_day`."""
         days = self.daily.days
@@ -238,7 +259,7 @@ class FoldedLog(EventLog):
     @property
     def active_users(self) -> pl.Series:
         """See `EventLog.active_users`."""
-        return pl.Series("user", np.unique(self.daily.users), dtype=pl.UInt32)
+        return pl.Series("user", np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))), dtype=pl.UInt32)
 
     @cached_property
     def engagements(self) -> pl.DataFrame:
@@ -255,6 +276,14 @@ class FoldedLog(EventLog):
             gains=self._gains,
             users=self.users,
             supplied=self.supplied,
+        )
+
+
+def _refuse_too_many(n_users: int, n_items: int, n_kinds: int) -> None:
+    if n_users * n_items >= 1 << (63 - DAY_BITS - _kind_bits(n_kinds)):
+        raise ContractError(
+            f"events: {n_users} users times {n_items} items times {n_kinds} event types is more than nightrank counts "
+            "in one table. Split the log by market, or drop event types."
         )
 
 

@@ -28,7 +28,10 @@ PARTED: Mapping[type[Family], tuple[str, ...]] = {
     ItemPopularity: ("_counts", "_first_users", "_gaps", "_price", "_returns"),
     PairHistory: ("_gaps", "_shares"),
 }
-"""Families that parts of the users can be asked about, and their attributes that sum up what all users did."""
+"""Families that parts of the users can be asked about, and their attributes that sum up what all users did.
+
+A family without a user key consists of these alone.
+"""
 
 Sums = dict[type[Family], dict[str, Any]]
 
@@ -82,7 +85,7 @@ class PartedFeatures:
         """Features of rows of the part's users.
 
         Args:
-            log: The part, as it was absorbed.
+            log: The part, as it was absorbed; users that no row asks about may be left out.
             rows: user, item, as_of_day; any order.
 
         Returns:
@@ -94,32 +97,44 @@ class PartedFeatures:
 
     def _member(self, family: type[Family], log: EventLog) -> Family:
         """The family over the part, with the sums over all parts in their places."""
-        member = family(log, self._plan)
+        member = family(log, self._plan) if "user" in family.keys else object.__new__(family)
         for name, state in self._sums.get(family, {}).items():
             setattr(member, name, state)
         return member
 
 
-def added(one: Any, other: Any) -> Any:  # noqa: ANN401 - state of any form
+def added(one: Any, other: Any, *, known: dict[tuple[int, int], Any] | None = None) -> Any:  # noqa: ANN401 - state of any form
     """State over the events of two logs that share no user: indexes add up, and all else is alike in both.
+
+    Args:
+        one: Of the one.
+        other: Of the other.
+        known: What was added already, by the ids of both: an index that several families share is added once.
 
     Raises:
         TypeError: It holds something else, which does not add up.
     """
+    known = {} if known is None else known
+    if (id(one), id(other)) not in known:
+        known[id(one), id(other)] = _added(one, other, known)
+    return known[id(one), id(other)]
+
+
+def _added(one: Any, other: Any, known: dict[tuple[int, int], Any]) -> Any:  # noqa: ANN401 - state of any form
     if type(one) is type(other):
         if isinstance(one, AsOfIndex):
             return one.plus(other)
         if isinstance(one, dict) and one.keys() == other.keys():
-            return {name: added(state, other[name]) for name, state in one.items()}
+            return {name: added(state, other[name], known=known) for name, state in one.items()}
         if isinstance(one, list) and len(one) == len(other):
-            return [added(*pair) for pair in zip(one, other, strict=True)]
+            return [added(*pair, known=known) for pair in zip(one, other, strict=True)]
         if isinstance(one, np.ndarray) and np.array_equal(one, other, equal_nan=one.dtype.kind == "f"):
             return one
         if isinstance(one, str | int | float | tuple | None) and one == other:
             return one
         if hasattr(one, "__dict__"):
             both = object.__new__(type(one))
-            vars(both).update(added(vars(one), vars(other)))
+            vars(both).update(added(vars(one), vars(other), known=known))
             return both
     msg = f"{one!r} and {other!r} are state of two parts of a log, and do not add up."
     raise TypeError(msg)

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
+from features.comebacks import comebacks
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
 
@@ -204,10 +205,25 @@ class EventLog:
         other = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in ("user", "item"))
         return self.engagements.filter(other.fill_null(value=True)).drop("n")
 
+    @property
+    def by_kind(self) -> pl.DataFrame:
+        """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
+        return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))
+
     @cached_property
     def user_index(self) -> AsOfIndex:
         """Events that count, by user code."""
         return AsOfIndex.build(pl.col("user"), self.engagements, total=pl.col("n"))
+
+    @cached_property
+    def item_index(self) -> AsOfIndex:
+        """Events that count, by item code."""
+        return AsOfIndex.build(pl.col("item"), self.engagements, total=pl.col("n"))
+
+    @cached_property
+    def item_comebacks(self) -> AsOfIndex:
+        """`comebacks` of users to items, by item code."""
+        return comebacks(self.engagements, "item")
 
     @property
     def latest_day(self) -> int | None:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from uuid import uuid4
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.asof import Ints
@@ -35,7 +37,7 @@ _GIB = 1 << 30
 _BASE_BYTES = 500_000_000  # interpreter, libraries, and the batch being read
 _EVENT_BYTES = 120  # of a part, while it is folded and indexed
 _ROW_BYTES = 400  # of a part, while its features are computed and written
-_INDEX_BYTES = 20  # of each (item, day) in an index of the sums over everybody, and while two of them are added
+_INDEX_BYTES = 24  # of each (item, day) in an index of the sums over everybody, and while two of them are added
 _INDICES = 9  # of these, beside one for each event type
 _BATCH_EVENTS = 1_000_000
 _AT_ONCE_EVENTS = 4_000_000  # a log of so many is read once, a larger one twice
@@ -232,21 +234,22 @@ class _Held:
     job: _Job
     parts: int
     folder: Path | None
-    part_of_user: Ints = field(init=False)
+    part_of_user: npt.NDArray[np.int16] = field(init=False)
+    asked: npt.NDArray[np.bool_] = field(init=False)
     batches: list[list[Ints]] = field(init=False)
-    logs: dict[int, FoldedLog] = field(default_factory=dict)
+    folded: dict[int, Daily] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.part_of_user = part_of(self.job.users.ids, self.parts)
+        self.part_of_user = part_of(self.job.users.ids, self.parts).astype(np.int16)
+        self.asked = np.zeros(len(self.job.users), bool)
+        self.asked[self.job.users.code(self.job.rows["user_id"])] = True
         self.batches = [[] for _ in range(self.parts)]
 
     def add(self, user: Ints, cells: Ints) -> None:
         """Take in a batch."""
-        part = self.part_of_user[user].astype(np.int16)
-        order = np.argsort(part, kind="stable")
-        ordered = cells[order]
-        ends = np.cumsum(np.bincount(part, minlength=self.parts))
-        for number, piece in enumerate(np.split(ordered, ends[:-1])):
+        part = self.part_of_user[user]
+        for number in range(self.parts):
+            piece = cells[part == number]
             if self.folder is None:
                 self.batches[number].append(piece)
             else:
@@ -254,21 +257,20 @@ class _Held:
                     piece.tofile(file)
 
     def fold(self, part: int) -> FoldedLog:
-        """The log of a part, whose events are then forgotten."""
-        cells = self._events(part)
-        daily = Daily.fold(cells, n_items=len(self.job.items), kinds=self.job.kinds)
-        log = self.job.folded(daily)
+        """The log of a part; its events are then forgotten, and its cells but those of users that are asked about."""
+        daily = Daily.fold(self._events(part), n_items=len(self.job.items), kinds=self.job.kinds)
+        asked = daily.of_users(self.asked)
         if self.folder is None:
-            self.logs[part] = log
+            self.folded[part] = asked
         else:
-            daily.cells.tofile(self.folder / f"{part}.cells")
-            daily.counts.tofile(self.folder / f"{part}.counts")
-        return log
+            asked.cells.tofile(self.folder / f"{part}.cells")
+            asked.counts.tofile(self.folder / f"{part}.counts")
+        return self.job.folded(daily)
 
     def again(self, part: int) -> FoldedLog:
-        """The log of a part that was folded; in memory it is handed out once."""
+        """The log of the users of a part that are asked about, after it was folded; in memory it is handed out once."""
         if self.folder is None:
-            return self.logs.pop(part)
+            return self.job.folded(self.folded.pop(part))
         cells, counts = (np.fromfile(self.folder / f"{part}.{name}", np.int64) for name in ("cells", "counts"))
         return self.job.folded(Daily(cells, counts, len(self.job.items), self.job.kinds))
 
@@ -295,6 +297,7 @@ def _worked_through(job: _Job, held: _Held, features: PartedFeatures, to: Path, 
         }
     )
     part_of_row = held.part_of_user[user]
+    adding = Lock()
 
     def written(part: int) -> Path:
         mine = np.flatnonzero(part_of_row == part)
@@ -303,7 +306,11 @@ def _worked_through(job: _Job, held: _Held, features: PartedFeatures, to: Path, 
         write_parquet(pl.concat([job.rows[mine], found], how="horizontal"), path)
         return path
 
-    with ThreadPoolExecutor(workers) as pool:
-        for sums in pool.map(lambda part: features.part(held.fold(part)), range(held.parts)):
+    def add(part: int) -> None:
+        sums = features.part(held.fold(part))
+        with adding:  # NOTE: by who made them, or sums would pile up where adding takes longer than making.
             features.absorb(sums)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(add, range(held.parts)))
         return tuple(pool.map(written, range(held.parts)))

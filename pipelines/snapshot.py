@@ -65,9 +65,7 @@ class Summed:
     @property
     def active_ids(self) -> pl.Series:
         """Ids of the users with an event."""
-        users = self.daily.users
-        first = np.flatnonzero(np.diff(users, prepend=UNKNOWN))
-        return self.user_ids.gather(users[first])
+        return self.user_ids.gather(np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))))
 
     def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Daily:
         """The cells under the codes of today."""
@@ -76,6 +74,6 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Daily, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        cells = store.put(pl.DataFrame({"cell": daily.cells, "n": daily.counts}))
+        cells = store.put(pl.DataFrame({"cell": daily.cells, "n": daily.counts}), compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))

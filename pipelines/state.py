@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import polars as pl
 
@@ -166,10 +166,10 @@ class StateStore:
             return None, "the configuration of the events or of the calendar changed"
         return found, None
 
-    def put(self, frame: pl.DataFrame) -> str:
-        """Keep a table; returns its name."""
+    def put(self, frame: pl.DataFrame, *, compression: Literal["zstd", "lz4"] = "zstd") -> str:
+        """Keep a table, small or quick to read; returns its name."""
         buffer = io.BytesIO()
-        frame.write_parquet(buffer, compression="zstd")
+        frame.write_parquet(buffer, compression=compression, row_group_size=max(frame.height, 1))
         content = buffer.getvalue()
         name = hashlib.sha256(content).hexdigest()
         if self._content(name) is None:

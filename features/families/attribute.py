@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from features.asof import AsOfIndex, Floats
+from features.comebacks import comebacks
 from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
@@ -40,8 +41,8 @@ class UserValue(Family):
         pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
         self._events = AsOfIndex.build(pair, valued, total=pl.col("n"))
         self._users = AsOfIndex.build(pl.col("user"), valued, total=pl.col("n"))
-        self._gaps = Gaps(valued, "value")
-        self._shares = Shares(pl.col("value"), valued, plan.config.smoothing_events)
+        self._gaps = Gaps(comebacks(valued, "value"))
+        self._shares = Shares(AsOfIndex.build(pl.col("value"), valued, total=pl.col("n")), plan.config.smoothing_events)
 
     @classmethod
     def meanings(cls, attribute: str) -> Columns:
@@ -62,7 +63,7 @@ class UserValue(Family):
         value, day = rows[self._attribute], rows.as_of_day
         found = self._events.at(rows.user * self._width + value, day)
         since, total = known(found.days_since_last()), found.total()
-        usual = rows.by((self._attribute,), lambda some: self._gaps.mean(some[self._attribute], some.as_of_day))
+        usual = rows.by((self._attribute,), lambda some: self._gaps.compute(some[self._attribute], some.as_of_day)[0])
         share, lift = self._shares.compute(rows, self._attribute, total, self._users)
         prefix = self._prefix
         values = {

@@ -113,8 +113,9 @@ class Rows:
         return self._distinct[keys]
 
     def _found(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
-        code, count = _codes(self.as_of_day)
-        for key in keys:
+        # NOTE: one key's days side by side, as they lie in an `AsOfIndex`: searches in order are several times faster.
+        code, count = np.zeros(len(self), np.int64), 1
+        for key in (*keys, "as_of_day"):
             inner, width = _codes(self.columns[key])
             code, count = _numbered(code * width + inner, count * width)
         first = np.empty(count, np.int64)

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from features.asof import AsOfIndex, Ints, Known
+from features.asof import AsOfIndex, Ints, Known, stamps_of
 from features.families.base import Columns, Plan, Values
 from features.families.supply import slug
 from features.timeline import EventLog
@@ -11,28 +11,34 @@ __all__ = ["KindCounts"]
 
 
 class KindCounts:
-    """Engagements, and events of each type, of a key.
+    """Engagements, and events of each type, of users or of items.
 
     Args:
-        key: Integer expression over the events.
         log: The event log.
         plan: Which types are counted.
-        prefix: What the columns start with.
+        key: `user` or `item`: the column of codes, and what the columns' names start with.
+        engaged: Engagements by the key.
         windows: Days that the windows look back.
     """
 
-    def __init__(self, key: pl.Expr, log: EventLog, plan: Plan, *, prefix: str, windows: tuple[int, ...]) -> None:
-        self._names = [f"{prefix}_events", *(f"{prefix}_events_{slug(kind)}" for kind in plan.supply.counted)]
-        of_kind = (log.events.filter(pl.col("kind") == kind) for kind in plan.supply.counted)
-        engaged = AsOfIndex.build(key, log.engagements, total=pl.col("n"))
-        self._indices = [engaged, *(AsOfIndex.build(key, events) for events in of_kind)]
-        self._windows = windows
+    def __init__(self, log: EventLog, plan: Plan, *, key: str, engaged: AsOfIndex, windows: tuple[int, ...]) -> None:
+        self._key, self._windows, self._kinds = key, windows, plan.supply.counted
+        self._engaged = engaged
+        self._by_kind = self._of_kinds(log) if self._kinds else None
+
+    def _of_kinds(self, log: EventLog) -> AsOfIndex:
+        """Events of each type, a series a type."""
+        cells = log.by_kind
+        of_kind = (pl.when(kind=kind).then("n").otherwise(0).alias(kind) for kind in self._kinds)
+        amounts_NK = cells.select(of_kind).to_numpy()
+        key, day = (cells[name].cast(pl.Int64).to_numpy() for name in (self._key, "day"))
+        return AsOfIndex.of(stamps_of(key, day), amounts_NK)
 
     @staticmethod
-    def columns(plan: Plan, *, prefix: str, what: str, windows: tuple[int, ...]) -> Columns:
+    def columns(plan: Plan, *, key: str, what: str, windows: tuple[int, ...]) -> Columns:
         """Names and meanings."""
-        named = {f"{prefix}_events": f"engagements {what}"}
-        named |= {f"{prefix}_events_{slug(kind)}": f"events of type {kind} {what}" for kind in plan.supply.counted}
+        named = {f"{key}_events": f"engagements {what}"}
+        named |= {f"{key}_events_{slug(kind)}": f"events of type {kind} {what}" for kind in plan.supply.counted}
         return {
             f"{name}_{window}": f"{meaning}, {told}"
             for name, meaning in named.items()
@@ -41,15 +47,16 @@ class KindCounts:
 
     def engaged(self, key: Ints, as_of_day: Ints) -> Known:
         """What is known of the engagements alone."""
-        return self._indices[0].at(key, as_of_day)
+        return self._engaged.at(key, as_of_day)
 
-    def compute(self, key: Ints, as_of_day: Ints, engaged: Known) -> Values:
-        """The counts; `engaged` has been looked up already."""
+    def compute(self, engaged: Known) -> Values:
+        """The counts, of what `engaged` was asked."""
         values: dict[str, Ints] = {}
-        for name, index in zip(self._names, self._indices, strict=True):
-            found = engaged if index is self._indices[0] else index.at(key, as_of_day)
-            values |= {f"{name}_{days}d": found.total(days) for days in self._windows}
-            values[f"{name}_all"] = found.total()
+        by_kind = None if self._by_kind is None else engaged.over(self._by_kind)
+        for end, days in [*((f"{days}d", days) for days in self._windows), ("all", None)]:
+            values[f"{self._key}_events_{end}"] = engaged.total(days)
+            totals = () if by_kind is None else by_kind.total(days).T
+            values |= {f"{self._key}_events_{slug(kind)}_{end}": n for kind, n in zip(self._kinds, totals, strict=True)}
         return values
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of, summed
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
 from features.families.counts import KindCounts
 from features.families.history import FIXED, decay_weights, spread
@@ -12,36 +12,23 @@ from features.timeline import EventLog
 __all__ = ["Gaps", "ItemPopularity"]
 
 _HALF_LIVES_DAYS = (7, 30, 90)
-_CELLS = 1_000_000  # daily counts that are decayed at a time
+_CELLS = 1 << 17  # daily counts that are decayed at a time
 
 
 class Gaps:
-    """Days between consecutive active days of the same user with the same item or value, dated at the later one.
+    """Days between consecutive active days of the same user with the same item or value.
 
     Args:
-        events: user, day and the key; engagements, or days with any.
-        key: Column of the item or value.
+        found: `comebacks`.
     """
 
-    def __init__(self, events: pl.DataFrame, key: str) -> None:
-        user, value, day = (events[name].cast(pl.Int64).to_numpy() for name in ("user", key, "day"))
-        width = int(value.max(initial=0)) + 1
-        stamps, _ = summed(stamps_of(user * width + value, day))
-        pair, days = stamps >> DAY_BITS, stamps & DAY_MASK
-        again = np.flatnonzero(pair[1:] == pair[:-1]) + 1
-        value, gap = pair[again] % width, days[again] - days[again - 1]
-        dated = stamps_of(value, days[again])
-        second = np.concatenate([[True], pair[again][1:] != pair[again][:-1]])[: len(again)]
-        self._sum, self._count = AsOfIndex.of(dated, gap), AsOfIndex.of(dated)
-        self._again = AsOfIndex.of(dated[second])
+    def __init__(self, found: AsOfIndex) -> None:
+        self._comebacks = found
 
-    def mean(self, key: Ints, as_of_day: Ints) -> Floats:
-        """Mean days until a user comes back to it, NaN where nobody did."""
-        return ratio(self._sum.total(key, as_of_day), self._count.total(key, as_of_day))
-
-    def users(self, key: Ints, as_of_day: Ints) -> Ints:
-        """Users who engaged with it on two days or more."""
-        return self._again.total(key, as_of_day)
+    def compute(self, key: Ints, as_of_day: Ints) -> tuple[Floats, Ints]:
+        """Mean days until a user comes back to it (NaN where nobody did), and the users who did."""
+        days, count, users = self._comebacks.total(key, as_of_day).T
+        return ratio(days, count), users
 
 
 class ItemPopularity(Family):
@@ -67,19 +54,19 @@ class ItemPopularity(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._counts = KindCounts(pl.col("item"), log, plan, prefix="item", windows=self.windows)
+        self._counts = KindCounts(log, plan, key="item", engaged=log.item_index, windows=self.windows)
         self._first_users = AsOfIndex.build(pl.col("item"), log.first_meetings)
-        self._gaps = Gaps(log.engagements, "item")
+        self._gaps = Gaps(log.item_comebacks)
         self._price = _Prices(log) if plan.supply.has(["items.price"]) else None
         returned = plan.supply.kinds_of(plan.config.roles.returned)
-        events = log.events.filter(pl.col("kind").is_in(returned))
-        self._returns = AsOfIndex.build(pl.col("item"), events) if returned else None
+        events = log.by_kind.filter(pl.col("kind").cast(pl.String).is_in(returned)) if returned else None
+        self._returns = None if events is None else AsOfIndex.build(pl.col("item"), events, total=pl.col("n"))
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
         columns = {
-            **KindCounts.columns(plan, prefix="item", what="with the item", windows=cls.windows),
+            **KindCounts.columns(plan, key="item", what="with the item", windows=cls.windows),
             **cls.columns,
         }
         if plan.supply.kinds_of(plan.config.roles.returned):
@@ -93,9 +80,10 @@ class ItemPopularity(Family):
         """See `Family`."""
         item, day = rows.item, rows.as_of_day
         found = self._counts.engaged(item, day)
-        counts = self._counts.compute(item, day, found)
+        counts = self._counts.compute(found)
         total, met = found.total(), self._first_users.at(item, day)
         users = met.total()
+        gap, came_back = self._gaps.compute(item, day)
         values = {
             **counts,
             **_decayed(found),
@@ -105,8 +93,8 @@ class ItemPopularity(Family):
             "item_users_28d": met.total(28),
             "item_users_all": users,
             "item_events_per_user": ratio(total, users),
-            "item_repeat_share": ratio(self._gaps.users(item, day), users),
-            "item_mean_gap_days": self._gaps.mean(item, day),
+            "item_repeat_share": ratio(came_back, users),
+            "item_mean_gap_days": gap,
         }
         if self._returns is not None:
             values["item_return_share"] = ratio(self._returns.total(item, day), total)

@@ -1,9 +1,11 @@
 """What the user did with this very item, whether it is due again, and how much it is theirs."""
 
+from functools import cached_property
+
 import numpy as np
 import polars as pl
 
-from features.asof import AsOfIndex, Floats, Ints, Known
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
 from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.timeline import EventLog
@@ -41,14 +43,13 @@ class Shares:
     nobody, the user included, has been seen with the value.
 
     Args:
-        value: Integer expression of the value over `events`.
-        events: All events that count: day, `n` (how many), and what `value` reads.
+        values: Events that count, by value.
         mu: Weight of the prior, in events.
     """
 
-    def __init__(self, value: pl.Expr, events: pl.DataFrame, mu: float) -> None:
-        self._values = AsOfIndex.build(value, events, total=pl.col("n"))
-        self._all = AsOfIndex.build(pl.lit(0), events, total=pl.col("n"))
+    def __init__(self, values: AsOfIndex, mu: float) -> None:
+        self._values = values
+        self._all = AsOfIndex.of(values.stamps & DAY_MASK, np.diff(values.running))
         self._mu = mu
 
     def compute(self, rows: Rows, value: str, events: Ints, users: AsOfIndex) -> tuple[Floats, Floats]:
@@ -91,20 +92,24 @@ class PairHistory(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._n_items = log.items.height
-        self._events = AsOfIndex.build(pair_of(log), log.engagements, total=pl.col("n"))
-        self._users = log.user_index
-        self._gaps = Gaps(log.engagements, "item")
-        self._shares = Shares(pl.col("item"), log.engagements, plan.config.smoothing_events)
+        self._log = log
+        self._gaps = Gaps(log.item_comebacks)
+        self._shares = Shares(log.item_index, plan.config.smoothing_events)
+
+    @cached_property
+    def _events(self) -> AsOfIndex:
+        """Engagements by pair; a log that is only asked for its sums over everybody needs none."""
+        return AsOfIndex.build(pair_of(self._log), self._log.engagements, total=pl.col("n"))
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._events.at(rows.user * self._n_items + rows.item, rows.as_of_day)
+        found = self._events.at(rows.user * self._log.items.height + rows.item, rows.as_of_day)
         total, active = found.total(), found.active_days()
         since = known(found.days_since_last())
-        user_days = rows.by(("user",), lambda some: self._users.active_days(some.user, some.as_of_day))
-        item_gap = rows.by(("item",), lambda some: self._gaps.mean(some.item, some.as_of_day))
-        share, lift = self._shares.compute(rows, "item", total, self._users)
+        users = self._log.user_index
+        user_days = rows.by(("user",), lambda some: users.active_days(some.user, some.as_of_day))
+        item_gap = rows.by(("item",), lambda some: self._gaps.compute(some.item, some.as_of_day)[0])
+        share, lift = self._shares.compute(rows, "item", total, users)
         return {
             **{f"pair_events_{days}d": found.total(days) for days in self.windows},
             "pair_events_all": total,

@@ -50,7 +50,7 @@ class UserActivity(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._counts = KindCounts(pl.col("user"), log, plan, prefix="user", windows=self.windows)
+        self._counts = KindCounts(log, plan, key="user", engaged=log.user_index, windows=self.windows)
         self._items = AsOfIndex.build(pl.col("user"), log.first_meetings)
         self._prices = BoughtPrices(log) if plan.supply.has(["items.price"]) else None
         self._entropy = _CategoryEntropy(log) if plan.supply.has(["items.category"]) else None
@@ -58,7 +58,7 @@ class UserActivity(Family):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        counts = KindCounts.columns(plan, prefix="user", what="of the user", windows=cls.windows)
+        counts = KindCounts.columns(plan, key="user", what="of the user", windows=cls.windows)
         columns = {**counts, **cls.columns}
         if plan.supply.has(["items.price"]):
             columns["user_mean_price"] = "mean catalogue price of what the user engaged with"
@@ -72,7 +72,7 @@ class UserActivity(Family):
         total, active, gap = found.total(), found.active_days(), mean_gap(found)
         since, items = known(found.days_since_last()), self._items.total(rows.user, rows.as_of_day)
         values = {
-            **self._counts.compute(rows.user, rows.as_of_day, found),
+            **self._counts.compute(found),
             "user_days_since_last": since,
             "user_days_since_first": known(found.days_since_first()),
             "user_active_days": active,

@@ -10,14 +10,15 @@ Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the las
 the families user, item and pair are then made from the same files, Parquet in and Parquet out (zstd), each run in a
 process of its own, with the same number of threads and the same memory limit:
 
-- ours, `pipelines.featurise`: all columns of the three families (counts by event type, gaps, decay, shares, ...);
+- ours, `pipelines.featurise`;
 - set-based SQL in DuckDB (`features_duckdb.py`), runs alternating with ours;
 - straightforward pandas (`features_pandas.py`), one as-of day after the other, on a tenth of the events and rows,
   against ours on that tenth; and pandas at once, written the way of the SQL, for comparison.
 
-The others make 26 of these columns only, so that the times favour them; in those 26, all tables must agree in every
-value, and our peak must keep the limit. Seconds are those of the job without the import of libraries; peaks are the
-largest resident set of the process, as the kernel counts it.
+All make the same 71 columns (counts by event type, gaps, decay, shares, ...), and must agree in every value of every
+column: to six digits, but for decayed counts, which ours adds up in whole 1/65536ths and the others as floats, to that
+step an event. Our peak must keep the limit. Seconds are those of the job without the import of libraries; peaks are
+the largest resident set of the process, as the kernel counts it.
 
 `--incremental` brings the folded log in the project folder (`pipelines.nightly`) up to date: all 180 days at once, and
 the last day when 179 are known. It tells the seconds of folding alone and those until the log is there to be used.
@@ -49,7 +50,10 @@ THREADS = 2
 MAX_MEMORY_GB = 4.0
 PACKAGES = ("duckdb", "pandas", "pyarrow")
 TOLERANCE = 1e-6
+DECAY_STEP = 1 / 65536  # of an event's weight in a decayed count of ours, and the least there is
 INCREMENTAL_BAR = 20.0
+DUCKDB_BAR, PANDAS_BAR = 1.0, 10.0
+GIVEN = ("row", "user_id", "item_id", "as_of")
 
 
 def main() -> int:
@@ -123,9 +127,11 @@ def compared(root: Path, folder: Path, size: Size, runs: int) -> dict[str, bool]
     agree(tenth, "pandas")
     agree(tenth, "pandas-at-once")
     say(f"pandas at once takes {medians['pandas at once'] / medians['ours, a tenth']:.1f} times our time on a tenth")
-    say(f"pandas takes {medians['pandas, a tenth'] / medians['ours, a tenth']:.1f} times our time on a tenth")
-    say(f"DuckDB takes {medians['DuckDB'] / medians['ours']:.2f} times our time")
+    of_pandas = medians["pandas, a tenth"] / medians["ours, a tenth"]
+    of_duckdb = medians["DuckDB"] / medians["ours"]
     return {
+        f"DuckDB takes {of_duckdb:.2f} times our time, at least {DUCKDB_BAR}": of_duckdb >= DUCKDB_BAR,
+        f"pandas takes {of_pandas:.1f} times our time on a tenth, at least {PANDAS_BAR}": of_pandas >= PANDAS_BAR,
         f"peak {peaks['ours']:.2f} GiB below {MAX_MEMORY_GB}": peaks["ours"] < MAX_MEMORY_GB,
     }
 
@@ -232,21 +238,22 @@ def run(command: list[str]) -> tuple[object, float]:
 
 
 def agree(folder: Path, name: str) -> None:
-    """Stop where a value differs in the columns that the other table has.
+    """Stop where the other table has other columns, or a value that differs.
 
     NaN is null, and quotients may differ in the last bit of a float.
     """
     mine = pl.read_parquet(folder / "ours" / "*.parquet").sort("row")
     other = pl.read_parquet(folder / f"{name}.parquet").sort("row").fill_null(float("nan"))
-    columns = [column for column in other.columns if column != "row"]
-    if not set(columns) <= set(mine.columns) or mine.height != other.height:
+    columns = [column for column in mine.columns if column not in GIVEN]
+    if set(columns) != set(other.columns) - {"row"} or not mine["row"].equals(other["row"].cast(mine["row"].dtype)):
         raise SystemExit(f"{name}: another table")
     for column in columns:
         one, two = mine[column].cast(pl.Float64), other[column].cast(pl.Float64)
-        near = ((one - two).abs() <= TOLERANCE * two.abs()) | (one.is_nan() & two.is_nan())
+        steps = DECAY_STEP * mine["item_events_all"].cast(pl.Float64) * column.startswith("item_decayed_")
+        near = ((one - two).abs() <= TOLERANCE * two.abs() + steps) | (one.is_nan() & two.is_nan())
         if not near.all():
             raise SystemExit(f"{name}: {column} differs in {(~near).sum()} of {mine.height} rows")
-    say(f"{name} agrees in {len(columns)} of our {mine.width - 4} columns of {mine.height} rows")
+    say(f"{name} agrees in all {len(columns)} columns of {mine.height} rows")
 
 
 def bench_python(root: Path) -> str:

@@ -128,3 +128,30 @@ def test_questions_that_share_a_search_have_the_same_answers(log, asked, window)
     assert known.days_since_last().tolist() == index.days_since_last(*arrays(asked)).tolist()
     assert known.days_since_first().tolist() == index.days_since_first(*arrays(asked)).tolist()
     assert known.active_days().tolist() == index.active_days(*arrays(asked)).tolist()
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(logs, logs, questions, st.integers(1, 40), st.sampled_from([1, 97, 2**40]))
+def test_series_side_by_side_have_the_totals_of_each_alone(one, other, asked, window, spread):
+    def built(log):
+        stamps = np.array([key * spread << 17 | day for key, day, _ in log], np.int64)
+        amounts = np.array([(n, -3 * n) for *_, n in log], np.int64).reshape(len(log), 2)
+        return AsOfIndex.of(stamps, amounts), [AsOfIndex.of(stamps, series) for series in amounts.T]
+
+    (left, left_alone), (right, right_alone) = built(one), built(other)
+    alone = [mine.plus(theirs) for mine, theirs in zip(left_alone, right_alone, strict=True)]
+    key, day = arrays(asked)
+    found = left.plus(right).at(key * spread, day)
+    for days in (None, window):
+        wanted = [index.total(key * spread, day, window_days=days).tolist() for index in alone]
+        assert found.total(days).T.tolist() == wanted
+
+
+@settings(max_examples=50, deadline=None, derandomize=True)
+@given(logs, logs, questions, st.integers(1, 40))
+def test_a_question_to_another_index_has_its_answer(one, other, asked, window):
+    first, second = (AsOfIndex.build(pl.col("key"), frame_of(log)) for log in (one, other))
+    doubled = AsOfIndex(first.stamps, first.running * 2)
+    found = first.at(*arrays(asked))
+    assert found.over(second).total(window).tolist() == second.total(*arrays(asked), window_days=window).tolist()
+    assert found.over(doubled).total(window).tolist() == [2 * n for n in found.total(window).tolist()]

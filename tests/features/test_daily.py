@@ -135,15 +135,16 @@ def test_what_is_not_kept_by_day_is_not_there(shop):
     st.sets(st.integers(0, 5)),
     st.sets(st.integers(0, N_ITEMS - 1)),
     st.integers(1, 3),
+    st.integers(1, 3),
     st.sampled_from([0, 1, 6]),
 )
-def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, step, more):
-    def moved(gone, count):
+def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, user_step, step, more):
+    def moved(gone, count, step):
         new = np.arange(count) * step + step - 1
         new[sorted(gone)] = -1
         return new
 
-    new_user, new_item = moved(users, 6), moved(items, N_ITEMS)
+    new_user, new_item = moved(users, 6, user_step), moved(items, N_ITEMS, step)
     kinds = (*KINDS, *(f"more-{n}" for n in range(more)))
     found = daily_of(log).recoded(new_user, new_item, n_items=N_ITEMS * step, kinds=kinds)
     kept = [
@@ -154,6 +155,26 @@ def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, 
     arrays = [np.array([row[n] for row in kept], np.int64) for n in range(4)]
     cells = Daily.cell(*arrays, n_items=N_ITEMS * step, n_kinds=len(kinds))
     same(found, Daily.fold(cells, n_items=N_ITEMS * step, kinds=kinds))
+
+
+@pytest.mark.parametrize("n_items", [N_ITEMS, N_ITEMS + 3])
+def test_users_that_came_in_between_move_the_later_ones(n_items):
+    log = [(0, 1, DAY, 2, 5), (2, 0, DAY, 0, 5), (2, N_ITEMS - 1, DAY + 1, 1, 5), (3, 2, DAY, 2, 5)]
+    users = np.array([1, -1, 2, 7])  # nothing is known of user 1, who went
+    found = daily_of(log).recoded(users, np.arange(N_ITEMS), n_items=n_items, kinds=KINDS)
+    moved = np.array([(users[user], *rest) for user, *rest in log], np.int64)
+    cells = Daily.cell(*moved.T[:4], n_items=n_items, n_kinds=len(KINDS))
+    same(found, Daily.fold(cells, n_items=n_items, kinds=KINDS))
+    with pytest.raises(ContractError, match="1099511627777 users times"):
+        daily_of(log).recoded(users * 0 + (1 << 40), np.arange(N_ITEMS), n_items=1 << 20, kinds=KINDS)
+
+
+def test_only_what_some_users_did():
+    log = [(0, 1, DAY, 2, 5), (2, 0, DAY, 0, 5), (2, 1, DAY, 0, 5), (4, 2, DAY, 2, 5)]
+    wanted = np.array([True, True, False, True, True, True])
+    same(daily_of(log).of_users(wanted), daily_of([log[0], log[3]]))
+    assert daily_of(log).cells_of_users(6).tolist() == [1, 0, 2, 0, 1, 0]
+    assert daily_of([]).cells_of_users(2).tolist() == [0, 0]
 
 
 def test_the_event_types_that_occur():

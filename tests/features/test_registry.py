@@ -233,8 +233,8 @@ def test_distinct_keys_are_found_alike_by_table_and_by_sorting():
     for columns in (small, sparse):
         rows = Rows(columns)
         distinct, place = rows.distinct(("user", "item"))
-        triples = list(zip(columns["as_of_day"], columns["user"], columns["item"], strict=True))
-        found = list(zip(distinct.as_of_day, distinct.user, distinct.item, strict=True))
+        triples = list(zip(columns["user"], columns["item"], columns["as_of_day"], strict=True))
+        found = list(zip(distinct.user, distinct.item, distinct.as_of_day, strict=True))
         assert found == sorted(set(triples))
         assert [found[n] for n in place] == triples
 

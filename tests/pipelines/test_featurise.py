@@ -126,12 +126,12 @@ def test_parts_follow_from_the_memory():
     assert large > 3
     assert parts_needed(100_000_000, **sizes, max_memory_gb=16.0) == 1
     assert parts_needed(1_000_000_000, **sizes, max_memory_gb=4.0) > 8 * large
-    assert parts_needed(100_000_000, **{**sizes, "kinds": 9}, max_memory_gb=4.0) > large
+    assert parts_needed(100_000_000, **{**sizes, "kinds": 6}, max_memory_gb=4.0) > large
     assert parts_needed(0, 0, 0, kinds=1, max_memory_gb=1.0) == 1
 
 
 def test_a_memory_that_cannot_do_says_what_would():
-    with pytest.raises(ConfigError, match=r"max_memory_gb: 1 GiB is too little for 100000000 events .* allow 11\.7\."):
+    with pytest.raises(ConfigError, match=r"max_memory_gb: 1 GiB is too little for 100000000 events .* allow 13\.9\."):
         parts_needed(100_000_000, 0, 50_000_000, kinds=3, max_memory_gb=1.0)
 
 
