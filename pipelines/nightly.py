@@ -274,23 +274,31 @@ class Folding:
         record = None if manifest is None else manifest.snapshot
         seen = self._item_ids.ids
         self._summed = Summed.read(self._store, record, cells=names, items=self._codes, seen=seen)
+        if any(self._lacks_aside(entry) for entry in entries.values()):
+            self._summed = None  # what is folded again must not stand in the sum as well
         held = set() if self._summed is None else set(self._summed.record.holds)
         return {place: entry if entry.cells in held else self._kept(entry) for place, entry in entries.items()}
 
     def _kept(self, entry: Entry) -> Entry | str:
         """An entry, its cells read, if it is still right and all there, else why not."""
+        if self._lacks_aside(entry):
+            return "damaged"
         if entry.cells is None:
             return entry
         cells = self._store.get(entry.cells, list(_CELL))
-        aside = None if entry.aside is None else self._store.get(entry.aside)
-        if cells is None or (aside is None) != (entry.aside is None):
+        if cells is None:
             return "damaged"
+        aside = None if entry.aside is None else self._store.get(entry.aside)
         known = self._codes.code(self._item_ids.ids) >= 0
         stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
         if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
             return "of_items_no_longer_there"
         self._cells[entry.place] = cells
         return entry
+
+    def _lacks_aside(self, entry: Entry) -> bool:
+        """Whether the rows of a file that were set aside are no longer there."""
+        return entry.aside is not None and self._store.get(entry.aside) is None
 
     def _still_aside(self, aside: pl.DataFrame) -> pl.DataFrame:
         """Without the rows whose item has come into the catalogue since."""

@@ -284,6 +284,15 @@ def test_what_is_damaged_or_missing_is_made_again(shop, seed):
     assert shop.night()[1]["folded"] == 0
 
 
+def test_rows_set_aside_that_are_lost_are_found_again(shop):
+    shop.night()
+    told = json.loads(shop.manifest.read_text())["body"]["entries"]["003.parquet"]
+    (shop.manifest.parent / f"{told['aside']}.parquet").unlink()
+    _, said = shop.night()
+    assert (said["folded"], said["files_damaged"]) == (1, 1)
+    assert shop.night()[1]["folded"] == 0
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"body": {}, "sha256": ""}'])
 def test_a_damaged_manifest_is_told_and_everything_folded(shop, content):
     shop.night()
