@@ -41,6 +41,7 @@ request: raw scores and similarities of different encoders, one a block, are not
 _RAW = (FINE_TUNED, "last", "nearest", "mean", *ZERO_SHOT)
 
 _CELLS = 1 << 23  # cells of a (B, H, C) tensor computed at a time
+_REQUESTS = 16  # whose vectors are gathered at a time: they stay in the processor's cache
 _HALF_LIFE_DAYS = 30.0
 
 
@@ -166,9 +167,13 @@ def _similarities(
     items, place = np.unique(np.concatenate([item_BH, candidate_BC], 1), return_inverse=True)
     vector_ID = torch.from_numpy(vectors[items].astype(np.float32))
     place_BI = torch.from_numpy(place.reshape(len(item_BH), -1))
-    history_BHD = vector_ID[place_BI[:, : item_BH.shape[1]]]
-    candidate_BCD = vector_ID[place_BI[:, item_BH.shape[1] :]]
-    return torch.bmm(history_BHD, candidate_BCD.transpose(1, 2)) / GRID**2
+    parts = []
+    for start in range(0, len(place_BI), _REQUESTS):
+        place_PI = place_BI[start : start + _REQUESTS]
+        history_PHD = vector_ID[place_PI[:, : item_BH.shape[1]]]
+        candidate_PCD = vector_ID[place_PI[:, item_BH.shape[1] :]]
+        parts.append(torch.bmm(history_PHD, candidate_PCD.transpose(1, 2)))
+    return torch.cat(parts) / GRID**2
 
 
 def _pooled(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:

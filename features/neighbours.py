@@ -125,16 +125,28 @@ class Neighbours:
                 neighbours.
         """
         texts, text_of_item = _distinct(vectors)
-        row, col, dots = _nearest(texts.astype(np.float32), _MAX_NEIGHBOURS + 1)
-        near = pl.DataFrame({"text": row, "other": col, "value": dots / GRID**2}).filter(pl.col("value") > 0)
-        carried = pl.DataFrame({"text": text_of_item}).with_row_index("item")
-        pairs = (
-            carried.join(near, on="text")
-            .join(carried.select(pl.col("item").alias("to"), pl.col("text").alias("other")), on="other")
-            .filter(pl.col("item") != pl.col("to"))
+        text, other, dots = _nearest(texts.astype(np.float32), _MAX_NEIGHBOURS + 1)
+        near = pl.DataFrame({"text": text, "other": other, "dots": dots}).filter(pl.col("dots") > 0)
+        carried = pl.DataFrame({"other": text_of_item}).with_row_index("to")
+        # NOTE: items of one text have the same neighbours: 101 of each text will do, since an item is not its own.
+        wanted = (
+            near.join(carried.group_by("other").len(), on="other")
+            .sort(["text", "dots"], descending=[False, True])
+            .with_columns(nearer=(pl.col("len").cum_sum() - pl.col("len")).over("text"))
+            .filter(pl.col("nearer").min().over("text", "dots") <= _MAX_NEIGHBOURS)
         )
-        row, col, value = (pairs[name].to_numpy() for name in ("item", "to", "value"))
-        return cls.strongest(row, col, value, len(vectors))
+        best = (
+            wanted.join(carried, on="other")
+            .sort(["text", "dots", "to"], descending=[False, True, False])
+            .filter(pl.int_range(pl.len()).over("text") <= _MAX_NEIGHBOURS)
+        )
+        pairs = carried.select(item="to", text="other").join(best, on="text", maintain_order="left_right")
+        pairs = pairs.filter(pl.col("item") != pl.col("to"))
+        pairs = pairs.filter(pl.int_range(pl.len()).over("item") < _MAX_NEIGHBOURS)
+        entries = (pairs["dots"].to_numpy() / GRID**2, (pairs["item"].to_numpy(), pairs["to"].to_numpy()))
+        matrix = sparse.csr_matrix(entries, shape=(len(vectors), len(vectors)))
+        matrix.sort_indices()
+        return cls(matrix)
 
     def near(self, history: pl.DataFrame, *, most: int | None = None, outside: bool = True) -> pl.DataFrame:
         """Score items near the history: the sum over the history of weight times similarity.

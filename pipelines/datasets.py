@@ -33,7 +33,7 @@ __all__ = [
 
 NAMES = ("complete-journey", "online-retail", "simulated")
 """What `load_dataset` knows."""
-DEMO_HOUSEHOLDS = 600
+DEMO_HOUSEHOLDS = 1200
 """Households of the Complete Journey that the demo keeps."""
 DEMO_WEEKS = 24
 """Last weeks of the Complete Journey that the demo keeps."""

@@ -22,6 +22,7 @@ _NOTES = {
     "labels": "Which events count as success, and how much.",
     "timeline": "The days of the log, counted back from its last: test, validation, the ranker's training.",
     "candidates": "Which items are ranked for a request.",
+    "features": "Which features are made, and of which columns.",
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
     "output": "The folder of everything that is written.",
