@@ -129,14 +129,16 @@ class Chain:
                 yield portion, self.with_interest(portion)
                 advance(portion.requests.height)
 
-    def rows(self, requests: pl.DataFrame, *, name: str) -> pl.DataFrame:
-        """All rows of some requests, by (request, item).
+    def rows(self, requests: pl.DataFrame, *, name: str) -> Iterator[pl.DataFrame]:
+        """All rows of some requests, by (request, item), portion by portion; one without rows for no requests.
 
         Returns:
             request, user, item, as_of_day, of logged requests then position, `features`, and the raw `interest`.
         """
-        parts = [rows for _, rows in self.portions(requests, name=name)]
-        return pl.concat(parts) if parts else self.with_interest(self.assembler.portion(requests))
+        if requests.is_empty():
+            yield self.with_interest(self.assembler.portion(requests))
+        for _, rows in self.portions(requests, name=name):
+            yield rows
 
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""

@@ -20,7 +20,6 @@ from pipelines import report
 from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
 from pipelines.config import Config, load_config
 from pipelines.datasets import Dataset, load_dataset
-from pipelines.evaluate import Evaluation
 from pipelines.project import write_dataset, write_day
 from pipelines.promote import promote
 from pipelines.publish import published
@@ -72,10 +71,10 @@ def run_demo(folder: Path) -> dict[str, Any]:
     _step("2  train: fine-tune the encoder block by block, then the rankers; register the version")
     registered = register(train(inputs.log, config), inputs, config)
     _step("3  evaluate: load the registered version back, and judge it again from its bundle")
-    evaluation = _evaluated_again(inputs, config, registered)
-    facts = evaluation.as_json()
+    _evaluate_again(inputs, config, registered)
+    facts = registered.evaluation.as_json()
     _step("4  promote: every gate, then the alias")
-    version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=evaluation)
+    version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=registered.evaluation)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")
     _step(f"5  score: the night that opens {second_day}")
@@ -124,15 +123,20 @@ def _as_known(dataset: Dataset, day: date) -> Dataset:
     return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
 
 
-def _evaluated_again(inputs: Inputs, config: Config, registered: Registered) -> Evaluation:
-    """The registered version's own evaluation, from its bundle; it must repeat what training found, to the last bit."""
+def _evaluate_again(inputs: Inputs, config: Config, registered: Registered) -> None:
+    """Judge the registered version from its bundle: it must repeat what training found, to the last bit."""
     name, bundle = load_version(Registry(config), registered.version.number)
-    first, last = bundle.window
-    again = judge_versions(inputs.log, config, {name: bundle}, first_day=day_of(first), end_day=day_of(last) + 1)
-    if again.as_json() != registered.evaluation.as_json():
-        raise IntegrityError("the registered version scores otherwise than the one that was trained.")
+    first, last = (day_of(when) for when in bundle.window)
+    again = judge_versions(
+        inputs.log, config, {name: bundle}, first_day=first, end_day=last + 1, baselines=False
+    ).as_json()
+    before = registered.evaluation.as_json()
+    systems = {row["system"] for row in again["systems"]}
+    for part in ("systems", "comparisons"):
+        of_bundle = [row for row in before[part] if {row["system"], row.get("against", row["system"])} <= systems]
+        if again[part] != of_bundle:
+            raise IntegrityError("the registered version scores otherwise than the one that was trained.")
     report.show("The bundle gives every figure of the training again, to the last digit.")
-    return again
 
 
 def _night(inputs: Inputs, config: Config, when: date) -> Night:

@@ -119,6 +119,7 @@ def train(log: EventLog, config: Config) -> Trained:
             catalogue.text_of_item,
             config.encoder,
         )
+        del lesson  # its rows, hundreds of MiB: before the next block's are made
         losses.append(_fit(model, examples, tokenised, lower, pooled, config, number))
         pooled = model.pool("tuned", tokenised, lower=lower)
         store_vectors(config, model, "tuned", catalogue, model.project("tuned", pooled))
@@ -129,6 +130,7 @@ def train(log: EventLog, config: Config) -> Trained:
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
             fitted = _recent(_one_after_the_other(fitted, lesson.rows), config.ranker.max_requests)
+    del lower, pooled
     _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     valid = lesson.rows
@@ -176,14 +178,14 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
     """
     requests = chain.asked.between(span.start, span.closed_end)
     truth = chain.asked.truth(requests)
-    rows = chain.rows(requests, name=name)
-    rows = rows.join(
-        truth.select("request", "item", "label"), on=["request", "item"], how="left", maintain_order="left"
-    )
-    rows = rows.with_columns(
-        pl.col("label").fill_null(0),
-        encoder_digest=pl.lit(chain.digest),
-        encoder_day=pl.lit(encoder_day, pl.Int32),
+    told = truth.select("request", "item", "label")
+    encoder = {"encoder_digest": pl.lit(chain.digest), "encoder_day": pl.lit(encoder_day, pl.Int32)}
+    # NOTE: portion by portion, since a join of them all would hold every row twice.
+    rows = pl.concat(
+        rows.join(told, on=["request", "item"], how="left", maintain_order="left").with_columns(
+            pl.col("label").fill_null(0), **encoder
+        )
+        for rows in chain.rows(requests, name=name)
     )
     return Labelled(requests, truth, rows, config.candidates.source == "logged")
 

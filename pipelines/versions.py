@@ -48,7 +48,13 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
 
 
 def judge_versions(
-    log: EventLog, config: Config, versions: Mapping[str, Bundle], *, first_day: int, end_day: int
+    log: EventLog,
+    config: Config,
+    versions: Mapping[str, Bundle],
+    *,
+    first_day: int,
+    end_day: int,
+    baselines: bool = True,
 ) -> Evaluation:
     """Judge versions on the requests of a window, the first of them in full and against the others.
 
@@ -60,6 +66,7 @@ def judge_versions(
         versions: By name; the first is compared with the others and with the baselines.
         first_day: First day of the window.
         end_day: Day after its last.
+        baselines: Whether to judge the baselines beside them.
 
     Raises:
         BlockedError: A version has seen something of the window, or two versions ask other requests of one log.
@@ -90,7 +97,7 @@ def judge_versions(
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
-    return evaluate(log, config, asked, lists=lists, first_day=first_day)
+    return evaluate(log, config, asked, lists=lists, first_day=first_day, baselines=baselines)
 
 
 def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:

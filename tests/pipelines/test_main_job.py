@@ -259,7 +259,7 @@ def test_the_night_makes_the_rows_and_scores_that_training_made(days_ago, traine
     supply = trained.chain.assembler.plan.supply
     asked = requests_between(log, day, day + 1)
     assert asked.height > 3
-    learned = Chain(log, trained_project.config, trained.model, supply).rows(asked, name="training")
+    learned = pl.concat(Chain(log, trained_project.config, trained.model, supply).rows(asked, name="training"))
     tonight = requests_tonight(asked["user"], day)
     served = Chain(log.before(day), trained_project.config, trained.model, supply).rows(tonight, name="night")
     assert learned.select("user", "item", "as_of_day").equals(served.select("user", "item", "as_of_day"))
