@@ -129,7 +129,7 @@ def train(log: EventLog, config: Config) -> Trained:
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
-            fitted = _recent(_one_after_the_other(fitted, lesson.rows), config.ranker.max_requests)
+            fitted = _recent(fitted, lesson.rows, most=config.ranker.max_requests)
     del lower, pooled
     _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
@@ -255,7 +255,13 @@ def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFram
     return pl.concat([rows, later.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
 
 
-def _recent(rows: pl.DataFrame, most: int) -> pl.DataFrame:
+def _recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
+    """The rows of the `most` latest requests that have a positive among their candidates."""
+    latest = _with_positive(later, most)
+    return _one_after_the_other(_with_positive(rows, most - latest["request"].n_unique()), latest)
+
+
+def _with_positive(rows: pl.DataFrame, most: int) -> pl.DataFrame:
     """The rows of the `most` latest requests that have a positive among their candidates."""
     useful = rows.filter(pl.col("label") > 0)["request"].unique().sort(descending=True).head(most)
     return rows.filter(pl.col("request").is_in(useful.implode()))
