@@ -261,7 +261,8 @@ def test_the_night_makes_the_rows_and_scores_that_training_made(days_ago, traine
     assert asked.height > 3
     learned = pl.concat(Chain(log, trained_project.config, trained.model, supply).rows(asked, name="training"))
     tonight = requests_tonight(asked["user"], day)
-    served = Chain(log.before(day), trained_project.config, trained.model, supply).rows(tonight, name="night")
+    night = Chain(log.before(day), trained_project.config, trained.model, supply)
+    served = pl.concat(night.rows(tonight, name="night"))
     assert learned.select("user", "item", "as_of_day").equals(served.select("user", "item", "as_of_day"))
     for name in trained.chain.features:
         assert learned[name].to_numpy().tobytes() == served[name].to_numpy().tobytes(), name
