@@ -178,7 +178,7 @@ def test_fault_18_too_many_broken_rows_stop_the_job(project, command):
     assert "u0000" not in ended.err
 
 
-def test_fault_14_events_after_the_cut_off_are_no_fault_of_a_backfill(project, command):
+def test_faults_14_and_15_a_night_of_the_past_ends_at_its_cut_off(project, command):
     """Faults 14 and 15: a night of the past gives what it would have given then; the cut-off itself is excluded."""
     past = project.day - timedelta(days=5)
     at = datetime(past.year, past.month, past.day, tzinfo=UTC)
