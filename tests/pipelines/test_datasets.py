@@ -96,7 +96,7 @@ def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
 
 def test_the_demo_passes_its_contracts_with_the_known_counts(demo: Dataset, tmp_path: Path) -> None:
     tables = checked(write_dataset(demo, tmp_path, partitioned=True))
-    assert counts(tables) == {"items": (26_698, 0, 0), "events": (158_250, 0, 0)}
+    assert counts(tables) == {"items": (35_727, 0, 0), "events": (322_384, 0, 0)}
 
 
 def test_online_retail_passes_its_contracts_with_the_known_counts(retail: Dataset, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_part_of_the_journey_is_its_households_in_its_weeks(journey: Dataset, 
     late = journey.events.filter(pl.col("timestamp") >= start)
     kept = demo.events["user_id"].unique()
     assert_frame_equal(demo.events, late.filter(pl.col("user_id").is_in(kept.implode())))
-    assert kept.len() == 576  # of the 600; the others have no line in the last 24 weeks
+    assert kept.len() == 1161  # of the 1,200; the others have no line in the last 24 weeks
     assert demo.items["item_id"].to_list() == sorted(demo.events["item_id"].unique())
 
 
