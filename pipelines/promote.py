@@ -42,8 +42,8 @@ def promote(
         config: Gates.
         registry: Versions and lock.
         wanted: Number or alias.
-        judged: The version as `judge_versions` judged it just now on its own window; is used where there is no
-            champion to compare with.
+        judged: The version as it was judged just now on its own window, baselines included; is used where there is
+            no champion to compare with.
 
     Raises:
         BlockedError: Gates failed; all are named. The champion stays.

@@ -130,7 +130,7 @@ def train(log: EventLog, config: Config) -> Trained:
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
             fitted = _recent(fitted, lesson.rows, most=config.ranker.max_requests)
-    del lower, pooled
+    del lower, pooled  # room for the rankers' tables
     _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     valid = lesson.rows
