@@ -88,6 +88,17 @@ def test_at_most_a_hundred_neighbours_ties_by_item():
     assert np.diff(matrix.indptr).tolist() == [100] * 130
 
 
+def test_of_many_items_with_few_texts_the_hundred_nearest_stay():
+    rng = np.random.default_rng(0)
+    texts = np.array([(GRID - 40 * n, 30 * n * side) for n in range(6) for side in (-1, 1)], np.int16)  # ties abound
+    vectors = texts[rng.integers(0, len(texts), 500)]
+    matrix = Neighbours.by_text(vectors).matrix
+    dots = vectors.astype(np.int64) @ vectors.T.astype(np.int64)
+    for item in range(len(vectors)):
+        others = sorted((other for other in range(len(vectors)) if other != item), key=lambda o: (-dots[item, o], o))
+        assert matrix[item].indices.tolist() == sorted(others[:100])
+
+
 def test_a_catalogue_larger_than_a_block_has_the_same_neighbours(monkeypatch, shop):
     vectors = shop(3, n_items=30).text_vectors
     whole = Neighbours.by_text(vectors).matrix
