@@ -30,6 +30,11 @@ class EncoderConfig(FrozenConfig):
         default=16, ge=2, description="Candidates of a request that a batch holds, positives first."
     )
     positives_per_request: int = Field(default=4, ge=1, description="Positives among them, at most.")
+    in_batch_weight: float = Field(
+        default=0.0,
+        ge=0,
+        description="Weight of the loss against what the batch's other requests took, beside that of the candidates'.",
+    )
     head_steps: int = Field(
         default=200,
         ge=0,

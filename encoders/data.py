@@ -1,6 +1,6 @@
 """Training batches: requests with their history, and the texts they are to tell apart."""
 
-# R requests of the block, H history items; B requests of a batch, C candidates, T texts
+# R requests of the block, H history items; B requests of a batch, C candidates, T texts, P texts that are positives
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -111,6 +111,22 @@ class Examples:
         return len(self.positives)
 
 
+class SharedPositives(NamedTuple):
+    """The P distinct texts that some request of the batch took: each is a negative of the others.
+
+    Attributes:
+        text_P: Positions in `Batch.text_T`.
+        gain_BP: Gain of the request's own drawn positives, 0 elsewhere.
+        mask_BP: False where the request had the text, or took it without its being drawn.
+        log_q_P: Logarithm of the text's share of all positives of the block.
+    """
+
+    text_P: torch.Tensor
+    gain_BP: torch.Tensor
+    mask_BP: torch.Tensor
+    log_q_P: torch.Tensor
+
+
 class Batch(NamedTuple):
     """B requests, C candidates each, T distinct texts.
 
@@ -123,6 +139,7 @@ class Batch(NamedTuple):
         candidate_BC: Positions in `text_T`, 0 where padded.
         mask_BC: Where there is a candidate.
         gain_BC: Gain of each candidate, 0 for a negative.
+        shared: What in-batch negatives need, None without them.
     """
 
     text_T: Ints
@@ -133,6 +150,7 @@ class Batch(NamedTuple):
     candidate_BC: torch.Tensor
     mask_BC: torch.Tensor
     gain_BC: torch.Tensor
+    shared: "SharedPositives | None" = None
 
 
 class BlockBatches(Dataset[Batch]):
@@ -148,6 +166,7 @@ class BlockBatches(Dataset[Batch]):
         self._examples = examples
         self._config = config
         self._seed = seed
+        self._log_q = _log_share(examples) if config.in_batch_weight > 0 else None
 
     def __len__(self) -> int:
         return self._config.head_steps + self._config.steps if len(self._examples) else 0
@@ -167,6 +186,7 @@ class BlockBatches(Dataset[Batch]):
         known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
         text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel()]))
         text_T = text_T[text_T >= 0]
+        gain_BC = np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)
         return Batch(
             text_T=text_T,
             history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(known_BH, text_T[0]))),
@@ -175,7 +195,33 @@ class BlockBatches(Dataset[Batch]):
             history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
             candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
             mask_BC=torch.from_numpy(at_BC >= 0),
-            gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
+            gain_BC=torch.from_numpy(gain_BC),
+            shared=self._shared(chosen, text_T, candidate_BC, gain_BC, known_BH),
+        )
+
+    def _shared(
+        self, chosen: Ints, text_T: Ints, candidate_BC: Ints, gain_BC: npt.NDArray[np.float32], known_BH: Ints
+    ) -> SharedPositives | None:
+        """What the requests of a batch are to each other."""
+        if self._log_q is None:
+            return None
+        examples = self._examples
+        text_P = np.unique(candidate_BC[gain_BC > 0])
+        shape = (len(chosen), len(text_P))
+        gain_BP, mask_BP = np.zeros(shape, np.float32), np.ones(shape, np.bool_)
+        for row, request in enumerate(chosen):
+            start = examples.starts[request]
+            taken = examples.text_of_item[examples.item[start : start + examples.positives[request]]]
+            own = gain_BC[row] > 0
+            drawn = np.searchsorted(text_P, candidate_BC[row, own])
+            mask_BP[row] = ~np.isin(text_P, np.concatenate([taken, known_BH[row]]))
+            mask_BP[row, drawn] = True
+            np.maximum.at(gain_BP[row], drawn, gain_BC[row, own])
+        return SharedPositives(
+            text_P=torch.from_numpy(np.searchsorted(text_T, text_P)),
+            gain_BP=torch.from_numpy(gain_BP),
+            mask_BP=torch.from_numpy(mask_BP),
+            log_q_P=torch.from_numpy(self._log_q[text_P]),
         )
 
     def _requests(self, step: int) -> Ints:
@@ -196,6 +242,16 @@ class BlockBatches(Dataset[Batch]):
         left = rng.permutation(end - start - many)[: config.candidates_per_request - len(taken)] + many
         drawn: Ints = start + np.concatenate([taken, left])
         return drawn
+
+
+def _log_share(examples: Examples) -> npt.NDArray[np.float32]:
+    """(texts,) logarithm of each text's share of all positives; that of half a positive where there is none."""
+    first, many = examples.starts[:-1], examples.positives
+    at = np.repeat(first - np.concatenate([[0], np.cumsum(many)[:-1]]), many) + np.arange(many.sum())
+    texts = examples.text_of_item[examples.item[at]]
+    counts = np.bincount(texts, minlength=int(examples.text_of_item.max()) + 1)
+    share: npt.NDArray[np.float32] = np.log(np.maximum(counts, 0.5) / max(len(texts), 1)).astype(np.float32)
+    return share
 
 
 class BlockData(lightning.LightningDataModule):

@@ -20,7 +20,7 @@ from encoders.embed import on_grid
 from encoders.towers import UserTower
 from features.candidates import GRID
 
-__all__ = ["FINE_TUNED", "INTEREST_COLUMNS", "POOLINGS", "ZERO_SHOT", "InterestScorer"]
+__all__ = ["FINE_TUNED", "INTEREST_COLUMNS", "POOLINGS", "ZERO_SHOT", "InterestScorer", "pooled_similarity"]
 
 POOLINGS = ("mean", "top3", "decayed")
 """Plain poolings of the similarities to the history: all alike, the three nearest, by age."""
@@ -132,8 +132,8 @@ class InterestScorer:
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
             match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC)
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
-            tuned = [_pooled(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
-            plain = [_pooled(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]
+            tuned = [pooled_similarity(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
+            plain = [pooled_similarity(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]
             return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain]).numpy()
 
 
@@ -176,7 +176,7 @@ def _similarities(
     return torch.cat(parts) / GRID**2
 
 
-def _pooled(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:
+def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:
     """Pool similarities over the history (B, C), history items in order; NaN where the mask leaves none."""
     if pooling in {"nearest", "top3"}:
         most = min(1 if pooling == "nearest" else 3, mask_BHC.shape[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from encoders.config import EncoderConfig
 from encoders.data import Batch
-from encoders.losses import listwise_softmax
+from encoders.losses import in_batch_softmax, listwise_softmax
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower, UserTower
 
@@ -64,14 +64,22 @@ class InterestModule(lightning.LightningModule):
             pooled_TD = pooled_TD.index_copy(0, candidates, live_ND)
         with torch.autocast(self.device.type, enabled=False):
             vector_TD = self.text_tower.project(pooled_TD)
-            candidate_BCD = vector_TD[batch.candidate_BC]
-            similar_BHC = vector_TD[batch.history_BH] @ candidate_BCD.transpose(1, 2)
-            mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
-            match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC)
-            score_BC = match_BC + candidate_BCD @ self.user_tower.wanted_D
+            score_BC = self._scores(batch, vector_TD, vector_TD[batch.candidate_BC])
             loss = listwise_softmax(score_BC, batch.gain_BC, batch.mask_BC)
+            if (shared := batch.shared) is not None:
+                score_BP = self._scores(batch, vector_TD, vector_TD[shared.text_P])
+                in_batch = in_batch_softmax(score_BP, shared.gain_BP, shared.mask_BP, shared.log_q_P)
+                loss = loss + self._config.in_batch_weight * in_batch
         self.losses.append(float(loss.detach()))
         return loss
+
+    def _scores(self, batch: Batch, vector_TD: Tensor, candidate_D: Tensor) -> Tensor:
+        """Scores (B, C) of candidates of width D: (B, C, D) each request's own, or (C, D) the same for all."""
+        similar_BHC = vector_TD[batch.history_BH] @ candidate_D.mT
+        mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
+        match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC)
+        score_BC: Tensor = match_BC + candidate_D @ self.user_tower.wanted_D
+        return score_BC
 
     def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
         """What the upper layers make of texts (T, D), in the order asked."""

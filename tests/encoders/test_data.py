@@ -87,7 +87,7 @@ def batches_of(examples, config, seed=4):
 
 
 def same(one, other) -> bool:
-    return np.array_equal(one.text_T, other.text_T) and all(map(torch.equal, one[1:], other[1:]))
+    return np.array_equal(one.text_T, other.text_T) and all(map(torch.equal, one[1:-1], other[1:-1]))
 
 
 def test_a_batch_is_a_function_of_seed_and_step_only(examples, tiny_config):
@@ -151,3 +151,39 @@ def test_a_batch_points_at_the_texts_of_its_items(examples, tiny_config):
 def test_no_room_for_negatives_is_refused(tiny_config):
     with pytest.raises(ValidationError, match=r"encoder\.positives_per_request \(4\) leaves no room for negatives"):
         tiny_config(candidates_per_request=4)
+
+
+def taken_only(*requests) -> Examples:
+    """Requests of (history, taken) without candidates, over ten items of which 8 and 9 share a text."""
+    held, taken = zip(*requests, strict=True)
+    item = np.full((len(held), 3), -1)
+    for row, items in enumerate(held):
+        item[row, : len(items)] = items
+    ones = np.ones(item.shape, np.float32)
+    many = np.array([len(items) for items in taken])
+    starts = np.concatenate([[0], np.cumsum(many)])
+    gains = np.ones(many.sum(), np.float32)
+    return Examples(Histories(item, ones, ones), np.concatenate(taken), gains, starts, many, np.r_[0:9, 8])
+
+
+def test_what_others_took_is_a_negative_unless_the_request_had_or_took_it(tiny_config):
+    examples = taken_only(([0], [1, 2]), ([2, 5], [3]), ([4], [9]), ([8], [1]))
+    config = tiny_config(requests_per_batch=4, positives_per_request=1, candidates_per_request=2, in_batch_weight=1.0)
+    batch = BlockBatches(examples, config, seed=0)[0]
+    shared = batch.shared
+    texts = batch.text_T[shared.text_P.numpy()].tolist()
+    drawn = texts[int(shared.gain_BP[0].argmax())]  # 1 or 2
+    assert texts == sorted({drawn, 3, 8, 1})
+    at = {text: place for place, text in enumerate(texts)}
+    assert shared.gain_BP.sum(1).tolist() == [1, 1, 1, 1]
+    barred = {(row, texts[place]) for row, place in (~shared.mask_BP).nonzero().tolist()}
+    left = {1, 2} - {drawn}  # taken by the first request too, though not drawn
+    assert barred == {(row, text) for row, text in [(0, *left), (1, 2), (3, 8)] if text in texts}
+    shares = {1: 2 / 5, 2: 1 / 5, 3: 1 / 5, 8: 1 / 5}
+    for text, place in at.items():
+        assert shared.log_q_P[place].item() == pytest.approx(np.log(shares[text]))
+
+
+def test_without_in_batch_negatives_nothing_is_shared(tiny_config):
+    examples = taken_only(([0], [1]), ([2], [3]))
+    assert BlockBatches(examples, tiny_config(), seed=0)[0].shared is None

@@ -5,7 +5,7 @@ from math import exp, log
 import pytest
 import torch
 
-from encoders.losses import listwise_softmax
+from encoders.losses import in_batch_softmax, listwise_softmax
 
 
 def loss(score, gain, mask=None):
@@ -74,3 +74,34 @@ def test_gradients_stay_finite_with_extreme_scores(size):
     assert found.isfinite()
     assert scores.grad.isfinite().all()
     assert scores.grad[0].tolist() == pytest.approx([-0.5, 0.5, 0.0])
+
+
+def test_negatives_of_the_batch_are_corrected_for_how_often_they_are_drawn():
+    scores, gains = torch.tensor([[2.0, 1.0, 0.5]]), torch.tensor([[1.0, 0.0, 0.0]])
+    q = torch.tensor([0.5, 0.25, 0.25])
+    own, first, second = exp(2.0) / 0.5, exp(1.0) / 0.25, exp(0.5) / 0.25
+    found = in_batch_softmax(scores, gains, torch.ones(1, 3).bool(), q.log()).item()
+    assert found == pytest.approx(-log(own / (own + first + second)), rel=1e-6)
+    without = in_batch_softmax(scores, gains, torch.tensor([[True, False, True]]), q.log()).item()
+    assert without == pytest.approx(-log(own / (own + second)), rel=1e-6)
+
+
+def test_corrected_scores_learn_the_probability_and_not_the_lift():
+    """Over draws of negatives by q, the loss is least where softmax(score) is what is really taken."""
+    taken, q = torch.tensor([0.7, 0.2, 0.1]), torch.tensor([0.6, 0.3, 0.1])
+    scores = torch.zeros(3, requires_grad=True)
+    optimiser = torch.optim.Adam([scores], lr=0.02)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(600):
+        drawn = torch.multinomial(q, 64 * 8, replacement=True, generator=generator).view(64, 8)
+        own = torch.multinomial(taken, 64, replacement=True, generator=generator)
+        score = torch.cat([scores[own].unsqueeze(1), scores[drawn]], 1)
+        log_q = torch.cat([q[own].unsqueeze(1), q[drawn]], 1).log()
+        gain = torch.zeros_like(score)
+        gain[:, 0] = 1
+        optimiser.zero_grad()
+        in_batch_softmax(score, gain, torch.ones_like(score).bool(), log_q).backward()
+        optimiser.step()
+    learned = torch.softmax(scores.detach(), 0)
+    assert learned[0].item() > learned[1].item() > learned[2].item()
+    assert torch.allclose(learned, taken, atol=0.12)

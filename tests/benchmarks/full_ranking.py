@@ -1,0 +1,231 @@
+"""What benchmarks without clocks share: fine-tuning on histories alone, and scores over a whole catalogue."""
+
+# R requests, H history items; B requests of a batch, C candidates, T distinct texts, D width
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+
+from encoders.config import EncoderConfig
+from encoders.data import Examples, Histories
+from encoders.fit import fit_block
+from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
+from encoders.model import InterestModel
+from features.candidates import GRID
+
+Ints = npt.NDArray[np.int64]
+_CELLS = 1 << 24  # cells of a (B, H, C) tensor computed at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """A catalogue's texts, each distinct one once.
+
+    Attributes:
+        distinct: Sorted.
+        of_item: (items,) position of each item's text.
+    """
+
+    distinct: list[str]
+    of_item: Ints
+
+    @classmethod
+    def of(cls, texts: Sequence[str]) -> "Texts":
+        """From the texts of items in the order of their codes."""
+        distinct = sorted(set(texts))
+        place = {text: at for at, text in enumerate(distinct)}
+        return cls(distinct, np.array([place[text] for text in texts]))
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a benchmark, as its command line asks.
+
+    Attributes:
+        config: The encoder's configuration.
+        data: Folder of the data sets.
+        seed: Of everything drawn.
+        validate: Whether to rank what is held out of training instead of the test.
+    """
+
+    config: EncoderConfig
+    data: Path
+    seed: int
+    validate: bool
+
+    @classmethod
+    def start(cls, doc: str, settings: dict[str, Any]) -> Self:
+        """From the command line.
+
+        Args:
+            doc: What `--help` says.
+            settings: Of the encoder, where they are not the defaults.
+        """
+        parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--validate", action="store_true")
+        parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+        arguments = parser.parse_args()
+        if "NIGHTRANK_DATA" not in os.environ:
+            parser.error("NIGHTRANK_DATA must name the folder of the data sets.")
+        changes = dict(override.split("=", 1) for override in arguments.overrides)
+        config = EncoderConfig(**settings | {key: yaml.safe_load(value) for key, value in changes.items()})
+        return cls(config, Path(os.environ["NIGHTRANK_DATA"]), arguments.seed, arguments.validate)
+
+    def fine_tune(self, examples: Examples, texts: Texts) -> InterestModel:
+        """An interest model trained on one block."""
+        model = InterestModel.start(self.config)
+        start = time.monotonic()
+        tokenised = model.tokenise(texts.distinct)
+        lower = model.read_lower(tokenised)
+        pooled = model.pool("tuned", tokenised, lower=lower)
+        tell(f"{len(texts.distinct)} texts read in {time.monotonic() - start:.0f} s; {len(examples)} requests")
+        start = time.monotonic()
+
+        def report(step: int, loss: float) -> None:
+            if step % 50 == 0:
+                tell(f"step {step}, loss {loss:.3f}, {time.monotonic() - start:.0f} s")
+
+        fit_block(
+            model,
+            examples,
+            texts=tokenised,
+            lower=lower,
+            pooled=pooled,
+            config=self.config,
+            seed=self.seed,
+            report=report,
+        )
+        return model
+
+    def conclude(self, metric: str, found: dict[str, npt.NDArray[np.float64]], *, bar: float, aim: float) -> int:
+        """Print each system's mean, the paired difference of the fine-tuned one, and the bar.
+
+        Args:
+            metric: What was measured.
+            found: (requests,) values by system.
+            bar: Least mean of the fine-tuned system.
+            aim: What is hoped for.
+
+        Returns:
+            The exit status: 0 if the bar was reached and the difference lies above zero.
+        """
+        ours, plain = found["fine-tuned"], {name: value for name, value in found.items() if name != "fine-tuned"}
+        best = max(plain, key=lambda name: plain[name].mean())
+        for name, values in found.items():
+            tell(f"{name:22}{metric} {values.mean():.4f}")
+        rng = np.random.default_rng(0)
+        gap = ours - plain[best]
+        draws = [gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(2000)]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        ratio = ours.mean() / plain[best].mean()
+        tell(f"fine-tuned over {best}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}], {ratio:.3f} x")
+        reached = bool(ours.mean() >= bar and low > 0)
+        tell(f"{'reached' if reached else 'MISSED '}  {metric} {ours.mean():.4f} >= {bar:.4f} (aim {aim:.4f})")
+        means = {name: round(float(values.mean()), 4) for name, values in found.items()}
+        sys.stdout.write(json.dumps({"seed": self.seed, "validate": self.validate, metric: means}) + "\n")
+        return 0 if reached else 1
+
+
+def histories_of(rows: Sequence[Ints], items: int, *, aged: bool = True) -> Histories:
+    """Histories without clocks.
+
+    Args:
+        rows: Items of each request, the most recent last.
+        items: H, the most items kept.
+        aged: Whether an item's age is its distance from the end; else all are of one age.
+    """
+    item = np.full((len(rows), items), -1, np.int64)
+    for at, row in enumerate(rows):
+        recent = row[::-1][:items]
+        item[at, : len(recent)] = recent
+    age = np.ones(item.shape, np.float32)
+    if aged:
+        age *= np.arange(1, items + 1, dtype=np.float32)
+    return Histories(item, age, np.ones(item.shape, np.float32))
+
+
+def positives_only(histories: Histories, taken: Sequence[Ints], texts: Texts) -> Examples:
+    """Examples without candidates: what each request took; what the batch's other requests took are its negatives."""
+    many = np.array([len(row) for row in taken])
+    item = np.concatenate(taken)
+    starts = np.concatenate([[0], np.cumsum(many)])
+    return Examples(histories, item, np.ones(len(item), np.float32), starts, many, texts.of_item)
+
+
+def dealt(
+    rng: np.random.Generator, sets: Sequence[Ints], texts: Texts, config: EncoderConfig, *, deals: int
+) -> Examples:
+    """Sets without order, each dealt several times into a history, half of it at most, and what was taken."""
+    histories, taken = [], []
+    for items in sets:
+        for _ in range(deals if len(items) > 1 else 0):
+            order = rng.permutation(items)
+            cut = min((len(items) + 1) // 2, config.history_items)
+            histories.append(order[:cut])
+            taken.append(order[cut:])
+    return positives_only(histories_of(histories, config.history_items, aged=False), taken, texts)
+
+
+Scored = Iterator[tuple[Ints, npt.NDArray[np.float32]]]
+
+
+def catalogue_scores(model: InterestModel, asked: Histories, texts: Texts, candidates: Ints) -> Scored:
+    """Fine-tuned scores (B, C) of all candidates, batch by batch, with the rows of the requests."""
+    vectors = model.embed("tuned", model.tokenise(texts.distinct))[texts.of_item]
+    wanted = torch.from_numpy(InterestScorer(model.user_tower, vectors, vectors, 1).wanted()[candidates])
+    for rows, *tensors in _batches(asked, vectors, candidates):
+        with torch.inference_mode():
+            yield rows, (model.user_tower(*tensors) + wanted).numpy()
+
+
+def plain_scores(
+    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints
+) -> Iterator[tuple[str, Scored]]:
+    """The same for each zero-shot pooling, with its name."""
+    vectors = model.embed("zero_shot", model.tokenise(texts.distinct))[texts.of_item]
+
+    def pooled(pooling: str) -> Scored:
+        for rows, similar_BHC, age_BH, _, mask_BHC in _batches(asked, vectors, candidates):
+            with torch.inference_mode():
+                yield rows, pooled_similarity(similar_BHC, age_BH, mask_BHC, pooling).numpy()
+
+    for pooling in POOLINGS:
+        yield f"zero-shot {pooling}", pooled(pooling)
+
+
+def _batches(
+    asked: Histories, vectors: npt.NDArray[np.int16], candidates: Ints
+) -> Iterator[tuple[Ints, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Rows of requests, short histories first, with cosines (B, H, C), ages, gains and the mask."""
+    wide = vectors.astype(np.float32) / np.float32(GRID)
+    length = (asked.item_RH >= 0).sum(1)
+    order = np.argsort(length, kind="stable")
+    while len(order):
+        widest = np.maximum.accumulate(length[order]) * np.arange(1, len(order) + 1) * len(candidates)
+        rows = order[: max(int(np.searchsorted(widest, _CELLS, side="right")), 1)]
+        order = order[len(rows) :]
+        most = max(int(length[rows].max()), 1)
+        item_BH = asked.item_RH[rows, :most]
+        held, place = np.unique(item_BH, return_inverse=True)
+        similar_IC = torch.from_numpy(wide[np.maximum(held, 0)] @ wide[candidates].T)
+        similar_BHC = similar_IC[torch.from_numpy(place.reshape(item_BH.shape))]
+        mask_BHC = torch.from_numpy(item_BH >= 0).unsqueeze(-1).expand_as(similar_BHC)
+        age_BH, gain_BH = (torch.from_numpy(part[rows, :most]) for part in (asked.age_RH, asked.gain_RH))
+        yield rows, similar_BHC, age_BH, gain_BH, mask_BHC
+
+
+def tell(line: str) -> None:
+    """A line of progress."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
