@@ -35,12 +35,34 @@ class EncoderConfig(FrozenConfig):
         ge=0,
         description="Weight of the loss against what the batch's other requests took, beside that of the candidates'.",
     )
+    schedule: Literal["prequential", "holdout"] = Field(
+        default="prequential",
+        description="Whether the encoder learns each block after scoring it, or the warm-up alone (cheaper, for short "
+        "logs).",
+    )
     head_steps: int = Field(
         default=200,
         ge=0,
         description="Steps on each block for projection and user tower, the layers as they are.",
     )
     steps: int = Field(default=30, ge=0, description="Steps on each block for all that is trained, after those.")
+    check_every: int = Field(
+        default=100,
+        ge=1,
+        description="Steps after which the state is kept on disk and, with `stop_requests`, judged.",
+    )
+    stop_requests: int = Field(
+        default=0,
+        ge=0,
+        description="Latest requests of a block that are not trained on but judge when to stop (0: all steps are made).",
+    )
+    patience: int = Field(default=3, ge=1, description="Checks without a better NDCG@10 after which training stops.")
+    start_weight: float = Field(
+        default=0.0, ge=0, description="Pull of the layers towards what they were at the block's start (L2-SP)."
+    )
+    replay_share: float = Field(
+        default=0.0, ge=0, lt=1, description="Share of a batch's requests that are drawn from earlier blocks."
+    )
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
     projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")

@@ -9,13 +9,15 @@ import numpy.typing as npt
 import polars as pl
 import pytorch_lightning as lightning
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from encoders.config import EncoderConfig
 
-__all__ = ["Batch", "BlockBatches", "BlockData", "Examples", "Histories"]
+__all__ = ["Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
 
 Ints = npt.NDArray[np.int64]
+
+_WHOLE = 16  # requests whose candidates are scored together
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,42 @@ class Examples:
     def __len__(self) -> int:
         return len(self.positives)
 
+    def take(self, rows: Ints) -> "Examples":
+        """Some of the requests, in the order asked."""
+        sizes = np.diff(self.starts)[rows]
+        starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
+        held = self.histories
+        histories = Histories(held.item_RH[rows], held.age_RH[rows], held.gain_RH[rows])
+        return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item)
+
+    def joined(self, other: "Examples") -> "Examples":
+        """These requests and then those of another block of the same catalogue."""
+        ours, theirs = self.histories, other.histories
+        return Examples(
+            Histories(
+                np.concatenate([ours.item_RH, theirs.item_RH]),
+                np.concatenate([ours.age_RH, theirs.age_RH]),
+                np.concatenate([ours.gain_RH, theirs.gain_RH]),
+            ),
+            np.concatenate([self.item, other.item]),
+            np.concatenate([self.gain, other.gain]),
+            np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
+            np.concatenate([self.positives, other.positives]),
+            self.text_of_item,
+        )
+
+    def replaying(self, past: "Examples", share: float, seed: int) -> "Examples":
+        """These requests after so many drawn of an earlier block that they make up a share of all, or all it has."""
+        wanted = min(round(len(self) * share / (1 - share)), len(past))
+        drawn = np.random.default_rng([seed, 1 << 21]).permutation(len(past))[:wanted]
+        return past.take(np.sort(drawn)).joined(self) if wanted else self
+
+    def split(self, latest: int) -> tuple["Examples", "Examples"]:
+        """All requests but the `latest` last, and those."""
+        cut = max(len(self) - latest, 0)
+        return self.take(np.arange(cut)), self.take(np.arange(cut, len(self)))
+
 
 class SharedPositives(NamedTuple):
     """The P distinct texts that some request of the batch took: each is a negative of the others.
@@ -153,6 +191,31 @@ class Batch(NamedTuple):
     shared: "SharedPositives | None" = None
 
 
+def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
+    """A batch of some requests.
+
+    Args:
+        examples: All requests.
+        chosen: (B,) which of them.
+        at_BC: Their candidates as positions in `Examples.item`, -1 where padded.
+    """
+    candidate_BC = np.where(at_BC >= 0, examples.text_of_item[examples.item[at_BC]], -1)
+    history = examples.histories.item_RH[chosen]
+    known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
+    text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel()]))
+    text_T = text_T[text_T >= 0]
+    return Batch(
+        text_T=text_T,
+        history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(known_BH, text_T[0]))),
+        history_mask_BH=torch.from_numpy(known_BH >= 0),
+        age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
+        history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
+        candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
+        mask_BC=torch.from_numpy(at_BC >= 0),
+        gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
+    )
+
+
 class BlockBatches(Dataset[Batch]):
     """Batch number i is a function of (seed, i): training can be stopped and taken up at any step.
 
@@ -181,31 +244,17 @@ class BlockBatches(Dataset[Batch]):
         for row, request in enumerate(chosen):
             drawn = self._draw(rng, request)
             at_BC[row, : len(drawn)] = drawn
-        candidate_BC = np.where(at_BC >= 0, examples.text_of_item[examples.item[at_BC]], -1)
-        history = examples.histories.item_RH[chosen]
-        known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
-        text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel()]))
-        text_T = text_T[text_T >= 0]
-        gain_BC = np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)
-        return Batch(
-            text_T=text_T,
-            history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(known_BH, text_T[0]))),
-            history_mask_BH=torch.from_numpy(known_BH >= 0),
-            age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
-            history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
-            candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
-            mask_BC=torch.from_numpy(at_BC >= 0),
-            gain_BC=torch.from_numpy(gain_BC),
-            shared=self._shared(chosen, text_T, candidate_BC, gain_BC, known_BH),
-        )
-
-    def _shared(
-        self, chosen: Ints, text_T: Ints, candidate_BC: Ints, gain_BC: npt.NDArray[np.float32], known_BH: Ints
-    ) -> SharedPositives | None:
-        """What the requests of a batch are to each other."""
+        batch = batch_of(examples, chosen, at_BC)
         if self._log_q is None:
-            return None
+            return batch
+        return batch._replace(shared=self._shared(chosen, batch))
+
+    def _shared(self, chosen: Ints, batch: Batch) -> SharedPositives:
+        """What the requests of a batch are to each other."""
+        assert self._log_q is not None
         examples = self._examples
+        candidate_BC, gain_BC = batch.text_T[batch.candidate_BC.numpy()], batch.gain_BC.numpy()
+        known_BH = np.where(batch.history_mask_BH.numpy(), batch.text_T[batch.history_BH.numpy()], -1)
         text_P = np.unique(candidate_BC[gain_BC > 0])
         shape = (len(chosen), len(text_P))
         gain_BP, mask_BP = np.zeros(shape, np.float32), np.ones(shape, np.bool_)
@@ -218,7 +267,7 @@ class BlockBatches(Dataset[Batch]):
             mask_BP[row, drawn] = True
             np.maximum.at(gain_BP[row], drawn, gain_BC[row, own])
         return SharedPositives(
-            text_P=torch.from_numpy(np.searchsorted(text_T, text_P)),
+            text_P=torch.from_numpy(np.searchsorted(batch.text_T, text_P)),
             gain_BP=torch.from_numpy(gain_BP),
             mask_BP=torch.from_numpy(mask_BP),
             log_q_P=torch.from_numpy(self._log_q[text_P]),
@@ -254,13 +303,45 @@ def _log_share(examples: Examples) -> npt.NDArray[np.float32]:
     return share
 
 
-class BlockData(lightning.LightningDataModule):
-    """The batches of one block, in order."""
+class WholeLists(Dataset[Batch]):
+    """Requests with all their candidates, a few at a time: what NDCG is measured on."""
 
-    def __init__(self, batches: BlockBatches) -> None:
+    def __init__(self, examples: Examples) -> None:
+        self._examples = examples
+
+    def __len__(self) -> int:
+        return (len(self._examples) + _WHOLE - 1) // _WHOLE
+
+    def __getitem__(self, index: int) -> Batch:
+        if index >= len(self):
+            raise IndexError(index)
+        chosen = np.arange(index * _WHOLE, min((index + 1) * _WHOLE, len(self._examples)))
+        starts, ends = self._examples.starts[chosen], self._examples.starts[chosen + 1]
+        at_BC = starts[:, None] + np.arange((ends - starts).max())
+        return batch_of(self._examples, chosen, np.where(at_BC < ends[:, None], at_BC, -1))
+
+
+class BlockData(lightning.LightningDataModule):
+    """The batches of one block, in order, `every` an epoch: an epoch's end is where training is judged and kept.
+
+    Args:
+        batches: What is trained on.
+        every: Steps of an epoch.
+        judged: What is judged at the end of each; None for nothing.
+    """
+
+    def __init__(self, batches: BlockBatches, every: int, judged: WholeLists | None = None) -> None:
         super().__init__()
         self._batches = batches
+        self._every = every
+        self._judged = judged
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """One batch a step; batches are made whole, so nothing is collated."""
-        return DataLoader(self._batches, batch_size=None, shuffle=False)
+        first = self.trainer.current_epoch * self._every if self.trainer is not None else 0
+        steps = range(first, min(first + self._every, len(self._batches)))
+        return DataLoader(Subset(self._batches, steps), batch_size=None, shuffle=False)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
+        """The judged requests, in order."""
+        return DataLoader(self._judged, batch_size=None, shuffle=False) if self._judged is not None else []

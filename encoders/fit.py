@@ -1,27 +1,49 @@
 """Take the interest model through one block of the timeline."""
 
+import hashlib
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytorch_lightning as lightning
 import torch
+from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
 
 from encoders.config import EncoderConfig
-from encoders.data import BlockBatches, BlockData, Examples
+from encoders.data import BlockBatches, BlockData, Examples, WholeLists
 from encoders.model import InterestModel
-from encoders.module import InterestModule
+from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["fit_block"]
+__all__ = ["Lesson", "fit_block"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
 
 
-class _Steps(lightning.Callback):
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What came of one block.
+
+    Attributes:
+        losses: Loss of each step.
+        checks: NDCG@10 on the requests that judge when to stop, one a check.
+        old_before: NDCG@10 on requests of an earlier block before this one was learned; None where none was given.
+        old_after: The same afterwards: what was forgotten.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    checks: list[float] = field(default_factory=list)
+    old_before: float | None = None
+    old_after: float | None = None
+
+
+class _Steps(Callback):
     def __init__(self, report: Report) -> None:
         self._report = report
 
@@ -47,8 +69,13 @@ def fit_block(
     config: EncoderConfig,
     seed: int,
     report: Report | None = None,
-) -> list[float]:
+    old: Examples | None = None,
+    checkpoints: Path | None = None,
+) -> Lesson:
     """Train both towers on a block, going on from where they stand.
+
+    With `config.stop_requests` the block's latest requests are not trained on: they judge every `config.check_every`
+    steps, training stops when they see nothing better for `config.patience` checks, and the best state is kept.
 
     Args:
         model: Is trained in place.
@@ -59,40 +86,121 @@ def fit_block(
         config: Rates, batch sizes, steps.
         seed: Same seed, same machine: same weights to the last bit.
         report: Told of progress.
-
-    Returns:
-        The loss of each step.
+        old: Requests of an earlier block, to measure what is forgotten.
+        checkpoints: Folder of this lesson's own, for its state every `config.check_every` steps. A training that was
+            killed is taken up from there, to the same bits; what another lesson left there, or what is damaged, is
+            written over.
     """
-    batches = BlockBatches(examples, config, seed=seed)
+    taught, judges = examples.split(config.stop_requests)
+    batches = BlockBatches(taught, config, seed=seed)
     if not len(batches) or config.train_layers == 0:
-        return []
+        return Lesson()
     lightning.seed_everything(seed, verbose=False)
-    module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
+    name = _name_of(model, examples, config, seed)
+    module = InterestModule(
+        model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config, lesson=name
+    )
     module.train()
+    data = BlockData(batches, config.check_every, WholeLists(judges) if len(judges) else None)
     try:
-        with _quiet():
-            _trainer(model, report).fit(module, BlockData(batches))
+        with _quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
+            before = _ndcg(module, old)
+            trainer = _trainer(model, len(batches), config, judged=bool(len(judges)), report=report, folder=folder)
+            trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
+            _take_best(module, trainer)
+            after = _ndcg(module, old)
     finally:
         for tower in (model.tuned, model.user_tower):
             tower.to("cpu").eval()
         torch.use_deterministic_algorithms(mode=False)
-    return module.losses
+    return Lesson(module.losses, module.checks, before, after)
 
 
-def _trainer(model: InterestModel, report: Report | None) -> lightning.Trainer:
+def _trainer(
+    model: InterestModel, steps: int, config: EncoderConfig, *, judged: bool, report: Report | None, folder: Path | None
+) -> lightning.Trainer:
+    callbacks: list[Callback] = [_Steps(report)] if report is not None else []
+    if judged:
+        callbacks.append(EarlyStopping(NDCG, mode="max", patience=config.patience))
+    if folder is not None:
+        callbacks.append(
+            ModelCheckpoint(folder, "best", monitor=NDCG if judged else None, mode="max", save_last=True, save_top_k=1)
+        )
     return lightning.Trainer(
-        max_epochs=1,
+        max_epochs=-(-steps // config.check_every),
+        reload_dataloaders_every_n_epochs=1,
         accelerator="auto",
         devices=1,
         precision="bf16-mixed" if model.bf16 else "32-true",
         gradient_clip_val=1.0,
         deterministic=True,
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=folder is not None,
         enable_progress_bar=False,
         enable_model_summary=False,
-        callbacks=[_Steps(report)] if report is not None else [],
+        num_sanity_val_steps=0,
+        limit_val_batches=1.0 if judged else 0,
+        callbacks=callbacks,
     )
+
+
+def _take_best(module: InterestModule, trainer: lightning.Trainer) -> None:
+    """Go back to the state that was judged best, where one was."""
+    kept = trainer.checkpoint_callback
+    if isinstance(kept, ModelCheckpoint) and kept.monitor is not None and kept.best_model_path:
+        best = torch.load(kept.best_model_path, weights_only=True, map_location=module.device)
+        module.load_state_dict(best["state_dict"], strict=False)
+
+
+def _ndcg(module: InterestModule, examples: Examples | None) -> float | None:
+    """NDCG@10 of requests as the module stands; None for no requests."""
+    if examples is None or not len(examples):
+        return None
+    module.eval()
+    with torch.inference_mode():
+        lists = WholeLists(examples)
+        for index in range(len(lists)):
+            module.validation_step(lists[index], index)
+    module.train()
+    return module.take_judged()
+
+
+def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, seed: int) -> str:
+    """sha256 over all that a lesson's result depends on."""
+    name = hashlib.sha256(f"{config.model_dump_json()} {seed} {model.digest('tuned')}".encode())
+    for tensor in model.user_tower.state_dict().values():
+        name.update(tensor.numpy().tobytes())
+    histories = examples.histories
+    for array in (histories.item_RH, histories.age_RH, histories.gain_RH, examples.item, examples.gain):
+        name.update(array.tobytes())
+    for array in (examples.starts, examples.positives, examples.text_of_item):
+        name.update(array.tobytes())
+    return name.hexdigest()
+
+
+@contextmanager
+def _folder(checkpoints: Path | None, *, wanted: bool) -> Iterator[Path | None]:
+    """Where the state is kept; a folder for the time being where the best state alone is wanted."""
+    if checkpoints is not None or not wanted:
+        yield checkpoints
+        return
+    with TemporaryDirectory(prefix="nightrank-") as folder:
+        yield Path(folder)
+
+
+def _left(folder: Path | None, lesson: str) -> Path | None:
+    """The state that an earlier try at the same lesson left, if it is whole; others are cleared away."""
+    if folder is None or not folder.is_dir():
+        return None
+    last = folder / "last.ckpt"
+    try:
+        if torch.load(last, weights_only=True, map_location="cpu")["lesson"] == lesson:
+            return last
+    except Exception:  # noqa: BLE001, S110 - a damaged file fails in whatever way it is damaged
+        pass
+    for path in folder.glob("*.ckpt"):
+        path.unlink()
+    return None
 
 
 @contextmanager
@@ -106,6 +214,7 @@ def _quiet() -> Iterator[None]:
             warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode.*")  # the frozen layers
             warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
             warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
+            warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
             yield
     finally:
         logger.setLevel(level)

@@ -2,6 +2,7 @@
 
 # B requests, H history items, C candidates, T texts, L tokens, D width
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +10,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from encoders.config import EncoderConfig
 from encoders.data import Batch
@@ -16,7 +18,9 @@ from encoders.losses import in_batch_softmax, listwise_softmax
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower, UserTower
 
-__all__ = ["InterestModule"]
+__all__ = ["NDCG", "InterestModule"]
+
+NDCG = "ndcg@10"
 
 
 class InterestModule(lightning.LightningModule):
@@ -34,7 +38,15 @@ class InterestModule(lightning.LightningModule):
         lower: The frozen layers' hidden states of those texts (`encoders.embed.read_lower`).
         pooled: (texts, D) what the upper layers make of them now (`encoders.embed.pool_all`).
         config: Rates and steps.
+        lesson: What is being learned, from where: a checkpoint of another lesson is not taken up.
+
+    Attributes:
+        losses: Of each step.
+        checks: Validation NDCG@10 at the end of each epoch.
+        texts_seen: Texts that training has read, a text once a batch.
     """
+
+    strict_loading = False  # checkpoints hold what is trained
 
     def __init__(
         self,
@@ -45,6 +57,7 @@ class InterestModule(lightning.LightningModule):
         lower: Sequence[Tensor],
         pooled: Tensor,
         config: EncoderConfig,
+        lesson: str = "",
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
@@ -53,25 +66,91 @@ class InterestModule(lightning.LightningModule):
         self._lower = lower
         self._pooled = pooled
         self._config = config
+        self._lesson = lesson
+        self._random: list[Tensor] | None = None
+        self._judged: list[float] = []
+        start = self._layers().items() if config.start_weight > 0 else ()
+        self._start = {name: now.detach().clone() for name, now in start}
         self.losses: list[float] = []
+        self.checks: list[float] = []
+        self.texts_seen = 0
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """The listwise loss of one batch."""
-        pooled_TD = self._pooled[batch.text_T].to(self.device)
-        if self.global_step >= self._config.head_steps:
-            candidates = torch.unique(batch.candidate_BC[batch.mask_BC])
-            live_ND = self.pool(batch.text_T[candidates.cpu().numpy()])
-            pooled_TD = pooled_TD.index_copy(0, candidates, live_ND)
+        """The loss of one batch."""
+        live = torch.unique(batch.candidate_BC[batch.mask_BC]) if self.global_step >= self._config.head_steps else None
+        vector_TD = self._vectors(batch, live)
         with torch.autocast(self.device.type, enabled=False):
-            vector_TD = self.text_tower.project(pooled_TD)
             score_BC = self._scores(batch, vector_TD, vector_TD[batch.candidate_BC])
             loss = listwise_softmax(score_BC, batch.gain_BC, batch.mask_BC)
             if (shared := batch.shared) is not None:
                 score_BP = self._scores(batch, vector_TD, vector_TD[shared.text_P])
                 in_batch = in_batch_softmax(score_BP, shared.gain_BP, shared.mask_BP, shared.log_q_P)
                 loss = loss + self._config.in_batch_weight * in_batch
+            if self._start and live is not None:
+                moved = [(now - self._start[name]).square().sum() for name, now in self._layers().items()]
+                loss = loss + self._config.start_weight * torch.stack(moved).sum()
         self.losses.append(float(loss.detach()))
+        self.texts_seen += len(batch.text_T)
         return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
+        """NDCG@10 of each request, all texts through the layers as they are."""
+        vector_TD = self._vectors(batch, torch.arange(len(batch.text_T), device=self.device))
+        with torch.autocast(self.device.type, enabled=False):
+            score_BC = self._scores(batch, vector_TD, vector_TD[batch.candidate_BC])
+        for score_C, gain_C, mask_C in zip(score_BC, batch.gain_BC, batch.mask_BC, strict=True):
+            self._judged.append(float(retrieval_normalized_dcg(score_C[mask_C], gain_C[mask_C], top_k=10)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Mean over the requests; kept, and told to whoever decides when to stop."""
+        self.checks.append(self.take_judged())
+        self.log(NDCG, self.checks[-1])
+
+    def take_judged(self) -> float:
+        """Mean NDCG@10 of what `validation_step` has judged since this was last asked."""
+        mean = float(np.mean(self._judged))
+        self._judged.clear()
+        return mean
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002 - Lightning's signature
+        """Go on from the random numbers of the last epoch's end; what the loaders drew in between does not count."""
+        if batch_idx == 0 and self._random is not None:
+            torch.set_rng_state(self._random[0])
+            if len(self._random) > 1:
+                torch.cuda.set_rng_state_all(self._random[1:])
+
+    def on_train_epoch_end(self) -> None:
+        """Keep the state of the random numbers."""
+        self._random = [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [])]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What is trained, and all that the next step depends on; frozen weights are the encoder's own."""
+        trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
+        checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
+        checkpoint |= {"losses": self.losses, "checks": self.checks, "random": self._random, "lesson": self._lesson}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up what `on_save_checkpoint` kept."""
+        self.losses, self.checks, self._random = (checkpoint[name] for name in ("losses", "checks", "random"))
+
+    def _layers(self) -> dict[str, Tensor]:
+        """What is trained of the text tower below its projection, by name."""
+        named = self.text_tower.named_parameters()
+        return {name: now for name, now in named if now.requires_grad and not name.startswith("projection.")}
+
+    def _vectors(self, batch: Batch, live: Tensor | None) -> Tensor:
+        """Unit vectors (T, D) of a batch's texts.
+
+        Args:
+            batch: The batch.
+            live: Positions of the texts that pass through the layers; the others stay as pooled at the block's start.
+        """
+        pooled_TD = self._pooled[batch.text_T].to(self.device)
+        if live is not None:
+            live_ND = self.pool(batch.text_T[live.cpu().numpy()])
+            pooled_TD = pooled_TD.index_copy(0, live, live_ND)
+        with torch.autocast(self.device.type, enabled=False):
+            return self.text_tower.project(pooled_TD)
 
     def _scores(self, batch: Batch, vector_TD: Tensor, candidate_D: Tensor) -> Tensor:
         """Scores (B, C) of candidates of width D: (B, C, D) each request's own, or (C, D) the same for all."""

@@ -94,8 +94,13 @@ def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
 
 
 def _series(trained: Trained) -> Mapping[str, list[float]]:
-    losses = {f"encoder.block_{block}.loss": losses for block, losses in enumerate(trained.losses) if losses}
-    return {**losses, "encoder.new_to_user_ndcg_at_10": trained.valid_ndcg}
+    series = {"encoder.new_to_user_ndcg_at_10": trained.valid_ndcg}
+    for block, lesson in enumerate(trained.lessons):
+        series[f"encoder.block_{block}.loss"] = lesson.losses
+        series[f"encoder.block_{block}.ndcg_at_10"] = lesson.checks
+        if lesson.old_before is not None and lesson.old_after is not None:
+            series[f"encoder.block_{block}.earlier_blocks_ndcg_at_10"] = [lesson.old_before, lesson.old_after]
+    return {name: values for name, values in series.items() if values}
 
 
 def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:

@@ -1,14 +1,18 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
+import hashlib
+import json
+import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 from torch import Tensor
 
 from encoders.data import Examples
-from encoders.fit import fit_block
+from encoders.fit import Lesson, fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from encoders.tokenize import TokenisedTexts
@@ -27,6 +31,8 @@ from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
 __all__ = ["Labelled", "Trained", "found_by_behaviour", "label", "train"]
+
+_OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Trained:
         split: How the log was cut.
         encoder_day: Day before which everything lies that the encoder saw.
         ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
-        losses: Loss of every step of each block.
+        lessons: What came of fine-tuning on each block.
         chain: The chain under the final model.
         valid_ndcg: Validation NDCG@10 of the interest score after each block.
     """
@@ -71,7 +77,7 @@ class Trained:
     encoder_day: int
     ranker_day: int
     chain: Chain
-    losses: list[list[float]] = field(default_factory=list)
+    lessons: list[Lesson] = field(default_factory=list)
     valid_ndcg: list[float] = field(default_factory=list)
 
     def cutoff(self) -> datetime:
@@ -100,14 +106,16 @@ def train(log: EventLog, config: Config) -> Trained:
     _warn_of_short_windows(chain, split)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
-    losses: list[list[float]] = []
+    lessons: list[Lesson] = []
+    past: Examples | None = None
     valid_ndcg: list[float] = []
+    encoder_day = split.warm_up.start
     lesson = label(
         chain,
         config,
         _latest(chain, split.warm_up, config),
         name="Preparing the warm-up",
-        encoder_day=split.warm_up.start,
+        encoder_day=encoder_day,
     )
     chain.fit_cut(lesson.requests, lesson.truth)
     fitted = lesson.rows.clear()
@@ -120,12 +128,15 @@ def train(log: EventLog, config: Config) -> Trained:
             config.encoder,
         )
         del lesson  # its rows, hundreds of MiB: before the next block's are made
-        losses.append(_fit(model, examples, tokenised, lower, pooled, config, number))
-        pooled = model.pool("tuned", tokenised, lower=lower)
-        store_vectors(config, model, "tuned", catalogue, model.project("tuned", pooled))
-        chain.refresh()
+        if number == 0 or config.encoder.schedule == "prequential":
+            lessons.append(_fit(model, examples, past, tokenised, lower, pooled, config, number))
+            pooled = model.pool("tuned", tokenised, lower=lower)
+            store_vectors(config, model, "tuned", catalogue, model.project("tuned", pooled))
+            chain.refresh()
+            encoder_day = block.start
+        past = examples if past is None else past.joined(examples).split(config.encoder.max_requests)[1]
         name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
-        lesson = label(chain, config, block, name=name, encoder_day=block.start)
+        lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
@@ -138,16 +149,17 @@ def train(log: EventLog, config: Config) -> Trained:
     if not lesson.given:
         fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
     behaviour_ranker = _rank("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
+    shutil.rmtree(_unfinished(config), ignore_errors=True)
     return Trained(
         model=model,
         ranker=ranker,
         behaviour_ranker=behaviour_ranker,
         pooling=pooling,
         split=split,
-        encoder_day=split.valid.start,
+        encoder_day=encoder_day,
         ranker_day=split.test.start,
         chain=chain,
-        losses=losses,
+        lessons=lessons,
         valid_ndcg=valid_ndcg,
     )
 
@@ -218,24 +230,42 @@ def _rank(
 def _fit(
     model: InterestModel,
     examples: Examples,
+    past: Examples | None,
     tokenised: TokenisedTexts,
     lower: list[Tensor],
     pooled: Tensor,
     config: Config,
     number: int,
-) -> list[float]:
+) -> Lesson:
+    """One lesson; what it cost in what was learned before is told where something is done against it."""
+    seed, old = config.seed * 1000 + number, None
+    if past is not None and (config.encoder.replay_share > 0 or config.encoder.start_weight > 0):
+        old = past.split(_OLD_REQUESTS)[1]
+        examples = examples.replaying(past, config.encoder.replay_share, seed)
     steps = config.encoder.head_steps + config.encoder.steps if len(examples) else 0
     with task(f"Fine-tuning, lesson {number + 1}", steps, "steps") as advance:
-        return fit_block(
+        lesson = fit_block(
             model,
             examples,
             texts=tokenised,
             lower=lower,
             pooled=pooled,
             config=config.encoder,
-            seed=config.seed * 1000 + number,
+            seed=seed,
             report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+            old=old,
+            checkpoints=_unfinished(config) / f"lesson-{number + 1}",
         )
+    if lesson.old_before is not None and lesson.old_after is not None:
+        before, after = round(lesson.old_before, 4), round(lesson.old_after, 4)
+        say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
+    return lesson
+
+
+def _unfinished(config: Config) -> Path:
+    """Where a training keeps its state until it is done, to be taken up if it is killed."""
+    key = hashlib.sha256(json.dumps(config.portable(), sort_keys=True, default=str).encode()).hexdigest()
+    return Path(config.output) / "unfinished" / key[:16]
 
 
 def _ndcg(labelled: Labelled, column: str) -> float:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from encoders.data import BlockBatches, BlockData, Examples, Histories
+from encoders.data import BlockBatches, BlockData, Examples, Histories, WholeLists
 
 
 def history_of(*rows) -> pl.DataFrame:
@@ -108,7 +108,7 @@ def test_a_batch_is_a_function_of_seed_and_step_only(examples, tiny_config):
 
 def test_the_loader_gives_the_batches_in_order(examples, tiny_config):
     batches = batches_of(examples, tiny_config(requests_per_batch=4, head_steps=2, steps=1))
-    found = list(BlockData(batches).train_dataloader())
+    found = list(BlockData(batches, every=8).train_dataloader())
     assert len(found) == 3
     assert all(same(one, batches[step]) for step, one in enumerate(found))
 
@@ -187,3 +187,41 @@ def test_what_others_took_is_a_negative_unless_the_request_had_or_took_it(tiny_c
 def test_without_in_batch_negatives_nothing_is_shared(tiny_config):
     examples = taken_only(([0], [1]), ([2], [3]))
     assert BlockBatches(examples, tiny_config(), seed=0)[0].shared is None
+
+
+def test_some_requests_are_taken_with_all_that_is_theirs(examples):
+    taken = examples.take(np.array([4, 1]))
+    assert len(taken) == 2
+    for row, request in enumerate([4, 1]):
+        ours, theirs = (slice(*of.starts[at : at + 2]) for of, at in ((taken, row), (examples, request)))
+        assert taken.item[ours].tolist() == examples.item[theirs].tolist()
+        assert taken.gain[ours].tolist() == examples.gain[theirs].tolist()
+        assert taken.positives[row] == examples.positives[request]
+        assert taken.histories.item_RH[row].tolist() == examples.histories.item_RH[request].tolist()
+
+
+def test_a_split_and_a_join_give_the_same_back(examples):
+    for latest in (0, 3, len(examples), 99):
+        earlier, last = examples.split(latest)
+        assert len(last) == min(latest, len(examples))
+        whole = earlier.joined(last)
+        for name in ("item", "gain", "starts", "positives"):
+            assert getattr(whole, name).tolist() == getattr(examples, name).tolist()
+        assert whole.histories.age_RH.tolist() == examples.histories.age_RH.tolist()
+
+
+def test_replay_is_the_asked_share_and_stands_before_what_is_new(examples):
+    past = examples.take(np.arange(8))
+    both = examples.replaying(past, 0.25, seed=0)  # 11 requests and a third of them more
+    assert len(both) == 11 + 4
+    assert both.split(11)[1].item.tolist() == examples.item.tolist()
+    assert examples.replaying(past, 0.9, seed=0).starts[8] == past.starts[-1]  # all it has
+    assert examples.replaying(past, 0.0, seed=0) is examples
+    assert both.item.tolist() == examples.replaying(past, 0.25, seed=0).item.tolist()
+
+
+def test_whole_lists_hold_every_candidate_once(examples):
+    lists = WholeLists(examples)
+    found = [batch for batch in (lists[at] for at in range(len(lists)))]
+    held = np.concatenate([batch.text_T[batch.candidate_BC.numpy()][batch.mask_BC.numpy()] for batch in found])
+    assert held.tolist() == examples.text_of_item[examples.item].tolist()

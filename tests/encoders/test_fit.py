@@ -1,6 +1,10 @@
 """A block trains what is to be trained, to the last bit the same each time, and says nothing."""
 
 import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,7 +41,7 @@ def lesson(requests: int = 40, seed: int = 0) -> Examples:
 def train(tiny_model, tiny_config):
     """Trains a new model; returns it, its weights before, and the losses."""
 
-    def run(*, seed=3, report=None, model=None, examples=None, **changes):
+    def run(*, seed=3, report=None, model=None, examples=None, old=None, checkpoints=None, **changes):
         sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2}
         rates = {"head_steps": 6, "steps": 6, "train_layers": 1, "learning_rate": 1e-3}
         config = tiny_config(**(sizes | rates | changes))
@@ -45,7 +49,7 @@ def train(tiny_model, tiny_config):
         before = {name: tensor.clone() for name, tensor in model._tensors().items()}
         texts = model.tokenise(TEXTS)
         lower = model.read_lower(texts)
-        losses = fit_block(
+        taught = fit_block(
             model,
             lesson() if examples is None else examples,
             texts=texts,
@@ -54,8 +58,11 @@ def train(tiny_model, tiny_config):
             config=config,
             seed=seed,
             report=report,
+            old=old,
+            checkpoints=checkpoints,
         )
-        return model, before, losses
+        run.lesson = taught
+        return model, before, taught.losses
 
     return run
 
@@ -174,3 +181,140 @@ def test_a_failure_leaves_determinism_and_logging_as_they_were(train):
         train(report=fail)
     assert not torch.are_deterministic_algorithms_enabled()
     assert logging.getLogger("pytorch_lightning").level == level
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+sys.path[:0] = {paths!r}
+from test_fit import TEXTS, lesson
+from encoders.config import EncoderConfig
+from encoders.fit import fit_block
+from encoders.model import InterestModel
+
+config = EncoderConfig(**json.loads(sys.argv[1]))
+model = InterestModel.start(config)
+texts = model.tokenise(TEXTS)
+lower = model.read_lower(texts)
+fit_block(
+    model, lesson(), texts=texts, lower=lower, pooled=model.pool("tuned", texts, lower=lower), config=config, seed=3,
+    report=lambda step, _: step == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
+    checkpoints=Path(sys.argv[2]),
+)
+"""
+
+
+@pytest.mark.parametrize("at", [3, 11])
+def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_path, at):
+    """Killed among the head steps and among the layers' steps; states are kept every 4 of 16 steps."""
+    changes = {"head_steps": 6, "steps": 10, "check_every": 4, "stop_requests": 4, "patience": 9}
+    whole, _, losses = train(**changes)
+    sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train_layers": 1}
+    config = tiny_config(**(sizes | {"learning_rate": 1e-3} | changes))
+    here = Path(__file__).parent
+    script = KILLED.format(paths=[str(here.parents[1]), str(here)])
+    command = [sys.executable, "-c", script, config.model_dump_json(), str(tmp_path), str(at)]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == -signal.SIGKILL
+    kept = torch.load(tmp_path / "last.ckpt", weights_only=True) if at > 4 else {"global_step": 0}
+    assert kept["global_step"] == at // 4 * 4
+    made = []
+    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda step, _: made.append(step))
+    assert made == list(range(at // 4 * 4 + 1, 17))
+    assert again == losses
+    assert all(torch.equal(a, b) for a, b in zip(whole._tensors().values(), resumed._tensors().values(), strict=True))
+
+
+def test_a_finished_lesson_is_not_made_again(train, tmp_path):
+    whole, _, losses = train(checkpoints=tmp_path)
+    made = []
+    again, _, told = train(checkpoints=tmp_path, report=lambda step, _: made.append(step))
+    assert made == []
+    assert told == losses
+    assert again.digest("tuned") == whole.digest("tuned")
+
+
+@pytest.mark.parametrize("harm", ["another lesson", "truncated", "no checkpoint at all"])
+def test_what_is_no_state_of_this_lesson_is_written_over(train, tmp_path, harm):
+    whole, _, losses = train(seed=3)
+    train(seed=4 if harm == "another lesson" else 3, checkpoints=tmp_path)
+    last = tmp_path / "last.ckpt"
+    if harm == "truncated":
+        last.write_bytes(last.read_bytes()[:2000])
+    elif harm == "no checkpoint at all":
+        last.write_bytes(b"a text")
+    again, _, told = train(seed=3, checkpoints=tmp_path)
+    assert told == losses
+    assert again.digest("tuned") == whole.digest("tuned")
+    assert torch.load(last, weights_only=True)["global_step"] == 12
+
+
+def test_how_often_the_state_is_kept_changes_no_bit(train, tmp_path):
+    often, _, _ = train(check_every=1, checkpoints=tmp_path)
+    never, _, _ = train(check_every=100)
+    assert often.digest("tuned") == never.digest("tuned")
+
+
+def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(train):
+    """A rate that wrecks what was learned: the first checks are the best ones."""
+    changes = {"head_steps": 40, "steps": 0, "check_every": 2, "stop_requests": 10, "patience": 3}
+    model, _, losses = train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0)
+    checks = train.lesson.checks
+    best = int(np.argmax(checks))
+    assert len(checks) == best + 1 + 3
+    assert len(losses) == 2 * len(checks) < 40
+    again, _, _ = train(**(changes | {"stop_requests": 10}), projection_learning_rate=3.0, head_learning_rate=1.0)
+    assert again.digest("tuned") == model.digest("tuned")
+
+
+def test_judges_are_the_latest_requests_and_are_not_trained_on(train):
+    """What they hold plays no part in the weights: other judges, the same training."""
+    one, other = lesson(40), lesson(40)
+    other.gain[-6:] = np.roll(other.gain[-6:], 3)  # of the last request
+    changes = {"stop_requests": 1, "check_every": 100}
+    first, _, _ = train(examples=one, **changes)
+    low = train.lesson.checks
+    second, _, _ = train(examples=other, **changes)
+    assert first.digest("tuned") == second.digest("tuned")
+    assert low != train.lesson.checks
+
+
+def test_a_pull_towards_the_start_holds_the_layers_back(train):
+    def moved(**changes):
+        model, before, _ = train(head_steps=0, steps=20, **changes)
+        now = model._tensors()
+        return sum((now[name] - before[name]).square().sum().item() for name in now if ".upper." in name)
+
+    assert moved(start_weight=100.0) < 0.5 * moved()
+
+
+def test_what_is_forgotten_is_measured_before_and_after(train):
+    train(old=lesson(20, seed=9), head_steps=15, steps=25, learning_rate=3e-3, projection_learning_rate=2e-2)
+    taught = train.lesson
+    assert 0 < taught.old_before < taught.old_after <= 1  # the same shelves: nothing is forgotten, all is learned
+    train()
+    assert (train.lesson.old_before, train.lesson.old_after) == (None, None)
+
+
+def test_ndcg_of_judges_by_hand(train):
+    """One request, nothing trained: its six candidates in the order of the model's own scores."""
+    model, _, _ = train(examples=lesson(0))
+    assert train.lesson.checks == []
+    examples = lesson(1)
+    train(
+        old=examples,
+        head_steps=1,
+        steps=0,
+        projection_learning_rate=1e-12,
+        head_learning_rate=1e-12,
+        examples=lesson(5),
+    )
+    vectors = model.embed("tuned", model.tokenise(TEXTS)).astype(np.float32) / 4000
+    held, items = examples.histories.item_RH[0], examples.item
+    similar = torch.from_numpy(vectors[held] @ vectors[items].T).unsqueeze(0)
+    score = (
+        model.user_tower(similar, torch.ones(1, 3), torch.ones(1, 3), torch.ones(1, 3, 6).bool())[0].detach().numpy()
+    )
+    gains = examples.gain[np.argsort(-score, kind="stable")]
+    discount = 1 / np.log2(np.arange(2, 8))
+    expected = (gains * discount).sum() / (np.sort(gains)[::-1] * discount).sum()
+    assert train.lesson.old_before == pytest.approx(expected, abs=1e-4)

@@ -94,7 +94,7 @@ def retrained(shop_project, folder):
 
 def same(project, other):
     trained, (again, evaluation) = project.trained, other
-    assert again.losses == trained.losses
+    assert again.lessons == trained.lessons
     assert again.valid_ndcg == trained.valid_ndcg
     assert again.model.digest("tuned") == trained.model.digest("tuned")
     assert again.ranker.to_text() == trained.ranker.to_text()
@@ -136,4 +136,4 @@ def test_more_blocks_than_days_train_all_the_same(shop_project, tmp_path):
     project.change(timeline={"ranker_days": 3, "blocks": 5})
     trained = train(read_inputs(project.config).log, project.config)
     assert [block.end - block.start for block in trained.split.blocks] == [0, 1, 0, 1, 1]
-    assert [bool(losses) for losses in trained.losses] == [True, False, True, False, True, True]
+    assert [bool(lesson.losses) for lesson in trained.lessons] == [True, False, True, False, True, True]

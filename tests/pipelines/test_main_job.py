@@ -144,7 +144,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"
     assert run.data.params["ranker.patience"] == "100"  # a default is resolved too
-    for block, losses in enumerate(trained.losses):
+    for block, losses in enumerate(lesson.losses for lesson in trained.lessons):
         logged = client.get_metric_history(version.run_id, f"encoder.block_{block}.loss")
         assert [metric.value for metric in sorted(logged, key=lambda metric: metric.step)] == losses
         assert len(losses) == 12
