@@ -15,7 +15,7 @@ from encoders.model import InterestModel
 from encoders.module import InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["fit_block"]
+__all__ = ["fit_block", "quiet"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
@@ -70,7 +70,7 @@ def fit_block(
     module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
     module.train()
     try:
-        with _quiet():
+        with quiet():
             _trainer(model, report).fit(module, BlockData(batches))
     finally:
         for tower in (model.tuned, model.user_tower):
@@ -96,7 +96,7 @@ def _trainer(model: InterestModel, report: Report | None) -> lightning.Trainer:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's advertisements, and its warnings of what is meant so."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level
