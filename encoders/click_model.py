@@ -22,8 +22,7 @@ from encoders.config import ClickModelConfig
 from encoders.model import InterestModel
 from encoders.ngrams import NGrams
 from encoders.towers import TextTower
-from features.errors import ContractError, IntegrityError, listed
-from features.partition import part_of
+from features.errors import ContractError, IntegrityError
 
 __all__ = ["ClickModel"]
 
@@ -39,7 +38,7 @@ class _Member:
     """One of the models whose mean is the click model.
 
     Attributes:
-        tower: Shares the frozen layers with the encoder.
+        tower: Shares the frozen layers with the encoder; the encoder's own, where no layer was trained.
         head: (K * D,) float64 weights of the states' vectors.
         ngram_weights: (V,) float64.
     """
@@ -53,11 +52,11 @@ class _Member:
 class ClickModel:
     """A fitted pointwise model of texts.
 
-    A member's score is linear in what the encoder's top layers make of the text (the input of the trained layers and the
-    output of each: the topmost knows best what a text is about, those below how it is written) and in its words and
-    phrases, TF-IDF over case-kept n-grams. Both weights are fitted together, as the maximum a posteriori under
-    `encoders.losses.binomial_log_loss`, then the layers are trained under them. The click model is the mean of its
-    members; each has left one part of the groups out and was stopped by it.
+    A member's score is linear in what the encoder's top layers make of the text (the input of the trained layers and
+    the output of each: the topmost is bent towards what a text is about, those below still know how it is written) and
+    in its words and phrases, TF-IDF over case-kept n-grams. Both weights are fitted together, as the maximum a
+    posteriori under `encoders.losses.binomial_log_loss`; then, with `epochs`, the layers are trained under them. The
+    click model is the mean of its members, each of which has left one part of the groups out and is stopped by it.
 
     Attributes:
         encoder: The interest model it stands on: tokenizer, frozen layers, arithmetic.
@@ -96,11 +95,11 @@ class ClickModel:
             report: Told of progress.
 
         Raises:
-            ContractError: Fewer groups with clicks and two texts than members, or a part of them that is empty.
+            ContractError: Fewer groups that tell anything than members. A group does if it has two texts, and if some
+                but not all of its impressions were clicked.
         """
-        rows = rows.sort("group", "text")
-        part_R = part_of(rows["group"], config.members)
-        _refuse_few(rows, part_R, config.members)
+        rows = _telling(rows).sort("group", "text")
+        part_R = _parts(rows, config.members, seed)
         texts = rows["text"].to_list()
         tokens = encoder.tokenise(texts)
         lower = encoder.read_lower(tokens)
@@ -113,7 +112,7 @@ class ClickModel:
         for number in range(config.members):
             held = part_R == number
             head, ngram_weights = design.fit(shown, np.flatnonzero(~held))
-            tower = _with_own_layers(encoder.tuned)
+            tower = _with_own_layers(encoder.tuned) if config.epochs else encoder.tuned
             lesson = Lesson(
                 texts=tokens,
                 lower=lower,
@@ -136,17 +135,21 @@ class ClickModel:
     def predict(self, texts: Sequence[str | None]) -> npt.NDArray[np.float64]:
         """Log-odds of a click (R,), at the click rate of all that was shown in training.
 
-        Only differences between texts were learned: within a test of your own the order and the odds ratio are meant, not
-        the level. A text's value does not depend on the texts beside it; null and empty texts have one too.
+        Only differences between texts were learned: within a test of your own the order and the odds ratio are meant,
+        not the level. A text's value does not depend on the texts beside it; null and empty texts have one too.
         """
         tokens = self.encoder.tokenise(texts)
         lower = self.encoder.read_lower(tokens)
         ngrams_RV = self.ngrams.transform([text or "" for text in texts])
+        vectors: dict[int, npt.NDArray[np.float64]] = {}
         scores = []
         for member in self.members:
-            vector_RX = self.scale(states_of(member.tower, tokens, lower, bf16=self.encoder.bf16)).double().numpy()
+            own = id(member.tower)
+            if own not in vectors:
+                states_RKD = states_of(member.tower, tokens, lower, bf16=self.encoder.bf16)
+                vectors[own] = self.scale(states_RKD).double().numpy()
             # NOTE: Not `@`: BLAS adds up in another order for another number of rows.
-            scores.append((vector_RX * member.head).sum(1) + ngrams_RV @ member.ngram_weights)
+            scores.append((vectors[own] * member.head).sum(1) + ngrams_RV @ member.ngram_weights)
         mean_R: npt.NDArray[np.float64] = np.mean(scores, axis=0) + self.intercept
         return mean_R
 
@@ -160,7 +163,7 @@ class ClickModel:
         digest = hashlib.sha256(self.encoder.digest("tuned").encode() + self._about().encode())
         for name, tensor in sorted(self._tensors().items()):
             digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
-            digest.update(tensor.contiguous().view(torch.uint8).numpy().tobytes())
+            digest.update(tensor.numpy().tobytes())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -207,16 +210,18 @@ class ClickModel:
         for number, member in enumerate(self.members):
             tensors[f"{number}.head"] = torch.from_numpy(member.head)
             tensors[f"{number}.ngrams"] = torch.from_numpy(member.ngram_weights)
-            tensors |= {f"{number}.upper.{name}": own for name, own in member.tower.upper.state_dict().items()}
+            if member.tower is not self.encoder.tuned:
+                tensors |= {f"{number}.upper.{name}": own for name, own in member.tower.upper.state_dict().items()}
         return tensors
 
 
 def _member(encoder: InterestModel, tensors: dict[str, Tensor], number: int) -> _Member:
     """A member from its tensors."""
-    tower = _with_own_layers(encoder.tuned)
     prefix = f"{number}.upper."
     upper = {name.removeprefix(prefix): own for name, own in tensors.items() if name.startswith(prefix)}
-    tower.upper.load_state_dict(upper)
+    tower = _with_own_layers(encoder.tuned) if upper else encoder.tuned
+    if upper:
+        tower.upper.load_state_dict(upper)
     return _Member(tower, tensors[f"{number}.head"].numpy(), tensors[f"{number}.ngrams"].numpy())
 
 
@@ -294,14 +299,23 @@ def _intercept(score_R: npt.NDArray[np.float64], rows: pl.DataFrame) -> float:
     return float(optimize.brentq(missing, base - score_R.max() - 1, base - score_R.min() + 1, xtol=1e-12))
 
 
-def _refuse_few(rows: pl.DataFrame, part_R: npt.NDArray[np.int64], members: int) -> None:
-    """Stop where a member would have nothing to learn from or to stop by."""
-    telling = (pl.len() > 1) & (pl.col("clicks").sum() > 0) & (pl.col("clicks") < pl.col("impressions")).any()
-    useful = rows.with_columns(part=pl.Series(part_R)).filter(telling.over("group"))
-    groups = useful["group"].n_unique()
-    empty = sorted(set(range(members)) - set(useful["part"].to_list()))
-    if empty:
+def _telling(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of groups that tell anything."""
+    clicks, impressions = pl.col("clicks").sum(), pl.col("impressions").sum()
+    return rows.filter(((pl.col("text").n_unique() > 1) & (clicks > 0) & (clicks < impressions)).over("group"))
+
+
+def _parts(rows: pl.DataFrame, members: int, seed: int) -> npt.NDArray[np.int64]:
+    """The part that each row's group is dealt into, as many groups to each.
+
+    NOTE: Not by `features.partition`: a caller who split the groups by that hash would leave some parts empty.
+    """
+    group_R = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
+    groups = rows["group"].n_unique()
+    if groups < members:
         raise ContractError(
-            f"click model: {groups} groups have two texts and clicks, and of the {members} parts they are dealt into "
-            f"{len(empty)} get none ({listed(empty)}). Bring more groups, or lower click_model.members."
+            f"click model: {groups} groups have two texts and clicks, and there are {members} members, each of which "
+            "leaves a part of the groups out. Bring more groups, or lower click_model.members."
         )
+    part_R: npt.NDArray[np.int64] = (np.random.default_rng(seed).permutation(groups) % members)[group_R]
+    return part_R

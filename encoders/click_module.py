@@ -216,8 +216,20 @@ def train_layers(
     if not config.epochs or not len(tower.upper):
         return head, module.held_losses
     module.train()
-    trainer = lightning.Trainer(
-        max_epochs=config.epochs,
+    try:
+        with quiet():
+            _trainer(bf16=bf16, epochs=config.epochs).fit(module, loader)
+    finally:
+        tower.to("cpu").eval()
+        torch.use_deterministic_algorithms(mode=False)
+    head, upper = module.best
+    tower.upper.load_state_dict(upper)
+    return head, module.held_losses
+
+
+def _trainer(*, bf16: bool, epochs: int) -> lightning.Trainer:
+    return lightning.Trainer(
+        max_epochs=epochs,
         accelerator="auto",
         devices=1,
         precision="bf16-mixed" if bf16 else "32-true",
@@ -228,12 +240,3 @@ def train_layers(
         enable_progress_bar=False,
         enable_model_summary=False,
     )
-    try:
-        with quiet():
-            trainer.fit(module, loader)
-    finally:
-        tower.to("cpu").eval()
-        torch.use_deterministic_algorithms(mode=False)
-    head, upper = module.best
-    tower.upper.load_state_dict(upper)
-    return head, module.held_losses

@@ -79,10 +79,10 @@ class ClickModelConfig(FrozenConfig):
     ngram_words: int = Field(default=3, ge=0, le=5, description="Longest phrase, in words and marks (0: no phrases).")
     ngram_texts: int = Field(default=2, ge=1, description="Texts that must hold a phrase for it to count.")
     epochs: int = Field(
-        default=3, ge=0, description="Passes over the groups that train the layers, at most (0: they stay as they are)."
+        default=0, ge=0, description="Passes over the groups that train the layers, at most (0: they stay as they are)."
     )
     groups_per_batch: int = Field(default=32, ge=1, description="Groups in a training batch.")
-    learning_rate: float = Field(default=2e-5, gt=0, description="Peak rate of the transformer layers.")
-    head_learning_rate: float = Field(default=2e-3, gt=0, description="Peak rate of the head over them.")
+    learning_rate: float = Field(default=1e-5, gt=0, description="Peak rate of the transformer layers.")
+    head_learning_rate: float = Field(default=5e-4, gt=0, description="Peak rate of the head over them.")
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")

@@ -87,7 +87,7 @@ def binomial_log_loss(score_R: Tensor, clicks_R: Tensor, impressions_R: Tensor, 
 
 
 def _intercepts(score_R: Tensor, clicks_R: Tensor, impressions_R: Tensor, group_R: Tensor) -> Tensor:
-    """The intercept of each row's group: Newton's method, kept within a bracket that is halved where a step leaves it."""
+    """The intercept of each row's group, by Newton's method within a bracket, halved where a step leaves it."""
     if not len(score_R):
         return score_R
     clicks_G = _sums(clicks_R, group_R)

@@ -63,7 +63,7 @@ class TextTower(nn.Module):
         return (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
 
     def pool_each(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
-        """Mean over tokens of what the trained layers are given and of each one's output (T, 1 + layers, D), float32."""
+        """Means over tokens of what the trained layers get and of each one's output: (T, 1 + layers, D), float32."""
         states = [hidden_TLD]
         for layer in self.upper:
             states.append(self._through(nn.ModuleList([layer]), states[-1], mask_TL))

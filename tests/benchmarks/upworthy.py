@@ -2,12 +2,12 @@
 
     NIGHTRANK_DATA=... python tests/benchmarks/upworthy.py [--cross-validate] [--set KEY=VALUE ...] [--seed N]
 
-Protocol: packages of a test with the same headline are pooled; tests with two distinct headlines or more; a fifth of the
-tests, by a hash of their id, is the test part; training tests that share a headline with it are left out. Judged are the
-pairs of headlines of a test whose click rates differ significantly (two-sided, 5 %): accuracy, a tie counting one half,
-with 95 % intervals by a bootstrap over tests. Only headline, impressions and clicks are read.
+Protocol: packages of a test with the same headline are pooled; tests with two distinct headlines or more; a fifth of
+the tests, by a hash of their id, is the test part; training tests that share a headline with it are left out. Judged
+are the pairs of headlines of a test whose click rates differ significantly (two-sided, 5 %): accuracy, a tie counting
+one half, with 95 % intervals by a bootstrap over tests. Only headline, impressions and clicks are read.
 
-With `--cross-validate` the same for five parts of the training tests, the test part untouched: what choices are made by.
+With `--cross-validate` the same for five parts of the training tests, the test part untouched: choices are made by it.
 The two logistic regressions learn from the significant training pairs (difference of the texts' vectors, no intercept);
 their C is chosen by cross-validation within what they learn from.
 """
