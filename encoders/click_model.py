@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from scipy import optimize, sparse
 from torch import Tensor
 
-from encoders.click_module import Lesson, Scale, Shown, states_of, train_layers
+from encoders.click_module import Material, Scale, Shown, states_of, train_layers
 from encoders.config import ClickModelConfig
 from encoders.model import InterestModel
 from encoders.ngrams import NGrams
@@ -113,7 +113,7 @@ class ClickModel:
             held = part_R == number
             head, ngram_weights = design.fit(shown, np.flatnonzero(~held))
             tower = _with_own_layers(encoder.tuned) if config.epochs else encoder.tuned
-            lesson = Lesson(
+            material = Material(
                 texts=tokens,
                 lower=lower,
                 shown=shown,
@@ -123,7 +123,7 @@ class ClickModel:
                 taught=_rows_of_groups(shown.group_R.numpy(), ~held),
             )
             trained, losses = train_layers(
-                tower, torch.from_numpy(head), lesson, bf16=encoder.bf16, config=config, seed=seed * 1000 + number
+                tower, torch.from_numpy(head), material, bf16=encoder.bf16, config=config, seed=seed * 1000 + number
             )
             members.append(_Member(tower, trained.double().numpy(), ngram_weights * config.ngram_variance**0.5))
             held_losses.append(tuple(losses))

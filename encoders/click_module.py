@@ -21,7 +21,7 @@ from encoders.module import rise_and_fall
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower
 
-__all__ = ["Lesson", "Scale", "Shown", "states_of", "train_layers"]
+__all__ = ["Material", "Scale", "Shown", "states_of", "train_layers"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -100,7 +100,7 @@ def _states(tower: TextTower, texts: TokenisedTexts, lower: Sequence[Tensor], po
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class Material:
     """What a member is taught, and stopped by.
 
     Attributes:
@@ -126,19 +126,21 @@ class ClickModule(lightning.LightningModule):
     """Fine-tunes the text tower's upper layers and the head over them; see `train_layers`."""
 
     def __init__(
-        self, tower: TextTower, head: Tensor, lesson: Lesson, *, bf16: bool, steps: int, config: ClickModelConfig
+        self, tower: TextTower, head: Tensor, material: Material, *, bf16: bool, steps: int, config: ClickModelConfig
     ) -> None:
         super().__init__()
         self.tower = tower
         self.head = nn.Parameter(head.float())
-        self._lesson, self._bf16, self._steps, self._config = lesson, bf16, steps, config
+        self._lesson, self._bf16, self._steps, self._config = material, bf16, steps, config
         self.held_losses = [self._held_loss()]
         self.best = self._trained()
 
     def training_step(self, rows: Ints, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """The loss of some whole groups."""
-        lesson = self._lesson
-        parts = [(at, _states(self.tower, lesson.texts, lesson.lower, at)) for _, at in lesson.texts.buckets(rows)]
+        material = self._lesson
+        parts = [
+            (at, _states(self.tower, material.texts, material.lower, at)) for _, at in material.texts.buckets(rows)
+        ]
         rows = np.concatenate([at for at, _ in parts])
         with torch.autocast(self.device.type, enabled=False):
             return self._loss(torch.cat([states for _, states in parts]), rows)
@@ -169,16 +171,18 @@ class ClickModule(lightning.LightningModule):
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _held_loss(self) -> float:
-        lesson, rows = self._lesson, self._lesson.held_R
-        texts = TokenisedTexts([lesson.texts.ids[row] for row in rows], lesson.texts.lengths[rows], lesson.texts.pad_id)
-        states_RKD = states_of(self.tower, texts, [lesson.lower[row] for row in rows], bf16=self._bf16)
+        material, rows = self._lesson, self._lesson.held_R
+        texts = TokenisedTexts(
+            [material.texts.ids[row] for row in rows], material.texts.lengths[rows], material.texts.pad_id
+        )
+        states_RKD = states_of(self.tower, texts, [material.lower[row] for row in rows], bf16=self._bf16)
         with torch.no_grad():
             return float(self._loss(states_RKD, rows))
 
     def _loss(self, states_RKD: Tensor, rows: Ints) -> Tensor:
-        lesson = self._lesson
-        score_R = lesson.scale(states_RKD.cpu()) @ self.head.cpu() + lesson.beside_R[torch.from_numpy(rows)]
-        return lesson.shown.of(rows).loss(score_R)
+        material = self._lesson
+        score_R = material.scale(states_RKD.cpu()) @ self.head.cpu() + material.beside_R[torch.from_numpy(rows)]
+        return material.shown.of(rows).loss(score_R)
 
     def _trained(self) -> tuple[Tensor, dict[str, Tensor]]:
         upper = self.tower.upper.state_dict()
@@ -186,7 +190,7 @@ class ClickModule(lightning.LightningModule):
 
 
 def train_layers(
-    tower: TextTower, head: Tensor, lesson: Lesson, *, bf16: bool, config: ClickModelConfig, seed: int
+    tower: TextTower, head: Tensor, material: Material, *, bf16: bool, config: ClickModelConfig, seed: int
 ) -> tuple[Tensor, list[float]]:
     """Train the tower's upper layers, in place, and the fitted head over them.
 
@@ -196,7 +200,7 @@ def train_layers(
     Args:
         tower: Its upper layers are trained; eval mode and on the processor afterwards.
         head: (K * D,) fitted to the layers as they are.
-        lesson: What is taught.
+        material: What is taught.
         bf16: Whether matrix products run in bfloat16.
         config: Rates and epochs.
         seed: Same seed, same machine: same weights to the last bit.
@@ -206,13 +210,13 @@ def train_layers(
     """
     lightning.seed_everything(seed, verbose=False)
     loader: DataLoader[Ints] = DataLoader(
-        cast("Dataset[Ints]", lesson.taught),  # any sequence is one
+        cast("Dataset[Ints]", material.taught),  # any sequence is one
         batch_size=config.groups_per_batch,
         shuffle=True,
         generator=torch.Generator().manual_seed(seed),
         collate_fn=np.concatenate,
     )
-    module = ClickModule(tower, head, lesson, bf16=bf16, steps=len(loader) * config.epochs, config=config)
+    module = ClickModule(tower, head, material, bf16=bf16, steps=len(loader) * config.epochs, config=config)
     if not config.epochs or not len(tower.upper):
         return head, module.held_losses
     module.train()

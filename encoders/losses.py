@@ -39,8 +39,8 @@ def in_batch_softmax(score_BP: Tensor, gain_BP: Tensor, mask_BP: Tensor, log_q_P
     r"""Softmax of each positive against what the batch's other requests took, corrected for how often that is drawn.
 
     ``loss_b = - sum_p g_p log( e^{t_p} / (e^{t_p} + sum_n e^{t_n}) ) / sum_p g_p`` with ``t = s - log q``. Negatives
-    come into a batch as often as they are taken; without the correction the model learns the pointwise mutual information,
-    with it the probability (sampled softmax: Bengio and Senecal 2008; in batches: Yi et al., RecSys 2019).
+    come into a batch as often as they are taken; without the correction the model learns the pointwise mutual
+    information, with it the probability (sampled softmax: Bengio and Senecal 2008; in batches: Yi et al., RecSys 2019).
 
     Args:
         score_BP: Scores.
