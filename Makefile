@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-features clean
+.PHONY: install demo test test-slow lint bench bench-headlines bench-features clean
 
 install: $(VENV)/.installed
 
@@ -36,6 +36,9 @@ lint: install
 
 bench: install
 	$(BIN)/python tests/benchmarks/quality.py
+
+bench-headlines: install
+	$(BIN)/python tests/benchmarks/upworthy.py
 
 bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py

@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from features.config import FrozenConfig
 
-__all__ = ["EncoderConfig"]
+__all__ = ["ClickModelConfig", "EncoderConfig"]
 
 
 class EncoderConfig(FrozenConfig):
@@ -78,3 +78,33 @@ class EncoderConfig(FrozenConfig):
             )
             raise ValueError(msg)
         return self
+
+
+class ClickModelConfig(FrozenConfig):
+    """The pointwise head: how likely a text is clicked, learned from texts that were shown against each other."""
+
+    members: int = Field(
+        default=5,
+        ge=2,
+        le=20,
+        description="Parts of the groups; a member learns from all but one, and stops by that one.",
+    )
+    overdispersion: float = Field(
+        default=0.1,
+        ge=0,
+        description="Variance of log click rates that no text explains; caps what a popular row weighs.",
+    )
+    vector_variance: float = Field(
+        default=0.15, gt=0, description="Prior variance of what the encoder's layers say, in squared log-odds."
+    )
+    ngram_variance: float = Field(default=0.05, gt=0, description="The same of what words and phrases say.")
+    ngram_words: int = Field(default=3, ge=0, le=5, description="Longest phrase, in words and marks (0: no phrases).")
+    ngram_texts: int = Field(default=2, ge=1, description="Texts that must hold a phrase for it to count.")
+    epochs: int = Field(
+        default=0, ge=0, description="Passes over the groups that train the layers, at most (0: they stay as they are)."
+    )
+    groups_per_batch: int = Field(default=32, ge=1, description="Groups in a training batch.")
+    learning_rate: float = Field(default=1e-5, gt=0, description="Peak rate of the transformer layers.")
+    head_learning_rate: float = Field(default=5e-4, gt=0, description="Peak rate of the head over them.")
+    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
+    warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")

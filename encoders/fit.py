@@ -20,7 +20,7 @@ from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["Lesson", "fit_block"]
+__all__ = ["Lesson", "fit_block", "quiet"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
@@ -103,7 +103,7 @@ def fit_block(
     module.train()
     data = BlockData(batches, config.check_every, WholeLists(judges) if len(judges) else None)
     try:
-        with _quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
+        with quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
             before = _ndcg(module, old)
             trainer = _trainer(model, len(batches), config, judged=bool(len(judges)), report=report, folder=folder)
             trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
@@ -204,7 +204,7 @@ def _left(folder: Path | None, lesson: str) -> Path | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without Lightning's advertisements, and its warnings of what is meant so."""
     logger = logging.getLogger("pytorch_lightning")
     level = logger.level

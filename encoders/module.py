@@ -18,7 +18,7 @@ from encoders.losses import in_batch_softmax, listwise_softmax
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower, UserTower
 
-__all__ = ["NDCG", "InterestModule"]
+__all__ = ["NDCG", "InterestModule", "rise_and_fall"]
 
 NDCG = "ndcg@10"
 
@@ -186,12 +186,12 @@ class InterestModule(lightning.LightningModule):
             [{"params": params, "lr": rate, "weight_decay": decay} for params, rate, decay, _ in groups]
         )
         end = config.head_steps + config.steps
-        rates = [_rise_and_fall(start, end, config.warmup_share) for *_, start in groups]
+        rates = [rise_and_fall(start, end, config.warmup_share) for *_, start in groups]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
 
-def _rise_and_fall(start: int, end: int, warmup_share: float) -> Callable[[int], float]:
+def rise_and_fall(start: int, end: int, warmup_share: float) -> Callable[[int], float]:
     """0 before `start`, 1 after the warm-up, 0 at `end`."""
     warmup = max(round(warmup_share * (end - start)), 1)
 

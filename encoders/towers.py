@@ -62,6 +62,15 @@ class TextTower(nn.Module):
         weight_TL1 = mask_TL.unsqueeze(-1).float()
         return (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
 
+    def pool_each(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
+        """Means over tokens of what the trained layers get and of each one's output: (T, 1 + layers, D), float32."""
+        states = [hidden_TLD]
+        for layer in self.upper:
+            states.append(self._through(nn.ModuleList([layer]), states[-1], mask_TL))
+        weight_TL1 = mask_TL.unsqueeze(-1).float()
+        sums_TKD = torch.stack([(state.float() * weight_TL1).sum(1) for state in states], 1)
+        return sums_TKD / weight_TL1.sum(1, keepdim=True).clamp(min=1)
+
     def project(self, pooled_TD: Tensor) -> Tensor:
         """Unit vectors (T, D) from pooled ones."""
         with torch.autocast(pooled_TD.device.type, enabled=False):

@@ -12,7 +12,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-__all__ = ["Events", "Items", "Rankings", "SuppliedCandidates", "TrainingTable", "Users"]
+__all__ = ["Clicks", "Events", "Items", "Rankings", "SuppliedCandidates", "TrainingTable", "Users"]
 
 
 # What lies outside is a missing value in disguise (the epoch, 1900) or another unit of time.
@@ -98,6 +98,21 @@ class SuppliedCandidates(dy.Schema):
 
     # NOTE: a null day is a key of its own: the row holds always.
     row_unique = _rule(lambda: ~pl.struct("user_id", "item_id", "day").is_duplicated())
+
+
+class Clicks(dy.Schema):
+    """Texts that were shown against each other: one row a package; a text that a group has twice is pooled."""
+
+    group = dy.Any()
+    text = dy.String(nullable=False, min_length=1)
+    impressions = dy.Int64(nullable=False, min=1)
+    clicks = dy.Int64(nullable=False, min=0)
+
+    group_present = _present("group")
+
+    clicks_at_most_impressions = _rule(lambda: pl.col("clicks") <= pl.col("impressions"))
+    # A group of one text compares nothing.
+    group_has_two_texts = _rule(lambda: pl.col("text").n_unique().over("group") > 1)
 
 
 class TrainingTable(dy.Schema):

@@ -36,6 +36,12 @@ app = typer.Typer(
 features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
 app.add_typer(features_app, name="features")
 
+click_app = typer.Typer(
+    no_args_is_help=True,
+    help="Which text is clicked more, learned from A/B tests of texts (headlines): no users needed.",
+)
+app.add_typer(click_app, name="click-model")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -237,6 +243,38 @@ def features_describe(
     if to is not None:
         write_reference(described, to)
         report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
+    report.result(facts)
+
+
+@click_app.command("train")
+def click_model_train(
+    config: ConfigPath = Path("clicks.yaml"), overrides: Overrides = [], *, allow_empty: AllowEmpty = False
+) -> None:
+    """Learn from a table of group, text, impressions and clicks; written under `output`/click-model."""
+    from pipelines import report
+    from pipelines.click_model import train_click_model
+    from pipelines.config import load_click_config
+
+    facts = train_click_model(load_click_config(config, overrides), allow_empty=allow_empty)
+    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
+    report.result(facts)
+
+
+@click_app.command("score")
+def click_model_score(
+    table: Annotated[Path, typer.Argument(help="Table with the texts: a file, a glob or a folder.")],
+    config: ConfigPath = Path("clicks.yaml"),
+    overrides: Overrides = [],
+    *,
+    to: Annotated[Path, typer.Option("--to", help="Parquet file to write: the table with logit and probability.")],
+) -> None:
+    """Score texts: the higher of a group is the one to show."""
+    from pipelines import report
+    from pipelines.click_model import score_click_model
+    from pipelines.config import load_click_config
+
+    facts = score_click_model(load_click_config(config, overrides), table, to)
+    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
     report.result(facts)
 
 

@@ -3,12 +3,12 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
-from encoders.config import EncoderConfig
+from encoders.config import ClickModelConfig, EncoderConfig
 from features.config import (
     CalendarConfig,
     CandidatesConfig,
@@ -22,7 +22,7 @@ from features.config import (
 from features.errors import ConfigError
 from ranker.config import EvaluationConfig, RankerConfig
 
-__all__ = ["Config", "DataConfig", "TableConfig", "load_config"]
+__all__ = ["ClickConfig", "Config", "DataConfig", "TableConfig", "load_click_config", "load_config"]
 
 
 class TableConfig(FrozenConfig):
@@ -168,6 +168,23 @@ class Config(FrozenConfig):
         return resolved
 
 
+class ClickDataConfig(FrozenConfig):
+    """The input table of the click model."""
+
+    clicks: TableConfig
+    quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
+
+
+class ClickConfig(FrozenConfig):
+    """All that `nightrank click-model` can be told: a configuration file of its own, since it needs no users."""
+
+    data: ClickDataConfig
+    output: str = Field(default="out", description="Folder of everything that is written; relative to this file.")
+    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    encoder: EncoderConfig = Field(default_factory=EncoderConfig)
+    click_model: ClickModelConfig = Field(default_factory=ClickModelConfig)
+
+
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply overrides.
 
@@ -179,6 +196,24 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         ConfigError: Unreadable, an unknown key (the nearest is suggested), or a value out of range; all are
             named.
     """
+    return _anchored(_read(path, overrides, Config), path.resolve().parent)
+
+
+def load_click_config(path: Path, overrides: Iterable[str] = ()) -> ClickConfig:
+    """The same for the click model's own configuration file."""
+    config = _read(path, overrides, ClickConfig)
+    folder = path.resolve().parent
+    clicks = config.data.clicks.model_copy(update={"path": _at(folder, config.data.clicks.path)})
+    data = config.data.model_copy(update={"clicks": clicks})
+    changed = {"data": data, "output": _at(folder, config.output), "encoder": _anchored_encoder(config.encoder, folder)}
+    return config.model_copy(update=changed)
+
+
+_Settings = TypeVar("_Settings", bound=FrozenConfig)
+
+
+def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Settings:
+    """A configuration file of some kind, overridden and valid; its paths as they are."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -193,10 +228,9 @@ def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
         _override(raw, override)
     try:
         # A section whose keys are all commented out is null in YAML.
-        config = Config.model_validate({key: value for key, value in raw.items() if value is not None})
+        return kind.model_validate({key: value for key, value in raw.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explained(fault) for fault in error.errors())) from error
-    return _anchored(config, path.resolve().parent)
+        raise ConfigError("\n".join(_explained(fault, kind) for fault in error.errors())) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -217,20 +251,19 @@ def _override(raw: dict[str, Any], override: str) -> None:
         raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error
 
 
-def _explained(fault: Mapping[str, Any]) -> str:
+def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
     """One line: the YAML path, what is wrong, and the nearest key if one is unknown."""
     location = [str(part) for part in fault["loc"]]
     path = ".".join(location) or "configuration"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
-    known = _keys_at(location[:-1])
+    known = _keys_at(kind, location[:-1])
     near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
     return f"{path}: unknown key. {hint}"
 
 
-def _keys_at(location: list[str]) -> list[str]:
-    model: type[BaseModel] = Config
+def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
         field = model.model_fields.get(part)
         arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
@@ -243,18 +276,25 @@ def _keys_at(location: list[str]) -> list[str]:
 
 def _anchored(config: Config, folder: Path) -> Config:
     """Relative paths made absolute: they are meant from the configuration file."""
-
-    def at(path: str) -> str:
-        return str(folder / Path(path).expanduser())
-
     data = config.data
     tables = {
-        name: table.model_copy(update={"path": at(table.path)})
+        name: table.model_copy(update={"path": _at(folder, table.path)})
         for name in ("items", "events", "users", "candidates")
         if (table := getattr(data, name)) is not None
     }
-    encoder = config.encoder
-    if (folder / encoder.model).is_dir():
-        encoder = encoder.model_copy(update={"model": at(encoder.model)})
-    changed = {"data": data.model_copy(update=tables), "output": at(config.output), "encoder": encoder}
+    changed = {
+        "data": data.model_copy(update=tables),
+        "output": _at(folder, config.output),
+        "encoder": _anchored_encoder(config.encoder, folder),
+    }
     return config.model_copy(update=changed)
+
+
+def _anchored_encoder(encoder: EncoderConfig, folder: Path) -> EncoderConfig:
+    if (folder / encoder.model).is_dir():
+        return encoder.model_copy(update={"model": _at(folder, encoder.model)})
+    return encoder
+
+
+def _at(folder: Path, path: str) -> str:
+    return str(folder / Path(path).expanduser())

@@ -1,11 +1,11 @@
-"""The listwise loss, by hand."""
+"""The losses, by hand."""
 
 from math import exp, log
 
 import pytest
 import torch
 
-from encoders.losses import in_batch_softmax, listwise_softmax
+from encoders.losses import binomial_log_loss, in_batch_softmax, listwise_softmax
 
 
 def loss(score, gain, mask=None):
@@ -105,3 +105,67 @@ def test_corrected_scores_learn_the_probability_and_not_the_lift():
     learned = torch.softmax(scores.detach(), 0)
     assert learned[0].item() > learned[1].item() > learned[2].item()
     assert torch.allclose(learned, taken, atol=0.12)
+
+
+def binomial(score, clicks, impressions, group):
+    scores = torch.tensor(score, dtype=torch.float64, requires_grad=True)
+    parts = (torch.tensor(part, dtype=torch.float64) for part in (clicks, impressions))
+    return scores, binomial_log_loss(scores, *parts, torch.tensor(group))
+
+
+def test_binomial_loss_by_hand():
+    # Scores log 3 apart; intercept a with 4 / (1 + e^-a) + 4 / (1 + e^-a / 3) = 3: u = e^a solves 15 u^2 + 4 u = 3.
+    u = (-4 + (16 + 180) ** 0.5) / 30
+    p, q = u / (1 + u), 3 * u / (1 + 3 * u)
+    assert 4 * p + 4 * q == pytest.approx(3)
+    expected = -(1 * log(p) + 3 * log(1 - p) + 2 * log(q) + 2 * log(1 - q)) / 3
+    scores, found = binomial([0.0, log(3)], [1, 2], [4, 4], [0, 0])
+    found.backward()
+    assert found.item() == pytest.approx(expected, rel=1e-12)
+    assert scores.grad.tolist() == pytest.approx([(4 * p - 1) / 3, (4 * q - 2) / 3], rel=1e-9)
+
+
+def test_binomial_gradient_is_that_of_the_whole_loss_intercepts_included():
+    score, clicks, impressions = [0.3, -1.2, 0.8, 2.0, -0.5], [3, 1, 7, 2, 30], [40, 30, 50, 9, 31]
+    scores, found = binomial(score, clicks, impressions, [0, 0, 0, 1, 1])
+    found.backward()
+    for at in range(5):
+        sides = []
+        for step in (1e-5, -1e-5):
+            moved = [value + step * (at == place) for place, value in enumerate(score)]
+            sides.append(binomial(moved, clicks, impressions, [0, 0, 0, 1, 1])[1].item())
+        assert scores.grad[at].item() == pytest.approx((sides[0] - sides[1]) / 2e-5, abs=1e-8)
+
+
+def test_binomial_loss_is_blind_to_what_a_group_has_in_common():
+    told = [3, 1, 7, 2], [40, 30, 50, 9], [0, 0, 1, 1]
+    _, here = binomial([0.3, -1.2, 0.8, 2.0], *told)
+    _, there = binomial([5.3, 3.8, -6.2, -5.0], *told)
+    assert here.item() == pytest.approx(there.item(), rel=1e-10)
+
+
+def test_binomial_loss_is_least_at_the_observed_log_odds():
+    clicks, impressions = [3, 1, 7], [40, 30, 50]
+    best = [log(c / (n - c)) for c, n in zip(clicks, impressions, strict=True)]
+    scores, found = binomial(best, clicks, impressions, [0, 0, 0])
+    found.backward()
+    assert scores.grad.tolist() == pytest.approx([0, 0, 0], abs=1e-12)
+
+
+def test_groups_of_no_clicks_or_nothing_but_clicks_tell_nothing():
+    _, alone = binomial([0.5, -0.5], [2, 1], [9, 9], [0, 0])
+    scores, found = binomial(
+        [0.5, -0.5, 3.0, 1.0, 2.0, 4.0], [2, 1, 0, 0, 5, 5], [9, 9, 4, 4, 5, 5], [1, 1, 0, 0, 2, 2]
+    )
+    found.backward()
+    assert found.item() == pytest.approx(alone.item(), rel=1e-12)
+    assert scores.grad[2:].tolist() == [0, 0, 0, 0]
+    assert binomial([1.0], [0], [5], [0])[1].item() == 0
+
+
+@pytest.mark.parametrize("size", [50.0, 1e4])
+def test_binomial_intercepts_are_found_where_scores_lie_far_apart(size):
+    scores, found = binomial([-size, 0.0, size], [2, 3, 4], [10, 10, 10], [0, 0, 0])
+    found.backward()
+    assert found.isfinite()
+    assert scores.grad.sum().item() == pytest.approx(0, abs=1e-6)  # expected clicks are the clicks

@@ -10,11 +10,12 @@ import pytest
 import yaml
 from typer.main import get_command
 
+from encoders.config import ClickModelConfig
 from features.config import FeaturesConfig
 from features.families.registry import FAMILIES, chosen
 from pipelines.check import read_inputs
 from pipelines.cli import app
-from pipelines.config import load_config
+from pipelines.config import load_click_config, load_config
 from pipelines.storage import write_parquet
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """The README's own configuration, beside tables of the shape that it describes."""
-    block, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    block, *_ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     path = tmp_path / "nightrank.yaml"
     path.write_text(block, encoding="utf-8")
     write_parquet(
@@ -47,11 +48,19 @@ def test_the_example_for_ones_own_tables_reads_them(example: Path) -> None:
 
 
 def test_the_example_of_features_names_what_there_is() -> None:
-    _, block = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    _, block, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     config = FeaturesConfig.model_validate(yaml.safe_load(block)["features"])
     assert [family.name for family in chosen(config)] == list(config.families)
     told = set(re.findall(r"^\| (`.*?) \| .* \| .* \|$", README, flags=re.MULTILINE))
     assert set(FAMILIES) <= {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
+
+
+def test_the_example_for_headlines_is_a_configuration(tmp_path: Path) -> None:
+    *_, block = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (tmp_path / "clicks.yaml").write_text(block, encoding="utf-8")
+    config = load_click_config(tmp_path / "clicks.yaml")
+    assert config.data.clicks.columns == {"group": "test_id", "text": "headline"}
+    assert config.click_model == ClickModelConfig()
 
 
 def test_the_family_of_ones_own_is_the_one_that_the_notebook_runs() -> None:
@@ -62,7 +71,7 @@ def test_the_family_of_ones_own_is_the_one_that_the_notebook_runs() -> None:
 
 
 def test_every_command_that_is_shown_exists() -> None:
-    shown = set(re.findall(r"^nightrank (\w+)", README, flags=re.MULTILINE)) | {"rollback", "demo"}
+    shown = set(re.findall(r"^nightrank ([\w-]+)", README, flags=re.MULTILINE)) | {"rollback", "demo"}
     assert shown <= set(get_command(app).commands)  # type: ignore[attr-defined]
 
 

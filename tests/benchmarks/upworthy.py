@@ -1,0 +1,176 @@
+"""Upworthy's headline tests: which of two headlines got the higher click rate, by text alone.
+
+    NIGHTRANK_DATA=... python tests/benchmarks/upworthy.py [--cross-validate] [--set KEY=VALUE ...] [--seed N]
+
+Protocol: packages of a test with the same headline are pooled; tests with two distinct headlines or more; a fifth of
+the tests, by a hash of their id, is the test part; training tests that share a headline with it are left out. Judged
+are the pairs of headlines of a test whose click rates differ significantly (two-sided, 5 %): accuracy, a tie counting
+one half, with 95 % intervals by a bootstrap over tests. Only headline, impressions and clicks are read.
+
+With `--cross-validate` the same for five parts of the training tests, the test part untouched: choices are made by it.
+The two logistic regressions learn from the significant training pairs (difference of the texts' vectors, no intercept);
+their C is chosen by cross-validation within what they learn from.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import yaml
+from rich.table import Table
+from scipy import stats
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from encoders.click_model import ClickModel
+from encoders.config import ClickModelConfig, EncoderConfig
+from encoders.model import InterestModel
+from features.partition import part_of
+from pipelines import report
+from ranker.compare import clustered_interval, paired_difference
+
+FILE = Path("upworthy") / "upworthy_packages.csv.gz"
+PARTS = 5
+LEVEL = 0.05
+LEAST = 0.70
+STRENGTHS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+HEAD, TFIDF, FROZEN = "pointwise head", "TF-IDF logistic", "frozen MiniLM logistic"
+
+
+def read_tests(path: Path) -> pl.DataFrame:
+    """group, text, impressions, clicks, part (0 is the test part): one row a distinct headline of a test."""
+    packages = pl.read_csv(path, columns=["clickability_test_id", "headline", "impressions", "clicks"])
+    rows = packages.group_by(group="clickability_test_id", text="headline").agg(pl.col("impressions", "clicks").sum())
+    rows = rows.filter(pl.len().over("group") > 1).sort("group", "text")
+    return rows.with_columns(part=pl.Series(part_of(rows["group"], PARTS)))
+
+
+def split(rows: pl.DataFrame, held: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows to learn from and those held out; tests that share a headline with these are in neither."""
+    heading = pl.col("text").str.to_lowercase().str.strip_chars()
+    known = rows.filter(held).select(heading)["text"]
+    shares = heading.is_in(known.implode()).any().over("group")
+    return rows.filter(~held).filter(~shares), rows.filter(held)
+
+
+def significant_pairs(rows: pl.DataFrame) -> pl.DataFrame:
+    """group, first, second (row numbers) and first_wins of the pairs that are judged (pooled two-proportion z-test)."""
+    numbered = rows.with_row_index("first").with_columns(rate=pl.col("clicks") / pl.col("impressions"))
+    pairs = numbered.join(numbered.rename({"first": "second"}), on="group").filter(pl.col("first") < pl.col("second"))
+    pooled = (pl.col("clicks") + pl.col("clicks_right")) / (pl.col("impressions") + pl.col("impressions_right"))
+    error = (pooled * (1 - pooled) * (1 / pl.col("impressions") + 1 / pl.col("impressions_right"))).sqrt()
+    z = ((pl.col("rate") - pl.col("rate_right")) / error).fill_nan(0)
+    judged = pairs.filter(z.abs() > stats.norm.isf(LEVEL / 2))
+    return judged.select("group", "first", "second", first_wins=pl.col("rate") > pl.col("rate_right"))
+
+
+def correct(score: np.ndarray, pairs: pl.DataFrame) -> np.ndarray:
+    """1 for each pair that is ordered as it turned out, 0 for the others, one half for a tie."""
+    difference = score[pairs["first"].to_numpy()] - score[pairs["second"].to_numpy()]
+    return np.where(difference == 0, 0.5, (difference > 0) == pairs["first_wins"].to_numpy())
+
+
+def logistic(vectors: Callable, train: pl.DataFrame, test: pl.DataFrame) -> np.ndarray:
+    """Scores of the test's texts by a logistic regression on the significant pairs of training."""
+    pairs = significant_pairs(train)
+    fitted, asked = vectors(train["text"].to_list(), test["text"].to_list())
+    contrasts = fitted[pairs["first"].to_numpy()] - fitted[pairs["second"].to_numpy()]
+    won, part = pairs["first_wins"].to_numpy(), part_of(pairs["group"] + "/inner", PARTS)
+
+    def fit(strength: float, rows: np.ndarray) -> np.ndarray:
+        model = LogisticRegression(C=strength, fit_intercept=False, max_iter=2000)
+        return model.fit(contrasts[rows], won[rows]).coef_[0]
+
+    def accuracy(strength: float) -> float:
+        right = [(contrasts[part == out] @ fit(strength, part != out) > 0) == won[part == out] for out in range(PARTS)]
+        return float(np.concatenate(right).mean())
+
+    return asked @ fit(max(STRENGTHS, key=accuracy), np.ones(len(won), bool))
+
+
+def tfidf(train: list[str], test: list[str]) -> tuple:
+    """TF-IDF over words and pairs of them, the vocabulary of the training texts."""
+    vectoriser = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
+    return vectoriser.fit_transform(train), vectoriser.transform(test)
+
+
+def embedded(encoder: InterestModel) -> Callable:
+    """Vectors of the encoder as it came."""
+
+    def vectors(train: list[str], test: list[str]) -> tuple:
+        made = encoder.embed("zero_shot", encoder.tokenise(train + test)).astype(np.float64)
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        return made[: len(train)], made[len(train) :]
+
+    return vectors
+
+
+def judge(train: pl.DataFrame, test: pl.DataFrame, config: ClickModelConfig, seed: int) -> tuple[pl.DataFrame, dict]:
+    """The test's pairs, and which of them each system orders rightly."""
+    encoder = InterestModel.start(EncoderConfig())
+    pairs = significant_pairs(test)
+    model = ClickModel.fit(
+        train, encoder=encoder, config=config, seed=seed, report=lambda k, told: report.show(f"member {k}: {told}")
+    )
+    scores = {
+        HEAD: model.predict(test["text"].to_list()),
+        TFIDF: logistic(tfidf, train, test),
+        FROZEN: logistic(embedded(encoder), train, test),
+    }
+    return pairs, {system: correct(score, pairs) for system, score in scores.items()}
+
+
+def main() -> int:
+    """Run, print the table and the bars; the exit status says whether all were reached."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cross-validate", action="store_true")
+    parser.add_argument("--folds", type=int, default=PARTS, help="only the first so many")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    arguments = parser.parse_args()
+    start = time.monotonic()
+    config = ClickModelConfig(
+        **{key: yaml.safe_load(value) for key, _, value in (o.partition("=") for o in arguments.overrides)}
+    )
+    rows = read_tests(Path(os.environ["NIGHTRANK_DATA"]) / FILE)
+    train, test = split(rows, rows["part"] == 0)
+    if arguments.cross_validate:
+        fold = pl.Series(part_of(train["group"] + "/fold", PARTS))
+        judged = [judge(*split(train, fold == k), config, arguments.seed) for k in range(arguments.folds)]
+    else:
+        judged = [judge(train, test, config, arguments.seed)]
+    pairs = pl.concat([pairs for pairs, _ in judged])
+    found = {system: np.concatenate([right[system] for _, right in judged]) for system in (HEAD, TFIDF, FROZEN)}
+    table = Table(
+        "system", "accuracy", "95 % interval", title=f"{len(pairs):,} pairs of {pairs['group'].n_unique():,} tests"
+    )
+    told: dict = {"pairs": len(pairs), "tests": pairs["group"].n_unique(), "config": config.model_dump()}
+    for system, right in found.items():
+        mean = clustered_interval(right, pairs["group"])
+        told[system] = [mean.mean, mean.low, mean.high]
+        table.add_row(system, f"{mean.mean:.4f}", f"[{mean.low:.4f}, {mean.high:.4f}]")
+    report.show(table)
+    for other in (TFIDF, FROZEN):
+        paired = paired_difference(found[HEAD], found[other], pairs["group"])
+        gap = paired.difference
+        told[f"{HEAD} - {other}"] = [gap.mean, gap.low, gap.high, paired.p_value]
+        report.show(f"{HEAD} - {other}: {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], p {paired.p_value:.4f}")
+    bars = {
+        f"accuracy {told[HEAD][0]:.4f} >= {LEAST}": told[HEAD][0] >= LEAST,
+        f"paired above {TFIDF}: {told[f'{HEAD} - {TFIDF}'][1]:+.4f} > 0": told[f"{HEAD} - {TFIDF}"][1] > 0,
+    }
+    for name, reached in bars.items():
+        report.show(f"{'reached' if reached else 'MISSED '}  {name}")
+    seconds = round(time.monotonic() - start)
+    sys.stdout.write(json.dumps({**told, "bars": bars, "seconds": seconds}) + "\n")
+    return 0 if all(bars.values()) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
