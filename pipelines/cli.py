@@ -36,6 +36,9 @@ app = typer.Typer(
 features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
 app.add_typer(features_app, name="features")
 
+vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
+app.add_typer(vectors_app, name="vectors")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -237,6 +240,48 @@ def features_describe(
     if to is not None:
         write_reference(described, to)
         report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
+    report.result(facts)
+
+
+@vectors_app.command("stats")
+def vectors_stats(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """A row an encoder: segments, texts, bytes, the registered versions that use it, the last use."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import stores
+
+    facts = [store.as_json() for store in stores(load_config(config, overrides))]
+    report.show(*report.stores_table(facts))
+    report.result({"stores": facts})
+
+
+@vectors_app.command("verify")
+def vectors_verify(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """Hold every segment against its checksum."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import verify
+
+    facts = verify(load_config(config, overrides))
+    report.show(f"{facts['segments']} segments of {facts['stores']} stores are whole ({facts['bytes'] / 1e6:.1f} MB)")
+    report.result(facts)
+
+
+@vectors_app.command("gc")
+def vectors_gc(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+) -> None:
+    """Remove the stores that no registered version needs (`vectors.keep_days` after their last use)."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import collect
+
+    facts = collect(load_config(config, overrides), dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
     report.result(facts)
 
 
