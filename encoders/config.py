@@ -19,7 +19,14 @@ class EncoderConfig(FrozenConfig):
     max_tokens: int = Field(default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read.")
     train_layers: int = Field(default=2, ge=0, description="Top transformer layers that are trained (0: zero-shot).")
     precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="Arithmetic of the encoder; auto is bf16 where the processor has it."
+        default="auto",
+        description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
+        "texts stay within cosine 0.9995 of fp32.",
+    )
+    cache_gb: float = Field(
+        default=2.0,
+        ge=0,
+        description="Memory for what the frozen layers make of the catalogue's texts, in GB; beyond it, a file.",
     )
     history_items: int = Field(default=24, ge=1, le=256, description="Most recent items of a user it looks at.")
     max_requests: int = Field(

@@ -1,7 +1,12 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
 
 import numpy as np
 import polars as pl
@@ -10,10 +15,10 @@ from torch import Tensor
 from encoders.data import Examples
 from encoders.fit import fit_block
 from encoders.interest import FINE_TUNED, ZERO_SHOT
-from encoders.model import InterestModel
+from encoders.model import LEAST_AGREEMENT, InterestModel
 from encoders.tokenize import TokenisedTexts
 from features.candidates import SOURCES, TEXT_SOURCES, histories
-from features.errors import ContractError
+from features.errors import ContractError, TryAgainError
 from features.families.registry import short_windows
 from features.schemas import TrainingTable
 from features.split import Span, Split
@@ -90,8 +95,12 @@ def train(log: EventLog, config: Config) -> Trained:
     model = InterestModel.start(config.encoder)
     catalogue = Catalogue.of(log, config.data.items.text)
     tokenised = model.tokenise(catalogue.texts)
-    with task("Reading texts (frozen layers)", len(catalogue.texts), "texts") as advance:
-        lower = model.read_lower(tokenised, progress=advance)
+    _settle_precision(model, tokenised, config)
+    with (
+        task("Reading texts (frozen layers)", len(catalogue.texts), "texts") as advance,
+        _room(model.hidden_bytes(tokenised), config) as file,
+    ):
+        lower = model.read_lower(tokenised, progress=advance, file=file)
     with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
         pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
     store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
@@ -150,6 +159,32 @@ def train(log: EventLog, config: Config) -> Trained:
         losses=losses,
         valid_ndcg=valid_ndcg,
     )
+
+
+def _settle_precision(model: InterestModel, tokenised: TokenisedTexts, config: Config) -> None:
+    """Leave bfloat16 to float32 where `auto` chose it and the catalogue's vectors do not bear it."""
+    if config.encoder.precision == "auto" and model.bf16:
+        cosine = model.agreement(tokenised)
+        model.bf16 = cosine >= LEAST_AGREEMENT
+        say("precision", bf16=model.bf16, least_cosine_to_fp32=round(cosine, 6))
+
+
+@contextmanager
+def _room(size: int, config: Config) -> Iterator[IO[bytes] | None]:
+    """None where so many bytes may stay in memory, else a file without a name, which goes with its last user."""
+    if size <= config.encoder.cache_gb * 1e9:
+        yield None
+        return
+    folder = Path(config.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise TryAgainError(
+            f"{folder} cannot hold {size / 1e9:.1f} GB of hidden states ({error.strerror}). Free the disk, or allow "
+            "more memory (encoder.cache_gb)."
+        ) from error
 
 
 def _warn_of_short_windows(chain: Chain, split: Split) -> None:
@@ -219,7 +254,7 @@ def _fit(
     model: InterestModel,
     examples: Examples,
     tokenised: TokenisedTexts,
-    lower: list[Tensor],
+    lower: Sequence[Tensor],
     pooled: Tensor,
     config: Config,
     number: int,

@@ -3,7 +3,7 @@
     python encoder_peer.py MODE MODEL TEXTS OUT THREADS
 
 MODE is fp32, bf16, onnx (ONNX Runtime, graph optimised to O3) or openvino (which takes bf16 by itself where the
-processor has it), each as `SentenceTransformer.encode` runs it: sorted by length, batches of 32, padded to their longest.
+processor has it), each as `SentenceTransformer.encode` runs it: sorted by length, batches of 32, padded to the longest.
 TEXTS is a JSON list; OUT gets the vectors (.npy). Prints the seconds of `encode` alone, after a warm-up.
 """
 
