@@ -4,10 +4,12 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import pytorch_lightning as lightning
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples
@@ -15,7 +17,7 @@ from encoders.model import InterestModel
 from encoders.module import InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["fit_block"]
+__all__ = ["fit_block", "recomputed"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
@@ -77,6 +79,18 @@ def fit_block(
             tower.to("cpu").eval()
         torch.use_deterministic_algorithms(mode=False)
     return module.losses
+
+
+@contextmanager
+def recomputed(layers: torch.nn.ModuleList) -> Iterator[None]:
+    """Layers keep nothing inside for the gradient and compute it again: less memory, more time, the same bits."""
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def _trainer(model: InterestModel, report: Report | None) -> lightning.Trainer:

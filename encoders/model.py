@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -139,6 +139,17 @@ class InterestModel:
 
     def _tower(self, which: Which) -> TextTower:
         return self.tuned if which == "tuned" else self.zero_shot
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what training changes, for `restore`."""
+        trained = ("tuned.", "user.")
+        return {name: tensor.clone() for name, tensor in self._tensors().items() if name.startswith(trained)}
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Go back to what `weights` gave."""
+        own = self._tensors()
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and config into an existing folder."""

@@ -13,7 +13,8 @@ import polars as pl
 from torch import Tensor
 
 from encoders.data import Examples
-from encoders.fit import fit_block
+from encoders.embed import is_out_of_memory
+from encoders.fit import fit_block, recomputed
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import LEAST_AGREEMENT, InterestModel
 from encoders.tokenize import TokenisedTexts
@@ -259,18 +260,44 @@ def _fit(
     config: Config,
     number: int,
 ) -> list[float]:
+    """Train a block; where memory does not suffice, again from its start with less kept, to the same bits.
+
+    Raises:
+        TryAgainError: That does not suffice either.
+    """
     steps = config.encoder.head_steps + config.encoder.steps if len(examples) else 0
-    with task(f"Fine-tuning, lesson {number + 1}", steps, "steps") as advance:
-        return fit_block(
-            model,
-            examples,
-            texts=tokenised,
-            lower=lower,
-            pooled=pooled,
-            config=config.encoder,
-            seed=config.seed * 1000 + number,
-            report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
-        )
+
+    def fit() -> list[float]:
+        with task(f"Fine-tuning, lesson {number + 1}", steps, "steps") as advance:
+            return fit_block(
+                model,
+                examples,
+                texts=tokenised,
+                lower=lower,
+                pooled=pooled,
+                config=config.encoder,
+                seed=config.seed * 1000 + number,
+                report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+            )
+
+    before = model.weights()
+    try:
+        return fit()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    say("out of memory", lesson=number + 1, again="with the layers' inner values computed twice")
+    model.restore(before)
+    try:
+        with recomputed(model.tuned.upper):
+            return fit()
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise TryAgainError(
+            "memory does not suffice for a training batch. Free some, or make batches smaller: "
+            "encoder.requests_per_batch, encoder.candidates_per_request or encoder.max_tokens."
+        ) from error
 
 
 def _ndcg(labelled: Labelled, column: str) -> float:

@@ -8,8 +8,8 @@ openvino), a process each, in turns. Seconds are of tokenising and encoding alon
 loading. Ratios are of medians, of wall time and of processor time; the bars hold for the latter, which moves less on a
 machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's fp32.
 
-(b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time. A few
-new texts cost as much as a batch of 64 of each padded length: this one takes all texts of both data sets.
+(b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time, over
+all texts of both data sets, since a few new texts cost as much as a batch of 64 of each padded length.
 
 sentence-transformers is no dependency: it runs in the environment whose Python BENCH_PYTHON names, or in one that is made
 below `--to`. Without NIGHTRANK_DATA Online Retail is downloaded (extra `download`).

@@ -3,15 +3,21 @@
 import errno
 import os
 
+import polars as pl
 import pytest
+import torch
 
 import pipelines.train
+from encoders.data import Examples
 from encoders.model import InterestModel
+from features.candidates import histories
 from features.errors import TryAgainError
+from features.requests import requests_between, truth_of
+from pipelines.chain import Catalogue
 from pipelines.check import read_inputs
 from pipelines.registry import Registry
 from pipelines.storage import read_json
-from pipelines.train import _room, _settle_precision, train
+from pipelines.train import _fit, _room, _settle_precision, train
 
 
 def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(trained_project, shop_project, tmp_path):
@@ -55,3 +61,55 @@ def test_auto_leaves_bf16_where_vectors_would_move_too_far(shop_project, tmp_pat
     monkeypatch.setattr(pipelines.train, "LEAST_AGREEMENT", least)
     _settle_precision(model, model.tokenise(["red mug", "blue kettle", "lamp"]), project.config)
     assert model.bf16 is bf16
+
+
+class Crowded:
+    """Memory that in training does not suffice for some of the layers' passes: what they ask, torch itself refuses."""
+
+    def __init__(self, refused: set[int]) -> None:
+        self.refused = refused
+        self.passes = 0
+
+    def __call__(self, layer, *_) -> None:
+        if layer.training:
+            self.passes += 1
+            if self.passes in self.refused:
+                torch.empty(1 << 60)
+
+
+@pytest.fixture
+def fit(shop_project):
+    """Train one block of a small shop under a hook; the losses and the digest afterwards."""
+    log = read_inputs(shop_project.config).log
+    config = shop_project.config
+
+    def run(hook) -> tuple[list[float], str]:
+        model = InterestModel.start(config.encoder)
+        catalogue = Catalogue.of(log, config.data.items.text)
+        texts = model.tokenise(catalogue.texts)
+        lower = model.read_lower(texts)
+        requests = requests_between(log, log.first_day + 20, log.first_day + 40)
+        history = histories(log, requests, config.candidates)
+        rows = requests.select("request").join(log.items.select("item"), how="cross")
+        rows = rows.join(truth_of(requests, log, config.labels), on=["request", "item"], how="left")
+        rows = rows.with_columns(pl.col("label").fill_null(0))
+        examples = Examples.of(requests, history, rows, catalogue.text_of_item, config.encoder)
+        pooled = model.pool("tuned", texts, lower=lower)
+        with model.tuned.upper[0].register_forward_pre_hook(hook):
+            return _fit(model, examples, texts, lower, pooled, config, 0), model.digest("tuned")
+
+    return run
+
+
+def test_a_block_that_runs_out_of_memory_is_trained_again_to_the_same_bits(fit, capfd):
+    undisturbed = Crowded(set())
+    expected = fit(undisturbed)
+    assert undisturbed.passes > 0
+    assert "out of memory" not in capfd.readouterr().err
+    assert fit(Crowded({undisturbed.passes})) == expected
+    assert "out of memory" in capfd.readouterr().err
+
+
+def test_where_memory_never_suffices_training_names_what_to_make_smaller(fit):
+    with pytest.raises(TryAgainError, match=r"training batch.*encoder\.requests_per_batch"):
+        fit(Crowded(set(range(1000))))
