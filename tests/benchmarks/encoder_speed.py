@@ -11,8 +11,8 @@ machine that works for others too. Vectors must agree to cosine 0.9995 with the 
 (b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time, over
 all texts of both data sets, since a few new texts cost as much as a batch of 64 of each padded length.
 
-sentence-transformers is no dependency: it runs in the environment whose Python BENCH_PYTHON names, or in one that is made
-below `--to`. Without NIGHTRANK_DATA Online Retail is downloaded (extra `download`).
+sentence-transformers is no dependency: it runs in the environment whose Python BENCH_PYTHON names, or in one that is
+made below `--to`. Without NIGHTRANK_DATA Online Retail is downloaded (extra `download`).
 """
 
 import argparse
