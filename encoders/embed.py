@@ -1,16 +1,30 @@
 """Texts to vectors, as a pure function of (encoder, backend, text)."""
 
+import copy
 from collections.abc import Callable, Iterator, Sequence
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
+from encoders.hidden import HiddenStates
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower
 from features.candidates import GRID
+from features.errors import TryAgainError
 
-__all__ = ["ROWS", "Progress", "bf16_is_native", "embed_pooled", "on_grid", "pool_all", "read_lower"]
+__all__ = [
+    "ROWS",
+    "Progress",
+    "bf16_is_native",
+    "embed_pooled",
+    "hidden_bytes",
+    "is_out_of_memory",
+    "on_grid",
+    "pool_all",
+    "read_lower",
+]
 
 ROWS = 64
 """Every forward pass has this many rows, filled up with copies: a vector does not depend on what else is encoded."""
@@ -34,16 +48,44 @@ def on_grid(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
     return np.rint(scaled).astype(np.int16)
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether it was memory, of the accelerator or of the machine, that did not suffice."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def hidden_bytes(tower: TextTower, texts: TokenisedTexts, *, bf16: bool) -> int:
+    """What `read_lower` keeps of texts."""
+    return int(texts.lengths.sum()) * tower.width * (2 if bf16 else 4)
+
+
 def read_lower(
-    tower: TextTower, texts: TokenisedTexts, *, bf16: bool, progress: Progress | None = None
-) -> list[torch.Tensor]:
-    """Hidden states of the frozen layers, one (length, width) tensor a text, in bfloat16 or float32."""
-    hidden: list[torch.Tensor] = [torch.empty(0)] * len(texts.ids)
+    tower: TextTower,
+    texts: TokenisedTexts,
+    *,
+    bf16: bool,
+    file: IO[bytes] | None = None,
+    progress: Progress | None = None,
+) -> HiddenStates:
+    """Hidden states of the frozen layers, one (length, width) tensor a text, in bfloat16 or float32.
+
+    Args:
+        tower: The text tower.
+        texts: What to read.
+        bf16: Whether matrix products run in bfloat16.
+        file: Where to keep them (see `HiddenStates`), None for memory.
+        progress: Told how many texts were done.
+
+    Raises:
+        OSError: The file cannot be written.
+        TryAgainError: Memory does not suffice for a single text.
+    """
+    hidden = HiddenStates(texts.lengths, file=file)
+    tower = _cast_once(tower, bf16=bf16)
     for positions, ids, mask in _batches(texts):
         with _precision(tower, bf16=bf16), torch.inference_mode():
-            states = tower.read(_on(tower, ids), _on(tower, mask)).cpu()
+            states = _in_parts(lambda ids, mask: tower.read(_on(tower, ids), _on(tower, mask)).cpu(), ids, mask)
         for row, position in enumerate(positions):
-            hidden[position] = states[row].clone()
+            hidden.put(position, states[row])
         if progress is not None:
             progress(len(positions))
     return hidden
@@ -60,28 +102,67 @@ def pool_all(
     """What the transformer makes of texts, before the projection: (texts, width) float32.
 
     Args:
-        tower: The text tower; its mode is restored afterwards.
+        tower: The text tower; its mode is left as it is.
         texts: What to encode.
         bf16: Whether matrix products run in bfloat16.
         lower: What `read_lower` returned for the same texts, to save computing it again.
         progress: Told how many texts were done.
+
+    Raises:
+        TryAgainError: Memory does not suffice for a single text.
     """
     pooled = torch.zeros(len(texts.ids), tower.width)
     was_training = tower.training
     tower.eval()
+    cast = _cast_once(tower, bf16=bf16)
+
+    def pool(positions: npt.NDArray[np.int64], ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> torch.Tensor:
+        if lower is None:
+            states = cast.read(_on(cast, ids), _on(cast, mask))
+        else:
+            states = torch.stack([lower[position] for position in positions]).to(_device(cast))
+        return cast.pool(states, _on(cast, mask)).cpu()
+
     for positions, ids, mask in _batches(texts):
+        filled = np.concatenate([positions, np.repeat(positions[:1], ROWS - len(positions))])
         with _precision(tower, bf16=bf16), torch.inference_mode():
-            if lower is None:
-                states = tower.read(_on(tower, ids), _on(tower, mask))
-            else:
-                rows = [*positions, *[positions[0]] * (ROWS - len(positions))]
-                states = torch.stack([lower[row] for row in rows]).to(_device(tower))
-            part = tower.pool(states, _on(tower, mask)).cpu()
-        pooled[positions] = part[: len(positions)]
+            pooled[positions] = _in_parts(pool, filled, ids, mask)[: len(positions)]
         if progress is not None:
             progress(len(positions))
     tower.train(was_training)
     return pooled
+
+
+def _in_parts(run: Callable[..., torch.Tensor], *rows: npt.NDArray[Any]) -> torch.Tensor:
+    """What `run` makes of the rows of a batch: of all at once, or where memory does not suffice, of halves.
+
+    Raises:
+        TryAgainError: It does not suffice for one row.
+    """
+    try:
+        return run(*rows)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(rows[0]) == 1:
+            raise TryAgainError(
+                "memory does not suffice to encode a single text. Free some, or read less of a text "
+                "(encoder.max_tokens)."
+            ) from error
+    half = len(rows[0]) // 2  # here, where the error no longer holds what was allocated
+    parts = ([part[:half] for part in rows], [part[half:] for part in rows])
+    return torch.cat([_in_parts(run, *part) for part in parts])
+
+
+def _cast_once(tower: TextTower, *, bf16: bool) -> TextTower:
+    """The tower for inference: under autocast each batch would cast all matrices anew, to the same bits."""
+    if not bf16:
+        return tower
+    cast = copy.deepcopy(tower, {id(part): part for part in (tower.embeddings, tower.config)})
+    for module in (*cast.lower.modules(), *cast.upper.modules()):
+        if isinstance(module, torch.nn.Linear):
+            module.to(torch.bfloat16)
+    return cast
 
 
 def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16]:

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,6 +14,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples, WholeLists
@@ -20,7 +22,7 @@ from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["Lesson", "fit_block", "quiet"]
+__all__ = ["Lesson", "ReadTexts", "fit_block", "quiet", "recomputed"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
@@ -43,6 +45,21 @@ class Lesson:
     old_after: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ReadTexts:
+    """The distinct texts of a catalogue, as far as training need not read them again.
+
+    Attributes:
+        texts: Their token ids.
+        lower: `model.read_lower(texts)`.
+        pooled: `model.pool("tuned", texts)` as the model stands.
+    """
+
+    texts: TokenisedTexts
+    lower: Sequence[Tensor]
+    pooled: Tensor
+
+
 class _Steps(Callback):
     def __init__(self, report: Report) -> None:
         self._report = report
@@ -62,10 +79,8 @@ class _Steps(Callback):
 def fit_block(
     model: InterestModel,
     examples: Examples,
+    read: ReadTexts,
     *,
-    texts: TokenisedTexts,
-    lower: Sequence[Tensor],
-    pooled: Tensor,
     config: EncoderConfig,
     seed: int,
     report: Report | None = None,
@@ -80,9 +95,7 @@ def fit_block(
     Args:
         model: Is trained in place.
         examples: What the block teaches; without any, nothing happens.
-        texts: Distinct texts of the catalogue.
-        lower: `model.read_lower(texts)`.
-        pooled: `model.pool("tuned", texts)` as the model stands.
+        read: The catalogue's texts.
         config: Rates, batch sizes, steps.
         seed: Same seed, same machine: same weights to the last bit.
         report: Told of progress.
@@ -98,7 +111,13 @@ def fit_block(
     lightning.seed_everything(seed, verbose=False)
     name = _name_of(model, examples, config, seed)
     module = InterestModule(
-        model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config, lesson=name
+        model.tuned,
+        model.user_tower,
+        texts=read.texts,
+        lower=read.lower,
+        pooled=read.pooled,
+        config=config,
+        lesson=name,
     )
     module.train()
     data = BlockData(batches, config.check_every, WholeLists(judges) if len(judges) else None)
@@ -114,6 +133,18 @@ def fit_block(
             tower.to("cpu").eval()
         torch.use_deterministic_algorithms(mode=False)
     return Lesson(module.losses, module.checks, before, after)
+
+
+@contextmanager
+def recomputed(layers: torch.nn.ModuleList) -> Iterator[None]:
+    """Layers keep nothing inside for the gradient and compute it again: less memory, more time, the same bits."""
+    for layer in layers:
+        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer.forward
 
 
 def _trainer(

@@ -3,10 +3,10 @@
 import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +17,21 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
 from encoders.config import EncoderConfig
-from encoders.embed import Progress, bf16_is_native, embed_pooled, pool_all, read_lower
+from encoders.embed import Progress, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
+from encoders.hidden import HiddenStates
 from encoders.loading import Backbone, arithmetic, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
 from features.errors import IntegrityError, listed
 
-__all__ = ["InterestModel", "Which"]
+__all__ = ["LEAST_AGREEMENT", "InterestModel", "Which"]
 
 Which = Literal["tuned", "zero_shot"]
 
+LEAST_AGREEMENT = 0.9995
+"""Cosine to float32 below which vectors of bfloat16 are not used."""
+
+_MEASURED = 256  # texts
 _WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.json"
 
 
@@ -97,9 +102,21 @@ class InterestModel:
         """Token ids of texts."""
         return tokenise(texts, self.tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
 
-    def read_lower(self, texts: TokenisedTexts, progress: Progress | None = None) -> list[Tensor]:
-        """Hidden states of the frozen layers that both towers share."""
-        return read_lower(self.tuned, texts, bf16=self.bf16, progress=progress)
+    def agreement(self, texts: TokenisedTexts) -> float:
+        """Least cosine between bfloat16's and float32's pooled vectors, over some of the texts."""
+        some = texts.take(np.unique(np.linspace(0, len(texts.ids) - 1, _MEASURED).astype(np.int64)))
+        short, exact = (pool_all(self.zero_shot, some, bf16=bf16) for bf16 in (True, False))
+        return float(torch.cosine_similarity(short, exact).min())
+
+    def hidden_bytes(self, texts: TokenisedTexts) -> int:
+        """What `read_lower` keeps of texts."""
+        return hidden_bytes(self.tuned, texts, bf16=self.bf16)
+
+    def read_lower(
+        self, texts: TokenisedTexts, progress: Progress | None = None, *, file: IO[bytes] | None = None
+    ) -> HiddenStates:
+        """Hidden states of the frozen layers that both towers share; see `encoders.embed.read_lower`."""
+        return read_lower(self.tuned, texts, bf16=self.bf16, file=file, progress=progress)
 
     def pool(
         self,
@@ -122,6 +139,17 @@ class InterestModel:
 
     def _tower(self, which: Which) -> TextTower:
         return self.tuned if which == "tuned" else self.zero_shot
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what training changes, for `restore`."""
+        trained = ("tuned.", "user.")
+        return {name: tensor.clone() for name, tensor in self._tensors().items() if name.startswith(trained)}
+
+    def restore(self, weights: Mapping[str, Tensor]) -> None:
+        """Go back to what `weights` gave."""
+        own = self._tensors()
+        for name, tensor in weights.items():
+            own[name].copy_(tensor)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), tokenizer and config into an existing folder."""

@@ -39,6 +39,10 @@ class TokenisedTexts:
         for length in np.unique(lengths):
             yield int(length), chosen[lengths == length]
 
+    def take(self, positions: npt.NDArray[np.int64]) -> "TokenisedTexts":
+        """Some of the texts, in the order asked."""
+        return TokenisedTexts([self.ids[position] for position in positions], self.lengths[positions], self.pad_id)
+
     def padded(
         self, positions: npt.NDArray[np.int64], rows: int
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:

@@ -42,6 +42,9 @@ click_app = typer.Typer(
 )
 app.add_typer(click_app, name="click-model")
 
+vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
+app.add_typer(vectors_app, name="vectors")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -275,6 +278,48 @@ def click_model_score(
 
     facts = score_click_model(load_click_config(config, overrides), table, to)
     report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
+    report.result(facts)
+
+
+@vectors_app.command("stats")
+def vectors_stats(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """A row an encoder: segments, texts, bytes, the registered versions that use it, the last use."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import stores
+
+    facts = [store.as_json() for store in stores(load_config(config, overrides))]
+    report.show(*report.stores_table(facts))
+    report.result({"stores": facts})
+
+
+@vectors_app.command("verify")
+def vectors_verify(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+    """Hold every segment against its checksum."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import verify
+
+    facts = verify(load_config(config, overrides))
+    report.show(f"{facts['segments']} segments of {facts['stores']} stores are whole ({facts['bytes'] / 1e6:.1f} MB)")
+    report.result(facts)
+
+
+@vectors_app.command("gc")
+def vectors_gc(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
+) -> None:
+    """Remove the stores that no registered version needs (`vectors.keep_days` after their last use)."""
+    from pipelines import report
+    from pipelines.config import load_config
+    from pipelines.stores import collect
+
+    facts = collect(load_config(config, overrides), dry_run=dry_run)
+    verb = "would remove" if dry_run else "removed"
+    report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
     report.result(facts)
 
 

@@ -110,6 +110,17 @@ class NightConfig(FrozenConfig):
     shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
 
 
+class VectorsConfig(FrozenConfig):
+    """The stores of text vectors."""
+
+    keep_days: float = Field(
+        default=7.0,
+        ge=0,
+        description="Days after its last use before `nightrank vectors gc` may remove a store that no registered "
+        "version needs.",
+    )
+
+
 class Config(FrozenConfig):
     """All that nightrank can be told. The resolved configuration is stored with every run and bundle."""
 
@@ -128,6 +139,7 @@ class Config(FrozenConfig):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     night: NightConfig = Field(default_factory=NightConfig)
+    vectors: VectorsConfig = Field(default_factory=VectorsConfig)
 
     @model_validator(mode="after")
     def _labels_close_in_time(self) -> Self:

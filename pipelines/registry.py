@@ -100,6 +100,24 @@ class Registry:
                 return None
             raise TryAgainError(f"the registry does not answer ({error.error_code}). Run it again.") from error
 
+    def versions(self) -> list[Version]:
+        """All versions, the latest first.
+
+        Raises:
+            TryAgainError: The registry does not answer.
+        """
+        versions: list[Version] = []
+        token: str | None = None
+        try:
+            while True:
+                page = self._client.search_model_versions(f"name='{self._model}'", page_token=token)
+                versions += [self._of(found) for found in page]
+                token = page.token
+                if not token:
+                    return sorted(versions, key=lambda version: -int(version.number))
+        except MlflowException as error:
+            raise TryAgainError(f"the registry does not answer ({error.error_code}). Run it again.") from error
+
     def _of(self, found: ModelVersion) -> Version:
         # NOTE: a version got by number carries all its aliases, one got by alias does not.
         whole = self._client.get_model_version(self._model, str(found.version))

@@ -17,6 +17,7 @@ __all__ = [
     "result",
     "show",
     "statistics_table",
+    "stores_table",
     "systems_table",
 ]
 
@@ -94,6 +95,15 @@ def statistics_table(facts: Report) -> list[Table | Text | str]:
         figures = ("-" if column[key] is None else f"{column[key]:.4g}" for key in ("mean", "std", "least", "largest"))
         drift = [f"{facts['psi'][name]:.3f}" if name in facts["psi"] else "new"] if facts["psi"] else []
         table.add_row(plain(name), f"{column['null_share']:.1%}", *figures, *drift)
+    return [table]
+
+
+def stores_table(facts: Sequence[Report]) -> list[Table | Text | str]:
+    """The vector stores, a row an encoder."""
+    table = Table("encoder", "segments", "texts", "MB", "used by", "last use", title="Vector stores")
+    for store in facts:
+        figures = (f"{store['segments']:,}", f"{store['texts']:,}", f"{store['bytes'] / 1e6:,.1f}")
+        table.add_row(store["encoder"], *figures, ", ".join(store["used_by"]) or "-", store["last_used"])
     return [table]
 
 

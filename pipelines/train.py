@@ -1,38 +1,31 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
-import hashlib
-import json
-import shutil
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 
 from encoders.data import Examples
-from encoders.fit import Lesson, fit_block
+from encoders.fit import Lesson
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
-from encoders.tokenize import TokenisedTexts
 from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ContractError
 from features.families.registry import short_windows
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
-from pipelines.chain import Catalogue, Chain, store_vectors
+from pipelines.chain import Catalogue, Chain
 from pipelines.config import Config
 from pipelines.features import plan_of
+from pipelines.lessons import Lessons
 from pipelines.progress import say, task
 from pipelines.requests import requests_summary
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
 __all__ = ["Labelled", "Trained", "found_by_behaviour", "label", "train"]
-
-_OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,19 +88,12 @@ def train(log: EventLog, config: Config) -> Trained:
     split = Split.of(log, config.timeline, config.labels)
     model = InterestModel.start(config.encoder)
     catalogue = Catalogue.of(log, config.data.items.text)
-    tokenised = model.tokenise(catalogue.texts)
-    with task("Reading texts (frozen layers)", len(catalogue.texts), "texts") as advance:
-        lower = model.read_lower(tokenised, progress=advance)
-    with task("Reading texts (upper layers)", len(catalogue.texts), "texts") as advance:
-        pooled = model.pool("zero_shot", tokenised, lower=lower, progress=advance)
-    store_vectors(config, model, "zero_shot", catalogue, model.project("zero_shot", pooled))
+    lessons = Lessons(model, catalogue, config)
     supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
-    lessons: list[Lesson] = []
-    past: Examples | None = None
     valid_ndcg: list[float] = []
     encoder_day = split.warm_up.start
     lesson = label(
@@ -129,19 +115,16 @@ def train(log: EventLog, config: Config) -> Trained:
         )
         del lesson  # its rows, hundreds of MiB: before the next block's are made
         if number == 0 or config.encoder.schedule == "prequential":
-            lessons.append(_fit(model, examples, past, tokenised, lower, pooled, config, number))
-            pooled = model.pool("tuned", tokenised, lower=lower)
-            store_vectors(config, model, "tuned", catalogue, model.project("tuned", pooled))
+            lessons.teach(examples)
             chain.refresh()
             encoder_day = block.start
-        past = examples if past is None else past.joined(examples).split(config.encoder.max_requests)[1]
         name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
         lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
             fitted = _recent(fitted, lesson.rows, most=config.ranker.max_requests)
-    del lower, pooled  # room for the rankers' tables
+    lessons.end()
     _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     valid = lesson.rows
@@ -149,7 +132,7 @@ def train(log: EventLog, config: Config) -> Trained:
     if not lesson.given:
         fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
     behaviour_ranker = _rank("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
-    shutil.rmtree(_unfinished(config), ignore_errors=True)
+    lessons.forget()
     return Trained(
         model=model,
         ranker=ranker,
@@ -159,7 +142,7 @@ def train(log: EventLog, config: Config) -> Trained:
         encoder_day=encoder_day,
         ranker_day=split.test.start,
         chain=chain,
-        lessons=lessons,
+        lessons=lessons.held,
         valid_ndcg=valid_ndcg,
     )
 
@@ -225,47 +208,6 @@ def _rank(
             seed=config.seed,
             report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),
         )
-
-
-def _fit(
-    model: InterestModel,
-    examples: Examples,
-    past: Examples | None,
-    tokenised: TokenisedTexts,
-    lower: list[Tensor],
-    pooled: Tensor,
-    config: Config,
-    number: int,
-) -> Lesson:
-    """One lesson; what it cost in what was learned before is told where something is done against it."""
-    seed, old = config.seed * 1000 + number, None
-    if past is not None and (config.encoder.replay_share > 0 or config.encoder.start_weight > 0):
-        old = past.split(_OLD_REQUESTS)[1]
-        examples = examples.replaying(past, config.encoder.replay_share, seed)
-    steps = config.encoder.head_steps + config.encoder.steps if len(examples) else 0
-    with task(f"Fine-tuning, lesson {number + 1}", steps, "steps") as advance:
-        lesson = fit_block(
-            model,
-            examples,
-            texts=tokenised,
-            lower=lower,
-            pooled=pooled,
-            config=config.encoder,
-            seed=seed,
-            report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
-            old=old,
-            checkpoints=_unfinished(config) / f"lesson-{number + 1}",
-        )
-    if lesson.old_before is not None and lesson.old_after is not None:
-        before, after = round(lesson.old_before, 4), round(lesson.old_after, 4)
-        say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
-    return lesson
-
-
-def _unfinished(config: Config) -> Path:
-    """Where a training keeps its state until it is done, to be taken up if it is killed."""
-    key = hashlib.sha256(json.dumps(config.portable(), sort_keys=True, default=str).encode()).hexdigest()
-    return Path(config.output) / "unfinished" / key[:16]
 
 
 def _ndcg(labelled: Labelled, column: str) -> float:

@@ -18,7 +18,7 @@ import yaml
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
-from encoders.fit import fit_block
+from encoders.fit import ReadTexts, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
 from encoders.model import InterestModel
 from features.candidates import GRID
@@ -96,16 +96,8 @@ class Run:
             if step % 50 == 0:
                 tell(f"step {step}, loss {loss:.3f}, {time.monotonic() - start:.0f} s")
 
-        fit_block(
-            model,
-            examples,
-            texts=tokenised,
-            lower=lower,
-            pooled=pooled,
-            config=self.config,
-            seed=self.seed,
-            report=report,
-        )
+        read = ReadTexts(tokenised, lower, pooled)
+        fit_block(model, examples, read, config=self.config, seed=self.seed, report=report)
         return model
 
     def conclude(self, metric: str, found: dict[str, npt.NDArray[np.float64]], *, bar: float, aim: float) -> int:

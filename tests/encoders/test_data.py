@@ -222,6 +222,6 @@ def test_replay_is_the_asked_share_and_stands_before_what_is_new(examples):
 
 def test_whole_lists_hold_every_candidate_once(examples):
     lists = WholeLists(examples)
-    found = [batch for batch in (lists[at] for at in range(len(lists)))]
+    found = [lists[at] for at in range(len(lists))]
     held = np.concatenate([batch.text_T[batch.candidate_BC.numpy()][batch.mask_BC.numpy()] for batch in found])
     assert held.tolist() == examples.text_of_item[examples.item].tolist()

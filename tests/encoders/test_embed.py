@@ -1,5 +1,8 @@
 """A vector is a pure function of the text, and dot products of vectors are exact."""
 
+import os
+from tempfile import TemporaryFile
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +11,7 @@ from hypothesis import strategies as st
 
 from encoders.embed import ROWS, bf16_is_native, embed_pooled, on_grid
 from features.candidates import GRID
+from features.errors import TryAgainError
 
 
 @pytest.fixture(scope="module", params=[{"train_layers": 1}, {"train_layers": 2, "precision": "bf16"}])
@@ -40,6 +44,85 @@ def test_a_vector_is_bit_equal_with_and_without_the_cache_of_frozen_layers(model
     cached, fresh = model.pool(which, texts, lower=lower), model.pool(which, texts)
     assert torch.equal(cached, fresh)
     assert np.array_equal(model.project(which, cached), model.embed(which, texts))
+
+
+@pytest.mark.parametrize("which", ["tuned", "zero_shot"])
+def test_matrices_cast_once_give_the_bits_of_autocast(model, some_texts, which):
+    texts = model.tokenise(some_texts(90, seed=4))
+    tower = model.tuned if which == "tuned" else model.zero_shot
+    pooled = model.pool(which, texts)
+    before = {name: weight.dtype for name, weight in tower.state_dict().items()}
+    for _, positions in texts.buckets():
+        ids, mask = map(torch.from_numpy, texts.padded(positions, len(positions)))
+        with torch.autocast("cpu", torch.bfloat16, enabled=model.bf16), torch.inference_mode():
+            assert torch.equal(tower.pool(tower.read(ids, mask), mask), pooled[positions])
+    assert set(before.values()) == {torch.float32}
+
+
+class Crowded:
+    """Memory that holds no more than some rows: what is asked beyond that, torch itself refuses."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.seen: list[int] = []
+
+    def __call__(self, _, args, kwargs) -> None:
+        rows = len(kwargs.get("input_ids", args[0] if args else ()))
+        self.seen.append(rows)
+        if rows > self.most:
+            torch.empty(1 << 60)
+
+
+@pytest.mark.parametrize("most", [40, 16, 1])
+def test_where_memory_does_not_suffice_batches_shrink_and_vectors_stay_as_they_are(model, some_texts, most):
+    texts = model.tokenise(some_texts(70, seed=3))
+    expected = model.embed("tuned", texts)
+    lower = model.read_lower(texts)
+    crowded = Crowded(most)
+    with model.tuned.embeddings.register_forward_pre_hook(crowded, with_kwargs=True):
+        assert np.array_equal(model.embed("tuned", texts), expected)
+        assert all(torch.equal(one, two) for one, two in zip(model.read_lower(texts), lower, strict=True))
+    assert max(rows for rows in crowded.seen if rows <= most) == min(most, ROWS // 2)
+
+
+def test_where_memory_does_not_suffice_for_one_text_it_says_so(model, some_texts):
+    texts = model.tokenise(some_texts(3))
+    with (
+        model.tuned.embeddings.register_forward_pre_hook(Crowded(0), with_kwargs=True),
+        pytest.raises(TryAgainError, match=r"a single text.*encoder\.max_tokens"),
+    ):
+        model.embed("tuned", texts)
+
+
+def test_other_errors_are_not_taken_for_a_lack_of_memory(model, some_texts):
+    def fail(*_) -> None:
+        raise RuntimeError("shapes cannot be multiplied")
+
+    texts = model.tokenise(some_texts(3))
+    with (
+        model.tuned.embeddings.register_forward_pre_hook(fail),
+        pytest.raises(RuntimeError, match="cannot be multiplied"),
+    ):
+        model.embed("tuned", texts)
+
+
+def test_hidden_states_in_a_file_are_those_in_memory_to_the_bit(model, some_texts, tmp_path):
+    texts = model.tokenise(some_texts(90, seed=2))
+    lower = model.read_lower(texts)
+    with TemporaryFile(dir=tmp_path) as file:
+        kept = model.read_lower(texts, file=file)
+        assert os.fstat(file.fileno()).st_size == model.hidden_bytes(texts)
+    assert list(tmp_path.iterdir()) == []
+    assert len(kept) == len(lower) == 90
+    assert all(torch.equal(one, two) for one, two in zip(kept, lower, strict=True))
+    assert [part.shape for part in kept[3:5]] == [part.shape for part in lower[3:5]]
+    assert torch.equal(model.pool("tuned", texts, lower=kept), model.pool("tuned", texts, lower=lower))
+
+
+def test_bf16_agrees_with_fp32_closely_but_not_wholly(model, some_texts):
+    texts = model.tokenise(some_texts(300))
+    assert 0.99 < model.agreement(texts) < 1
+    assert model.agreement(model.tokenise(["mug"])) == model.agreement(model.tokenise(["mug", "mug"]))
 
 
 def test_pooling_leaves_the_towers_mode_as_it_was_and_has_no_dropout(model, some_texts):

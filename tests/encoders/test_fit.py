@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from encoders.data import Examples, Histories
-from encoders.fit import fit_block
+from encoders.fit import ReadTexts, fit_block, recomputed
 
 KITCHEN = ["red mug", "blue mug", "glass teapot", "iron pan", "красная кружка", "红茶杯", "kitchen", "синий чайник"]
 OUTDOOR = ["running shoe", "rain jacket", "warm tent", "wool sock", "тёплая куртка", "跑鞋", "outdoor", "雨衣"]
@@ -52,9 +52,7 @@ def train(tiny_model, tiny_config):
         taught = fit_block(
             model,
             lesson() if examples is None else examples,
-            texts=texts,
-            lower=lower,
-            pooled=model.pool("tuned", texts, lower=lower),
+            ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)),
             config=config,
             seed=seed,
             report=report,
@@ -80,6 +78,32 @@ def test_the_same_seed_makes_the_same_weights_to_the_last_bit(train, precision):
     assert first == second
     assert one.digest("tuned") == two.digest("tuned") != other.digest("tuned")
     assert all(torch.equal(a, b) for a, b in zip(one._tensors().values(), two._tensors().values(), strict=True))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_layers_that_compute_their_inner_values_twice_learn_the_same_to_the_last_bit(train, tiny_model, precision):
+    one, _, first = train(precision=precision, train_layers=2)
+    two = tiny_model(precision=precision, train_layers=2)
+    calls = []
+    with two.tuned.upper[1].intermediate.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled())):
+        with recomputed(two.tuned.upper):
+            _, _, second = train(model=two, precision=precision, train_layers=2)
+        assert sum(calls) == 2 * 6  # each step forward, and again for the gradient
+        calls.clear()
+        two.embed("tuned", two.tokenise(TEXTS))
+    assert first == second
+    assert one.digest("tuned") == two.digest("tuned")
+    assert "forward" not in vars(two.tuned.upper[0])
+
+
+def test_weights_are_restored_to_the_last_bit(train):
+    model, _, _ = train()
+    before, digest = model.weights(), model.digest("tuned")
+    train(model=model, seed=5)
+    assert model.digest("tuned") != digest
+    model.restore(before)
+    assert model.digest("tuned") == digest
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model._tensors().items() if name in before)
 
 
 def test_the_loss_goes_down_on_what_can_be_learned(train):
@@ -189,7 +213,7 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 from test_fit import TEXTS, lesson
 from encoders.config import EncoderConfig
-from encoders.fit import fit_block
+from encoders.fit import ReadTexts, fit_block
 from encoders.model import InterestModel
 
 config = EncoderConfig(**json.loads(sys.argv[1]))
@@ -197,7 +221,7 @@ model = InterestModel.start(config)
 texts = model.tokenise(TEXTS)
 lower = model.read_lower(texts)
 fit_block(
-    model, lesson(), texts=texts, lower=lower, pooled=model.pool("tuned", texts, lower=lower), config=config, seed=3,
+    model, lesson(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
     report=lambda step, _: step == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
     checkpoints=Path(sys.argv[2]),
 )

@@ -1,0 +1,116 @@
+"""Training: where it keeps what it computes, and in which precision, decides no result."""
+
+import errno
+import os
+
+import polars as pl
+import pytest
+import torch
+
+import pipelines.lessons
+from encoders.data import Examples
+from encoders.model import InterestModel
+from features.candidates import histories
+from features.errors import TryAgainError
+from features.requests import requests_between, truth_of
+from pipelines.chain import Catalogue
+from pipelines.check import read_inputs
+from pipelines.lessons import Lessons, room, settle_precision
+from pipelines.registry import Registry
+from pipelines.storage import read_json
+from pipelines.train import train
+
+
+def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(trained_project, shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"cache_gb": 0})
+    trained = train(read_inputs(project.config).log, project.config)
+    registry = Registry(trained_project.config)
+    manifest = read_json(registry.bundle_folder(registry.version("1")) / "manifest.json", what="bundle")
+    assert trained.model.digest("tuned") == manifest["encoder"]["tuned"]
+    assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state"}
+
+
+def test_a_file_is_opened_only_where_memory_is_not_to_hold_it(shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"cache_gb": 1e-6})
+    with room(1000, project.config) as file:
+        assert file is None
+    with room(1001, project.config) as file:
+        assert file is not None
+
+
+def test_a_disk_that_cannot_hold_the_hidden_states_is_said_with_the_remedy(shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"cache_gb": 0})
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with (
+        pytest.raises(TryAgainError, match=r"cannot hold 3\.0 GB.*No space left.*encoder\.cache_gb"),
+        room(3 * 10**9, project.config),
+    ):
+        raise full
+
+
+@pytest.mark.parametrize(
+    ("least", "precision", "bf16"), [(1.1, "auto", False), (0.5, "auto", True), (1.1, "bf16", True)]
+)
+def test_auto_leaves_bf16_where_vectors_would_move_too_far(shop_project, tmp_path, monkeypatch, least, precision, bf16):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"precision": precision})
+    model = InterestModel.start(project.config.encoder)
+    model.bf16 = True  # as on a processor that has it
+    monkeypatch.setattr(pipelines.lessons, "LEAST_AGREEMENT", least)
+    settle_precision(model, model.tokenise(["red mug", "blue kettle", "lamp"]), project.config.encoder)
+    assert model.bf16 is bf16
+
+
+class Crowded:
+    """Memory that in training does not suffice for some of the layers' passes: what they ask, torch itself refuses."""
+
+    def __init__(self, refused: set[int]) -> None:
+        self.refused = refused
+        self.passes = 0
+
+    def __call__(self, layer, *_) -> None:
+        if layer.training:
+            self.passes += 1
+            if self.passes in self.refused:
+                torch.empty(1 << 60)
+
+
+@pytest.fixture
+def fit(shop_project):
+    """Train one block of a small shop under a hook; the losses and the digest afterwards."""
+    log = read_inputs(shop_project.config).log
+    config = shop_project.config
+
+    def run(hook) -> tuple[list[float], str]:
+        model = InterestModel.start(config.encoder)
+        catalogue = Catalogue.of(log, config.data.items.text)
+        lessons = Lessons(model, catalogue, config)
+        requests = requests_between(log, log.first_day + 20, log.first_day + 40)
+        history = histories(log, requests, config.candidates)
+        rows = requests.select("request").join(log.items.select("item"), how="cross")
+        rows = rows.join(truth_of(requests, log, config.labels), on=["request", "item"], how="left")
+        rows = rows.with_columns(pl.col("label").fill_null(0))
+        examples = Examples.of(requests, history, rows, catalogue.text_of_item, config.encoder)
+        lessons.forget()
+        with model.tuned.upper[0].register_forward_pre_hook(hook):
+            lessons.teach(examples)
+        return lessons.held[0].losses, model.digest("tuned")
+
+    return run
+
+
+def test_a_block_that_runs_out_of_memory_is_trained_again_to_the_same_bits(fit, capfd):
+    undisturbed = Crowded(set())
+    expected = fit(undisturbed)
+    assert undisturbed.passes > 0
+    assert "out of memory" not in capfd.readouterr().err
+    assert fit(Crowded({undisturbed.passes})) == expected
+    assert "out of memory" in capfd.readouterr().err
+
+
+def test_where_memory_never_suffices_training_names_what_to_make_smaller(fit):
+    with pytest.raises(TryAgainError, match=r"training batch.*encoder\.requests_per_batch"):
+        fit(Crowded(set(range(1000))))
