@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -90,7 +90,10 @@ class Lessons:
 
     def forget(self) -> None:
         """Remove what is kept in case the training is killed."""
-        shutil.rmtree(self._unfinished(), ignore_errors=True)
+        folder = self._unfinished()
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another training may have its own there
+            folder.parent.rmdir()
 
     def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> Lesson:
         """One lesson; where memory does not suffice, again from its start with less kept, to the same bits."""

@@ -79,10 +79,10 @@ class Crowded:
 
 
 @pytest.fixture
-def fit(shop_project):
+def fit(shop_project, tmp_path):
     """Train one block of a small shop under a hook; the losses and the digest afterwards."""
     log = read_inputs(shop_project.config).log
-    config = shop_project.config
+    config = shop_project.config.model_copy(update={"output": str(tmp_path)})
 
     def run(hook) -> tuple[list[float], str]:
         model = InterestModel.start(config.encoder)
