@@ -9,6 +9,7 @@ import pytorch_lightning as lightning
 import torch
 from torch import Tensor
 
+from encoders.adapters import adapted
 from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples
 from encoders.model import InterestModel
@@ -64,18 +65,19 @@ def fit_block(
         The loss of each step.
     """
     batches = BlockBatches(examples, config, seed=seed)
-    if not len(batches) or config.train_layers == 0:
+    if not len(batches) or config.train.last == 0:
         return []
     lightning.seed_everything(seed, verbose=False)
-    module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
-    module.train()
-    try:
-        with _quiet():
-            _trainer(model, report).fit(module, BlockData(batches))
-    finally:
-        for tower in (model.tuned, model.user_tower):
-            tower.to("cpu").eval()
-        torch.use_deterministic_algorithms(mode=False)
+    with adapted(model.tuned, config.train):
+        module = InterestModule(model.tuned, model.user_tower, texts=texts, lower=lower, pooled=pooled, config=config)
+        module.train()
+        try:
+            with _quiet():
+                _trainer(model, report).fit(module, BlockData(batches))
+        finally:
+            for tower in (model.tuned, model.user_tower):
+                tower.to("cpu").eval()
+            torch.use_deterministic_algorithms(mode=False)
     return module.losses
 
 

@@ -39,9 +39,9 @@ def train(tiny_model, tiny_config):
 
     def run(*, seed=3, report=None, model=None, examples=None, **changes):
         sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2}
-        rates = {"head_steps": 6, "steps": 6, "train_layers": 1, "learning_rate": 1e-3}
+        rates = {"head_steps": 6, "steps": 6, "train": {"last": 1}, "learning_rate": 1e-3}
         config = tiny_config(**(sizes | rates | changes))
-        model = model or tiny_model(train_layers=config.train_layers, precision=config.precision)
+        model = model or tiny_model(train=config.train, precision=config.precision)
         before = {name: tensor.clone() for name, tensor in model._tensors().items()}
         texts = model.tokenise(TEXTS)
         lower = model.read_lower(texts)
@@ -108,7 +108,7 @@ def test_upper_layers_projection_and_user_tower_change_and_nothing_else(train):
 
 def test_the_zero_shot_vectors_stay_what_they_were(train, tiny_model):
     model, _, _ = train()
-    fresh = tiny_model(train_layers=1)
+    fresh = tiny_model(train={"last": 1})
     assert model.digest("zero_shot") == fresh.digest("zero_shot")
     assert np.array_equal(
         model.embed("zero_shot", model.tokenise(TEXTS)), fresh.embed("zero_shot", fresh.tokenise(TEXTS))
@@ -129,7 +129,7 @@ def test_steps_without_head_steps_train_the_layers_from_the_first(train):
     assert [name for name in changed(model, before) if name.startswith("tuned.upper.")]
 
 
-@pytest.mark.parametrize("changes", [{"head_steps": 0, "steps": 0}, {"train_layers": 0}])
+@pytest.mark.parametrize("changes", [{"head_steps": 0, "steps": 0}, {"train": {"last": 0}}])
 def test_nothing_asked_changes_nothing(train, changes):
     model, before, losses = train(**changes)
     assert losses == []
@@ -143,14 +143,14 @@ def test_nothing_to_learn_changes_nothing(train):
 
 
 def test_in_training_frozen_layers_are_in_eval_mode_and_upper_ones_are_not(train, tiny_model):
-    model, seen = tiny_model(train_layers=2), []
+    model, seen = tiny_model(train={"last": 2}), []
 
     def look(step, loss):
         frozen = [part for top in (model.tuned.embeddings, *model.tuned.lower) for part in top.modules()]
         live = [part for top in model.tuned.upper for part in top.modules()]
         seen.append((step, loss, any(p.training for p in frozen), all(p.training for p in live)))
 
-    _, _, losses = train(model=model, train_layers=2, head_steps=2, steps=2, report=look)
+    _, _, losses = train(model=model, train={"last": 2}, head_steps=2, steps=2, report=look)
     assert seen == [(step + 1, loss, False, True) for step, loss in enumerate(losses)]
     assert not any(part.training for part in (*model.tuned.modules(), *model.user_tower.modules()))
 

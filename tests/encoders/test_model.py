@@ -14,7 +14,7 @@ from features.errors import IntegrityError
 @pytest.fixture
 def model(tiny_model):
     """A model that is tuned a little."""
-    made = tiny_model(train_layers=2)
+    made = tiny_model(train={"last": 2})
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in (*made.tuned.upper.parameters(), made.tuned.projection.weight, *made.user_tower.parameters()):
@@ -43,7 +43,7 @@ def reconfigure(folder, change):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("train_layers", [0, 1, 3])
 def test_a_round_trip_keeps_every_bit(tiny_model, some_texts, tmp_path, precision, train_layers):
-    model = tiny_model(precision=precision, train_layers=train_layers)
+    model = tiny_model(precision=precision, train={"last": train_layers})
     with torch.no_grad():
         model.tuned.projection.weight.add_(0.01)
         model.user_tower.wanted_D.add_(0.5)
@@ -153,7 +153,7 @@ def test_digests_tell_weights_backend_and_length_apart(tiny_model):
         tiny_model(),
         tiny_model(precision="bf16"),
         tiny_model(max_tokens=16),
-        tiny_model(train_layers=1),
+        tiny_model(train={"last": 1}),
     ]
     bumped = tiny_model()
     with torch.no_grad():
