@@ -79,10 +79,13 @@ def load_tokenizer(model: str) -> tuple[Tokenizer, int]:
     """The fast tokenizer of a model and its padding id.
 
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or the model brings code of its own.
+        IntegrityError: It is an adapter, no model.
     """
     folder = resolve(model)
     try:
+        _refuse_adapter(model, folder)
+        _refuse_code(model, folder)
         wrapped = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ConfigError(_not_found(model)) from error
@@ -105,15 +108,13 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
 
     Raises:
         ConfigError: Nothing there, code of its own, or a kind of model that the text tower cannot split.
-        IntegrityError: Weights are missing, have another shape (they would be random), or belong to another
-            architecture; an adapter; another model's tokenizer.
+        IntegrityError: Weights are missing or have another shape (they would be random), or the config asks for less
+            than there is; an adapter; another model's tokenizer.
     """
     folder = resolve(model)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    tokenizer, pad_id = load_tokenizer(model)
     try:
-        _refuse_adapter(model, folder)
-        _refuse_code(model, folder)
-        tokenizer, pad_id = load_tokenizer(model)
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _check_kind(config, model)
         loaded, found = AutoModel.from_pretrained(

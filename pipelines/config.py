@@ -16,6 +16,7 @@ from features.config import (
     FrozenConfig,
     LabelsConfig,
     RequestsConfig,
+    TextFieldConfig,
     TimelineConfig,
     ZoneName,
 )
@@ -46,9 +47,16 @@ class TableConfig(FrozenConfig):
 class ItemsConfig(TableConfig):
     """The catalogue."""
 
-    text: tuple[str, ...] = Field(
-        default=("title",), min_length=1, description="Text fields the encoder reads, most telling first."
+    text: tuple[TextFieldConfig, ...] = Field(
+        default=(TextFieldConfig(field="title"),),
+        min_length=1,
+        description="Text fields the encoder reads, most telling first: names, or {field: NAME, max_words: N}.",
     )
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """Names of the text fields."""
+        return tuple(told.field for told in self.text)
 
 
 class QuarantineConfig(FrozenConfig):
@@ -232,6 +240,8 @@ def _explained(fault: Mapping[str, Any]) -> str:
 def _keys_at(location: list[str]) -> list[str]:
     model: type[BaseModel] = Config
     for part in location:
+        if part.isdigit():  # the place in a list
+            continue
         field = model.model_fields.get(part)
         arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
         models = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]

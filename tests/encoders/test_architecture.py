@@ -222,8 +222,12 @@ def test_a_multilingual_vocabulary_from_text_to_a_saved_model(tmp_path, tiny_con
         model=multilingual(tmp_path / "encoder", tokenizer),
         passage_prefix="mug ",
         train={"last": 1},
-        head_steps=3, steps=3, requests_per_batch=4, candidates_per_request=4,
-        positives_per_request=1, learning_rate=1e-3,
+        head_steps=3,
+        steps=3,
+        requests_per_batch=4,
+        candidates_per_request=4,
+        positives_per_request=1,
+        learning_rate=1e-3,
     )
     model = InterestModel.start(config)
     assert statistics(MANY_SCRIPTS, model.tokenizer, max_tokens=32).unknown_share < 0.02

@@ -121,6 +121,9 @@ def test_a_broken_file_is_refused(folder, name, fault):
     "change",
     [
         lambda about: about.pop("train_layers"),
+        lambda about: about.pop("passage_prefix"),
+        lambda about: about.update(pooling="max"),
+        lambda about: about.update(train_embeddings=True),
         lambda about: about.pop("transformer"),
         lambda about: about["transformer"].update(model_type="no_such_model"),
         lambda about: about["transformer"].update(num_attention_heads=5),
@@ -160,6 +163,16 @@ def test_digests_tell_weights_backend_and_length_apart(tiny_model):
         bumped.tuned.projection.weight[0, 0] += 1e-6
     assert bumped.digest("zero_shot") == models[0].digest("zero_shot")
     assert len({model.digest("tuned") for model in [*models, bumped]}) == 5
+
+
+def test_prefixes_belong_to_the_model(tiny_model, tmp_path):
+    model = tiny_model(passage_prefix="red ", query_prefix="blue ")
+    model.save(tmp_path)
+    again, plain = InterestModel.load(tmp_path), tiny_model()
+    for one in (model, again):
+        assert one.tokenise(["mug", ""]).ids[0].tolist() == plain.tokenise(["red mug"]).ids[0].tolist()
+        assert one.tokenise(["mug"], queries=True).ids[0].tolist() == plain.tokenise(["blue mug"]).ids[0].tolist()
+    assert again.digest("tuned") == model.digest("tuned") != plain.digest("tuned")  # the same text, another vector
 
 
 def test_a_digest_is_stable_whatever_was_tokenised_before(tiny_model, some_texts):
