@@ -160,7 +160,16 @@ def test_another_models_tokenizer_is_refused(folder):
         load_backbone(str(folder))
 
 
-def test_a_tokenizer_that_pads_otherwise_is_refused(folder):
+def test_padding_that_is_masked_may_have_another_id(folder, small_encoder):
+    edit(folder / "config.json", pad_token_id=1)
+    backbone = load_backbone(str(folder))
+    assert backbone.pad_id == 0
+    assert backbone.max_tokens == load_backbone(str(small_encoder)).max_tokens
+
+
+def test_a_tokenizer_whose_padding_shifts_positions_is_refused(random_shelf_encoder):
+    folder = random_shelf_encoder(kind="roberta", type_vocab_size=1)
+    assert load_backbone(str(folder)).max_tokens == 56  # 64 positions, the first is the padding's
     edit(folder / "config.json", pad_token_id=1)
     with pytest.raises(IntegrityError, match=r"pads with token 0 and the model with 1: it is another model's"):
         load_backbone(str(folder))
