@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
-from tokenizers import Tokenizer
+from tokenizers import Regex, Tokenizer, pre_tokenizers
+from tokenizers.models import Unigram
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
@@ -96,7 +98,18 @@ def load_tokenizer(model: str) -> tuple[Tokenizer, int]:
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
+    _make_names_ordinary(tokenizer)
     return tokenizer, int(wrapped.pad_token_id)
+
+
+def _make_names_ordinary(tokenizer: Tokenizer) -> None:
+    """A Unigram vocabulary (XLM-RoBERTa's) holds the names of special tokens as pieces of text: cut them in two."""
+    names = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    inside = "|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in sorted(names) if name[1:])
+    if isinstance(tokenizer.model, Unigram) and inside:
+        cut = pre_tokenizers.Split(Regex(inside), "isolated")
+        before = [tokenizer.pre_tokenizer] if tokenizer.pre_tokenizer is not None else []
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([*before, cut])
 
 
 def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Backbone:

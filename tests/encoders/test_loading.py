@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizer,
+)
 
 from encoders.embed import on_grid
 from encoders.loading import load_backbone, load_tokenizer, resolve
@@ -217,6 +225,39 @@ def test_a_pooling_that_is_not_known_is_refused_unless_told(folder, told):
     with pytest.raises(ConfigError, match=r"encoder\.pooling: .* asks for .*Set encoder\.pooling"):
         load_backbone(str(folder))
     assert load_backbone(str(folder), "mean").pooling == "mean"
+
+
+@pytest.fixture(scope="module")
+def xlm_roberta(tmp_path_factory):
+    """Folder of an XLM-RoBERTa with a tokenizer of its own class, in whose vocabulary special tokens are pieces too."""
+    folder = tmp_path_factory.mktemp("xlm-roberta")
+    pieces = ["▁", "▁red", "▁mug", "红", "茶", "杯", "<", ">", "/", "s", "p", "a", "d", "unk", "mask"]
+    vocab = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocab += [(piece, -1.0 - at) for at, piece in enumerate(pieces)] + [("<mask>", 0.0)]
+    XLMRobertaTokenizer(vocab=vocab).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = XLMRobertaConfig(vocab_size=len(vocab), max_position_embeddings=66, **sizes)
+    XLMRobertaModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+def test_special_tokens_in_a_text_are_ordinary_text_where_the_vocabulary_has_them_as_pieces(xlm_roberta, name):
+    backbone = load_backbone(xlm_roberta)
+    read = {"max_tokens": 32, "pad_id": backbone.pad_id}
+    found = tokenise([f"red {name} mug", f"red{name}", name], backbone.tokenizer, **read)
+    special = {backbone.tokenizer.token_to_id(each) for each in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")}
+    for ids in found.ids:
+        assert not special & set(ids[1:-1].tolist())
+        assert (ids[0], ids[-1]) == (0, 2)
+
+
+@pytest.mark.parametrize("text", ["red mug", "红茶杯 <red> mug/", "", "< s > p", "a<b"])
+def test_other_texts_are_read_as_transformers_reads_them(xlm_roberta, text):
+    backbone = load_backbone(xlm_roberta)
+    (ids,) = tokenise([text], backbone.tokenizer, max_tokens=32, pad_id=backbone.pad_id).ids
+    assert ids.tolist() == XLMRobertaTokenizer.from_pretrained(xlm_roberta)(text).input_ids
+    assert (backbone.pad_id, backbone.max_tokens) == (1, 64)
 
 
 def test_a_pickle_is_not_opened(folder, tmp_path):
