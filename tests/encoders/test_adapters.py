@@ -1,6 +1,9 @@
 """What `encoder.train` says is trained, and nothing else; adapters are gone when training ends, their effect is not."""
 
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -324,6 +327,16 @@ def test_anything_else_is_refused(written):
 def test_an_adapter_that_cannot_be_is_refused_before_anything_is_computed(bert, train, says):
     with pytest.raises(ConfigError, match=says):
         InterestModel.start(config_of(bert, train))
+
+
+def test_peft_is_not_imported_by_those_who_want_none_of_it(bert):
+    code = "import sys; from encoders.config import EncoderConfig; from encoders.model import InterestModel; "
+    code += (
+        f"import encoders.fit; InterestModel.start(EncoderConfig(model={str(bert)!r})); print('peft' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    told = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert told.stdout == "False\n"
 
 
 @pytest.mark.parametrize(
