@@ -1,12 +1,65 @@
 """What the interest model can be told."""
 
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, model_serializer, model_validator
 
 from features.config import FrozenConfig
 
-__all__ = ["ClickModelConfig", "EncoderConfig"]
+__all__ = ["ClickModelConfig", "EncoderConfig", "Pooling", "TrainConfig"]
+
+Pooling = Literal["mean", "cls"]
+"""What becomes of a text's hidden states: their mean over its tokens, or the first token's."""
+
+_FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft: {peft_type: ..., ...}}"
+
+
+class TrainConfig(FrozenConfig):
+    """How much of the encoder is trained: one of these.
+
+    In YAML `full` and `lora` may stand alone; `lora` is then `{lora: {}}`.
+    """
+
+    full: Literal[True] | None = Field(default=None, description="All of it, the embeddings too.")
+    last: int | None = Field(default=None, ge=0, description="The top transformer layers (0: zero-shot).")
+    lora: dict[str, Any] | None = Field(
+        default=None,
+        description="Low-rank adapters: keys of peft's LoraConfig. Left out: r 16, lora_alpha 32, every matrix of "
+        "every layer; layers_to_transform names layers, from 0 on.",
+    )
+    peft: dict[str, Any] | None = Field(
+        default=None, description="Any other adapter that peft can merge: peft_type and the keys of its config."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short_forms(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        if isinstance(told, dict | cls):
+            return told
+        if told not in ("full", "lora"):
+            raise ValueError(_FORMS)
+        return {"full": True} if told == "full" else {"lora": {}}
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(told is not None for told in (self.full, self.last, self.lora, self.peft)) != 1:
+            raise ValueError(_FORMS)
+        if self.peft is not None and "peft_type" not in self.peft:
+            msg = "peft needs peft_type, the name of a method (LORA, IA3, OFT, ...)"
+            raise ValueError(msg)
+        return self
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, Any]:
+        if self.full:
+            return "full"
+        told = {"last": self.last, "lora": self.lora, "peft": self.peft}
+        return {name: value for name, value in told.items() if value is not None}
+
+    @property
+    def adapter(self) -> dict[str, Any] | None:
+        """Keys of a config of peft, None where weights are trained themselves."""
+        return self.peft if self.lora is None else {"peft_type": "LORA", "r": 16, "lora_alpha": 32} | self.lora
 
 
 class EncoderConfig(FrozenConfig):
@@ -17,7 +70,24 @@ class EncoderConfig(FrozenConfig):
         description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package.",
     )
     max_tokens: int = Field(default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read.")
-    train_layers: int = Field(default=2, ge=0, description="Top transformer layers that are trained (0: zero-shot).")
+    pooling: Literal["auto"] | Pooling = Field(
+        default="auto", description="mean or cls; auto is what a folder of sentence-transformers says, else mean."
+    )
+    passage_prefix: str = Field(
+        default="", max_length=200, description="Put before an item's text, where a model wants it (E5: 'passage: ')."
+    )
+    query_prefix: str = Field(
+        default="", max_length=200, description="Put before a query's text, where one is encoded (E5: 'query: ')."
+    )
+    train: TrainConfig = Field(
+        default=TrainConfig(last=2), description="full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}."
+    )
+    layer_decay: float = Field(
+        default=1.0, gt=0, le=1, description="Factor on learning_rate from each trained layer to the one below it."
+    )
+    gradient_checkpointing: bool = Field(
+        default=False, description="Compute trained layers again on the way back: less memory, about a third slower."
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         default="auto",
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,15 +13,15 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from encoders.adapters import adapted
 from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples, WholeLists
 from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["Lesson", "ReadTexts", "fit_block", "quiet", "recomputed"]
+__all__ = ["Lesson", "ReadTexts", "fit_block", "quiet"]
 
 Report = Callable[[int, float], None]
 """Told the number of steps done and the last loss."""
@@ -106,45 +105,34 @@ def fit_block(
     """
     taught, judges = examples.split(config.stop_requests)
     batches = BlockBatches(taught, config, seed=seed)
-    if not len(batches) or config.train_layers == 0:
+    if not len(batches) or config.train.last == 0:
         return Lesson()
     lightning.seed_everything(seed, verbose=False)
     name = _name_of(model, examples, config, seed)
-    module = InterestModule(
-        model.tuned,
-        model.user_tower,
-        texts=read.texts,
-        lower=read.lower,
-        pooled=read.pooled,
-        config=config,
-        lesson=name,
-    )
-    module.train()
     data = BlockData(batches, config.check_every, WholeLists(judges) if len(judges) else None)
-    try:
-        with quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
-            before = _ndcg(module, old)
-            trainer = _trainer(model, len(batches), config, judged=bool(len(judges)), report=report, folder=folder)
-            trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
-            _take_best(module, trainer)
-            after = _ndcg(module, old)
-    finally:
-        for tower in (model.tuned, model.user_tower):
-            tower.to("cpu").eval()
-        torch.use_deterministic_algorithms(mode=False)
+    with adapted(model.tuned, config.train):
+        module = InterestModule(
+            model.tuned,
+            model.user_tower,
+            texts=read.texts,
+            lower=read.lower,
+            pooled=read.pooled,
+            config=config,
+            lesson=name,
+        )
+        module.train()
+        try:
+            with quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
+                before = _ndcg(module, old)
+                trainer = _trainer(model, len(batches), config, judged=bool(len(judges)), report=report, folder=folder)
+                trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
+                _take_best(module, trainer)
+                after = _ndcg(module, old)
+        finally:
+            for tower in (model.tuned, model.user_tower):
+                tower.to("cpu").eval()
+            torch.use_deterministic_algorithms(mode=False)
     return Lesson(module.losses, module.checks, before, after)
-
-
-@contextmanager
-def recomputed(layers: torch.nn.ModuleList) -> Iterator[None]:
-    """Layers keep nothing inside for the gradient and compute it again: less memory, more time, the same bits."""
-    for layer in layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False)
-    try:
-        yield
-    finally:
-        for layer in layers:
-            del layer.forward
 
 
 def _trainer(

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +16,12 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModel
 
-from encoders.config import EncoderConfig
+from encoders.adapters import layers_trained, require_adapters
+from encoders.architecture import arithmetic
+from encoders.config import EncoderConfig, Pooling
 from encoders.embed import Progress, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
 from encoders.hidden import HiddenStates
-from encoders.loading import Backbone, arithmetic, load_backbone
+from encoders.loading import Backbone, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
 from features.errors import IntegrityError, listed
@@ -48,6 +50,8 @@ class InterestModel:
         max_tokens: Tokens of a text that are read.
         bf16: Whether matrix products run in bfloat16.
         base_digest: Digest of the encoder it started from.
+        passage_prefix: Put before an item's text.
+        query_prefix: Put before a query's text.
     """
 
     tuned: TextTower
@@ -58,49 +62,61 @@ class InterestModel:
     max_tokens: int
     bf16: bool
     base_digest: str
+    passage_prefix: str = ""
+    query_prefix: str = ""
 
     @classmethod
     def start(cls, config: EncoderConfig) -> "InterestModel":
         """From a pretrained encoder, nothing tuned yet.
 
         Raises:
-            ConfigError: The encoder is not there.
+            ConfigError: The encoder is not there, or `encoder.train` asks for what it does not have.
             IntegrityError: Its weights are not complete.
         """
-        backbone = load_backbone(config.model)
-        max_tokens = min(config.max_tokens, backbone.max_tokens)
-        bf16 = bf16_is_native() if config.precision == "auto" else config.precision == "bf16"
-        return cls._of(backbone, config.train_layers, max_tokens=max_tokens, bf16=bf16)
+        backbone = load_backbone(config.model, config.pooling)
+        tower = TextTower(
+            backbone, layers_trained(config.train, backbone.layers), train_embeddings=config.train.full is not None
+        )
+        require_adapters(tower, config.train)
+        return cls._of(
+            backbone,
+            tower,
+            max_tokens=min(config.max_tokens, backbone.max_tokens),
+            bf16=bf16_is_native() if config.precision == "auto" else config.precision == "bf16",
+            passage_prefix=config.passage_prefix,
+            query_prefix=config.query_prefix,
+        )
 
     @classmethod
-    def _of(cls, backbone: Backbone, train_layers: int, *, max_tokens: int, bf16: bool) -> "InterestModel":
-        tuned = TextTower(backbone, train_layers).eval()
-        shared = {id(module): module for module in (tuned.embeddings, tuned.lower, tuned.config)}
+    def _of(cls, backbone: Backbone, tuned: TextTower, **told: Any) -> "InterestModel":  # noqa: ANN401 - its own fields
+        """Around a tower that nothing was trained of yet."""
+        shared = {id(part): part for part in (*tuned.eval().shared, tuned.config)}
         zero_shot = copy.deepcopy(tuned, shared).requires_grad_(requires_grad=False)
         return cls(
-            tuned,
-            zero_shot,
-            UserTower(tuned.width).eval(),
-            backbone.tokenizer,
-            backbone.pad_id,
-            max_tokens,
-            bf16,
-            backbone.digest,
+            tuned=tuned,
+            zero_shot=zero_shot,
+            user_tower=UserTower(tuned.width).eval(),
+            tokenizer=backbone.tokenizer,
+            pad_id=backbone.pad_id,
+            base_digest=backbone.digest,
+            **told,
         )
 
     def digest(self, which: Which) -> str:
-        """sha256 over all that decides a vector: weights and their arithmetic, tokenizer, length, backend."""
+        """sha256 over all that decides an item's vector: weights, their use, pooling, tokenizer, prefix, backend."""
         digest = hashlib.sha256(self.tokenizer.to_str().encode())
         tower = self._tower(which)
         digest.update(f"{self.max_tokens} {self.bf16} {arithmetic(tower.config)}".encode())
+        digest.update(json.dumps([tower.pooling, self.passage_prefix]).encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def tokenise(self, texts: Sequence[str | None]) -> TokenisedTexts:
-        """Token ids of texts."""
-        return tokenise(texts, self.tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id)
+    def tokenise(self, texts: Sequence[str | None], *, queries: bool = False) -> TokenisedTexts:
+        """Token ids of items' texts, or of queries, each with the prefix of its kind."""
+        prefix = self.query_prefix if queries else self.passage_prefix
+        return tokenise(texts, self.tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id, prefix=prefix)
 
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between bfloat16's and float32's pooled vectors, over some of the texts."""
@@ -115,7 +131,7 @@ class InterestModel:
     def read_lower(
         self, texts: TokenisedTexts, progress: Progress | None = None, *, file: IO[bytes] | None = None
     ) -> HiddenStates:
-        """Hidden states of the frozen layers that both towers share; see `encoders.embed.read_lower`."""
+        """What both towers share: hidden states of the frozen layers, or token ids; see `encoders.embed.read_lower`."""
         return read_lower(self.tuned, texts, bf16=self.bf16, file=file, progress=progress)
 
     def pool(
@@ -159,6 +175,10 @@ class InterestModel:
         about = {
             "transformer": self.tuned.config.to_dict(),
             "train_layers": len(self.tuned.upper),
+            "train_embeddings": self.tuned.train_embeddings,
+            "pooling": self.tuned.pooling,
+            "passage_prefix": self.passage_prefix,
+            "query_prefix": self.query_prefix,
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
@@ -178,7 +198,9 @@ class InterestModel:
             tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
             model = cls._empty(json.loads((folder / _CONFIG).read_text(encoding="utf-8")), tokenizer)
         except Exception as error:  # tokenizers raises bare Exception, an altered config whatever it leads to
-            raise IntegrityError(f"{folder}: the encoder's files are missing or altered.") from error
+            raise IntegrityError(
+                f"{folder}: the encoder's files are missing or altered, or another version wrote them."
+            ) from error
         own = model._tensors()  # noqa: SLF001 - a model of this class
         wrong = sorted(own.keys() ^ tensors.keys())
         wrong += sorted(name for name in own.keys() & tensors.keys() if _form(own[name]) != _form(tensors[name]))
@@ -195,12 +217,18 @@ class InterestModel:
         kind = about["transformer"].pop("model_type")
         architecture = AutoConfig.for_model(kind, **about["transformer"])
         empty: Any = AutoModel.from_config(architecture)  # type: ignore[no-untyped-call]
-        backbone = Backbone(empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"])
-        return cls._of(backbone, about["train_layers"], max_tokens=about["max_tokens"], bf16=about["bf16"])
+        if about["pooling"] not in get_args(Pooling):
+            raise ValueError(about["pooling"])
+        backbone = Backbone(
+            empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"], about["pooling"]
+        )
+        tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
+        kept = ("max_tokens", "bf16", "passage_prefix", "query_prefix")
+        return cls._of(backbone, tower, **{name: about[name] for name in kept})
 
     def _tensors(self) -> dict[str, Tensor]:
         """All weights by name, those that the towers share once; views, not copies."""
-        shared = ("embeddings.", "lower.")
+        shared = ("lower.",) if self.tuned.train_embeddings else ("embeddings.", "lower.")
         zero_shot = {name: own for name, own in self.zero_shot.state_dict().items() if not name.startswith(shared)}
         parts = {"tuned": self.tuned.state_dict(), "zero_shot": zero_shot, "user": self.user_tower.state_dict()}
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}

@@ -167,18 +167,26 @@ class InterestModule(lightning.LightningModule):
             hidden_TLD = torch.stack([self._lower[position] for position in positions]).to(self.device)
             tokens = torch.tensor([len(self._texts.ids[position]) for position in positions], device=self.device)
             mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
-            parts.append(self.text_tower.pool(hidden_TLD, mask_TL))
+            parts.append(self.text_tower.pool(hidden_TLD, mask_TL, checkpoint=self._config.gradient_checkpointing))
             order.append(positions)
         place = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
         return torch.cat(parts)[[place[text] for text in text_T.tolist()]]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end."""
+        """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end.
+
+        Where the layers train, the rate of one is `layer_decay` times that of the one above it (Howard and Ruder,
+        "Universal language model fine-tuning", ACL 2018); the embeddings are the lowest.
+        """
         config = self._config
-        layers = [parameter for parameter in self.text_tower.upper.parameters() if parameter.requires_grad]
-        groups: list[tuple[list[Tensor], float, float, int]] = [
-            ([p for p in layers if p.ndim > 1], config.learning_rate, config.weight_decay, config.head_steps),
-            ([p for p in layers if p.ndim == 1], config.learning_rate, 0.0, config.head_steps),
+        layers: dict[float, list[Tensor]] = {}
+        for below, part in self.text_tower.trained():
+            layers.setdefault(config.learning_rate * config.layer_decay**below, []).extend(part)
+        groups: list[tuple[list[Tensor], float, float, int]] = []
+        for rate, parameters in layers.items():
+            groups.append(([p for p in parameters if p.ndim > 1], rate, config.weight_decay, config.head_steps))
+            groups.append(([p for p in parameters if p.ndim == 1], rate, 0.0, config.head_steps))
+        groups += [
             ([self.text_tower.projection.weight], config.projection_learning_rate, 0.0, 0),
             (list(self.user_tower.parameters()), config.head_learning_rate, 0.0, 0),
         ]

@@ -64,7 +64,9 @@ def clean(text: str | None, max_tokens: int) -> str:
     return _UNREADABLE.sub("\ufffd", text[: max_tokens * MAX_CHARS_PER_TOKEN])
 
 
-def tokenise(texts: Sequence[str | None], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int) -> TokenisedTexts:
+def tokenise(
+    texts: Sequence[str | None], tokenizer: Tokenizer, *, max_tokens: int, pad_id: int, prefix: str = ""
+) -> TokenisedTexts:
     """Token ids of texts, truncated to `max_tokens` with the closing special token kept.
 
     Args:
@@ -72,12 +74,13 @@ def tokenise(texts: Sequence[str | None], tokenizer: Tokenizer, *, max_tokens: i
         tokenizer: Without padding and truncation; is left as it was, since its settings are part of digests.
         max_tokens: Most tokens a text keeps.
         pad_id: Padding's id.
+        prefix: Put before every text, empty ones too.
     """
     tokenizer.enable_truncation(max_tokens)
     ids: list[npt.NDArray[np.int32]] = []
     try:
         for start in range(0, len(texts), _CHUNK):
-            chunk = [clean(text, max_tokens) for text in texts[start : start + _CHUNK]]
+            chunk = [prefix + clean(text, max_tokens) for text in texts[start : start + _CHUNK]]
             ids.extend(np.array(encoded.ids, np.int32) for encoded in tokenizer.encode_batch_fast(chunk))
     finally:
         tokenizer.no_truncation()

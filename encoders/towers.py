@@ -5,60 +5,94 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers.masking_utils import create_bidirectional_mask
+from torch.utils.checkpoint import checkpoint as recomputed
 
+from encoders.architecture import KINDS
 from encoders.loading import Backbone
 
 __all__ = ["TextTower", "UserTower"]
 
 
 class TextTower(nn.Module):
-    """A transformer, mean pooling and a projection that starts as the identity.
+    """A transformer, pooling and a projection that starts as the identity.
 
-    The transformer is split in two: the lower layers stay as they are, so that what they make of a text can be kept
-    and used again, and the upper `train_layers` are trained.
+    The transformer is split in two: the lower part stays as it is, so that what it makes of a text can be kept and used
+    again, and the upper part is trained.
 
     Args:
         backbone: The pretrained encoder.
         train_layers: Upper layers that are trained, at most all of them.
+        train_embeddings: Whether everything is trained, the embeddings too.
     """
 
-    def __init__(self, backbone: Backbone, train_layers: int) -> None:
+    def __init__(self, backbone: Backbone, train_layers: int, *, train_embeddings: bool = False) -> None:
         super().__init__()
         model: Any = backbone.model
         self.config = model.config
+        self.pooling = backbone.pooling
+        self.train_embeddings = train_embeddings
         self.embeddings = model.embeddings
-        layers = list(model.encoder.layer)
-        cut = max(len(layers) - train_layers, 0)
+        self.kind = KINDS[self.config.model_type](model)
+        layers = self.kind.layers(model)
+        cut = 0 if train_embeddings else max(len(layers) - train_layers, 0)
         self.lower = nn.ModuleList(layers[:cut])
         self.upper = nn.ModuleList(layers[cut:])
         self.projection = nn.Linear(self.config.hidden_size, self.config.hidden_size, bias=False)
         nn.init.eye_(self.projection.weight)
-        self.embeddings.requires_grad_(requires_grad=False)
+        self.embeddings.requires_grad_(requires_grad=train_embeddings)
         self.lower.requires_grad_(requires_grad=False)
+        self.kind.requires_grad_(requires_grad=len(self.upper) > 0)
 
     @property
     def width(self) -> int:
         """Width of a vector."""
         return int(self.config.hidden_size)
 
+    @property
+    def shared(self) -> tuple[nn.Module, ...]:
+        """The parts that are never trained."""
+        return (self.lower,) if self.train_embeddings else (self.embeddings, self.lower)
+
     def train(self, mode: bool = True) -> "TextTower":  # noqa: FBT001, FBT002 - torch's signature
         """Training mode for what is trained; frozen layers stay in eval mode, without dropout."""
         super().train(mode)
-        self.embeddings.eval()
-        self.lower.eval()
+        for part in (self.embeddings, *self.lower, *self.upper):
+            part.train(mode and any(parameter.requires_grad for parameter in part.parameters()))
         return self
 
+    def trained(self) -> list[tuple[int, list[nn.Parameter]]]:
+        """What is trained of the transformer from the bottom up: how far below the top a part is, its parameters."""
+        top = len(self.upper) - 1
+        layers = ((top - at, layer) for at, layer in enumerate(self.upper))
+        parts = [(top + 1, self.embeddings), *layers, (0, self.kind)]
+        found = [(below, [each for each in part.parameters() if each.requires_grad]) for below, part in parts]
+        return [(below, parameters) for below, parameters in found if parameters]
+
     def read(self, ids_TL: Tensor, mask_TL: Tensor) -> Tensor:
-        """The frozen part: hidden states (T, L, D) after the lower layers, in the precision they are kept in."""
+        """The frozen part: hidden states (T, L, D) after the lower layers, in the precision they are kept in.
+
+        Where the embeddings are trained nothing is frozen: the token ids (T, L) themselves.
+        """
+        if self.train_embeddings:
+            return ids_TL
         with torch.no_grad():
             hidden_TLD = self._through(self.lower, self.embeddings(input_ids=ids_TL), mask_TL)
         device = hidden_TLD.device.type
         return hidden_TLD.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else hidden_TLD
 
-    def pool(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
-        """The trained layers: mean over tokens (T, D) of their output, float32."""
-        hidden_TLD = self._through(self.upper, hidden_TLD, mask_TL).float()
+    def pool(self, read: Tensor, mask_TL: Tensor, *, checkpoint: bool = False) -> Tensor:
+        """The trained layers over what `read` gives: their output pooled (T, D), float32.
+
+        Args:
+            read: What `read` returned.
+            mask_TL: Where there is a token.
+            checkpoint: Whether a layer's inner values are computed again for the gradient instead of kept.
+        """
+        hidden_TLD = self.embeddings(input_ids=read) if self.train_embeddings else read
+        hidden_TLD = self._through(self.upper, hidden_TLD, mask_TL, checkpoint=checkpoint)
+        hidden_TLD = self.kind.finish(hidden_TLD).float()
+        if self.pooling == "cls":
+            return hidden_TLD[:, 0]
         weight_TL1 = mask_TL.unsqueeze(-1).float()
         return (hidden_TLD * weight_TL1).sum(1) / weight_TL1.sum(1).clamp(min=1)
 
@@ -76,15 +110,15 @@ class TextTower(nn.Module):
         with torch.autocast(pooled_TD.device.type, enabled=False):
             return nn.functional.normalize(self.projection(pooled_TD), dim=-1)
 
-    def _through(self, layers: nn.ModuleList, hidden_TLD: Tensor, mask_TL: Tensor) -> Tensor:
-        mask = create_bidirectional_mask(
-            config=self.config,
-            inputs_embeds=hidden_TLD,
-            attention_mask=mask_TL,
-            allow_is_bidirectional_skip=False,  # one path for every text, padded or not
-        )
+    def _through(
+        self, layers: nn.ModuleList, hidden_TLD: Tensor, mask_TL: Tensor, *, checkpoint: bool = False
+    ) -> Tensor:
+        beside = self.kind.beside(hidden_TLD, mask_TL)
         for layer in layers:
-            hidden_TLD = layer(hidden_TLD, mask)
+            if checkpoint:
+                hidden_TLD = recomputed(self.kind.step, layer, hidden_TLD, beside, use_reentrant=False)
+            else:
+                hidden_TLD = self.kind.step(layer, hidden_TLD, beside)
         return hidden_TLD
 
 

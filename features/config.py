@@ -1,10 +1,10 @@
 """What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
 from datetime import time
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 
 __all__ = [
     "AttributesConfig",
@@ -15,6 +15,7 @@ __all__ = [
     "LabelsConfig",
     "RequestsConfig",
     "RolesConfig",
+    "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
 ]
@@ -35,6 +36,25 @@ def _known_zone(name: str) -> str:
 
 ZoneName = Annotated[str, AfterValidator(_known_zone)]
 """Name of an IANA time zone."""
+
+
+class TextFieldConfig(FrozenConfig):
+    """A text field of the catalogue, and how much of it is read; in YAML its name alone, where all of it is."""
+
+    field: str = Field(min_length=1, description="Name of the column.")
+    max_words: int | None = Field(default=None, ge=1, description="Words that are read, counted by white space.")
+    max_chars: int | None = Field(default=None, ge=1, description="Characters that are read.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        return {"field": told} if isinstance(told, str) else told
+
+    @model_serializer
+    def _as_written(self) -> str | dict[str, Any]:
+        told = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
+        kept = {name: value for name, value in told.items() if value is not None}
+        return kept if len(kept) > 1 else self.field
 
 
 class CalendarConfig(FrozenConfig):

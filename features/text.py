@@ -1,18 +1,23 @@
 """One text an item, from the fields that the configuration names."""
 
+from collections.abc import Sequence
+
 import polars as pl
+
+from features.config import TextFieldConfig
 
 __all__ = ["SEPARATOR", "item_texts"]
 
 SEPARATOR = " | "
 
 
-def item_texts(items: pl.DataFrame, fields: tuple[str, ...]) -> pl.Series:
+def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> pl.Series:
     """Join the text fields of each item, white space folded; null and empty fields are left out.
 
     Args:
         items: The catalogue.
-        fields: Names of text columns, in the order they are read.
+        fields: Text columns in the order they are read: names, or names with how many words or characters of each are
+            read at most, so that a long one leaves room for those after it.
 
     Returns:
         One text an item in the order of `items`; empty where all fields are.
@@ -20,7 +25,17 @@ def item_texts(items: pl.DataFrame, fields: tuple[str, ...]) -> pl.Series:
     >>> items = pl.DataFrame({"title": ["Red  mug", None], "kind": ["Kitchen", ""]})
     >>> item_texts(items, ("title", "kind")).to_list()
     ['Red mug | Kitchen', '']
+    >>> item_texts(items, (TextFieldConfig(field="title", max_words=1), "kind")).to_list()
+    ['Red | Kitchen', '']
     """
-    folded = (pl.col(name).str.replace_all(r"\s+", " ").str.strip_chars(" ") for name in fields)
-    parts = [pl.when(part.str.len_bytes() > 0).then(part) for part in folded]
-    return items.select(pl.concat_str(parts, separator=SEPARATOR, ignore_nulls=True).alias("text"))["text"]
+    parts = [_read(TextFieldConfig.model_validate(field)) for field in fields]
+    filled = [pl.when(part.str.len_bytes() > 0).then(part) for part in parts]
+    return items.select(pl.concat_str(filled, separator=SEPARATOR, ignore_nulls=True).alias("text"))["text"]
+
+
+def _read(told: TextFieldConfig) -> pl.Expr:
+    """A field, white space folded, cut to what is read of it."""
+    text = pl.col(told.field).str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    if told.max_words is not None:
+        text = text.str.split(" ").list.head(told.max_words).list.join(" ")
+    return text if told.max_chars is None else text.str.head(told.max_chars).str.strip_chars(" ")

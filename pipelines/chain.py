@@ -1,6 +1,6 @@
 """From a log and an interest model to the rows a ranker reads: the one path of training, evaluation and the night."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ import polars as pl
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
 from encoders.model import InterestModel, Which
 from features.assemble import KEYS, POSITION, Assembler, Portion
+from features.config import TextFieldConfig
 from features.cut import CandidateCut
 from features.families.base import ColumnGroup
 from features.families.supply import Supply
@@ -47,7 +48,7 @@ class Catalogue:
     text_of_item: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, log: EventLog, fields: tuple[str, ...]) -> "Catalogue":
+    def of(cls, log: EventLog, fields: Sequence[TextFieldConfig]) -> "Catalogue":
         """From the configured text fields."""
         texts = item_texts(log.items, fields)
         distinct = texts.unique().sort()

@@ -74,7 +74,7 @@ class TextField:
         name: The field.
         filled_share: Share of items that have a text there.
         unknown_share: Share of its tokens that the encoder's vocabulary does not know.
-        truncated_share: Share of its texts that are longer than `encoder.max_tokens`.
+        truncated_share: Share of its texts, cut to the field's own limit, that are longer than `encoder.max_tokens`.
     """
 
     name: str
@@ -143,10 +143,10 @@ def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
     tokenizer, _ = load_tokenizer(config.encoder.model)
     items = inputs.log.items
     measured = []
-    for name in config.data.items.text:
-        texts = [text for text in item_texts(items, (name,)).to_list() if text]
+    for told in config.data.items.text:
+        texts = [text for text in item_texts(items, (told,)).to_list() if text]
         found = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
-        measured.append(TextField(name, len(texts) / items.height, found.unknown_share, found.truncated_share))
+        measured.append(TextField(told.field, len(texts) / items.height, found.unknown_share, found.truncated_share))
     return measured
 
 
@@ -238,7 +238,7 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
     if name == "items":
         number = dy.Float64(nullable=True)
         extra |= {column: dy.List(number, nullable=True, alias=column) for column in told.vectors}
-        extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text}
+        extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text_fields}
     return extra
 
 

@@ -219,7 +219,7 @@ def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> N
     load_families()
     settings = load_config(config, overrides)
     kinds = tuple(settings.labels.gains)
-    text = settings.data.items.text
+    text = settings.data.items.text_fields
     columns = catalogue_of_columns(settings.features, kinds=kinds, text=text, requests=settings.requests)
     report.show(*report.features_table(columns))
     report.result({"columns": columns})

@@ -16,6 +16,7 @@ from features.config import (
     FrozenConfig,
     LabelsConfig,
     RequestsConfig,
+    TextFieldConfig,
     TimelineConfig,
     ZoneName,
 )
@@ -46,9 +47,16 @@ class TableConfig(FrozenConfig):
 class ItemsConfig(TableConfig):
     """The catalogue."""
 
-    text: tuple[str, ...] = Field(
-        default=("title",), min_length=1, description="Text fields the encoder reads, most telling first."
+    text: tuple[TextFieldConfig, ...] = Field(
+        default=(TextFieldConfig(field="title"),),
+        min_length=1,
+        description="Text fields the encoder reads, most telling first: names, or {field: NAME, max_words: N}.",
     )
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """Names of the text fields."""
+        return tuple(told.field for told in self.text)
 
 
 class QuarantineConfig(FrozenConfig):
@@ -196,6 +204,13 @@ class ClickConfig(FrozenConfig):
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     click_model: ClickModelConfig = Field(default_factory=ClickModelConfig)
 
+    @model_validator(mode="after")
+    def _frozen_part(self) -> Self:
+        if self.encoder.train.last is None:
+            msg = "encoder.train must be {last: LAYERS} here: the click model reads the layers above frozen ones"
+            raise ValueError(msg)
+        return self
+
 
 def load_config(path: Path, overrides: Iterable[str] = ()) -> Config:
     """Read a YAML file and apply overrides.
@@ -277,6 +292,8 @@ def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
 
 def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
     for part in location:
+        if part.isdigit():  # the place in a list
+            continue
         field = model.model_fields.get(part)
         arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
         models = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]

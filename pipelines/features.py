@@ -95,7 +95,7 @@ def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan
     """
     if supply is None:
         context = config.requests.context_columns
-        supply = Supply.of(log, config.features, text=config.data.items.text, context=context)
+        supply = Supply.of(log, config.features, text=config.data.items.text_fields, context=context)
         return Plan(config.features, supply, config.requests)
     plan = Plan(config.features, supply, config.requests)
     supply.require(log, inputs_read(plan, config.candidates))

@@ -14,7 +14,7 @@ from torch import Tensor
 from encoders.config import EncoderConfig
 from encoders.data import Examples
 from encoders.embed import is_out_of_memory
-from encoders.fit import Lesson, ReadTexts, fit_block, recomputed
+from encoders.fit import Lesson, ReadTexts, fit_block
 from encoders.model import LEAST_AGREEMENT, InterestModel, Which
 from encoders.tokenize import TokenisedTexts
 from features.errors import TryAgainError
@@ -100,7 +100,7 @@ class Lessons:
         number, encoder = len(self.held) + 1, self._config.encoder
         steps = encoder.head_steps + encoder.steps if len(taught) else 0
 
-        def fit() -> Lesson:
+        def fit(encoder: EncoderConfig) -> Lesson:
             with task(f"Fine-tuning, lesson {number}", steps, "steps") as advance:
                 return fit_block(
                     self._model,
@@ -115,15 +115,14 @@ class Lessons:
 
         before = self._model.weights()
         try:
-            return fit()
+            return fit(encoder)
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
         say("out of memory", lesson=number, again="with the layers' inner values computed twice")
         self._model.restore(before)
         try:
-            with recomputed(self._model.tuned.upper):
-                return fit()
+            return fit(encoder.model_copy(update={"gradient_checkpointing": True}))
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise

@@ -272,8 +272,18 @@ def portion_differences():
     return differences
 
 
-def random_bert(folder: Path, texts: list[str], *, heads: int, positions: int, spread: float, seed: int) -> Path:
-    """Write a BERT of three layers, 32 wide, with random weights, and a tokenizer that knows the words of some texts.
+def random_encoder(
+    folder: Path,
+    texts: list[str],
+    *,
+    heads: int,
+    positions: int,
+    spread: float,
+    seed: int,
+    kind: str = "bert",
+    **changes: Any,
+) -> Path:
+    """Write an encoder of three layers, 32 wide, with random weights, and a tokenizer that knows the words of texts.
 
     Args:
         folder: Where to.
@@ -282,10 +292,12 @@ def random_bert(folder: Path, texts: list[str], *, heads: int, positions: int, s
         positions: Longest input in tokens.
         spread: Standard deviation of the weights: the larger, the more texts differ.
         seed: Of the weights.
+        kind: `model_type` of the config.
+        changes: Further keys of the config.
     """
     import torch
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+    from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -298,35 +310,37 @@ def random_bert(folder: Path, texts: list[str], *, heads: int, positions: int, s
     tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=3,
-        num_attention_heads=heads,
-        intermediate_size=64,
-        max_position_embeddings=positions,
-        initializer_range=spread,
-    )
+    sizes = {
+        "vocab_size": tokenizer.get_vocab_size(),
+        "hidden_size": 32,
+        "num_hidden_layers": 3,
+        "num_attention_heads": heads,
+        "intermediate_size": 64,
+        "max_position_embeddings": positions,
+        "initializer_range": spread,
+        "pad_token_id": 0,
+    }
+    config = AutoConfig.for_model(kind, **(sizes | changes))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        BertModel(config).save_pretrained(folder)
+        AutoModel.from_config(config).save_pretrained(folder)
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=positions, **special).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
-def bert_folder():
-    """`random_bert`: writes a small encoder."""
-    return random_bert
+def encoder_folder():
+    """`random_encoder`: writes a small encoder."""
+    return random_encoder
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
-    """Folder of a `random_bert` whose tokenizer knows English letters only."""
+    """Folder of a `random_encoder` whose tokenizer knows English letters only."""
     letters = string.ascii_lowercase + string.digits + string.punctuation
     words = "red blue green mug kettle coffee lamp stroller paint brush perfume poles charger made with for and gift"
     texts = [words, *(f"{one}{two}" for one in letters for two in letters)]
-    return random_bert(tmp_path_factory.mktemp("tiny-encoder"), texts, heads=2, positions=128, spread=0.02, seed=0)
+    return random_encoder(tmp_path_factory.mktemp("tiny-encoder"), texts, heads=2, positions=128, spread=0.02, seed=0)
 
 
 @dataclass(frozen=True)
@@ -384,7 +398,7 @@ def shop_project(tmp_path_factory, tiny_encoder):
         encoder={
             "model": str(tiny_encoder),
             "max_tokens": 16,
-            "train_layers": 1,
+            "train": {"last": 1},
             "precision": "fp32",
             "steps": 2,
             "head_steps": 10,

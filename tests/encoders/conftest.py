@@ -1,5 +1,7 @@
 """Shared by the encoders' tests: interest models over the small encoder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -22,10 +24,22 @@ _SHELVES = (
 
 
 @pytest.fixture(scope="session")
-def small_encoder(tmp_path_factory: pytest.TempPathFactory, bert_folder):
-    """Folder of a small random BERT whose tokenizer reads three scripts, with weights so large that texts differ."""
-    folder = tmp_path_factory.mktemp("small_encoder")
-    return bert_folder(folder, list(_SHELVES * 3), heads=4, positions=64, spread=0.2, seed=7)
+def random_shelf_encoder(tmp_path_factory: pytest.TempPathFactory, encoder_folder):
+    """Writes a small random encoder whose tokenizer reads three scripts, with weights so large that texts differ."""
+
+    def make(**changes) -> Path:
+        folder = tmp_path_factory.mktemp("small_encoder")
+        return encoder_folder(
+            folder, list(_SHELVES * 3), **({"heads": 4, "positions": 64, "spread": 0.2, "seed": 7} | changes)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def small_encoder(random_shelf_encoder):
+    """Folder of a small random BERT."""
+    return random_shelf_encoder()
 
 
 @pytest.fixture(scope="session")

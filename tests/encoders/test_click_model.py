@@ -37,7 +37,7 @@ def fit(encoder: InterestModel, rows: pl.DataFrame | None = None, *, seed: int =
 
 @pytest.fixture(scope="module")
 def encoder(tiny_model) -> InterestModel:
-    return tiny_model(train_layers=1)
+    return tiny_model(train={"last": 1})
 
 
 @pytest.fixture(scope="module")

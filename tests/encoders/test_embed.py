@@ -14,7 +14,7 @@ from features.candidates import GRID
 from features.errors import TryAgainError
 
 
-@pytest.fixture(scope="module", params=[{"train_layers": 1}, {"train_layers": 2, "precision": "bf16"}])
+@pytest.fixture(scope="module", params=[{"train": {"last": 1}}, {"train": {"last": 2}, "precision": "bf16"}])
 def model(request, tiny_model):
     """Two kinds of model, whose tuned tower is not the zero-shot one."""
     made = tiny_model(**request.param)

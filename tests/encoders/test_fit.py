@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from encoders.data import Examples, Histories
-from encoders.fit import ReadTexts, fit_block, recomputed
+from encoders.fit import ReadTexts, fit_block
 
 KITCHEN = ["red mug", "blue mug", "glass teapot", "iron pan", "красная кружка", "红茶杯", "kitchen", "синий чайник"]
 OUTDOOR = ["running shoe", "rain jacket", "warm tent", "wool sock", "тёплая куртка", "跑鞋", "outdoor", "雨衣"]
@@ -43,9 +43,9 @@ def train(tiny_model, tiny_config):
 
     def run(*, seed=3, report=None, model=None, examples=None, old=None, checkpoints=None, **changes):
         sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2}
-        rates = {"head_steps": 6, "steps": 6, "train_layers": 1, "learning_rate": 1e-3}
+        rates = {"head_steps": 6, "steps": 6, "train": {"last": 1}, "learning_rate": 1e-3}
         config = tiny_config(**(sizes | rates | changes))
-        model = model or tiny_model(train_layers=config.train_layers, precision=config.precision)
+        model = model or tiny_model(train=config.train, precision=config.precision)
         before = {name: tensor.clone() for name, tensor in model._tensors().items()}
         texts = model.tokenise(TEXTS)
         lower = model.read_lower(texts)
@@ -78,22 +78,6 @@ def test_the_same_seed_makes_the_same_weights_to_the_last_bit(train, precision):
     assert first == second
     assert one.digest("tuned") == two.digest("tuned") != other.digest("tuned")
     assert all(torch.equal(a, b) for a, b in zip(one._tensors().values(), two._tensors().values(), strict=True))
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_layers_that_compute_their_inner_values_twice_learn_the_same_to_the_last_bit(train, tiny_model, precision):
-    one, _, first = train(precision=precision, train_layers=2)
-    two = tiny_model(precision=precision, train_layers=2)
-    calls = []
-    with two.tuned.upper[1].intermediate.register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled())):
-        with recomputed(two.tuned.upper):
-            _, _, second = train(model=two, precision=precision, train_layers=2)
-        assert sum(calls) == 2 * 6  # each step forward, and again for the gradient
-        calls.clear()
-        two.embed("tuned", two.tokenise(TEXTS))
-    assert first == second
-    assert one.digest("tuned") == two.digest("tuned")
-    assert "forward" not in vars(two.tuned.upper[0])
 
 
 def test_weights_are_restored_to_the_last_bit(train):
@@ -139,7 +123,7 @@ def test_upper_layers_projection_and_user_tower_change_and_nothing_else(train):
 
 def test_the_zero_shot_vectors_stay_what_they_were(train, tiny_model):
     model, _, _ = train()
-    fresh = tiny_model(train_layers=1)
+    fresh = tiny_model(train={"last": 1})
     assert model.digest("zero_shot") == fresh.digest("zero_shot")
     assert np.array_equal(
         model.embed("zero_shot", model.tokenise(TEXTS)), fresh.embed("zero_shot", fresh.tokenise(TEXTS))
@@ -160,7 +144,7 @@ def test_steps_without_head_steps_train_the_layers_from_the_first(train):
     assert [name for name in changed(model, before) if name.startswith("tuned.upper.")]
 
 
-@pytest.mark.parametrize("changes", [{"head_steps": 0, "steps": 0}, {"train_layers": 0}])
+@pytest.mark.parametrize("changes", [{"head_steps": 0, "steps": 0}, {"train": {"last": 0}}])
 def test_nothing_asked_changes_nothing(train, changes):
     model, before, losses = train(**changes)
     assert losses == []
@@ -174,14 +158,14 @@ def test_nothing_to_learn_changes_nothing(train):
 
 
 def test_in_training_frozen_layers_are_in_eval_mode_and_upper_ones_are_not(train, tiny_model):
-    model, seen = tiny_model(train_layers=2), []
+    model, seen = tiny_model(train={"last": 2}), []
 
     def look(step, loss):
         frozen = [part for top in (model.tuned.embeddings, *model.tuned.lower) for part in top.modules()]
         live = [part for top in model.tuned.upper for part in top.modules()]
         seen.append((step, loss, any(p.training for p in frozen), all(p.training for p in live)))
 
-    _, _, losses = train(model=model, train_layers=2, head_steps=2, steps=2, report=look)
+    _, _, losses = train(model=model, train={"last": 2}, head_steps=2, steps=2, report=look)
     assert seen == [(step + 1, loss, False, True) for step, loss in enumerate(losses)]
     assert not any(part.training for part in (*model.tuned.modules(), *model.user_tower.modules()))
 
@@ -233,7 +217,7 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
     """Killed among the head steps and among the layers' steps; states are kept every 4 of 16 steps."""
     changes = {"head_steps": 6, "steps": 10, "check_every": 4, "stop_requests": 4, "patience": 9}
     whole, _, losses = train(**changes)
-    sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train_layers": 1}
+    sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train": {"last": 1}}
     config = tiny_config(**(sizes | {"learning_rate": 1e-3} | changes))
     here = Path(__file__).parent
     script = KILLED.format(paths=[str(here.parents[1]), str(here)])

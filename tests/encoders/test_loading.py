@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BertConfig, BertModel, ElectraConfig, ElectraModel
+from transformers import (
+    BertConfig,
+    BertModel,
+    ElectraConfig,
+    ElectraModel,
+    XLMRobertaConfig,
+    XLMRobertaModel,
+    XLMRobertaTokenizer,
+)
 
 from encoders.embed import on_grid
 from encoders.loading import load_backbone, load_tokenizer, resolve
@@ -145,8 +153,12 @@ def test_an_electra_with_narrow_embeddings_is_refused(folder):
 
 
 def test_an_adapter_is_refused_rather_than_put_on_whatever_base(folder):
-    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "x"}))
-    with pytest.raises(ConfigError, match="is an adapter"):
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "base_model_name_or_path": "x/y"}))
+    with pytest.raises(IntegrityError, match=r"is an adapter on 'x/y'.*Merge it into its base"):
+        load_backbone(str(folder))
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).unlink()  # as adapters are saved: transformers would fetch whatever lies at x/y
+    with pytest.raises(IntegrityError, match="is an adapter on 'x/y'"):
         load_backbone(str(folder))
 
 
@@ -154,6 +166,98 @@ def test_another_models_tokenizer_is_refused(folder):
     small(folder, vocab_size=20)
     with pytest.raises(IntegrityError, match=r"has \d+ tokens and the model 20: it is another model's tokenizer"):
         load_backbone(str(folder))
+
+
+def test_padding_that_is_masked_may_have_another_id(folder, small_encoder):
+    edit(folder / "config.json", pad_token_id=1)
+    backbone = load_backbone(str(folder))
+    assert backbone.pad_id == 0
+    assert backbone.max_tokens == load_backbone(str(small_encoder)).max_tokens
+
+
+def test_a_tokenizer_whose_padding_shifts_positions_is_refused(random_shelf_encoder):
+    folder = random_shelf_encoder(kind="roberta", type_vocab_size=1)
+    assert load_backbone(str(folder)).max_tokens == 56  # 64 positions, the first is the padding's
+    edit(folder / "config.json", pad_token_id=1)
+    with pytest.raises(IntegrityError, match=r"pads with token 0 and the model with 1: it is another model's"):
+        load_backbone(str(folder))
+
+
+def test_weights_of_more_than_the_config_asks_for_are_named(folder):
+    edit(folder / "config.json", num_hidden_layers=2)
+    with pytest.raises(
+        IntegrityError, match=r"hold what its config does not ask for \('encoder\.layer\.2\..*and 11 more"
+    ):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize("name", ["classifier.weight", "cls.predictions.bias", "discriminator_predictions.dense.bias"])
+def test_a_head_that_nothing_reads_is_no_fault(folder, small_encoder, name):
+    tensors = load_file(folder / "model.safetensors") | {name: torch.zeros(2)}
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assert load_backbone(str(folder)).digest == load_backbone(str(small_encoder)).digest
+
+
+@pytest.mark.parametrize(
+    ("told", "pooling"),
+    [
+        (None, "mean"),
+        ({"pooling_mode_cls_token": False, "pooling_mode_mean_tokens": True, "word_embedding_dimension": 32}, "mean"),
+        ({"pooling_mode_cls_token": True, "pooling_mode_mean_tokens": False, "pooling_mode_max_tokens": False}, "cls"),
+        ({"embedding_dimension": 32, "pooling_mode": "mean", "include_prompt": True}, "mean"),
+        ({"embedding_dimension": 32, "pooling_mode": "cls", "include_prompt": True}, "cls"),
+    ],
+)
+def test_pooling_is_what_sentence_transformers_wrote_unless_told(folder, told, pooling):
+    if told is not None:
+        (folder / "1_Pooling").mkdir()
+        (folder / "1_Pooling/config.json").write_text(json.dumps(told))
+    assert load_backbone(str(folder)).pooling == pooling
+    assert [load_backbone(str(folder), asked).pooling for asked in ("mean", "cls")] == ["mean", "cls"]
+
+
+@pytest.mark.parametrize(
+    "told", [{"pooling_mode": "lasttoken"}, {"pooling_mode_cls_token": True, "pooling_mode_max_tokens": True}]
+)
+def test_a_pooling_that_is_not_known_is_refused_unless_told(folder, told):
+    (folder / "1_Pooling").mkdir()
+    (folder / "1_Pooling/config.json").write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=r"encoder\.pooling: .* asks for .*Set encoder\.pooling"):
+        load_backbone(str(folder))
+    assert load_backbone(str(folder), "mean").pooling == "mean"
+
+
+@pytest.fixture(scope="module")
+def xlm_roberta(tmp_path_factory):
+    """Folder of an XLM-RoBERTa with a tokenizer of its own class, in whose vocabulary special tokens are pieces too."""
+    folder = tmp_path_factory.mktemp("xlm-roberta")
+    pieces = ["▁", "▁red", "▁mug", "红", "茶", "杯", "<", ">", "/", "s", "p", "a", "d", "unk", "mask"]
+    vocab = [(name, 0.0) for name in ("<s>", "<pad>", "</s>", "<unk>")]
+    vocab += [(piece, -1.0 - at) for at, piece in enumerate(pieces)] + [("<mask>", 0.0)]
+    XLMRobertaTokenizer(vocab=vocab).save_pretrained(folder)
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16}
+    config = XLMRobertaConfig(vocab_size=len(vocab), max_position_embeddings=66, **sizes)
+    XLMRobertaModel(config).save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.parametrize("name", ["<s>", "<pad>", "</s>", "<unk>", "<mask>"])
+def test_special_tokens_in_a_text_are_ordinary_text_where_the_vocabulary_has_them_as_pieces(xlm_roberta, name):
+    backbone = load_backbone(xlm_roberta)
+    read = {"max_tokens": 32, "pad_id": backbone.pad_id}
+    found = tokenise([f"red {name} mug", f"red{name}", name], backbone.tokenizer, **read)
+    special = {backbone.tokenizer.token_to_id(each) for each in ("<s>", "<pad>", "</s>", "<unk>", "<mask>")}
+    for ids in found.ids:
+        assert not special & set(ids[1:-1].tolist())
+        assert (ids[0], ids[-1]) == (0, 2)
+
+
+@pytest.mark.parametrize("text", ["red mug", "红茶杯 <red> mug/", "", "< s > p", "a<b"])
+def test_other_texts_are_read_as_transformers_reads_them(xlm_roberta, text):
+    backbone = load_backbone(xlm_roberta)
+    (ids,) = tokenise([text], backbone.tokenizer, max_tokens=32, pad_id=backbone.pad_id).ids
+    assert ids.tolist() == XLMRobertaTokenizer.from_pretrained(xlm_roberta)(text).input_ids
+    assert (backbone.pad_id, backbone.max_tokens) == (1, 64)
 
 
 def test_a_pickle_is_not_opened(folder, tmp_path):
@@ -174,11 +278,16 @@ def test_code_in_the_folder_is_not_executed(folder, tmp_path, kind):
     every = dict.fromkeys(("AutoConfig", "AutoModel"), "evil.Evil")
     edit(folder / "config.json", model_type=kind, auto_map=every)
     edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
-    if kind == "bert":
+    with pytest.raises(ConfigError, match=r"brings code of its own \(auto_map in config\.json\).*supported.*'bert'"):
         load_backbone(str(folder))
-    else:
-        with pytest.raises(ConfigError):
-            load_backbone(str(folder))
+    assert not marker.exists()
+
+
+def test_code_of_a_tokenizer_is_not_executed(folder, tmp_path):
+    marker = tmp_path / "marker"
+    (folder / "evil.py").write_text(f"from pathlib import Path\nPath({str(marker)!r}).touch()\nclass Evil: pass\n")
+    edit(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Evil", "evil.Evil"]})
+    load_backbone(str(folder))
     assert not marker.exists()
 
 

@@ -14,7 +14,7 @@ from features.errors import IntegrityError
 @pytest.fixture
 def model(tiny_model):
     """A model that is tuned a little."""
-    made = tiny_model(train_layers=2)
+    made = tiny_model(train={"last": 2})
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in (*made.tuned.upper.parameters(), made.tuned.projection.weight, *made.user_tower.parameters()):
@@ -43,7 +43,7 @@ def reconfigure(folder, change):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("train_layers", [0, 1, 3])
 def test_a_round_trip_keeps_every_bit(tiny_model, some_texts, tmp_path, precision, train_layers):
-    model = tiny_model(precision=precision, train_layers=train_layers)
+    model = tiny_model(precision=precision, train={"last": train_layers})
     with torch.no_grad():
         model.tuned.projection.weight.add_(0.01)
         model.user_tower.wanted_D.add_(0.5)
@@ -121,6 +121,9 @@ def test_a_broken_file_is_refused(folder, name, fault):
     "change",
     [
         lambda about: about.pop("train_layers"),
+        lambda about: about.pop("passage_prefix"),
+        lambda about: about.update(pooling="max"),
+        lambda about: about.update(train_embeddings=True),
         lambda about: about.pop("transformer"),
         lambda about: about["transformer"].update(model_type="no_such_model"),
         lambda about: about["transformer"].update(num_attention_heads=5),
@@ -153,13 +156,23 @@ def test_digests_tell_weights_backend_and_length_apart(tiny_model):
         tiny_model(),
         tiny_model(precision="bf16"),
         tiny_model(max_tokens=16),
-        tiny_model(train_layers=1),
+        tiny_model(train={"last": 1}),
     ]
     bumped = tiny_model()
     with torch.no_grad():
         bumped.tuned.projection.weight[0, 0] += 1e-6
     assert bumped.digest("zero_shot") == models[0].digest("zero_shot")
     assert len({model.digest("tuned") for model in [*models, bumped]}) == 5
+
+
+def test_prefixes_belong_to_the_model(tiny_model, tmp_path):
+    model = tiny_model(passage_prefix="red ", query_prefix="blue ")
+    model.save(tmp_path)
+    again, plain = InterestModel.load(tmp_path), tiny_model()
+    for one in (model, again):
+        assert one.tokenise(["mug", ""]).ids[0].tolist() == plain.tokenise(["red mug"]).ids[0].tolist()
+        assert one.tokenise(["mug"], queries=True).ids[0].tolist() == plain.tokenise(["blue mug"]).ids[0].tolist()
+    assert again.digest("tuned") == model.digest("tuned") != plain.digest("tuned")  # the same text, another vector
 
 
 def test_a_digest_is_stable_whatever_was_tokenised_before(tiny_model, some_texts):

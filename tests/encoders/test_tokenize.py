@@ -35,6 +35,18 @@ def test_truncation_keeps_the_closing_token(read):
     assert tokens == [CLS, *["mug"] * 14, SEP]
 
 
+def test_a_prefix_stands_before_every_text_and_counts_as_its_tokens(tiny_tokenizer):
+    tokenizer, pad_id = tiny_tokenizer
+
+    def read(*texts, prefix=""):
+        return [ids.tolist() for ids in tokenise(texts, tokenizer, max_tokens=8, pad_id=pad_id, prefix=prefix).ids]
+
+    assert read("mug", "", None, prefix="red ") == read("red mug", "red ", "red ")
+    assert read("mug " * 50, prefix="red ") == read("red mug mug mug mug mug")
+    assert read("a" * 10**6, prefix="red ") == read("red " + "a" * 8 * MAX_CHARS_PER_TOKEN)
+    assert read("mug") == read("mug", prefix="")
+
+
 def test_padding_is_masked_and_missing_rows_repeat_the_first(tiny_tokenizer):
     tokenizer, pad_id = tiny_tokenizer
     found = tokenise(["mug", "red mug kitchen"], tokenizer, max_tokens=16, pad_id=pad_id)

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features import text
+from features.config import TextFieldConfig
 from features.text import SEPARATOR, item_texts
 
 FIELDS = ("title", "tags")
@@ -35,6 +36,31 @@ def test_doctests_hold():
 )
 def test_the_text_of_an_item(row, expected):
     assert texts_of(row) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("limit", "row", "expected"),
+    [
+        ({"max_words": 2}, (" Red \n big  mug ", "kitchen"), "Red big | kitchen"),
+        ({"max_words": 9}, ("Red big mug", "kitchen"), "Red big mug | kitchen"),
+        ({"max_words": 1}, (None, "kitchen"), "kitchen"),
+        ({"max_words": 1}, (" ", None), ""),
+        ({"max_chars": 4}, ("Red mug", "kitchen"), "Red | kitchen"),  # no white space at the end
+        ({"max_chars": 2}, ("马克杯", "厨房"), "马克 | 厨房"),
+        ({"max_words": 1, "max_chars": 2}, ("Red mug", None), "Re"),
+        ({"max_words": 2, "max_chars": 5}, ("Red mug pan", None), "Red m"),
+    ],
+)
+def test_a_field_is_cut_to_its_own_limit_and_leaves_the_others_alone(limit, row, expected):
+    frame = pl.DataFrame([row], schema=dict.fromkeys(FIELDS, pl.String), orient="row")
+    fields = (TextFieldConfig(field="title", **limit), "tags")
+    assert item_texts(frame, fields).to_list() == [expected]
+
+
+def test_a_field_without_a_limit_is_its_name():
+    frame = pl.DataFrame({"title": ["a  b", None], "tags": ["c", "d"]})
+    named = tuple(TextFieldConfig(field=name) for name in FIELDS)
+    assert item_texts(frame, named).to_list() == item_texts(frame, FIELDS).to_list() == ["a b | c", "d"]
 
 
 def test_fields_are_read_in_their_order():

@@ -40,7 +40,7 @@ def folder(tmp_path, tiny_encoder) -> Folder:
     columns = {"group": "test", "text": "title", "impressions": "shown", "clicks": "clicked"}
     told = {
         "data": {"clicks": {"path": "clicks.csv", "columns": columns}},
-        "encoder": {"model": str(tiny_encoder), "max_tokens": 16, "train_layers": 1, "precision": "fp32"},
+        "encoder": {"model": str(tiny_encoder), "max_tokens": 16, "train": {"last": 1}, "precision": "fp32"},
         "click_model": {"members": 2},
     }
     (tmp_path / "clicks.yaml").write_text(yaml.safe_dump(told))

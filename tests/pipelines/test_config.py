@@ -31,7 +31,7 @@ def refusal(load, *overrides, **keys):
 
 def test_two_paths_are_enough(load):
     config = load()
-    assert config.data.items.text == ("title",)
+    assert config.data.items.text_fields == ("title",)
     assert config.labels.gains == {"click": 1, "cart": 2, "purchase": 3}
     assert config.data.users is None
 
@@ -44,10 +44,47 @@ def test_two_paths_are_enough(load):
         ({"calendar": {"time_zone": "UTC"}}, "calendar.time_zone", "timezone"),
         ({"data": DATA | {"users": {"path": "u.csv", "colums": {}}}}, "data.users.colums", "columns"),
         ({"data": {**DATA, "items": {"path": "i.csv", "texts": []}}}, "data.items.texts", "text"),
+        ({"encoder": {"train": {"lats": 3}}}, "encoder.train.lats", "last"),
+        ({"encoder": {"train_layers": 3}}, "encoder.train_layers", "train"),
     ],
 )
 def test_an_unknown_key_names_its_path_and_the_nearest(load, keys, path, nearest):
     assert refusal(load, **keys) == [f"{path}: unknown key. Did you mean {nearest!r}?"]
+
+
+@pytest.mark.parametrize("train", ["full", "lora", {"last": 3}, {"lora": {"r": 4, "layers_to_transform": [4, 5]}}])
+def test_text_fields_and_what_is_trained_are_kept_as_they_were_written(load, train):
+    text = ["title", {"field": "description", "max_words": 20}, {"field": "note", "max_words": 9, "max_chars": 50}]
+    told = {"data": DATA | {"items": {"path": "items.parquet", "text": text}}, "encoder": {"train": train}}
+    config = load(**told)
+    kept = yaml.safe_load(yaml.safe_dump(config.portable()))
+    assert kept["data"]["items"]["text"] == text
+    assert kept["encoder"]["train"] == ({"lora": {}} if train == "lora" else train)
+    again = Config.model_validate(kept)
+    assert (again.data.items.text, again.encoder) == (config.data.items.text, config.encoder)
+    assert config.data.items.text_fields == ("title", "description", "note")
+
+
+def test_an_unknown_key_of_a_text_field_is_named(load):
+    faults = refusal(load, data=DATA | {"items": {"path": "i.csv", "text": ["a", {"field": "b", "max_word": 3}]}})
+    assert "data.items.text.1.max_word: unknown key. Did you mean 'max_words'?" in faults
+
+
+def test_one_key_of_what_is_trained_can_be_set(load):
+    assert load("encoder.train=full").encoder.train.full
+    assert load("encoder.train.last=4").encoder.train.last == 4
+    assert load("encoder.train.lora.r=4", encoder={"train": {"lora": {}}}).encoder.train.lora == {"r": 4}
+    (fault,) = refusal(load, "encoder.train=most")
+    assert fault == (
+        "encoder.train: Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft: {peft_type: ..., ...}}"
+    )
+
+
+@pytest.mark.parametrize("limit", [{"max_words": 0}, {"max_chars": -1}, {"field": ""}])
+def test_a_text_field_is_not_cut_to_nothing(load, limit):
+    items = {"path": "i.csv", "text": [{"field": "title"} | limit]}
+    fault, *_ = refusal(load, data=DATA | {"items": items})
+    assert fault.startswith(f"data.items.text.0.{next(iter(limit))}: ")
 
 
 def test_an_unknown_key_near_nothing_lists_the_known_ones(load):
@@ -131,7 +168,7 @@ def test_overrides_reach_any_depth_and_are_yaml(load):
         calendar=None,
     )
     assert config.seed == 7
-    assert config.data.items.text == ("title", "description")
+    assert config.data.items.text_fields == ("title", "description")
     assert config.data.events.columns == {"user_id": "customer"}
     assert config.labels.gains == {"click": 2, "share": 4}
     assert Path(config.data.events.path).name == "a=b.csv"

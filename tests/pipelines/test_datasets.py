@@ -360,7 +360,7 @@ def test_the_configuration_means_what_the_data_set_says(
     path = write_dataset(replace(dataset, events=dataset.events.head(10)), tmp_path)
     config, told = load_config(path), dataset.config
     assert config.labels.gains == told["labels"]["gains"]
-    assert list(config.data.items.text) == told["data"]["items"]["text"]
+    assert list(config.data.items.text_fields) == told["data"]["items"]["text"]
     assert config.data.events.path == str(tmp_path / "events.parquet")
     assert config.output == str(tmp_path / "out")
     assert config.timeline.model_dump(include=set(told["timeline"])) == told["timeline"]
