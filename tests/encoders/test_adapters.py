@@ -14,7 +14,7 @@ from torch import nn
 from encoders.adapters import adapted, layers_trained
 from encoders.config import EncoderConfig, TrainConfig
 from encoders.data import Examples, Histories
-from encoders.fit import fit_block
+from encoders.fit import ReadTexts, fit_block
 from encoders.model import InterestModel
 from encoders.module import InterestModule
 from features.errors import ConfigError
@@ -60,10 +60,8 @@ def trained(config, *, seed=3, model=None, report=None):
     texts = model.tokenise(TEXTS)
     lower = model.read_lower(texts)
     pooled = model.pool("tuned", texts, lower=lower)
-    losses = fit_block(
-        model, lesson(), texts=texts, lower=lower, pooled=pooled, config=config, seed=seed, report=report
-    )
-    return model, before, losses
+    taught = fit_block(model, lesson(), ReadTexts(texts, lower, pooled), config=config, seed=seed, report=report)
+    return model, before, taught.losses
 
 
 def moved(model, before) -> set[str]:

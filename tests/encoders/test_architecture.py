@@ -11,7 +11,7 @@ from transformers import AutoModel
 from encoders.architecture import KINDS
 from encoders.data import Examples, Histories
 from encoders.embed import ROWS
-from encoders.fit import fit_block
+from encoders.fit import ReadTexts, fit_block
 from encoders.loading import load_backbone
 from encoders.model import InterestModel
 from encoders.tokenize import statistics
@@ -244,15 +244,8 @@ def test_a_multilingual_vocabulary_from_text_to_a_saved_model(tmp_path, tiny_con
         text_of_item=np.arange(10),
     )
     lower = model.read_lower(texts)
-    losses = fit_block(
-        model,
-        examples,
-        texts=texts,
-        lower=lower,
-        pooled=model.pool("tuned", texts, lower=lower),
-        config=config,
-        seed=0,
-    )
+    read = ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower))
+    losses = fit_block(model, examples, read, config=config, seed=0).losses
     assert len(losses) == 6
     assert np.isfinite(losses).all()
     model.save(tmp_path / "saved")
