@@ -25,7 +25,7 @@ from pipelines.requests import requests_summary
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["Labelled", "Trained", "found_by_behaviour", "label", "train"]
+__all__ = ["Labelled", "Trained", "fit_ranker", "found_by_behaviour", "label", "recent", "train"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +123,15 @@ def train(log: EventLog, config: Config) -> Trained:
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
-            fitted = _recent(fitted, lesson.rows, most=config.ranker.max_requests)
+            fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)
     lessons.end()
     _check_no_leak(log, fitted)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     valid = lesson.rows
-    ranker = _rank("full ranker", chain.features, fitted, valid, config)
+    ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
     if not lesson.given:
         fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
-    behaviour_ranker = _rank("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
+    behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     lessons.forget()
     return Trained(
         model=model,
@@ -195,7 +195,7 @@ def _latest(chain: Chain, span: Span, config: Config) -> Span:
     return Span(first if isinstance(first, int) else span.start, span.end, span.closed_end)
 
 
-def _rank(
+def fit_ranker(
     name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
 ) -> LambdaMart:
     """A ranker of labelled rows."""
@@ -227,7 +227,7 @@ def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFram
     return pl.concat([rows, later.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
 
 
-def _recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
+def recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
     """The rows of the `most` latest requests that have a positive among their candidates."""
     latest = _with_positive(later, most)
     return _one_after_the_other(_with_positive(rows, most - latest["request"].n_unique()), latest)
