@@ -16,13 +16,13 @@ from full_ranking import Run, Texts, catalogue_scores, histories_of, plain_score
 
 BAR, AIM = 1.15, 1.30  # of the best zero-shot pooling's N@10
 SETTINGS = {
-    "history_items": 12,
+    "history_items": 24,
     "requests_per_batch": 256,
     "positives_per_request": 2,
     "candidates_per_request": 3,
     "in_batch_weight": 1.0,
     "head_steps": 300,
-    "steps": 150,
+    "steps": 60,
     "max_tokens": 48,
 }
 NEXT = 2  # items after a history that it is to rank

@@ -26,8 +26,8 @@ SETTINGS = {
     "positives_per_request": 4,
     "candidates_per_request": 5,
     "in_batch_weight": 1.0,
-    "head_steps": 300,
-    "steps": 150,
+    "head_steps": 200,
+    "steps": 80,
     "max_tokens": 32,
 }
 DEALS = 4
