@@ -27,7 +27,9 @@ __all__ = [
 ]
 
 ROWS = 64
-"""Every forward pass has this many rows, filled up with copies: a vector does not depend on what else is encoded."""
+"""Most rows of a forward pass; a pass with fewer is filled up with copies, see `_filled`."""
+
+_STEP = 8  # rows
 
 Progress = Callable[[int], None]
 """Told how many texts were done since the last call."""
@@ -81,7 +83,7 @@ def read_lower(
     """
     hidden = HiddenStates(texts.lengths, file=file)
     tower = _cast_once(tower, bf16=bf16)
-    for positions, ids, mask in _batches(texts):
+    for positions, ids, mask in _batches(tower, texts):
         with _precision(tower, bf16=bf16), torch.inference_mode():
             states = _in_parts(lambda ids, mask: tower.read(_on(tower, ids), _on(tower, mask)).cpu(), ids, mask)
         for row, position in enumerate(positions):
@@ -123,8 +125,8 @@ def pool_all(
             states = torch.stack([lower[position] for position in positions]).to(_device(cast))
         return cast.pool(states, _on(cast, mask)).cpu()
 
-    for positions, ids, mask in _batches(texts):
-        filled = np.concatenate([positions, np.repeat(positions[:1], ROWS - len(positions))])
+    for positions, ids, mask in _batches(tower, texts):
+        filled = np.concatenate([positions, np.repeat(positions[:1], len(ids) - len(positions))])
         with _precision(tower, bf16=bf16), torch.inference_mode():
             pooled[positions] = _in_parts(pool, filled, ids, mask)[: len(positions)]
         if progress is not None:
@@ -155,14 +157,36 @@ def _in_parts(run: Callable[..., torch.Tensor], *rows: npt.NDArray[Any]) -> torc
 
 
 def _cast_once(tower: TextTower, *, bf16: bool) -> TextTower:
-    """The tower for inference: under autocast each batch would cast all matrices anew, to the same bits."""
+    """The tower for inference: under autocast each batch would cast and lay out all matrices anew, to the same bits."""
     if not bf16:
         return tower
     cast = copy.deepcopy(tower, {id(part): part for part in (tower.embeddings, tower.config)})
-    for module in (*cast.lower.modules(), *cast.upper.modules()):
-        if isinstance(module, torch.nn.Linear):
-            module.to(torch.bfloat16)
+    for module in [*cast.lower.modules(), *cast.upper.modules()]:
+        for name, part in module.named_children():
+            if isinstance(part, torch.nn.Linear):
+                part.to(torch.bfloat16)
+                if _device(tower).type == "cpu":
+                    setattr(module, name, _LaidOut(part))
     return cast
+
+
+class _LaidOut(torch.nn.Module):
+    """A bfloat16 matrix in the order in which oneDNN reads it.
+
+    Args:
+        linear: The matrix and its bias, if any.
+    """
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach())  # noqa: SLF001
+        self._bias = linear.bias
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """As `torch.nn.Linear` under autocast."""
+        told = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
+        after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*told)  # noqa: SLF001
+        return after
 
 
 def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16]:
@@ -178,13 +202,22 @@ def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16
 
 
 def _batches(
-    texts: TokenisedTexts,
+    tower: TextTower, texts: TokenisedTexts
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.bool_]]]:
-    """Positions of at most ROWS texts of one padded length, and their ids and mask filled up to ROWS rows."""
+    """Positions of at most ROWS texts of one padded length, and their ids and mask with the rows filled up."""
     for _, positions in texts.buckets():
         for start in range(0, len(positions), ROWS):
             chosen = positions[start : start + ROWS]
-            yield chosen, *texts.padded(chosen, ROWS)
+            yield chosen, *texts.padded(chosen, _filled(tower, len(chosen)))
+
+
+def _filled(tower: TextTower, rows: int) -> int:
+    """Rows of a pass over so many texts, such that no text's bits depend on what else is encoded.
+
+    On a processor a row's bits are the same beside any number of others; whole blocks of rows and tokens keep its
+    kernels from the edges. An accelerator chooses kernels by shape, so that all passes have the same.
+    """
+    return -(-rows // _STEP) * _STEP if _device(tower).type == "cpu" else ROWS
 
 
 def _device(tower: TextTower) -> torch.device:

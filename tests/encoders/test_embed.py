@@ -9,7 +9,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from encoders.config import EncoderConfig
 from encoders.embed import ROWS, bf16_is_native, embed_pooled, on_grid
+from encoders.model import InterestModel
 from features.candidates import GRID
 from features.errors import TryAgainError
 
@@ -33,6 +35,45 @@ def test_a_vector_is_bit_equal_whatever_other_texts_order_and_batch(model, some_
     for size in (1, 1, 2, 3, 9, 63, len(texts)):
         chosen = rng.permutation(len(texts))[:size]
         assert np.array_equal(model.embed(which, model.tokenise([texts[at] for at in chosen])), whole[chosen])
+
+
+@pytest.fixture
+def threads():
+    """Sets torch's number of threads, for one test."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_vector_is_bit_equal_in_any_subset_in_any_order_on_any_threads(
+    tiny_model, some_texts, threads, precision, count
+):
+    model, texts = tiny_model(precision=precision), some_texts(3 * ROWS, seed=6)
+    whole = model.embed("zero_shot", model.tokenise(texts))
+    rng = np.random.default_rng(count)
+    threads(count)
+    for size in (*rng.integers(1, len(texts), 25), len(texts)):
+        chosen = rng.permutation(len(texts))[:size]
+        assert np.array_equal(model.embed("zero_shot", model.tokenise([texts[at] for at in chosen])), whole[chosen])
+
+
+def test_a_vector_of_the_default_encoder_is_bit_equal_in_any_subset_in_any_order(some_texts):
+    model, texts = InterestModel.start(EncoderConfig()), some_texts(ROWS + 20, seed=7)
+    whole = model.embed("zero_shot", model.tokenise(texts))
+    rng = np.random.default_rng(0)
+    for size in (1, 2, 7, 9, 30):
+        chosen = rng.permutation(len(texts))[:size]
+        assert np.array_equal(model.embed("zero_shot", model.tokenise([texts[at] for at in chosen])), whole[chosen])
+
+
+def test_a_few_texts_cost_a_few_rows(model):
+    crowded = Crowded(ROWS)
+    with model.tuned.embeddings.register_forward_pre_hook(crowded, with_kwargs=True):
+        model.embed("tuned", model.tokenise(["mug"]))
+        model.embed("tuned", model.tokenise(["mug"] * (ROWS + 9)))
+    assert crowded.seen == [8, ROWS, 16]
 
 
 @pytest.mark.parametrize("which", ["tuned", "zero_shot"])
@@ -75,14 +116,16 @@ class Crowded:
 
 @pytest.mark.parametrize("most", [40, 16, 1])
 def test_where_memory_does_not_suffice_batches_shrink_and_vectors_stay_as_they_are(model, some_texts, most):
-    texts = model.tokenise(some_texts(70, seed=3))
+    texts = model.tokenise(some_texts(200, seed=3))
     expected = model.embed("tuned", texts)
     lower = model.read_lower(texts)
     crowded = Crowded(most)
     with model.tuned.embeddings.register_forward_pre_hook(crowded, with_kwargs=True):
         assert np.array_equal(model.embed("tuned", texts), expected)
         assert all(torch.equal(one, two) for one, two in zip(model.read_lower(texts), lower, strict=True))
-    assert max(rows for rows in crowded.seen if rows <= most) == min(most, ROWS // 2)
+    refused = [at for at, rows in enumerate(crowded.seen) if rows > most]
+    assert refused
+    assert all(crowded.seen[at + 1] == crowded.seen[at] // 2 for at in refused)
 
 
 def test_where_memory_does_not_suffice_for_one_text_it_says_so(model, some_texts):
