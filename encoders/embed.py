@@ -184,7 +184,7 @@ class _LaidOut(torch.nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As `torch.nn.Linear` under autocast."""
-        told = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
+        told: tuple[Any, ...] = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
         after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*told)  # noqa: SLF001
         return after
 

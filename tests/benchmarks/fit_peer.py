@@ -2,7 +2,7 @@
 
     python fit_peer.py MODE MODEL DATA OUT THREADS
 
-MODE is fp32 or bf16 (the trainer's `bf16=True`). DATA is JSON: `pairs` (anchor, positive), which get shuffled, `texts` to
+MODE is fp32 or bf16 (the trainer's `bf16=True`). DATA is JSON: `pairs` (anchor, positive), to be shuffled, `texts` to
 encode at each check, `batch`, `check_every` (steps), `rate` (peak) and `seed`. All layers are trained, against in-batch
 negatives (MultipleNegativesRankingLoss), with a warm-up of a tenth. OUT gets the vectors before the first step and at
 each check (.npy: checks, texts, width). Prints the seconds of training up to each; checks themselves aside.
