@@ -107,6 +107,19 @@ class EncoderConfig(FrozenConfig):
         default=16, ge=2, description="Candidates of a request that a batch holds, positives first."
     )
     positives_per_request: int = Field(default=4, ge=1, description="Positives among them, at most.")
+    hard_negatives: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of a request's negatives that are drawn among those that the encoder before the block "
+        "scores highest; the others are drawn among all.",
+    )
+    hard_margin: float = Field(
+        default=0.0,
+        ge=0,
+        description="Standard deviations of the request's scores by which such a negative must score below the best "
+        "positive: what scores higher may be wanted too.",
+    )
     in_batch_weight: float = Field(
         default=0.0,
         ge=0,

@@ -194,6 +194,8 @@ def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, se
         name.update(array.tobytes())
     for array in (examples.starts, examples.positives, examples.text_of_item):
         name.update(array.tobytes())
+    if examples.score is not None:
+        name.update(examples.score.tobytes())
     return name.hexdigest()
 
 
