@@ -227,11 +227,11 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
 
 
 class BlockBatches(Dataset[Batch]):
-    """Batch number i is a function of (seed, i): training can be stopped and taken up at any step.
+    """Batch number i is a function of (seed, i): training can be stopped and taken up at any of them.
 
     Args:
         examples: What there is to learn.
-        config: Sizes and steps.
+        config: Sizes and steps, of `accumulate` batches each.
         seed: Seed of the order and of the draws.
     """
 
@@ -242,14 +242,15 @@ class BlockBatches(Dataset[Batch]):
         self._log_q = _log_share(examples) if config.in_batch_weight > 0 else None
 
     def __len__(self) -> int:
-        return self._config.head_steps + self._config.steps if len(self._examples) else 0
+        steps = self._config.head_steps + self._config.steps
+        return steps * self._config.accumulate if len(self._examples) else 0
 
-    def __getitem__(self, step: int) -> Batch:
-        if step >= len(self):
-            raise IndexError(step)
+    def __getitem__(self, number: int) -> Batch:
+        if number >= len(self):
+            raise IndexError(number)
         examples = self._examples
-        chosen = self._requests(step)
-        rng = np.random.default_rng([self._seed, step])
+        chosen = self._requests(number)
+        rng = np.random.default_rng([self._seed, number])
         at_BC = np.full((len(chosen), self._config.candidates_per_request), -1)
         for row, request in enumerate(chosen):
             drawn = self._draw(rng, request)
@@ -283,10 +284,10 @@ class BlockBatches(Dataset[Batch]):
             log_q_P=torch.from_numpy(self._log_q[text_P]),
         )
 
-    def _requests(self, step: int) -> Ints:
-        """The step's requests: passes over all of them, each in an order of its own."""
+    def _requests(self, number: int) -> Ints:
+        """A batch's requests: passes over all of them, each in an order of its own."""
         total, size = len(self._examples), self._config.requests_per_batch
-        wanted = np.arange(step * size, (step + 1) * size)
+        wanted = np.arange(number * size, (number + 1) * size)
         orders = {
             turn: np.random.default_rng([self._seed, 1 << 20, turn]).permutation(total)
             for turn in np.unique(wanted // total)
@@ -355,7 +356,7 @@ class BlockData(lightning.LightningDataModule):
 
     Args:
         batches: What is trained on.
-        every: Steps of an epoch.
+        every: Batches of an epoch.
         judged: What is judged at the end of each; None for nothing.
     """
 
@@ -366,10 +367,10 @@ class BlockData(lightning.LightningDataModule):
         self._judged = judged
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """One batch a step; batches are made whole, so nothing is collated."""
+        """The epoch's batches; they are made whole, so nothing is collated."""
         first = self.trainer.current_epoch * self._every if self.trainer is not None else 0
-        steps = range(first, min(first + self._every, len(self._batches)))
-        return DataLoader(Subset(self._batches, steps), batch_size=None, shuffle=False)
+        numbers = range(first, min(first + self._every, len(self._batches)))
+        return DataLoader(Subset(self._batches, numbers), batch_size=None, shuffle=False)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The judged requests, in order."""

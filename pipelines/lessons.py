@@ -108,7 +108,7 @@ class Lessons:
                     read,
                     config=encoder,
                     seed=seed,
-                    report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+                    report=lambda _, loss, __: advance(1, note=f"loss {loss:.3f}"),
                     old=old,
                     checkpoints=self._unfinished() / f"lesson-{number}",
                 )

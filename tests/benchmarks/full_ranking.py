@@ -92,7 +92,7 @@ class Run:
         tell(f"{len(texts.distinct)} texts read in {time.monotonic() - start:.0f} s; {len(examples)} requests")
         start = time.monotonic()
 
-        def report(step: int, loss: float) -> None:
+        def report(step: int, loss: float, _texts: int) -> None:
             if step % 50 == 0:
                 tell(f"step {step}, loss {loss:.3f}, {time.monotonic() - start:.0f} s")
 
