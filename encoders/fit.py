@@ -21,10 +21,7 @@ from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["Lesson", "ReadTexts", "fit_block", "quiet"]
-
-Report = Callable[[int, float, int], None]
-"""Told after each step how many were made, its loss, and how many texts the batches held since training began."""
+__all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,10 @@ class Lesson:
     checks: list[float] = field(default_factory=list)
     old_before: float | None = None
     old_after: float | None = None
+
+
+Report = Callable[[Lesson, int], None]
+"""Told after each step what came of the lesson so far, and how many texts its batches held since training began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class _Steps(Callback):
     ) -> None:
         assert isinstance(pl_module, InterestModule)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._report(trainer.global_step, pl_module.losses[-1], pl_module.texts_seen)
+            self._report(Lesson(pl_module.losses, pl_module.checks), pl_module.texts_seen)
 
 
 def fit_block(

@@ -161,10 +161,12 @@ def test_nothing_to_learn_changes_nothing(train):
 def test_in_training_frozen_layers_are_in_eval_mode_and_upper_ones_are_not(train, tiny_model):
     model, seen = tiny_model(train={"last": 2}), []
 
-    def look(step, loss, _texts):
+    def look(lesson, _texts):
         frozen = [part for top in (model.tuned.embeddings, *model.tuned.lower) for part in top.modules()]
         live = [part for top in model.tuned.upper for part in top.modules()]
-        seen.append((step, loss, any(p.training for p in frozen), all(p.training for p in live)))
+        seen.append(
+            (len(lesson.losses), lesson.losses[-1], any(p.training for p in frozen), all(p.training for p in live))
+        )
 
     _, _, losses = train(model=model, train={"last": 2}, head_steps=2, steps=2, report=look)
     assert seen == [(step + 1, loss, False, True) for step, loss in enumerate(losses)]
@@ -207,7 +209,7 @@ texts = model.tokenise(TEXTS)
 lower = model.read_lower(texts)
 fit_block(
     model, lesson(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
-    report=lambda step, *_: step == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
+    report=lambda lesson, _: len(lesson.losses) == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
     checkpoints=Path(sys.argv[2]),
 )
 """
@@ -227,7 +229,7 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True) if at > 4 else {"global_step": 0}
     assert kept["global_step"] == at // 4 * 4
     made = []
-    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda step, *_: made.append(step))
+    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
     assert made == list(range(at // 4 * 4 + 1, 17))
     assert again == losses
     assert all(torch.equal(a, b) for a, b in zip(whole._tensors().values(), resumed._tensors().values(), strict=True))
@@ -236,7 +238,7 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
 def test_a_finished_lesson_is_not_made_again(train, tmp_path):
     whole, _, losses = train(checkpoints=tmp_path)
     made = []
-    again, _, told = train(checkpoints=tmp_path, report=lambda step, *_: made.append(step))
+    again, _, told = train(checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
     assert made == []
     assert told == losses
     assert again.digest("tuned") == whole.digest("tuned")
@@ -267,7 +269,9 @@ def test_two_batches_of_half_the_size_make_the_same_step(train):
     """All candidates are drawn and the layers, with their dropout, stand still: only the sums' order differs."""
     changes = {"head_steps": 8, "steps": 0}  # two passes
     made = []
-    one, _, losses = train(**changes, requests_per_batch=5, accumulate=2, report=lambda step, *_: made.append(step))
+    one, _, losses = train(
+        **changes, requests_per_batch=5, accumulate=2, report=lambda lesson, _: made.append(len(lesson.losses))
+    )
     two, _, others = train(**changes, requests_per_batch=10)
     assert made == list(range(1, 9))
     assert losses == pytest.approx(others, rel=1e-4)
@@ -289,14 +293,14 @@ def test_an_accumulating_training_is_taken_up_to_the_same_bits(train, tmp_path):
     whole, _, losses = train(**changes)
     assert len(train.lesson.checks) == 3
 
-    def stop(step, *_):
-        if step == 7:
+    def stop(lesson, _):
+        if len(lesson.losses) == 7:
             raise RuntimeError("the user stopped it")
 
     with pytest.raises(RuntimeError, match="the user stopped it"):
         train(**changes, checkpoints=tmp_path, report=stop)
     made = []
-    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda step, *_: made.append(step))
+    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
     assert made == list(range(5, 13))
     assert again == losses
     assert resumed.digest("tuned") == whole.digest("tuned")
