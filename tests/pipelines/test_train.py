@@ -31,6 +31,15 @@ def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(t
     assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state"}
 
 
+def test_rows_bring_the_scores_that_hard_negatives_are_mined_from(trained_project, shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"hard_negatives": 0.5})
+    trained = train(read_inputs(project.config).log, project.config)
+    before = trained_project.trained
+    for mined, plain in zip(trained.lessons, before.lessons, strict=True):
+        assert mined.losses != plain.losses  # of the first block too: the untrained encoder scored it
+
+
 def test_a_file_is_opened_only_where_memory_is_not_to_hold_it(shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"cache_gb": 1e-6})
