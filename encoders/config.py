@@ -88,10 +88,10 @@ class EncoderConfig(FrozenConfig):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute trained layers again on the way back: less memory, about a third slower."
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         default="auto",
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
-        "texts stay within cosine 0.9995 of fp32.",
+        "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
     )
     cache_gb: float = Field(
         default=2.0,
@@ -103,10 +103,26 @@ class EncoderConfig(FrozenConfig):
         default=4000, ge=1, description="Latest requests of the warm-up that the first lesson is made of."
     )
     requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
+    accumulate: int = Field(
+        default=1, ge=1, description="Batches whose gradients make one step: more requests a step in the same memory."
+    )
     candidates_per_request: int = Field(
         default=16, ge=2, description="Candidates of a request that a batch holds, positives first."
     )
     positives_per_request: int = Field(default=4, ge=1, description="Positives among them, at most.")
+    hard_negatives: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of a request's negatives that are drawn among those that the encoder before the block "
+        "scores highest; the others are drawn among all.",
+    )
+    hard_margin: float = Field(
+        default=0.0,
+        ge=0,
+        description="Standard deviations of the request's scores by which such a negative must score below the best "
+        "positive: what scores higher may be wanted too.",
+    )
     in_batch_weight: float = Field(
         default=0.0,
         ge=0,

@@ -13,9 +13,12 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from encoders.config import EncoderConfig
 
-__all__ = ["Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
+__all__ = ["FINE_TUNED", "Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
 
 Ints = npt.NDArray[np.int64]
+
+FINE_TUNED = "interest"
+"""Raw score of the fine-tuned model; comparable within a request only, so that it is no feature of the ranker."""
 
 _WHOLE = 16  # requests whose candidates are scored together
 
@@ -67,6 +70,7 @@ class Examples:
         starts: (R + 1,) where each request's candidates start.
         positives: (R,) how many of them are positive.
         text_of_item: (items,) position of each item's text among the distinct texts.
+        score: What the encoder before the block gave each candidate, float32; None where it was not asked.
     """
 
     histories: Histories
@@ -75,6 +79,7 @@ class Examples:
     starts: Ints
     positives: Ints
     text_of_item: Ints
+    score: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def of(
@@ -90,11 +95,12 @@ class Examples:
         Args:
             requests: request, ...
             history: `features.candidates.histories` of the requests.
-            rows: request, item, label: the requests' candidates.
+            rows: request, item, label: the requests' candidates; `FINE_TUNED` where an encoder has scored them.
             text_of_item: Position of each item's text.
             config: Length of histories.
         """
-        new = rows.select("request", "item", "label").join(history, on=["request", "item"], how="anti")
+        scored = [FINE_TUNED] if FINE_TUNED in rows.columns else []
+        new = rows.select("request", "item", "label", *scored).join(history, on=["request", "item"], how="anti")
         new = new.filter(pl.col("request").is_in(history["request"].unique().implode()))
         new = new.filter(((pl.col("label") > 0).any() & (pl.col("label") == 0).any()).over("request"))
         new = new.sort(["request", "label", "item"], descending=[False, True, False])
@@ -107,6 +113,7 @@ class Examples:
             np.concatenate([[0], np.cumsum(sizes["all"].to_numpy())]).astype(np.int64),
             sizes["positive"].to_numpy().astype(np.int64),
             text_of_item,
+            new[FINE_TUNED].to_numpy().astype(np.float32) if scored else None,
         )
 
     def __len__(self) -> int:
@@ -119,10 +126,12 @@ class Examples:
         at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
         held = self.histories
         histories = Histories(held.item_RH[rows], held.age_RH[rows], held.gain_RH[rows])
-        return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item)
+        score = None if self.score is None else self.score[at]
+        return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item, score)
 
     def joined(self, other: "Examples") -> "Examples":
-        """These requests and then those of another block of the same catalogue."""
+        """These requests and then those of another block of the same catalogue; scored only if both are."""
+        scored = self.score is not None and other.score is not None
         ours, theirs = self.histories, other.histories
         return Examples(
             Histories(
@@ -135,6 +144,7 @@ class Examples:
             np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
             np.concatenate([self.positives, other.positives]),
             self.text_of_item,
+            np.concatenate([self.score, other.score]) if scored else None,
         )
 
     def replaying(self, past: "Examples", share: float, seed: int) -> "Examples":
@@ -217,11 +227,11 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
 
 
 class BlockBatches(Dataset[Batch]):
-    """Batch number i is a function of (seed, i): training can be stopped and taken up at any step.
+    """Batch number i is a function of (seed, i): training can be stopped and taken up at any of them.
 
     Args:
         examples: What there is to learn.
-        config: Sizes and steps.
+        config: Sizes and steps, of `accumulate` batches each.
         seed: Seed of the order and of the draws.
     """
 
@@ -232,14 +242,15 @@ class BlockBatches(Dataset[Batch]):
         self._log_q = _log_share(examples) if config.in_batch_weight > 0 else None
 
     def __len__(self) -> int:
-        return self._config.head_steps + self._config.steps if len(self._examples) else 0
+        steps = self._config.head_steps + self._config.steps
+        return steps * self._config.accumulate if len(self._examples) else 0
 
-    def __getitem__(self, step: int) -> Batch:
-        if step >= len(self):
-            raise IndexError(step)
+    def __getitem__(self, number: int) -> Batch:
+        if number >= len(self):
+            raise IndexError(number)
         examples = self._examples
-        chosen = self._requests(step)
-        rng = np.random.default_rng([self._seed, step])
+        chosen = self._requests(number)
+        rng = np.random.default_rng([self._seed, number])
         at_BC = np.full((len(chosen), self._config.candidates_per_request), -1)
         for row, request in enumerate(chosen):
             drawn = self._draw(rng, request)
@@ -273,10 +284,10 @@ class BlockBatches(Dataset[Batch]):
             log_q_P=torch.from_numpy(self._log_q[text_P]),
         )
 
-    def _requests(self, step: int) -> Ints:
-        """The step's requests: passes over all of them, each in an order of its own."""
+    def _requests(self, number: int) -> Ints:
+        """A batch's requests: passes over all of them, each in an order of its own."""
         total, size = len(self._examples), self._config.requests_per_batch
-        wanted = np.arange(step * size, (step + 1) * size)
+        wanted = np.arange(number * size, (number + 1) * size)
         orders = {
             turn: np.random.default_rng([self._seed, 1 << 20, turn]).permutation(total)
             for turn in np.unique(wanted // total)
@@ -284,13 +295,32 @@ class BlockBatches(Dataset[Batch]):
         return np.unique([orders[turn][place] for turn, place in zip(wanted // total, wanted % total, strict=True)])
 
     def _draw(self, rng: np.random.Generator, request: int) -> Ints:
-        """Some positives of a request and then negatives, as positions in `Examples.item`."""
+        """Some positives of a request and then negatives, the hard ones first, as positions in `Examples.item`."""
         examples, config = self._examples, self._config
         start, end, many = examples.starts[request], examples.starts[request + 1], examples.positives[request]
         taken = rng.permutation(many)[: config.positives_per_request]
-        left = rng.permutation(end - start - many)[: config.candidates_per_request - len(taken)] + many
-        drawn: Ints = start + np.concatenate([taken, left])
+        room = config.candidates_per_request - len(taken)
+        hard = rng.permutation(self._hardest(request))[: round(config.hard_negatives * min(room, end - start - many))]
+        left = rng.permutation(np.setdiff1d(np.arange(many, end - start), hard))[: room - len(hard)]
+        drawn: Ints = start + np.concatenate([taken, hard, left])
         return drawn
+
+    def _hardest(self, request: int) -> Ints:
+        """Negatives that hard ones are drawn from, best first, as places in the request.
+
+        They are as many as a batch holds candidates of a request, of those that score by more than a margin below the
+        request's best positive: what scores above it may well be wanted too (TopK-MarginPos of NV-Retriever, Moreira et
+        al. 2024). The margin is in standard deviations of the request's scores. Ties by item code.
+        """
+        examples, config = self._examples, self._config
+        if examples.score is None or config.hard_negatives == 0:
+            return np.empty(0, np.int64)
+        start, end, many = examples.starts[request], examples.starts[request + 1], examples.positives[request]
+        score = examples.score[start:end].astype(np.float64)
+        below = score[:many].max() - config.hard_margin * score.std()
+        order = many + np.argsort(-score[many:], kind="stable")
+        hardest: Ints = order[score[order] < below][: config.candidates_per_request]
+        return hardest
 
 
 def _log_share(examples: Examples) -> npt.NDArray[np.float32]:
@@ -326,7 +356,7 @@ class BlockData(lightning.LightningDataModule):
 
     Args:
         batches: What is trained on.
-        every: Steps of an epoch.
+        every: Batches of an epoch.
         judged: What is judged at the end of each; None for nothing.
     """
 
@@ -337,10 +367,10 @@ class BlockData(lightning.LightningDataModule):
         self._judged = judged
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """One batch a step; batches are made whole, so nothing is collated."""
+        """The epoch's batches; they are made whole, so nothing is collated."""
         first = self.trainer.current_epoch * self._every if self.trainer is not None else 0
-        steps = range(first, min(first + self._every, len(self._batches)))
-        return DataLoader(Subset(self._batches, steps), batch_size=None, shuffle=False)
+        numbers = range(first, min(first + self._every, len(self._batches)))
+        return DataLoader(Subset(self._batches, numbers), batch_size=None, shuffle=False)
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The judged requests, in order."""

@@ -21,10 +21,7 @@ from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
 
-__all__ = ["Lesson", "ReadTexts", "fit_block", "quiet"]
-
-Report = Callable[[int, float], None]
-"""Told the number of steps done and the last loss."""
+__all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +39,10 @@ class Lesson:
     checks: list[float] = field(default_factory=list)
     old_before: float | None = None
     old_after: float | None = None
+
+
+Report = Callable[[Lesson, int], None]
+"""Told after each step what came of the lesson so far, and how many texts its batches held since training began."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +70,11 @@ class _Steps(Callback):
         pl_module: lightning.LightningModule,
         outputs: object,  # noqa: ARG002 - Lightning's signature
         batch: object,  # noqa: ARG002
-        batch_idx: int,  # noqa: ARG002
+        batch_idx: int,
     ) -> None:
         assert isinstance(pl_module, InterestModule)
-        self._report(trainer.global_step, pl_module.losses[-1])
+        if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
+            self._report(Lesson(pl_module.losses, pl_module.checks), pl_module.texts_seen)
 
 
 def fit_block(
@@ -109,7 +111,7 @@ def fit_block(
         return Lesson()
     lightning.seed_everything(seed, verbose=False)
     name = _name_of(model, examples, config, seed)
-    data = BlockData(batches, config.check_every, WholeLists(judges) if len(judges) else None)
+    data = BlockData(batches, config.check_every * config.accumulate, WholeLists(judges) if len(judges) else None)
     with adapted(model.tuned, config.train):
         module = InterestModule(
             model.tuned,
@@ -124,7 +126,7 @@ def fit_block(
         try:
             with quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
                 before = _ndcg(module, old)
-                trainer = _trainer(model, len(batches), config, judged=bool(len(judges)), report=report, folder=folder)
+                trainer = _trainer(model, config, judged=bool(len(judges)), report=report, folder=folder)
                 trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
                 _take_best(module, trainer)
                 after = _ndcg(module, old)
@@ -136,7 +138,7 @@ def fit_block(
 
 
 def _trainer(
-    model: InterestModel, steps: int, config: EncoderConfig, *, judged: bool, report: Report | None, folder: Path | None
+    model: InterestModel, config: EncoderConfig, *, judged: bool, report: Report | None, folder: Path | None
 ) -> lightning.Trainer:
     callbacks: list[Callback] = [_Steps(report)] if report is not None else []
     if judged:
@@ -146,11 +148,12 @@ def _trainer(
             ModelCheckpoint(folder, "best", monitor=NDCG if judged else None, mode="max", save_last=True, save_top_k=1)
         )
     return lightning.Trainer(
-        max_epochs=-(-steps // config.check_every),
+        max_epochs=-(-(config.head_steps + config.steps) // config.check_every),
+        accumulate_grad_batches=config.accumulate,
         reload_dataloaders_every_n_epochs=1,
         accelerator="auto",
         devices=1,
-        precision="bf16-mixed" if model.bf16 else "32-true",
+        precision="16-mixed" if config.precision == "fp16" else "bf16-mixed" if model.bf16 else "32-true",
         gradient_clip_val=1.0,
         deterministic=True,
         logger=False,
@@ -194,6 +197,8 @@ def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, se
         name.update(array.tobytes())
     for array in (examples.starts, examples.positives, examples.text_of_item):
         name.update(array.tobytes())
+    if examples.score is not None:
+        name.update(examples.score.tobytes())
     return name.hexdigest()
 
 
@@ -232,6 +237,7 @@ def quiet() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r".*module\(s\) in eval mode.*")  # the frozen layers
             warnings.filterwarnings("ignore", message=r".*LeafSpec.*", category=FutureWarning)
+            warnings.filterwarnings("ignore", message=r"Detected call of `lr_scheduler\.step.*")  # fp16 skipped a step
             warnings.filterwarnings("ignore", message=r".*does not have many workers.*")
             warnings.filterwarnings("ignore", message=r"Checkpoint directory .* exists and is not empty.*")
             yield

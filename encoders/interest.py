@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from encoders.data import Histories
+from encoders.data import FINE_TUNED, Histories
 from encoders.embed import on_grid
 from encoders.towers import UserTower
 from features.candidates import GRID
@@ -25,8 +25,6 @@ __all__ = ["FINE_TUNED", "INTEREST_COLUMNS", "POOLINGS", "ZERO_SHOT", "InterestS
 POOLINGS = ("mean", "top3", "decayed")
 """Plain poolings of the similarities to the history: all alike, the three nearest, by age."""
 ZERO_SHOT = tuple(f"zero_shot_{pooling}" for pooling in POOLINGS)
-FINE_TUNED = "interest"
-"""Raw score of the fine-tuned model; comparable within a request only, so that it is no feature of the ranker."""
 INTEREST_COLUMNS: tuple[str, ...] = (
     "interest_rank",
     "interest_z",

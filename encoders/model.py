@@ -24,7 +24,7 @@ from encoders.hidden import HiddenStates
 from encoders.loading import Backbone, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
-from features.errors import IntegrityError, listed
+from features.errors import ConfigError, IntegrityError, listed
 
 __all__ = ["LEAST_AGREEMENT", "InterestModel", "Which"]
 
@@ -70,9 +70,15 @@ class InterestModel:
         """From a pretrained encoder, nothing tuned yet.
 
         Raises:
-            ConfigError: The encoder is not there, or `encoder.train` asks for what it does not have.
+            ConfigError: The encoder is not there, `encoder.train` asks for what it does not have, or
+                `encoder.precision` for what this machine does not have.
             IntegrityError: Its weights are not complete.
         """
+        if config.precision == "fp16" and not torch.cuda.is_available():
+            raise ConfigError(
+                "encoder.precision is fp16, which trains on a CUDA device alone, and there is none here. "
+                "Set it to auto (bf16 where the processor has it, else fp32)."
+            )
         backbone = load_backbone(config.model, config.pooling)
         tower = TextTower(
             backbone, layers_trained(config.train, backbone.layers), train_embeddings=config.train.full is not None

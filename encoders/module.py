@@ -41,7 +41,7 @@ class InterestModule(lightning.LightningModule):
         lesson: What is being learned, from where: a checkpoint of another lesson is not taken up.
 
     Attributes:
-        losses: Of each step.
+        losses: Of each step, the mean over its batches.
         checks: Validation NDCG@10 at the end of each epoch.
         texts_seen: Texts that training has read, a text once a batch.
     """
@@ -69,6 +69,7 @@ class InterestModule(lightning.LightningModule):
         self._lesson = lesson
         self._random: list[Tensor] | None = None
         self._judged: list[float] = []
+        self._batch_losses: list[float] = []
         start = self._layers().items() if config.start_weight > 0 else ()
         self._start = {name: now.detach().clone() for name, now in start}
         self.losses: list[float] = []
@@ -89,7 +90,10 @@ class InterestModule(lightning.LightningModule):
             if self._start and live is not None:
                 moved = [(now - self._start[name]).square().sum() for name, now in self._layers().items()]
                 loss = loss + self._config.start_weight * torch.stack(moved).sum()
-        self.losses.append(float(loss.detach()))
+        self._batch_losses.append(float(loss.detach()))
+        if len(self._batch_losses) == self._config.accumulate:
+            self.losses.append(sum(self._batch_losses) / self._config.accumulate)
+            self._batch_losses.clear()
         self.texts_seen += len(batch.text_T)
         return loss
 

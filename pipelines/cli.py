@@ -75,11 +75,13 @@ def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
     from pipelines.register import register
+    from pipelines.tracking import Tracking
     from pipelines.train import train as train_version
 
     settings, inputs = _open(config, overrides, allow_empty=allow_empty)
     refuse_unknown(text_fields(inputs, settings), settings)
-    registered = register(train_version(inputs.log, settings), inputs, settings)
+    with Tracking(settings).run() as run:
+        registered = register(train_version(inputs.log, settings, run.series), inputs, settings, run)
     facts = registered.evaluation.as_json()
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
     report.show(f"registered {registered.version.name} as challenger; promote it with: nightrank promote")

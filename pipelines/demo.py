@@ -27,7 +27,7 @@ from pipelines.register import Registered, register
 from pipelines.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.score import Night, score
 from pipelines.storage import write_parquet
-from pipelines.tracking import tracking_uri
+from pipelines.tracking import Tracking, tracking_uri
 from pipelines.train import train
 from pipelines.versions import judge_versions, load_version
 
@@ -69,7 +69,8 @@ def run_demo(folder: Path) -> dict[str, Any]:
     report.show(*report.check_table(summary(inputs, fields)))
     refuse_unknown(fields, config)
     _step("2  train: fine-tune the encoder block by block, then the rankers; register the version")
-    registered = register(train(inputs.log, config), inputs, config)
+    with Tracking(config).run() as run:
+        registered = register(train(inputs.log, config, run.series), inputs, config, run)
     _step("3  evaluate: load the registered version back, and judge it again from its bundle")
     _evaluate_again(inputs, config, registered)
     facts = registered.evaluation.as_json()

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -14,15 +15,18 @@ from torch import Tensor
 from encoders.config import EncoderConfig
 from encoders.data import Examples
 from encoders.embed import is_out_of_memory
-from encoders.fit import Lesson, ReadTexts, fit_block
+from encoders.fit import Lesson, ReadTexts, Report, fit_block
 from encoders.model import LEAST_AGREEMENT, InterestModel, Which
 from encoders.tokenize import TokenisedTexts
 from features.errors import TryAgainError
 from pipelines.chain import Catalogue, store_vectors
 from pipelines.config import Config
-from pipelines.progress import say, task
+from pipelines.progress import Advance, say, task
 
-__all__ = ["Lessons", "room", "settle_precision"]
+__all__ = ["Lessons", "Watch", "lesson_series", "room", "settle_precision"]
+
+Watch = Callable[[str, Sequence[float]], None]
+"""watch(name, values) is told a series as far as it goes, again and again while it grows."""
 
 _OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
 
@@ -38,16 +42,18 @@ class Lessons:
         model: Is trained in place.
         catalogue: The texts.
         config: Everything configured.
+        watch: Told of losses and checks while they come.
 
     Attributes:
         held: What came of each lesson so far.
     """
 
-    def __init__(self, model: InterestModel, catalogue: Catalogue, config: Config) -> None:
+    def __init__(self, model: InterestModel, catalogue: Catalogue, config: Config, watch: Watch | None = None) -> None:
         self.held: list[Lesson] = []
         self._model = model
         self._catalogue = catalogue
         self._config = config
+        self._watch = watch
         self._past: Examples | None = None
         texts, many = model.tokenise(catalogue.texts), len(catalogue.texts)
         settle_precision(model, texts, config.encoder)
@@ -108,7 +114,7 @@ class Lessons:
                     read,
                     config=encoder,
                     seed=seed,
-                    report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+                    report=self._follow(advance),
                     old=old,
                     checkpoints=self._unfinished() / f"lesson-{number}",
                 )
@@ -131,6 +137,21 @@ class Lessons:
                 "encoder.requests_per_batch, encoder.candidates_per_request or encoder.max_tokens."
             ) from error
 
+    def _follow(self, advance: Advance) -> Report:
+        """Shows each step of a lesson with its loss and its rate, and passes the series on."""
+        block, last, known = len(self.held), time.monotonic(), 0
+
+        def follow(lesson: Lesson, texts: int) -> None:
+            nonlocal last, known
+            now = time.monotonic()
+            advance(1, note=f"loss {lesson.losses[-1]:.3f}, {(texts - known) / max(now - last, 1e-9):,.0f} texts/s")
+            last, known = now, texts
+            if self._watch is not None:
+                for name, values in lesson_series(block, lesson).items():
+                    self._watch(name, values)
+
+        return follow
+
     def _store(self, which: Which, pooled: Tensor) -> None:
         """Keep the catalogue's vectors."""
         store_vectors(self._config, self._model, which, self._catalogue, self._model.project(which, pooled))
@@ -139,6 +160,14 @@ class Lessons:
         """Where a training keeps its state until it is done."""
         key = hashlib.sha256(json.dumps(self._config.portable(), sort_keys=True, default=str).encode()).hexdigest()
         return Path(self._config.output) / "unfinished" / key[:16]
+
+
+def lesson_series(block: int, lesson: Lesson) -> Mapping[str, list[float]]:
+    """What is tracked of a lesson, by MLflow's rules for names; without series that have no value."""
+    series = {"loss": lesson.losses, "ndcg_at_10": lesson.checks}
+    if lesson.old_before is not None and lesson.old_after is not None:
+        series["earlier_blocks_ndcg_at_10"] = [lesson.old_before, lesson.old_after]
+    return {f"encoder.block_{block}.{name}": values for name, values in series.items() if values}
 
 
 def settle_precision(model: InterestModel, texts: TokenisedTexts, config: EncoderConfig) -> None:

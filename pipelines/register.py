@@ -11,12 +11,13 @@ from pipelines.bundle import write_bundle
 from pipelines.check import Inputs
 from pipelines.config import Config
 from pipelines.evaluate import Evaluation, candidate_recall, evaluate, version_lists
+from pipelines.lessons import lesson_series
 from pipelines.plots import recall_plot
 from pipelines.progress import task
 from pipelines.registry import Registry, Version
 from pipelines.storage import atomic_writer, sha256_of, write_json, write_parquet
-from pipelines.tracking import Tracking
-from pipelines.train import Trained, label
+from pipelines.tracking import Run, Tracking
+from pipelines.train import VALID_NDCG, Trained, label
 
 __all__ = ["Registered", "metric_name", "register"]
 
@@ -36,8 +37,18 @@ class Registered:
     bundle: Path
 
 
-def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
-    """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live."""
+def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None = None) -> Registered:
+    """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live.
+
+    Args:
+        trained: What a training made.
+        inputs: The tables it was made of.
+        config: Everything configured.
+        run: The run that watched the training; None opens one.
+    """
+    if run is None:
+        with Tracking(config).run() as own:
+            return register(trained, inputs, config, own)
     span: Span = trained.split.test
     labelled = label(trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
@@ -56,9 +67,8 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
         )
         advance(1)
         digest = sha256_of(bundle / "manifest.json")
-        run_id = Tracking(config).record(
+        run.record(
             f"train {evaluation.as_json()['window'][0]}",
-            parameters=config.portable(),
             metrics=_metrics(evaluation),
             series=_series(trained),
             tags={
@@ -68,7 +78,7 @@ def register(trained: Trained, inputs: Inputs, config: Config) -> Registered:
             },
             artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall, plot)},
         )
-        version = Registry(config).register(run_id, digest)
+        version = Registry(config).register(run.id, digest)
         advance(1)
     return Registered(version, evaluation, bundle)
 
@@ -94,13 +104,10 @@ def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
 
 
 def _series(trained: Trained) -> Mapping[str, list[float]]:
-    series = {"encoder.new_to_user_ndcg_at_10": trained.valid_ndcg}
+    series = {VALID_NDCG: trained.valid_ndcg}
     for block, lesson in enumerate(trained.lessons):
-        series[f"encoder.block_{block}.loss"] = lesson.losses
-        series[f"encoder.block_{block}.ndcg_at_10"] = lesson.checks
-        if lesson.old_before is not None and lesson.old_after is not None:
-            series[f"encoder.block_{block}.earlier_blocks_ndcg_at_10"] = [lesson.old_before, lesson.old_after]
-    return {name: values for name, values in series.items() if values}
+        series |= lesson_series(block, lesson)
+    return series
 
 
 def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:

@@ -1,7 +1,9 @@
 """MLflow: one run a training, and the registry of versions."""
 
 import os
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +16,18 @@ os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 import logging
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from features.errors import TryAgainError
 from pipelines.config import Config
+from pipelines.progress import say
 
-__all__ = ["Tracking", "tracking_uri"]
+__all__ = ["Run", "Tracking", "tracking_uri"]
 
-_PARAMETERS_AT_ONCE = 100  # MLflow's own limit
+_PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
+_EVERY_SECONDS = 5.0
+_AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
 
 
 def tracking_uri(config: Config) -> str:
@@ -37,14 +42,20 @@ class Tracking:
         config: Server and experiment.
 
     Raises:
-        TryAgainError: The server does not answer.
+        TryAgainError: The server does not answer, or the output folder cannot be made.
     """
 
     def __init__(self, config: Config) -> None:
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.WARNING)
-        Path(config.output).mkdir(parents=True, exist_ok=True)
+        try:
+            Path(config.output).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TryAgainError(
+                f"{config.output} cannot be made ({error.strerror}). Make room for it, or name another (output)."
+            ) from error
         uri = tracking_uri(config)
+        self._config = config
         try:
             self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
             self.experiment_id = self._experiment(config)
@@ -59,66 +70,122 @@ class Tracking:
         local = None if config.tracking.uri else (Path(config.output) / "mlartifacts").as_uri()
         return str(self.client.create_experiment(name, artifact_location=local))
 
-    def record(
-        self,
-        name: str,
-        *,
-        parameters: Mapping[str, Any],
-        metrics: Mapping[str, float],
-        series: Mapping[str, list[float]],
-        tags: Mapping[str, str],
-        artefacts: Mapping[str, Path],
-    ) -> str:
-        """Write one finished run.
+    @contextmanager
+    def run(self) -> Iterator["Run"]:
+        """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
 
-        Args:
-            name: The run's name.
-            parameters: Nested; keys are joined by dots.
-            metrics: By MLflow's rules for names (no `@`).
-            series: Metrics with one value a step or epoch.
-            tags: Short texts.
-            artefacts: Folder in the run: local file or folder.
-
-        Returns:
-            The run's id.
+        A process that is killed leaves it as running, with what was written until then.
 
         Raises:
             TryAgainError: The server does not answer.
         """
         try:
-            run_id = self.client.create_run(self.experiment_id, run_name=name, tags=dict(tags)).info.run_id
-            try:
-                self._fill(run_id, parameters, metrics, series, artefacts)
-            except BaseException:
-                self.client.set_terminated(run_id, status="FAILED")
-                raise
-            self.client.set_terminated(run_id)
+            run = Run(self.client, str(self.client.create_run(self.experiment_id, run_name="train").info.run_id))
+            flat = [Param(key, str(value)[:6000]) for key, value in _flat(self._config.portable())]
+            for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
+                self.client.log_batch(run.id, params=flat[start : start + _PARAMETERS_AT_ONCE])
         except MlflowException as error:
             raise _unreachable(error) from error
-        return str(run_id)
+        try:
+            yield run
+        except BaseException:
+            run.end("FAILED")
+            raise
+        run.end("FINISHED")
 
-    def _fill(
+
+class Run:
+    """One run of a training.
+
+    Args:
+        client: Of the tracking server.
+        run_id: The run's id.
+    """
+
+    def __init__(self, client: MlflowClient, run_id: str) -> None:
+        self.id = run_id
+        self._client = client
+        self._passed: dict[str, int] = {}
+        self._waiting: list[Metric] = []
+        self._due = 0.0
+
+    def series(self, name: str, values: Sequence[float]) -> None:
+        """Take up a series as far as it goes: the values that came since it was last given.
+
+        They are written every few seconds. A server that does not answer stops no training: they wait.
+
+        Args:
+            name: By MLflow's rules for names (no `@`).
+            values: One a step, from the first on.
+        """
+        now = int(time.time() * 1000)
+        passed = self._passed.get(name, 0)
+        self._waiting += [Metric(name, values[step], now, step) for step in range(passed, len(values))]
+        self._passed[name] = max(passed, len(values))
+        if time.monotonic() < self._due or not self._waiting:
+            return
+        try:
+            self._write()
+        except MlflowException as error:
+            self._due = time.monotonic() + _AGAIN_SECONDS
+            say("the tracking server does not answer", error=error.error_code, again_in_seconds=_AGAIN_SECONDS)
+
+    def record(
         self,
-        run_id: str,
-        parameters: Mapping[str, Any],
+        name: str,
+        *,
         metrics: Mapping[str, float],
         series: Mapping[str, list[float]],
+        tags: Mapping[str, str],
         artefacts: Mapping[str, Path],
     ) -> None:
-        from mlflow.entities import Param
+        """Write what a finished training came to.
 
-        flat = [Param(key, str(value)[:6000]) for key, value in _flat(parameters)]
-        for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
-            self.client.log_batch(run_id, params=flat[start : start + _PARAMETERS_AT_ONCE])
-        values = [Metric(key, value, 0, 0) for key, value in metrics.items()]
-        values += [Metric(key, value, 0, step) for key, steps in series.items() for step, value in enumerate(steps)]
-        for start in range(0, len(values), 1000):
-            self.client.log_batch(run_id, metrics=values[start : start + 1000])
-        for inner, path in artefacts.items():
-            if path.is_dir():
-                self.client.log_artifacts(run_id, str(path), inner)
-            else:
-                self.client.log_artifact(run_id, str(path), inner or None)
+        Args:
+            name: The run's name.
+            metrics: By MLflow's rules for names (no `@`).
+            series: Metrics with one value a step or epoch, whole.
+            tags: Short texts.
+            artefacts: Folder in the run: local file or folder.
+
+        Raises:
+            TryAgainError: The server does not answer.
+        """
+        now = int(time.time() * 1000)
+        self._waiting += [Metric(key, value, now, 0) for key, value in metrics.items()]
+        for key, values in series.items():
+            self.series(key, values)
+        try:
+            self._write()
+            self._client.update_run(self.id, name=name)
+            for key, value in tags.items():
+                self._client.set_tag(self.id, key, value)
+            for inner, path in artefacts.items():
+                if path.is_dir():
+                    self._client.log_artifacts(self.id, str(path), inner)
+                else:
+                    self._client.log_artifact(self.id, str(path), inner or None)
+        except MlflowException as error:
+            raise _unreachable(error) from error
+
+    def end(self, status: str) -> None:
+        """Write what waits, and the status.
+
+        Raises:
+            TryAgainError: The run was finished, but the server does not answer.
+        """
+        try:
+            self._write()
+            self._client.set_terminated(self.id, status=status)
+        except MlflowException as error:
+            if status == "FINISHED":  # else what failed is told
+                raise _unreachable(error) from error
+
+    def _write(self) -> None:
+        for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
+            self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
+        self._waiting.clear()
+        self._due = time.monotonic() + _EVERY_SECONDS
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

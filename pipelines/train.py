@@ -19,13 +19,16 @@ from features.timeline import EventLog, date_of
 from pipelines.chain import Catalogue, Chain
 from pipelines.config import Config
 from pipelines.features import plan_of
-from pipelines.lessons import Lessons
+from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
 from pipelines.requests import requests_summary
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["Labelled", "Trained", "fit_ranker", "found_by_behaviour", "label", "recent", "train"]
+__all__ = ["VALID_NDCG", "Labelled", "Trained", "fit_ranker", "found_by_behaviour", "label", "recent", "train"]
+
+VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
+"""What the encoder's score reaches after each block, as it is tracked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,13 @@ class Trained:
         return self.chain.log.calendar.as_of(self.ranker_day)
 
 
-def train(log: EventLog, config: Config) -> Trained:
+def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     """Train both models over the log's blocks.
+
+    Args:
+        log: The event log.
+        config: Everything configured.
+        watch: Told of the encoder's losses and measures while they come (`pipelines.tracking.Run.series`).
 
     Raises:
         ConfigError: The log is shorter than the timeline.
@@ -88,7 +96,7 @@ def train(log: EventLog, config: Config) -> Trained:
     split = Split.of(log, config.timeline, config.labels)
     model = InterestModel.start(config.encoder)
     catalogue = Catalogue.of(log, config.data.items.text)
-    lessons = Lessons(model, catalogue, config)
+    lessons = Lessons(model, catalogue, config, watch)
     supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
@@ -121,6 +129,8 @@ def train(log: EventLog, config: Config) -> Trained:
         name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
         lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
         valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
+        if watch is not None:
+            watch(VALID_NDCG, valid_ndcg)
         say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
         if block is not split.valid:
             fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)

@@ -420,13 +420,15 @@ def trained_project(tmp_path_factory, shop_project):
     from pipelines.promote import promote
     from pipelines.register import register
     from pipelines.registry import CHALLENGER, Registry
+    from pipelines.tracking import Tracking
     from pipelines.train import train
 
     project = shop_project.copy(tmp_path_factory.mktemp("trained") / "project")
     config = project.config
     inputs = read_inputs(config)
-    trained = train(inputs.log, config)
-    registered = register(trained, inputs, config)
+    with Tracking(config).run() as run:
+        trained = train(inputs.log, config, run.series)
+        registered = register(trained, inputs, config, run)
     promote(inputs.log, config, Registry(config), CHALLENGER)
     return replace(project, inputs=inputs, trained=trained, registered=registered)
 

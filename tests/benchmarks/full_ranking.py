@@ -18,7 +18,7 @@ import yaml
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
-from encoders.fit import ReadTexts, fit_block
+from encoders.fit import Lesson, ReadTexts, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
 from encoders.model import InterestModel
 from features.candidates import GRID
@@ -92,9 +92,9 @@ class Run:
         tell(f"{len(texts.distinct)} texts read in {time.monotonic() - start:.0f} s; {len(examples)} requests")
         start = time.monotonic()
 
-        def report(step: int, loss: float) -> None:
-            if step % 50 == 0:
-                tell(f"step {step}, loss {loss:.3f}, {time.monotonic() - start:.0f} s")
+        def report(lesson: Lesson, _: int) -> None:
+            if len(lesson.losses) % 50 == 0:
+                tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
 
         read = ReadTexts(tokenised, lower, pooled)
         fit_block(model, examples, read, config=self.config, seed=self.seed, report=report)

@@ -17,6 +17,7 @@ from retail import project
 from pipelines import report
 from pipelines.check import read_inputs
 from pipelines.register import register
+from pipelines.tracking import Tracking
 from pipelines.train import train
 
 BARS = (
@@ -34,7 +35,8 @@ def main() -> int:
     start = time.monotonic()
     config, folder = project(__doc__)
     inputs = read_inputs(config)
-    registered = register(train(inputs.log, config), inputs, config)
+    with Tracking(config).run() as run:
+        registered = register(train(inputs.log, config, run.series), inputs, config, run)
     facts = registered.evaluation.as_json()
     report.show(*report.systems_table(facts, k=10))
     judged = registered.evaluation.judged

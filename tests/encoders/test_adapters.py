@@ -195,7 +195,7 @@ def test_a_second_block_goes_on_from_the_first(folder):
 def test_dropout_is_on_layer_by_layer_where_something_is_trained(bert, train, live):
     model, seen = InterestModel.start(config_of(bert, train)), []
 
-    def look(_step, _loss):
+    def look(*_):
         tower = model.tuned
         parts = {"embeddings": tower.embeddings, **{f"lower {at}": each for at, each in enumerate(tower.lower)}}
         parts |= {str(at): each for at, each in enumerate(tower.upper)}

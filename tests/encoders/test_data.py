@@ -1,12 +1,14 @@
 """What a block teaches, and in which batches."""
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 import torch
 from pydantic import ValidationError
 
-from encoders.data import BlockBatches, BlockData, Examples, Histories, WholeLists
+from encoders.data import FINE_TUNED, BlockBatches, BlockData, Examples, Histories, WholeLists
 
 
 def history_of(*rows) -> pl.DataFrame:
@@ -187,6 +189,91 @@ def test_what_others_took_is_a_negative_unless_the_request_had_or_took_it(tiny_c
 def test_without_in_batch_negatives_nothing_is_shared(tiny_config):
     examples = taken_only(([0], [1]), ([2], [3]))
     assert BlockBatches(examples, tiny_config(), seed=0)[0].shared is None
+
+
+def scored(*requests, copies=1) -> Examples:
+    """Requests of (scores of positives, scores of negatives); item codes count on, each with a text of its own."""
+    requests = requests * copies
+    many = np.array([len(positives) for positives, _ in requests])
+    sizes = np.array([len(positives) + len(negatives) for positives, negatives in requests])
+    item = np.arange(sizes.sum())
+    gain = np.concatenate([np.r_[np.ones(len(p)), np.zeros(len(n))] for p, n in requests]).astype(np.float32)
+    score = np.concatenate([np.r_[p, n] for p, n in requests]).astype(np.float32)
+    ones = np.ones((len(requests), 1), np.float32)
+    histories = Histories(np.zeros((len(requests), 1), np.int64), ones, ones)
+    return Examples(histories, item, gain, np.r_[0, sizes.cumsum()], many, item, score)
+
+
+def negatives_of(batch) -> list[list[int]]:
+    """Item codes of each request's negatives."""
+    items = batch.text_T[batch.candidate_BC.numpy()]
+    return [items[row][(batch.mask_BC & (batch.gain_BC == 0))[row].numpy()].tolist() for row in range(len(items))]
+
+
+def test_hard_negatives_are_the_highest_scored_below_the_best_positive(tiny_config):
+    """Items 0 and 1 are positives of score 4 and -3; item 2 scores above them, items 3 and 4 alike, 5 as the best."""
+    examples = scored(([4, -3], [9, 2, 2, 4, 3, 1, 0]), ([0], [-1, -2, 5]))
+    sizes = {"requests_per_batch": 2, "candidates_per_request": 3, "positives_per_request": 1}
+    found = [negatives_of(batches_of(examples, tiny_config(**sizes, hard_negatives=1.0))[at]) for at in range(30)]
+    assert {item for one, _ in found for item in one} == {6, 3, 4}  # three, as many as a batch holds of a request
+    assert all(set(other) == {10, 11} for _, other in found)
+    half = [negatives_of(batches_of(examples, tiny_config(**sizes, hard_negatives=0.5))[at]) for at in range(60)]
+    assert all(set(one) & {6, 3, 4} for one, _ in half)
+    assert {item for one, _ in half for item in one} == set(range(2, 9))  # the other one is any negative
+    assert all(len(set(one)) == 2 for one, _ in half)
+
+
+@pytest.mark.parametrize(("margin", "hard"), [(0.0, {1, 2, 3}), (0.5, {2, 3}), (1.9, {3}), (2.0, set())])
+def test_the_margin_counts_in_standard_deviations_of_the_request(tiny_config, margin, hard):
+    """The deviation is 2: items 1 to 3 lie 0.5, 1.5 and 2 of it below the positive, item 4 beside and 5 above it."""
+    examples = scored(([5], [4, 2, 1, 5, 7]))
+    config = tiny_config(hard_negatives=1.0, hard_margin=margin)
+    assert set(batches_of(examples, config)._hardest(0).tolist()) == hard
+
+
+def test_where_hard_negatives_do_not_suffice_others_fill_up(tiny_config):
+    examples = scored(([0], [5, 5, -1, 5]))
+    config = tiny_config(candidates_per_request=4, positives_per_request=1, hard_negatives=1.0, requests_per_batch=2)
+    for step in range(10):
+        (negatives,) = negatives_of(batches_of(examples, config)[step])
+        assert 3 in negatives
+        assert len(set(negatives)) == 3
+
+
+def test_hard_negatives_are_the_same_each_time_and_others_than_without(tiny_config):
+    examples = scored(([4], list(range(-20, 0))), copies=6)
+    sizes = {"requests_per_batch": 4, "candidates_per_request": 6, "head_steps": 3, "steps": 0}
+    config = tiny_config(**sizes, hard_negatives=0.5)
+    one, two = batches_of(examples, config), batches_of(examples, config)
+    assert all(same(one[step], two[step]) for step in (2, 0, 1))
+    assert not same(one[0], batches_of(examples, tiny_config(**sizes))[0])
+
+
+def test_scores_move_no_batch_unless_hard_negatives_are_asked_for(examples, tiny_config):
+    ranked = replace(examples, score=np.arange(len(examples.item), dtype=np.float32))
+    asked, plain = tiny_config(hard_negatives=0.5), tiny_config()
+    assert same(batches_of(ranked, plain)[0], batches_of(examples, plain)[0])
+    assert same(batches_of(examples, asked)[0], batches_of(examples, plain)[0])  # nobody scored them
+
+
+def test_positives_alone_have_no_hard_negatives(tiny_config):
+    examples = taken_only(([0], [1, 2]), ([2, 5], [3]), ([4], [9]))
+    examples = replace(examples, score=np.zeros(4, np.float32))
+    changes = {"requests_per_batch": 4, "candidates_per_request": 4, "positives_per_request": 2}
+    asked = batches_of(examples, tiny_config(**changes, hard_negatives=1.0))
+    assert same(asked[0], batches_of(examples, tiny_config(**changes))[0])
+
+
+def test_scores_stay_with_their_candidates(tiny_config):
+    rows = labelled((1, 2, 0), (1, 3, 1), (1, 9, 3), (2, 4, 0), (2, 5, 2), (2, 6, 0))
+    rows = rows.with_columns(pl.Series(FINE_TUNED, [0.2, 0.3, 0.9, 0.4, 0.5, 0.6], dtype=pl.Float32))
+    history = history_of((1, 9, 99, 1), (2, 9, 99, 1))
+    found = Examples.of(requests_of(1, 2), history, rows, np.arange(10), tiny_config())
+    at = dict(zip(rows["item"], rows[FINE_TUNED], strict=True))
+    turned = found.take(np.array([1, 0]))
+    for part in (found, turned, turned.joined(found), found.replaying(turned, 0.5, seed=0), found.split(1)[1]):
+        assert part.score.tolist() == [at[item] for item in part.item]
+    assert found.joined(replace(found, score=None)).score is None
 
 
 def test_some_requests_are_taken_with_all_that_is_theirs(examples):

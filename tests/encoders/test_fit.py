@@ -12,6 +12,7 @@ import torch
 
 from encoders.data import Examples, Histories
 from encoders.fit import ReadTexts, fit_block
+from features.errors import ConfigError
 
 KITCHEN = ["red mug", "blue mug", "glass teapot", "iron pan", "красная кружка", "红茶杯", "kitchen", "синий чайник"]
 OUTDOOR = ["running shoe", "rain jacket", "warm tent", "wool sock", "тёплая куртка", "跑鞋", "outdoor", "雨衣"]
@@ -160,10 +161,12 @@ def test_nothing_to_learn_changes_nothing(train):
 def test_in_training_frozen_layers_are_in_eval_mode_and_upper_ones_are_not(train, tiny_model):
     model, seen = tiny_model(train={"last": 2}), []
 
-    def look(step, loss):
+    def look(lesson, _texts):
         frozen = [part for top in (model.tuned.embeddings, *model.tuned.lower) for part in top.modules()]
         live = [part for top in model.tuned.upper for part in top.modules()]
-        seen.append((step, loss, any(p.training for p in frozen), all(p.training for p in live)))
+        seen.append(
+            (len(lesson.losses), lesson.losses[-1], any(p.training for p in frozen), all(p.training for p in live))
+        )
 
     _, _, losses = train(model=model, train={"last": 2}, head_steps=2, steps=2, report=look)
     assert seen == [(step + 1, loss, False, True) for step, loss in enumerate(losses)]
@@ -182,7 +185,7 @@ def test_nothing_is_printed_logged_or_warned_of(train, capfd, caplog, recwarn):
 def test_a_failure_leaves_determinism_and_logging_as_they_were(train):
     level = logging.getLogger("pytorch_lightning").level
 
-    def fail(_step, _loss):
+    def fail(*_):
         raise RuntimeError("the user stopped it")
 
     with pytest.raises(RuntimeError, match="the user stopped it"):
@@ -206,7 +209,7 @@ texts = model.tokenise(TEXTS)
 lower = model.read_lower(texts)
 fit_block(
     model, lesson(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
-    report=lambda step, _: step == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
+    report=lambda lesson, _: len(lesson.losses) == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
     checkpoints=Path(sys.argv[2]),
 )
 """
@@ -226,7 +229,7 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True) if at > 4 else {"global_step": 0}
     assert kept["global_step"] == at // 4 * 4
     made = []
-    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda step, _: made.append(step))
+    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
     assert made == list(range(at // 4 * 4 + 1, 17))
     assert again == losses
     assert all(torch.equal(a, b) for a, b in zip(whole._tensors().values(), resumed._tensors().values(), strict=True))
@@ -235,7 +238,7 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
 def test_a_finished_lesson_is_not_made_again(train, tmp_path):
     whole, _, losses = train(checkpoints=tmp_path)
     made = []
-    again, _, told = train(checkpoints=tmp_path, report=lambda step, _: made.append(step))
+    again, _, told = train(checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
     assert made == []
     assert told == losses
     assert again.digest("tuned") == whole.digest("tuned")
@@ -260,6 +263,61 @@ def test_how_often_the_state_is_kept_changes_no_bit(train, tmp_path):
     often, _, _ = train(check_every=1, checkpoints=tmp_path)
     never, _, _ = train(check_every=100)
     assert often.digest("tuned") == never.digest("tuned")
+
+
+def test_two_batches_of_half_the_size_make_the_same_step(train):
+    """All candidates are drawn and the layers, with their dropout, stand still: only the sums' order differs."""
+    changes = {"head_steps": 8, "steps": 0}  # two passes
+    made = []
+    one, _, losses = train(
+        **changes, requests_per_batch=5, accumulate=2, report=lambda lesson, _: made.append(len(lesson.losses))
+    )
+    two, _, others = train(**changes, requests_per_batch=10)
+    assert made == list(range(1, 9))
+    assert losses == pytest.approx(others, rel=1e-4)
+    for name in ("tuned.projection.weight", "user.wanted_D"):
+        assert torch.allclose(one._tensors()[name], two._tensors()[name], atol=2e-3)
+
+
+def test_layers_join_in_after_the_head_steps_however_many_batches_make_a_step(train):
+    model, before, losses = train(head_steps=5, steps=0, accumulate=3)
+    assert len(losses) == 5
+    assert not [name for name in changed(model, before) if name.startswith("tuned.upper.")]
+    model, before, losses = train(head_steps=5, steps=1, accumulate=3)
+    assert len(losses) == 6
+    assert [name for name in changed(model, before) if name.startswith("tuned.upper.")]
+
+
+def test_an_accumulating_training_is_taken_up_to_the_same_bits(train, tmp_path):
+    changes = {"accumulate": 2, "check_every": 4, "stop_requests": 4, "patience": 9}
+    whole, _, losses = train(**changes)
+    assert len(train.lesson.checks) == 3
+
+    def stop(lesson, _):
+        if len(lesson.losses) == 7:
+            raise RuntimeError("the user stopped it")
+
+    with pytest.raises(RuntimeError, match="the user stopped it"):
+        train(**changes, checkpoints=tmp_path, report=stop)
+    made = []
+    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
+    assert made == list(range(5, 13))
+    assert again == losses
+    assert resumed.digest("tuned") == whole.digest("tuned")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU says")
+def test_fp16_without_a_gpu_is_refused(tiny_model):
+    with pytest.raises(ConfigError, match=r"encoder\.precision is fp16.*Set it to auto"):
+        tiny_model(precision="fp16")
+
+
+@pytest.mark.gpu
+def test_fp16_trains_on_a_gpu(train):
+    model, before, losses = train(precision="fp16", steps=20)
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-5:]) < np.mean(losses[:3])
+    assert [name for name in changed(model, before) if name.startswith("tuned.upper.")]
 
 
 def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(train):

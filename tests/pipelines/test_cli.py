@@ -10,6 +10,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from pipelines.registry import Registry
+from pipelines.tracking import Tracking
+
 VERBS = ("check", "train", "evaluate", "promote", "rollback", "history", "score", "status", "data", "demo")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -145,13 +148,16 @@ def test_a_folder_that_is_no_folder_or_a_full_disk_is_told_in_one_line(project, 
 
 
 def test_sigterm_ends_with_143(project, command, monkeypatch):
-    """Exit 143 after SIGTERM, with nothing registered."""
+    """Exit 143 after SIGTERM, with nothing registered and the run marked as failed."""
     monkeypatch.setattr("pipelines.register.register", lambda *_: signal.raise_signal(signal.SIGTERM))
     monkeypatch.setattr("pipelines.train.train", lambda *_: None)
     ended = command(project, "train")
     assert ended.code == 143
     assert ended.out == ""
-    assert not (project.folder / "out").exists()
+    assert Registry(project.config).versions() == []
+    tracking = Tracking(project.config)
+    (run,) = tracking.client.search_runs([tracking.experiment_id])
+    assert run.info.status == "FAILED"
 
 
 def test_data_writes_a_project_to_start_from(tmp_path, command, monkeypatch):

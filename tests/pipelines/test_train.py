@@ -31,6 +31,15 @@ def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(t
     assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state"}
 
 
+def test_rows_bring_the_scores_that_hard_negatives_are_mined_from(trained_project, shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"hard_negatives": 0.5})
+    trained = train(read_inputs(project.config).log, project.config)
+    before = trained_project.trained
+    for mined, plain in zip(trained.lessons, before.lessons, strict=True):
+        assert mined.losses != plain.losses  # of the first block too: the untrained encoder scored it
+
+
 def test_a_file_is_opened_only_where_memory_is_not_to_hold_it(shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"cache_gb": 1e-6})
@@ -84,10 +93,10 @@ def fit(shop_project, tmp_path):
     log = read_inputs(shop_project.config).log
     config = shop_project.config.model_copy(update={"output": str(tmp_path)})
 
-    def run(hook) -> tuple[list[float], str]:
+    def run(hook, watch=None) -> tuple[list[float], str]:
         model = InterestModel.start(config.encoder)
         catalogue = Catalogue.of(log, config.data.items.text)
-        lessons = Lessons(model, catalogue, config)
+        lessons = Lessons(model, catalogue, config, watch)
         requests = requests_between(log, log.first_day + 20, log.first_day + 40)
         history = histories(log, requests, config.candidates)
         rows = requests.select("request").join(log.items.select("item"), how="cross")
@@ -114,3 +123,10 @@ def test_a_block_that_runs_out_of_memory_is_trained_again_to_the_same_bits(fit, 
 def test_where_memory_never_suffices_training_names_what_to_make_smaller(fit):
     with pytest.raises(TryAgainError, match=r"training batch.*encoder\.requests_per_batch"):
         fit(Crowded(set(range(1000))))
+
+
+def test_losses_are_told_while_a_block_is_learned(fit):
+    told = []
+    losses, _ = fit(Crowded(set()), lambda name, values: told.append((name, list(values))))
+    assert told == [("encoder.block_0.loss", losses[: step + 1]) for step in range(len(losses))]
+    assert len(losses) == 12

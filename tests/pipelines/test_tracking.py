@@ -1,0 +1,109 @@
+"""A run shows its curves while the training goes on, and keeps them when it is killed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+import pipelines.tracking
+from features.errors import TryAgainError
+from pipelines.tracking import Tracking, tracking_uri
+
+
+@pytest.fixture
+def config(shop_project, tmp_path):
+    return shop_project.config.model_copy(update={"output": str(tmp_path / "out")})
+
+
+def seen(config, name="encoder.block_0.loss"):
+    """Status of the only run, and a series of it, as somebody else sees them."""
+    client = MlflowClient(tracking_uri(config))
+    (run,) = client.search_runs([Tracking(config).experiment_id])
+    history = client.get_metric_history(run.info.run_id, name)
+    return run.info.status, [metric.value for metric in sorted(history, key=lambda metric: metric.step)]
+
+
+def finish(run):
+    run.record("train 2024-01-01", metrics={"ndcg": 0.5}, series={}, tags={"cutoff": "then"}, artefacts={})
+
+
+def test_values_are_there_while_the_run_goes_on_each_once(config, monkeypatch):
+    monkeypatch.setattr(pipelines.tracking, "_EVERY_SECONDS", 0.0)
+    losses = [3.0]
+    with Tracking(config).run() as run:
+        run.series("encoder.block_0.loss", losses)
+        assert seen(config) == ("RUNNING", [3.0])
+        losses += [2.0, 1.0]
+        run.series("encoder.block_0.loss", losses)
+        run.series("encoder.block_0.loss", losses[:2])  # a block that is learned again
+        run.series("encoder.block_0.loss", losses)
+        assert seen(config) == ("RUNNING", [3.0, 2.0, 1.0])
+        finish(run)
+    assert seen(config) == ("FINISHED", [3.0, 2.0, 1.0])
+    assert seen(config, "ndcg") == ("FINISHED", [0.5])
+    data = MlflowClient(tracking_uri(config)).get_run(run.id).data
+    assert data.params["ranker.max_trees"] == "20"
+    assert (data.tags["mlflow.runName"], data.tags["cutoff"]) == ("train 2024-01-01", "then")
+
+
+def test_values_between_two_writes_wait_and_none_is_lost_by_a_failure(config):
+    def fail():
+        with Tracking(config).run() as run:
+            run.series("encoder.block_0.loss", [3.0])
+            run.series("encoder.block_0.loss", [3.0, 2.0])
+            assert seen(config) == ("RUNNING", [3.0])
+            raise RuntimeError("no memory")
+
+    with pytest.raises(RuntimeError, match="no memory"):
+        fail()
+    assert seen(config) == ("FAILED", [3.0, 2.0])
+
+
+def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config, monkeypatch, capfd):
+    """Nobody listens on the discard port."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with Tracking(config).run() as run:
+        there, run._client = run._client, MlflowClient("http://127.0.0.1:9")
+        run.series("encoder.block_0.loss", [3.0])
+        assert "does not answer" in capfd.readouterr().err
+        run.series("encoder.block_0.loss", [3.0, 2.0])
+        assert "does not answer" not in capfd.readouterr().err  # not asked at every step
+        with pytest.raises(TryAgainError, match=r"Check tracking\.uri"):
+            finish(run)
+        run._client = there
+    assert seen(config) == ("FINISHED", [3.0, 2.0])
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pipelines.tracking
+from pipelines.check import read_inputs
+from pipelines.config import load_config
+from pipelines.tracking import Tracking
+from pipelines.train import train
+
+def watch(name, values):
+    run.series(name, values)
+    if len(values) == 12:  # the last step of the first block
+        os.kill(os.getpid(), signal.SIGKILL)
+
+pipelines.tracking._EVERY_SECONDS = 0.0
+config = load_config(Path(sys.argv[1]))
+with Tracking(config).run() as run:
+    train(read_inputs(config).log, config, watch)
+"""
+
+
+def test_a_training_that_is_killed_shows_its_curve(shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    command = [sys.executable, "-c", KILLED, str(project.path)]
+    root = Path(__file__).parents[2]
+    ended = subprocess.run(command, check=False, capture_output=True, cwd=root)
+    assert ended.returncode == -signal.SIGKILL, ended.stderr.decode()[-2000:]
+    status, losses = seen(project.config)
+    assert status == "RUNNING"
+    assert len(losses) == 12
