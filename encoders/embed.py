@@ -27,9 +27,8 @@ __all__ = [
 ]
 
 ROWS = 64
-"""Most rows of a forward pass; a pass with fewer is filled up with copies, see `_filled`."""
-
-_STEP = 8  # rows
+"""Every forward pass has this many rows, filled up with copies: kernels are chosen by shape, and a vector must not
+depend on what else is encoded."""
 
 Progress = Callable[[int], None]
 """Told how many texts were done since the last call."""
@@ -83,7 +82,7 @@ def read_lower(
     """
     hidden = HiddenStates(texts.lengths, file=file)
     tower = _cast_once(tower, bf16=bf16)
-    for positions, ids, mask in _batches(tower, texts):
+    for positions, ids, mask in _batches(texts):
         with _precision(tower, bf16=bf16), torch.inference_mode():
             states = _in_parts(lambda ids, mask: tower.read(_on(tower, ids), _on(tower, mask)).cpu(), ids, mask)
         for row, position in enumerate(positions):
@@ -125,7 +124,7 @@ def pool_all(
             states = torch.stack([lower[position] for position in positions]).to(_device(cast))
         return cast.pool(states, _on(cast, mask)).cpu()
 
-    for positions, ids, mask in _batches(tower, texts):
+    for positions, ids, mask in _batches(texts):
         filled = np.concatenate([positions, np.repeat(positions[:1], len(ids) - len(positions))])
         with _precision(tower, bf16=bf16), torch.inference_mode():
             pooled[positions] = _in_parts(pool, filled, ids, mask)[: len(positions)]
@@ -202,22 +201,13 @@ def embed_pooled(tower: TextTower, pooled: torch.Tensor) -> npt.NDArray[np.int16
 
 
 def _batches(
-    tower: TextTower, texts: TokenisedTexts
+    texts: TokenisedTexts,
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.bool_]]]:
-    """Positions of at most ROWS texts of one padded length, and their ids and mask with the rows filled up."""
+    """Positions of at most ROWS texts of one padded length, and their ids and mask filled up to ROWS rows."""
     for _, positions in texts.buckets():
         for start in range(0, len(positions), ROWS):
             chosen = positions[start : start + ROWS]
-            yield chosen, *texts.padded(chosen, _filled(tower, len(chosen)))
-
-
-def _filled(tower: TextTower, rows: int) -> int:
-    """Rows of a pass over so many texts, such that no text's bits depend on what else is encoded.
-
-    On a processor a row's bits are the same beside any number of others; whole blocks of rows and tokens keep its
-    kernels from the edges. An accelerator chooses kernels by shape, so that all passes have the same.
-    """
-    return -(-rows // _STEP) * _STEP if _device(tower).type == "cpu" else ROWS
+            yield chosen, *texts.padded(chosen, ROWS)
 
 
 def _device(tower: TextTower) -> torch.device:

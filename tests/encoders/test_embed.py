@@ -68,14 +68,6 @@ def test_a_vector_of_the_default_encoder_is_bit_equal_in_any_subset_in_any_order
         assert np.array_equal(model.embed("zero_shot", model.tokenise([texts[at] for at in chosen])), whole[chosen])
 
 
-def test_a_few_texts_cost_a_few_rows(model):
-    crowded = Crowded(ROWS)
-    with model.tuned.embeddings.register_forward_pre_hook(crowded, with_kwargs=True):
-        model.embed("tuned", model.tokenise(["mug"]))
-        model.embed("tuned", model.tokenise(["mug"] * (ROWS + 9)))
-    assert crowded.seen == [8, ROWS, 16]
-
-
 @pytest.mark.parametrize("which", ["tuned", "zero_shot"])
 def test_a_vector_is_bit_equal_with_and_without_the_cache_of_frozen_layers(model, some_texts, which):
     texts = model.tokenise(some_texts(90, seed=2))
