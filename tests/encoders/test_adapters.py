@@ -327,6 +327,7 @@ def test_an_adapter_that_cannot_be_is_refused_before_anything_is_computed(bert, 
         InterestModel.start(config_of(bert, train))
 
 
+@pytest.mark.slow
 def test_peft_is_not_imported_by_those_who_want_none_of_it(bert):
     code = "import sys; from encoders.config import EncoderConfig; from encoders.model import InterestModel; "
     code += (

@@ -98,6 +98,7 @@ with Tracking(config).run() as run:
 """
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_shows_its_curve(shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     command = [sys.executable, "-c", KILLED, str(project.path)]

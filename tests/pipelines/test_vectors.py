@@ -306,6 +306,7 @@ def assert_whole(root: Path, count: int) -> int:
     return len(asked)
 
 
+@pytest.mark.slow
 def test_a_writer_killed_at_any_point_leaves_only_whole_segments_and_a_rerun_is_right(tmp_path):
     rng = np.random.default_rng(1)
     for number in range(5):
