@@ -139,13 +139,15 @@ class Lessons:
 
     def _follow(self, advance: Advance) -> Report:
         """Shows each step of a lesson with its loss and its rate, and passes the series on."""
-        block, last, known = len(self.held), time.monotonic(), 0
+        block, last, known, done = len(self.held), time.monotonic(), 0, 0
 
         def follow(lesson: Lesson, texts: int) -> None:
-            nonlocal last, known
+            nonlocal last, known, done
             now = time.monotonic()
-            advance(1, note=f"loss {lesson.losses[-1]:.3f}, {(texts - known) / max(now - last, 1e-9):,.0f} texts/s")
-            last, known = now, texts
+            rate = (texts - known) / max(now - last, 1e-9)
+            # NOTE: a lesson that was taken up begins with the steps that another training made.
+            advance(len(lesson.losses) - done, note=f"loss {lesson.losses[-1]:.3f}, {rate:,.0f} texts/s")
+            last, known, done = now, texts, len(lesson.losses)
             if self._watch is not None:
                 for name, values in lesson_series(block, lesson).items():
                     self._watch(name, values)
