@@ -76,9 +76,6 @@ class EncoderConfig(FrozenConfig):
     passage_prefix: str = Field(
         default="", max_length=200, description="Put before an item's text, where a model wants it (E5: 'passage: ')."
     )
-    query_prefix: str = Field(
-        default="", max_length=200, description="Put before a query's text, where one is encoded (E5: 'query: ')."
-    )
     train: TrainConfig = Field(
         default=TrainConfig(last=2), description="full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}."
     )
@@ -86,7 +83,7 @@ class EncoderConfig(FrozenConfig):
         default=1.0, gt=0, le=1, description="Factor on learning_rate from each trained layer to the one below it."
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Compute trained layers again on the way back: less memory, about a third slower."
+        default=False, description="Compute trained layers again on the way back: less memory, more time."
     )
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         default="auto",

@@ -20,6 +20,7 @@ from encoders.data import BlockBatches, BlockData, Examples, WholeLists
 from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule
 from encoders.tokenize import TokenisedTexts
+from features.errors import ConfigError
 
 __all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
 
@@ -104,8 +105,16 @@ def fit_block(
         checkpoints: Folder of this lesson's own, for its state every `config.check_every` steps. A training that was
             killed is taken up from there, to the same bits; what another lesson left there, or what is damaged, is
             written over.
+
+    Raises:
+        ConfigError: No request is left beside those that judge.
     """
     taught, judges = examples.split(config.stop_requests)
+    if len(examples) and not len(taught):
+        raise ConfigError(
+            f"encoder.stop_requests ({config.stop_requests}) leaves none of a block's {len(examples)} requests to learn "
+            "from. Make it smaller, or blocks longer."
+        )
     batches = BlockBatches(taught, config, seed=seed)
     if not len(batches) or config.train.last == 0:
         return Lesson()

@@ -51,7 +51,6 @@ class InterestModel:
         bf16: Whether matrix products run in bfloat16.
         base_digest: Digest of the encoder it started from.
         passage_prefix: Put before an item's text.
-        query_prefix: Put before a query's text.
     """
 
     tuned: TextTower
@@ -63,7 +62,6 @@ class InterestModel:
     bf16: bool
     base_digest: str
     passage_prefix: str = ""
-    query_prefix: str = ""
 
     @classmethod
     def start(cls, config: EncoderConfig) -> "InterestModel":
@@ -90,7 +88,6 @@ class InterestModel:
             max_tokens=min(config.max_tokens, backbone.max_tokens),
             bf16=bf16_is_native() if config.precision == "auto" else config.precision == "bf16",
             passage_prefix=config.passage_prefix,
-            query_prefix=config.query_prefix,
         )
 
     @classmethod
@@ -119,10 +116,10 @@ class InterestModel:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def tokenise(self, texts: Sequence[str | None], *, queries: bool = False) -> TokenisedTexts:
-        """Token ids of items' texts, or of queries, each with the prefix of its kind."""
-        prefix = self.query_prefix if queries else self.passage_prefix
-        return tokenise(texts, self.tokenizer, max_tokens=self.max_tokens, pad_id=self.pad_id, prefix=prefix)
+    def tokenise(self, texts: Sequence[str | None]) -> TokenisedTexts:
+        """Token ids of items' texts, each with its prefix."""
+        sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
+        return tokenise(texts, self.tokenizer, **sizes, prefix=self.passage_prefix)
 
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between bfloat16's and float32's pooled vectors, over some of the texts."""
@@ -184,7 +181,6 @@ class InterestModel:
             "train_embeddings": self.tuned.train_embeddings,
             "pooling": self.tuned.pooling,
             "passage_prefix": self.passage_prefix,
-            "query_prefix": self.query_prefix,
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
@@ -229,7 +225,7 @@ class InterestModel:
             empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"], about["pooling"]
         )
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
-        kept = ("max_tokens", "bf16", "passage_prefix", "query_prefix")
+        kept = ("max_tokens", "bf16", "passage_prefix")
         return cls._of(backbone, tower, **{name: about[name] for name in kept})
 
     def _tensors(self) -> dict[str, Tensor]:

@@ -114,15 +114,10 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     chain.fit_cut(lesson.requests, lesson.truth)
     fitted = lesson.rows.clear()
     for number, block in enumerate((*split.blocks, split.valid)):
-        examples = Examples.of(
-            lesson.requests,
-            histories(log, lesson.requests, config.candidates),
-            lesson.rows,
-            catalogue.text_of_item,
-            config.encoder,
-        )
-        del lesson  # its rows, hundreds of MiB: before the next block's are made
         if number == 0 or config.encoder.schedule == "prequential":
+            history = histories(log, lesson.requests, config.candidates)
+            examples = Examples.of(lesson.requests, history, lesson.rows, catalogue.text_of_item, config.encoder)
+            del lesson, history  # hundreds of MiB: before the next block's are made
             lessons.teach(examples)
             chain.refresh()
             encoder_day = block.start

@@ -332,6 +332,11 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     assert again.digest("tuned") == model.digest("tuned")
 
 
+def test_judges_that_leave_nothing_to_learn_are_refused(train):
+    with pytest.raises(ConfigError, match=r"encoder\.stop_requests \(40\) leaves none of a block's 40 requests"):
+        train(stop_requests=40)
+
+
 def test_judges_are_the_latest_requests_and_are_not_trained_on(train):
     """What they hold plays no part in the weights: other judges, the same training."""
     one, other = lesson(40), lesson(40)

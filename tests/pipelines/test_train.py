@@ -130,3 +130,25 @@ def test_losses_are_told_while_a_block_is_learned(fit):
     losses, _ = fit(Crowded(set()), lambda name, values: told.append((name, list(values))))
     assert told == [("encoder.block_0.loss", losses[: step + 1]) for step in range(len(losses))]
     assert len(losses) == 12
+
+
+def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_path):
+    """As cheap as one lesson: the encoder is the one that the prequential schedule has after the first."""
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"schedule": "holdout"})
+    trained = train(read_inputs(project.config).log, project.config)
+    assert len(trained.lessons) == 1
+    assert trained.lessons[0].losses == trained_project.trained.lessons[0].losses
+    assert trained.encoder_day == trained.split.blocks[0].start < trained_project.trained.encoder_day
+    assert trained.valid_ndcg[0] == trained_project.trained.valid_ndcg[0]
+
+
+def test_replay_says_what_earlier_requests_lost(shop_project, tmp_path, capfd):
+    project = shop_project.copy(tmp_path / "project")
+    project.change(encoder={"replay_share": 0.3, "start_weight": 0.1})
+    trained = train(read_inputs(project.config).log, project.config)
+    assert [lesson.old_before is not None for lesson in trained.lessons] == [False] + [True] * (
+        len(trained.lessons) - 1
+    )
+    assert all(0 < lesson.old_after <= 1 for lesson in trained.lessons[1:])
+    assert capfd.readouterr().err.count("ndcg_at_10_before") == len(trained.lessons) - 1
