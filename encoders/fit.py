@@ -112,8 +112,8 @@ def fit_block(
     taught, judges = examples.split(config.stop_requests)
     if len(examples) and not len(taught):
         raise ConfigError(
-            f"encoder.stop_requests ({config.stop_requests}) leaves none of a block's {len(examples)} requests to learn "
-            "from. Make it smaller, or blocks longer."
+            f"encoder.stop_requests ({config.stop_requests}) leaves none of a block's {len(examples)} requests to "
+            "learn from. Make it smaller, or blocks longer."
         )
     batches = BlockBatches(taught, config, seed=seed)
     if not len(batches) or config.train.last == 0:
