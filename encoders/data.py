@@ -129,6 +129,30 @@ class Examples:
         score = None if self.score is None else self.score[at]
         return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item, score)
 
+    def without(self, items: npt.NDArray[np.bool_]) -> "Examples":
+        """The same as if some items were not there: neither candidates nor histories hold them.
+
+        Requests that are left without a positive or without a history are left out.
+
+        Args:
+            items: (items,) which of the catalogue go.
+        """
+        held, kept = self.histories, ~items[self.item]
+        request = np.repeat(np.arange(len(self)), np.diff(self.starts))
+        positive = np.arange(len(self.item)) < (self.starts[:-1] + self.positives)[request]
+        many, positives = (np.bincount(request[rows], minlength=len(self)) for rows in (kept, kept & positive))
+        item_RH = np.where(items[np.maximum(held.item_RH, 0)], -1, held.item_RH)
+        left = Examples(
+            Histories(item_RH, held.age_RH, held.gain_RH),
+            self.item[kept],
+            self.gain[kept],
+            np.concatenate([[0], np.cumsum(many)]).astype(np.int64),
+            positives.astype(np.int64),
+            self.text_of_item,
+            None if self.score is None else self.score[kept],
+        )
+        return left.take(np.flatnonzero((positives > 0) & (item_RH >= 0).any(1)))
+
     def joined(self, other: "Examples") -> "Examples":
         """These requests and then those of another block of the same catalogue; scored only if both are."""
         scored = self.score is not None and other.score is not None

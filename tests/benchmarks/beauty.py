@@ -9,6 +9,7 @@ Item codes are shuffled: the files stand in ASIN order, which tells when an item
 
 import gzip
 import sys
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -32,14 +33,8 @@ Ints = npt.NDArray[np.int64]
 def main() -> int:
     """Run and print; the exit status says whether the bar was reached."""
     run = Run.start(__doc__, SETTINGS)
-    folder = run.data / "amazon_beauty"
-    lines = gzip.decompress((folder / "items.tsv.gz").read_bytes()).decode().splitlines()[1:]
-    title_of = dict(line.split("\t", 1) for line in lines)
     rng = np.random.default_rng(run.seed)
-    code = {item: at for at, item in enumerate(rng.permutation(sorted(title_of)))}
-    texts = Texts.of([title_of[item] for item in code])
-    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()[1:]
-    sequences = [np.array([code[item] for item in line.split("\t")[1].split()]) for line in lines]
+    texts, sequences = read(run.data, rng)
     cuts = [(s, at) for s in sequences for at in range(1, len(s) - 2)]
     histories = histories_of([s[:at] for s, at in cuts], run.config.history_items)
     model = run.fine_tune(
@@ -59,6 +54,17 @@ def main() -> int:
     }
     best = max(found[name].mean() for name in found if name != "fine-tuned")
     return run.conclude("N@10", found, bar=BAR * best, aim=AIM * best)
+
+
+def read(data: Path, rng: np.random.Generator) -> tuple[Texts, list[Ints]]:
+    """The titles and each user's items in order, items numbered in an order drawn."""
+    folder = data / "amazon_beauty"
+    lines = gzip.decompress((folder / "items.tsv.gz").read_bytes()).decode().splitlines()[1:]
+    title_of = dict(line.split("\t", 1) for line in lines)
+    code = {item: at for at, item in enumerate(rng.permutation(sorted(title_of)))}
+    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()[1:]
+    sequences = [np.array([code[item] for item in line.split("\t")[1].split()]) for line in lines]
+    return Texts.of([title_of[item] for item in code]), sequences
 
 
 def _ndcg(batches, sequences: list[Ints], last: int, first: int = 10) -> npt.NDArray[np.float64]:
