@@ -21,17 +21,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from features.simulate import ShopConfig
 from features.timeline import EventLog
 from pipelines import report
 from pipelines.chain import Chain
 from pipelines.check import read_inputs
 from pipelines.config import Config, load_config
-from pipelines.datasets import load_dataset
+from pipelines.datasets import load_dataset, simulated
 from pipelines.evaluate import FULL, evaluate
 from pipelines.project import write_dataset
 from pipelines.train import Labelled, Trained, fit_ranker, label, recent, train
 from ranker.lambdamart import LambdaMart
 
+SHOP = ShopConfig(users=1000, items=1500, days=96)
 MOST_LOST = 0.05  # of NDCG@10, by a typo a title
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
 
@@ -44,7 +46,8 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
     arguments = parser.parse_args()
     folder = arguments.to or Path(tempfile.mkdtemp(prefix=f"nightrank-{arguments.data}-"))
-    config = load_config(write_dataset(load_dataset(arguments.data), folder), arguments.overrides)
+    dataset = simulated(SHOP) if arguments.data == "simulated" else load_dataset(arguments.data)
+    config = load_config(write_dataset(dataset, folder), arguments.overrides)
     log = read_inputs(config).log
     trained = train(log, config)
     window = label(trained.chain, config, trained.split.test, name="Test window", encoder_day=trained.encoder_day)

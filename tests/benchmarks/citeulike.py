@@ -10,6 +10,7 @@ of the training papers by hash instead, and counts the first k of them in the sa
 
 import gzip
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -38,37 +39,65 @@ Ints = npt.NDArray[np.int64]
 def main() -> int:
     """Run and print; the exit status says whether the bar was reached."""
     run = Run.start(__doc__, SETTINGS)
-    folder = run.data / "citeulike_a"
-    titles = pl.read_csv(_text(folder / "items.tsv.gz"), separator="\t", quote_char=None).sort("item_id0")["title"]
-    texts = Texts.of(titles.fill_null("").to_list())
-    train, test = (_pairs(folder / f"cold_{name}.csv.gz") for name in ("train", "test"))
-    unseen = np.array([int(line.split(b",")[0]) - 1 for line in _text(folder / "cold_test_item_ids.csv.gz").split()])
-    first = 100
-    if run.validate:
-        papers = np.unique(train[:, 1])
-        held = papers[part_of(pl.Series(papers.astype(str)), 10) == 0]
-        first = round(first * len(held) / len(unseen))
-        out = np.isin(train[:, 1], held)
-        train, test, unseen = train[~out], train[out], held
-    library, truth = _by_user(train), _by_user(test)
+    data = Libraries.read(run)
     rng = np.random.default_rng(run.seed)
-    model = run.fine_tune(dealt(rng, list(library.values()), texts, run.config, deals=DEALS), texts)
-    users = [user for user in truth if user in library]
-    asked = histories_of([rng.permutation(library[user]) for user in users], LIBRARY, aged=False)
-    place = np.full(len(texts.of_item), -1)
-    place[unseen] = np.arange(len(unseen))
-    wanted = [place[truth[user]] for user in users]
+    texts, unseen = data.texts, data.unseen
+    model = run.fine_tune(dealt(rng, list(data.library.values()), texts, run.config, deals=DEALS), texts)
+    asked = histories_of([rng.permutation(data.library[user]) for user in data.users], LIBRARY, aged=False)
     found = {
-        name: _recall(batches, wanted, first)
+        name: recall(batches, data.wanted, data.first)
         for name, batches in (
             *plain_scores(model, asked, texts, unseen),
             ("fine-tuned", catalogue_scores(model, asked, texts, unseen)),
         )
     }
-    return run.conclude(f"R@{first}", found, bar=BAR, aim=AIM)
+    return run.conclude(f"R@{data.first}", found, bar=BAR, aim=AIM)
 
 
-def _recall(batches, wanted: list[Ints], first: int) -> npt.NDArray[np.float64]:
+@dataclass(frozen=True, slots=True)
+class Libraries:
+    """Who saved which papers.
+
+    Attributes:
+        texts: The papers' titles.
+        library: Papers that each user saved, of those seen in training.
+        unseen: The papers that are ranked.
+        users: Users with a library who saved one of them.
+        wanted: Which of `unseen` each of them saved, as places in it.
+        first: Rank at which recall is cut.
+    """
+
+    texts: Texts
+    library: dict[int, Ints]
+    unseen: Ints
+    users: list[int]
+    wanted: list[Ints]
+    first: int
+
+    @classmethod
+    def read(cls, run: Run) -> "Libraries":
+        """Of the test, or of what is held out of training."""
+        folder = run.data / "citeulike_a"
+        titles = pl.read_csv(_text(folder / "items.tsv.gz"), separator="\t", quote_char=None).sort("item_id0")["title"]
+        train, test = (_pairs(folder / f"cold_{name}.csv.gz") for name in ("train", "test"))
+        rows = _text(folder / "cold_test_item_ids.csv.gz").split()
+        unseen, first = np.array([int(line.split(b",")[0]) - 1 for line in rows]), 100
+        if run.validate:
+            papers = np.unique(train[:, 1])
+            held = papers[part_of(pl.Series(papers.astype(str)), 10) == 0]
+            first = round(first * len(held) / len(unseen))
+            out = np.isin(train[:, 1], held)
+            train, test, unseen = train[~out], train[out], held
+        library, truth = _by_user(train), _by_user(test)
+        users = [user for user in truth if user in library]
+        place = np.full(len(titles), -1)
+        place[unseen] = np.arange(len(unseen))
+        wanted = [place[truth[user]] for user in users]
+        return cls(Texts.of(titles.fill_null("").to_list()), library, unseen, users, wanted, first)
+
+
+def recall(batches, wanted: list[Ints], first: int) -> npt.NDArray[np.float64]:
+    """Share of what each user wanted that is among the first."""
     found = np.zeros(len(wanted))
     for rows, score_BC in batches:
         least = np.partition(score_BC, -first, axis=1)[:, -first]

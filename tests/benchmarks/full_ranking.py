@@ -18,9 +18,9 @@ import yaml
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
-from encoders.fit import Lesson, ReadTexts, fit_block
+from encoders.fit import Lesson, ReadTexts, Report, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
-from encoders.model import InterestModel
+from encoders.model import InterestModel, Which
 from features.candidates import GRID
 
 Ints = npt.NDArray[np.int64]
@@ -90,14 +90,14 @@ class Run:
         lower = model.read_lower(tokenised)
         pooled = model.pool("tuned", tokenised, lower=lower)
         tell(f"{len(texts.distinct)} texts read in {time.monotonic() - start:.0f} s; {len(examples)} requests")
-        start = time.monotonic()
-
-        def report(lesson: Lesson, _: int) -> None:
-            if len(lesson.losses) % 50 == 0:
-                tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
-
-        read = ReadTexts(tokenised, lower, pooled)
-        fit_block(model, examples, read, config=self.config, seed=self.seed, report=report)
+        fit_block(
+            model,
+            examples,
+            ReadTexts(tokenised, lower, pooled),
+            config=self.config,
+            seed=self.seed,
+            report=steps_told(),
+        )
         return model
 
     def conclude(self, metric: str, found: dict[str, npt.NDArray[np.float64]], *, bar: float, aim: float) -> int:
@@ -182,10 +182,10 @@ def catalogue_scores(model: InterestModel, asked: Histories, texts: Texts, candi
 
 
 def plain_scores(
-    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints
+    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints, which: Which = "zero_shot"
 ) -> Iterator[tuple[str, Scored]]:
-    """The same for each zero-shot pooling, with its name."""
-    vectors = model.embed("zero_shot", model.tokenise(texts.distinct))[texts.of_item]
+    """The same for each plain pooling of a text tower's similarities, with its name."""
+    vectors = model.embed(which, model.tokenise(texts.distinct))[texts.of_item]
 
     def pooled(pooling: str) -> Scored:
         for rows, similar_BHC, age_BH, _, mask_BHC in _batches(asked, vectors, candidates):
@@ -193,7 +193,7 @@ def plain_scores(
                 yield rows, pooled_similarity(similar_BHC, age_BH, mask_BHC, pooling).numpy()
 
     for pooling in POOLINGS:
-        yield f"zero-shot {pooling}", pooled(pooling)
+        yield f"{which.replace('_', '-')} {pooling}", pooled(pooling)
 
 
 def _batches(
@@ -215,6 +215,17 @@ def _batches(
         mask_BHC = torch.from_numpy(item_BH >= 0).unsqueeze(-1).expand_as(similar_BHC)
         age_BH, gain_BH = (torch.from_numpy(part[rows, :most]) for part in (asked.age_RH, asked.gain_RH))
         yield rows, similar_BHC, age_BH, gain_BH, mask_BHC
+
+
+def steps_told() -> Report:
+    """Tells the loss of each fiftieth step."""
+    start = time.monotonic()
+
+    def report(lesson: Lesson, _: int) -> None:
+        if len(lesson.losses) % 50 == 0:
+            tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
+
+    return report
 
 
 def tell(line: str) -> None:
