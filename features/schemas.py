@@ -130,7 +130,7 @@ class TrainingTable(dy.Schema):
 
 
 class Rankings(dy.Schema):
-    """What a night publishes: for each user the best items, rank 1 first."""
+    """What a night publishes: for each user the best items, rank 1 first; with `night.reasons` also `reasons`."""
 
     user_id = dy.Any()
     rank = dy.Int32(nullable=False, min=1)

@@ -115,6 +115,13 @@ class NightConfig(FrozenConfig):
     max_days_behind: int = Field(
         default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
     )
+    reasons: int = Field(
+        default=0,
+        ge=0,
+        le=20,
+        description="Feature families named for each published item, those that lifted its score most (0: none; they "
+        "cost a hundred times an item's score).",
+    )
     shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
 
 

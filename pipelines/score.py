@@ -20,6 +20,7 @@ from pipelines.config import Config
 from pipelines.progress import say, task
 from pipelines.publish import Attempt
 from pipelines.versions import working_config
+from ranker.explain import reasons
 from ranker.lambdamart import LambdaMart
 
 __all__ = ["Night", "score"]
@@ -68,7 +69,7 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
         unlisted = 0
         with task("Ranking users", sum(len(shards[number]) for number in missing), "users") as advance:
             for number in missing:
-                rankings = _rank(chain, own, shards[number], day, version, bundle.ranker)
+                rankings = _rank(chain, own, shards[number], day, version, bundle)
                 attempt.write(parts[number], rankings)
                 unlisted += len(shards[number]) - rankings["user_id"].n_unique()
                 written += 1
@@ -100,14 +101,19 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, ranker: LambdaMart) -> pl.DataFrame:
+def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
     """The published rows of some users."""
+    ranker, most = bundle.ranker, config.night.reasons
     requests = requests_tonight(users, day)
     parts = []
     for portion in chain.assembler.portions(requests):
         rows = chain.with_interest(portion)
         scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-        parts.append(top_per_request(scored, config.night.top))
+        best = top_per_request(scored.with_row_index("row"), config.night.top)
+        if most:
+            lifted = reasons(ranker.contributions(rows[best["row"]]), bundle.features.families(ranker.features), most)
+            best = best.with_columns(lifted)
+        parts.append(best)
     best = pl.concat(parts)
     rankings = best.select(
         chain.log.user_ids.gather(best["user"]).alias("user_id"),
@@ -119,7 +125,7 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
     good, failure = Rankings.filter(rankings, cast=True)
     if len(failure):
         raise ContractError(f"rankings: {failure.counts()} rows break the contract; nothing was published.")
-    return good
+    return good.with_columns(best["reasons"]) if most else good
 
 
 def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: LambdaMart) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
+import difflib
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,7 +12,7 @@ from encoders.fit import Lesson
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from features.candidates import SOURCES, TEXT_SOURCES, histories
-from features.errors import ContractError
+from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.schemas import TrainingTable
 from features.split import Span, Split
@@ -90,7 +91,7 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
         watch: Told of the encoder's losses and measures while they come (`pipelines.tracking.Run.series`).
 
     Raises:
-        ConfigError: The log is shorter than the timeline.
+        ConfigError: The log is shorter than the timeline, or the configuration names what is not there.
         ContractError: No request has a positive, or a leak check fails.
     """
     split = Split.of(log, config.timeline, config.labels)
@@ -100,6 +101,7 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
+    _refuse_unknown_features(chain, config)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
     valid_ndcg: list[float] = []
@@ -150,6 +152,14 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
         lessons=lessons.held,
         valid_ndcg=valid_ndcg,
     )
+
+
+def _refuse_unknown_features(chain: Chain, config: Config) -> None:
+    unknown = sorted(set(config.ranker.monotone) - set(chain.features))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], chain.features, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "features.json of a version lists the names."
+        raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
 
 
 def _warn_of_short_windows(chain: Chain, split: Split) -> None:
@@ -211,7 +221,8 @@ def fit_ranker(
             features=features,
             config=config.ranker,
             seed=config.seed,
-            report=lambda _, score: advance(1, note=f"ndcg@10 {score:.4f}"),
+            stop_at=config.evaluation.cutoffs[-1],
+            report=lambda _, score: advance(1, note=f"ndcg@{config.evaluation.cutoffs[-1]} {score:.4f}"),
         )
 
 

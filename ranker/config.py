@@ -1,6 +1,8 @@
 """What the ranker can be told."""
 
-from pydantic import Field, PositiveInt
+from typing import Literal, Self
+
+from pydantic import Field, PositiveInt, model_validator
 
 from features.config import FrozenConfig
 
@@ -10,6 +12,12 @@ __all__ = ["EvaluationConfig", "RankerConfig"]
 class RankerConfig(FrozenConfig):
     """LambdaMART."""
 
+    objective: Literal["lambdarank", "rank_xendcg"] = Field(
+        default="lambdarank", description="LightGBM's objective (Burges 2010; Bruch et al. 2020)."
+    )
+    gain: Literal["exponential", "linear"] = Field(
+        default="exponential", description="Gain of a label in the objective and in the NDCG that stops it."
+    )
     num_leaves: int = Field(default=15, ge=2, le=4096, description="Leaves of a tree.")
     learning_rate: float = Field(default=0.05, gt=0, le=1, description="Shrinkage of each tree.")
     max_trees: int = Field(default=400, ge=1, le=20_000, description="Trees at most; early stopping ends sooner.")
@@ -17,10 +25,32 @@ class RankerConfig(FrozenConfig):
     min_child_samples: int = Field(default=300, ge=1, description="Rows a leaf must hold.")
     feature_fraction: float = Field(default=0.5, gt=0, le=1, description="Share of features tried for a tree.")
     l2: float = Field(default=20.0, ge=0, description="L2 penalty on leaf values.")
-    truncation: int = Field(default=20, ge=1, description="Ranks from the top that make the gradient's pairs.")
+    truncation: int | None = Field(
+        default=None,
+        ge=1,
+        description="Ranks from the top that make lambdarank's pairs; null: twice the rank whose NDCG stops it.",
+    )
+    ensemble: int = Field(default=1, ge=1, le=20, description="Rankers whose scores are averaged, a seed each.")
+    monotone: dict[str, Literal[-1, 1]] = Field(
+        default_factory=dict, description="Features by name: 1 where more never lowers a score, -1 never raises it."
+    )
+    recency_half_life_days: float | None = Field(
+        default=None, gt=0, description="Days in which a request's weight in training halves; null: all alike."
+    )
+    position_debias: bool = Field(
+        default=False,
+        description="Learn what a logged position does to clicks, and leave it out of the score (lambdarank only).",
+    )
     max_requests: int = Field(
         default=8000, ge=1, description="Most recent requests with a positive that the ranker trains on."
     )
+
+    @model_validator(mode="after")
+    def _debias_by_lambdarank(self) -> Self:
+        if self.position_debias and self.objective != "lambdarank":
+            msg = "ranker.position_debias needs ranker.objective: lambdarank; rank_xendcg does not know positions"
+            raise ValueError(msg)
+        return self
 
 
 class EvaluationConfig(FrozenConfig):

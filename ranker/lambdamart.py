@@ -1,5 +1,6 @@
 """LambdaMART (Burges 2010) by LightGBM, stopped early by nightrank's own NDCG."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
@@ -9,15 +10,20 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.errors import ContractError, IntegrityError
+from features.errors import ConfigError, ContractError, IntegrityError
 from ranker.config import RankerConfig
 from ranker.groups import MAX_LABEL, feature_matrix, feature_table, group_sizes, label_vector
-from ranker.metrics import ndcg_at
+from ranker.metrics import Gain, ndcg_at
+from ranker.positions import clicks_weighed, discounted_gain, examination
 
 __all__ = ["LambdaMart"]
 
 Report = Callable[[int, float], None]
 
+DAY, POSITION = "as_of_day", "position"
+"""Columns that weigh and debias; never features."""
+
+_MEMBERS = re.compile(r"^(?=tree$)", re.MULTILINE)  # where each model's text begins
 _BLOCK_ROWS = 200_000  # rows scored at a time: memory stays flat
 
 
@@ -26,12 +32,12 @@ class LambdaMart:
     """A fitted ranker.
 
     Attributes:
-        booster: LightGBM's model, cut at its best tree.
+        boosters: LightGBM's models, each cut at its best tree; the score is the mean of theirs.
         features: Ordered names of the columns it reads.
-        best_ndcg: Validation NDCG at the stopping rank, over requests that have a positive.
+        best_ndcg: Validation NDCG at the stopping rank, over requests that have a positive; the mean of the models'.
     """
 
-    booster: lgb.Booster
+    boosters: tuple[lgb.Booster, ...]
     features: tuple[str, ...]
     best_ndcg: float = float("nan")
 
@@ -47,10 +53,11 @@ class LambdaMart:
         stop_at: int = 10,
         report: Report | None = None,
     ) -> Self:
-        """Train on `train`, stop by NDCG on `valid`.
+        """Train on `train`, stop by NDCG on `valid`; where positions are debiased, make all trees and keep the best.
 
         Args:
-            train: request, label and the features; rows of a request together.
+            train: request, label and the features; rows of a request together. Where the configuration weighs by
+                recency `DAY`, where it debiases `POSITION` (from 1 on, null where unknown).
             valid: The same, of later requests.
             features: Ordered names of the columns to learn from.
             config: Size and speed of the model.
@@ -60,46 +67,59 @@ class LambdaMart:
 
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
+            ConfigError: The configuration debiases positions, and none is known.
         """
         train = _with_positives(train, "training", remedy="timeline.ranker_days")
         valid = _with_positives(valid, "validation", remedy="timeline.valid_days")
-        params = _params(config, seed)
-        fitted = _dataset(train, features, params)
+        params = _params(config, features, seed, stop_at)
+        fitted = _dataset(train, features, params, weight=_weight(train, config), position=_position(train, config))
         held_out = _dataset(valid, features, params, reference=fitted)
-        best: dict[str, dict[str, list[float]]] = {}
-        booster = lgb.train(
-            params,
-            fitted,
-            num_boost_round=config.max_trees,
-            valid_sets=[held_out],
-            valid_names=["valid"],
-            feval=_stopping_metric(stop_at),
-            callbacks=[
-                lgb.early_stopping(config.patience, first_metric_only=True, verbose=False),
-                lgb.record_evaluation(best),
-                *([_reporting(report)] if report is not None else []),
-            ],
-        )
-        kept = booster.model_to_string(num_iteration=booster.best_iteration)
-        return cls(lgb.Booster(model_str=kept), features, max(best["valid"][f"ndcg@{stop_at}"]))
+        stopping = [lgb.early_stopping(config.patience, first_metric_only=True, verbose=False)]
+        boosters, reached = [], []
+        for member in range(config.ensemble):
+            judged: dict[str, dict[str, list[float]]] = {}
+            booster = lgb.train(
+                params | ({"feature_fraction_seed": seed + member} if member else {}),
+                fitted,
+                num_boost_round=config.max_trees,
+                valid_sets=[held_out],
+                valid_names=["valid"],
+                feval=_stopping_metric(stop_at, config.gain),
+                callbacks=[
+                    *(stopping if not config.position_debias else ()),
+                    lgb.record_evaluation(judged),
+                    *([_reporting(report)] if report is not None else []),
+                ],
+            )
+            trees = _debiased_size(booster, valid, features, config, stop_at) if config.position_debias else None
+            kept = trees or booster.best_iteration
+            boosters.append(lgb.Booster(model_str=booster.model_to_string(num_iteration=kept)))
+            reached.append(judged["valid"][f"ndcg@{stop_at}"][kept - 1])
+        return cls(tuple(boosters), features, float(np.mean(reached)))
 
     @classmethod
     def from_text(cls, text: str, features: tuple[str, ...]) -> Self:
-        """A ranker from its model text, whose hash the caller has checked.
+        """A ranker from what `to_text` gave, whose hash the caller has checked.
 
         Raises:
             IntegrityError: The text is no LightGBM model, or of other features than the manifest names.
         """
-        if not text.startswith("tree\n") or not text.rstrip().endswith("pandas_categorical:null"):
+        models = [part for part in _MEMBERS.split(text) if part]
+        if not models or not all(part.rstrip().endswith("pandas_categorical:null") for part in models):
             raise IntegrityError("booster.txt is no complete LightGBM model text. Fetch the bundle again.")
-        booster = lgb.Booster(model_str=text)
-        if tuple(booster.feature_name()) != features:
+        boosters = tuple(lgb.Booster(model_str=part) for part in models)
+        if any(tuple(booster.feature_name()) != features for booster in boosters):
             raise IntegrityError("booster.txt was trained on other features than features.json names.")
-        return cls(booster, features)
+        return cls(boosters, features)
 
     def to_text(self) -> str:
-        """LightGBM's own text format."""
-        return str(self.booster.model_to_string())
+        """LightGBM's own text format, one model after the other."""
+        return "".join(str(booster.model_to_string()) for booster in self.boosters)
+
+    @property
+    def trees(self) -> int:
+        """Trees of all models."""
+        return sum(booster.num_trees() for booster in self.boosters)
 
     def predict(self, table: pl.DataFrame) -> npt.NDArray[np.float64]:
         """Scores, higher is better, one a row; columns are found by name.
@@ -110,12 +130,28 @@ class LambdaMart:
         scores = np.empty(table.height, np.float64)
         for start in range(0, table.height, _BLOCK_ROWS):
             block = feature_matrix(table.slice(start, _BLOCK_ROWS), self.features)
-            scores[start : start + len(block)] = self.booster.predict(block)
+            total = np.asarray(self.boosters[0].predict(block))
+            for booster in self.boosters[1:]:
+                total = total + np.asarray(booster.predict(block))
+            scores[start : start + len(block)] = total / len(self.boosters)
         return scores
 
+    def contributions(self, table: pl.DataFrame) -> npt.NDArray[np.float64]:
+        """What each feature adds to each row's score (TreeSHAP): (rows, features), the mean of the models'.
+
+        Raises:
+            ContractError: As `predict`.
+        """
+        matrix = feature_matrix(table, self.features)
+        if not len(matrix):
+            return np.empty((0, len(self.features)))
+        parts = [np.asarray(booster.predict(matrix, pred_contrib=True))[:, :-1] for booster in self.boosters]
+        mean: npt.NDArray[np.float64] = np.sum(parts, 0) / len(parts)
+        return mean
+
     def gains(self) -> pl.DataFrame:
-        """Total split gain of each feature, largest first: feature, gain."""
-        gain = self.booster.feature_importance(importance_type="gain")
+        """Total split gain of each feature over all models, largest first: feature, gain."""
+        gain = np.sum([booster.feature_importance(importance_type="gain") for booster in self.boosters], 0)
         return pl.DataFrame({"feature": self.features, "gain": gain}).sort("gain", descending=True)
 
 
@@ -132,34 +168,86 @@ def _with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFr
     return kept
 
 
-def _params(config: RankerConfig, seed: int) -> dict[str, Any]:
-    return {
-        "objective": "lambdarank",
+def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at: int) -> dict[str, Any]:
+    labels = range(MAX_LABEL + 1)
+    params: dict[str, Any] = {
+        "objective": config.objective,
         "metric": "None",
         "num_leaves": config.num_leaves,
         "learning_rate": config.learning_rate,
         "min_child_samples": config.min_child_samples,
         "feature_fraction": config.feature_fraction,
         "lambda_l2": config.l2,
-        "lambdarank_truncation_level": config.truncation,
-        "label_gain": [2**label - 1 for label in range(MAX_LABEL + 1)],
+        "lambdarank_truncation_level": config.truncation or 2 * stop_at,
+        "label_gain": [2**label - 1 if config.gain == "exponential" else label for label in labels],
         "deterministic": True,
         "force_row_wise": True,
         "seed": seed,
         "verbosity": -1,
     }
+    if config.position_debias:
+        params["lambdarank_position_bias_regularization"] = 0.0  # NOTE: 1 already undoes all that it learns
+    if config.monotone:
+        params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
+    return params
+
+
+def _weight(table: pl.DataFrame, config: RankerConfig) -> npt.NDArray[np.float32] | None:
+    """Each row's weight by the age of its request, 1 on the latest day."""
+    if config.recency_half_life_days is None:
+        return None
+    day = table[DAY].to_numpy().astype(np.float64)
+    weight: npt.NDArray[np.float32] = np.exp2((day - day.max()) / config.recency_half_life_days).astype(np.float32)
+    return weight
+
+
+def _position(table: pl.DataFrame, config: RankerConfig) -> npt.NDArray[np.int32] | None:
+    """Where each row was shown; 0 where that is unknown, which is a place of its own."""
+    if not config.position_debias:
+        return None
+    if POSITION not in table.columns or table[POSITION].is_null().all():
+        raise ConfigError(
+            "ranker.position_debias: no position of a training row is known. Map the column under "
+            "data.events.columns and set requests.source: logged and candidates.source: logged, or leave it out."
+        )
+    places: npt.NDArray[np.int32] = table[POSITION].fill_null(0).cast(pl.Int32).to_numpy()
+    return places
+
+
+def _debiased_size(
+    booster: lgb.Booster, valid: pl.DataFrame, features: tuple[str, ...], config: RankerConfig, stop_at: int
+) -> int:
+    """Number of trees that rank the validation clicks best, each weighed by how seldom its place is looked at."""
+    matrix, position = feature_matrix(valid, features), _position(valid, config)
+    assert position is not None
+    place = position.astype(np.int64)
+    label = label_vector(valid["label"])
+    examined = examination(np.asarray(booster.predict(matrix)), place, label > 0)
+    gain = np.exp2(label) - 1 if config.gain == "exponential" else label.astype(np.float64)
+    weighed = clicks_weighed(gain, place, examined)
+    request = np.repeat(np.arange(valid["request"].n_unique()), group_sizes(valid["request"]))
+    score, found = np.zeros(len(label)), []
+    for tree in range(booster.num_trees()):
+        score += booster.predict(matrix, start_iteration=tree, num_iteration=1)
+        found.append(discounted_gain(score, weighed, request, stop_at))
+    return int(np.argmax(found)) + 1
 
 
 def _dataset(
     table: pl.DataFrame,
     features: tuple[str, ...],
     params: dict[str, Any],
+    *,
     reference: lgb.Dataset | None = None,
+    weight: npt.NDArray[np.float32] | None = None,
+    position: npt.NDArray[np.int32] | None = None,
 ) -> lgb.Dataset:
     return lgb.Dataset(
         feature_table(table, features).to_arrow(),  # read where it lies: a matrix would be a second copy
         label=label_vector(table["label"]),
         group=group_sizes(table["request"]),
+        weight=weight,
+        position=position,
         feature_name=list(features),
         params=params,
         reference=reference,
@@ -173,9 +261,9 @@ def _reporting(report: Report) -> Callable[[Any], None]:
     return callback
 
 
-def _stopping_metric(stop_at: int) -> Any:  # noqa: ANN401 - LightGBM's own callback type is private
+def _stopping_metric(stop_at: int, gain: Gain) -> Any:  # noqa: ANN401 - LightGBM's own callback type is private
     def metric(scores: npt.NDArray[np.float64], data: lgb.Dataset) -> tuple[str, float, bool]:
         labels, group = np.asarray(data.get_label()), np.asarray(data.get_group())
-        return f"ndcg@{stop_at}", float(np.nanmean(ndcg_at(scores, labels, group, stop_at))), True
+        return f"ndcg@{stop_at}", float(np.nanmean(ndcg_at(scores, labels, group, stop_at, gain))), True
 
     return metric

@@ -44,6 +44,11 @@ class FeatureManifest(FrozenConfig):
     unknown_code: int
     zero_shot_pooling: str
 
+    def families(self, names: Iterable[str]) -> list[str]:
+        """Family of each of some columns."""
+        of = {column.name: column.family for column in self.columns}
+        return [of[name] for name in names]
+
     @model_validator(mode="after")
     def _coherent(self) -> Self:
         names = [column.name for column in self.columns]

@@ -66,7 +66,7 @@ def main() -> int:
     names = tuple(columns)
     for name, rows in taught.items():
         ranker = fit(rows, names, run.seed)
-        tell(f"ranker of {name} scores: {ranker.booster.num_trees()} trees, NDCG@10 {ranker.best_ndcg:.4f}")
+        tell(f"ranker of {name} scores: {ranker.trees} trees, NDCG@10 {ranker.best_ndcg:.4f}")
         for feature, gain in ranker.gains().head(6).iter_rows():
             tell(f"    {feature:24}{gain:12.0f}")
         key = "fine-tuned" if name == "cross-fitted" else name

@@ -37,7 +37,7 @@ def test_a_ranker_of_shuffled_labels_is_as_good_as_chance(rows, trained_project)
     test = rows[2]
     config = RankerConfig(max_trees=30, min_child_samples=20, num_leaves=7)
     ranker = LambdaMart.fit(fitting, valid, features=trained_project.trained.chain.features, config=config, seed=0)
-    assert ranker.booster.num_trees() > 0
+    assert ranker.trees > 0
     names = {"request": "request_id", "item": "item_id"}
     lists = test.select("request", "item").rename(names)
     scores = ranker.predict(test)

@@ -152,3 +152,11 @@ def test_replay_says_what_earlier_requests_lost(shop_project, tmp_path, capfd):
     )
     assert all(0 < lesson.old_after <= 1 for lesson in trained.lessons[1:])
     assert capfd.readouterr().err.count("ndcg_at_10_before") == len(trained.lessons) - 1
+
+
+def test_a_monotone_feature_that_is_none_stops_the_training_before_it_begins(shop_project, tmp_path, command):
+    project = shop_project.copy(tmp_path / "project")
+    ended = command(project, "train", "--set", "ranker.monotone={interest_y: 1}")
+    assert ended.code == 2
+    assert "ranker.monotone names what is no feature: 'interest_y'. Did you mean 'interest_z'?" in ended.err
+    assert "Fine-tuning" not in ended.err

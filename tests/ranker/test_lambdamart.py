@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.errors import ContractError, IntegrityError
+from features.errors import ConfigError, ContractError, IntegrityError
 from ranker import lambdamart
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
@@ -65,7 +65,7 @@ def test_the_model_is_cut_at_the_tree_with_the_best_validation_ndcg(model):
     again = fitted(report=lambda trees, ndcg: told.append((trees, ndcg)))
     assert [trees for trees, _ in told] == list(range(1, len(told) + 1))
     best = max(range(len(told)), key=lambda n: told[n][1])
-    assert again.booster.num_trees() == best + 1
+    assert again.trees == best + 1
     assert again.best_ndcg == told[best][1]
     assert len(told) in {CONFIG.max_trees, best + 1 + CONFIG.patience}
 
@@ -192,3 +192,121 @@ def test_what_is_no_model_is_refused(text):
 def test_a_model_of_other_features_than_the_manifest_is_refused(model, features):
     with pytest.raises(IntegrityError, match="other features"):
         LambdaMart.from_text(model.to_text(), features)
+
+
+def changed(**changes):
+    return CONFIG.model_copy(update=changes)
+
+
+def test_rank_xendcg_learns_the_signal_too():
+    held_out = lists(2)
+    chance = mean_ndcg(np.zeros(held_out.height), held_out)
+    model = fitted(config=changed(objective="rank_xendcg"))
+    assert mean_ndcg(model.predict(held_out), held_out) > chance + 0.15
+
+
+def test_linear_gains_are_those_of_lightgbm_told_so():
+    train, valid = (table.filter((pl.col("label").max() > 0).over("request")) for table in (lists(0), lists(1)))
+    model = fitted(train, valid, config=changed(gain="linear"))
+    group, matrix = train["request"].rle().struct.field("len").to_numpy(), train.select(FEATURES).cast(pl.Float32)
+    params = lambdamart._params(CONFIG, FEATURES, 0, 10) | {"label_gain": list(range(31))}
+    data = lambdamart.lgb.Dataset(matrix.to_numpy(), train["label"].to_numpy(), group=group, params=params)
+    bare = lambdamart.lgb.train(params, data, num_boost_round=model.trees)
+    scores = model.predict(valid)
+    assert np.array_equal(scores, bare.predict(valid.select(FEATURES).cast(pl.Float32).to_numpy()))
+    sizes = valid["request"].rle().struct.field("len").to_numpy()
+    assert model.best_ndcg == pytest.approx(
+        np.mean(ndcg_at(scores, valid["label"].to_numpy(), sizes, 10, "linear")), rel=1e-9
+    )
+
+
+def test_an_ensemble_scores_the_mean_of_its_members_and_its_first_is_the_single_model(model):
+    three, table = fitted(config=changed(ensemble=3)), lists(2)
+    members = [LambdaMart((booster,), FEATURES).predict(table) for booster in three.boosters]
+    assert len(members) == 3
+    assert np.array_equal(members[0], model.predict(table))
+    assert not np.array_equal(members[0], members[1])
+    assert np.array_equal(three.predict(table), (members[0] + members[1] + members[2]) / 3)
+    read = LambdaMart.from_text(three.to_text(), FEATURES)
+    assert np.array_equal(read.predict(table), three.predict(table))
+    assert read.to_text() == three.to_text()
+    assert three.trees == sum(booster.num_trees() for booster in three.boosters)
+
+
+def test_a_text_that_lacks_the_end_of_one_member_is_refused():
+    text = fitted(config=changed(ensemble=2)).to_text()
+    place = text.index("\ntree\n")
+    with pytest.raises(IntegrityError, match="no complete LightGBM model"):
+        LambdaMart.from_text(text[: place - 40] + text[place:], FEATURES)
+
+
+@pytest.mark.parametrize("direction", [1, -1])
+def test_a_monotone_feature_moves_every_score_one_way(direction):
+    model = fitted(config=changed(monotone={"signal": direction}))
+    base = lists(2)
+    steps = [model.predict(base.with_columns(signal=pl.lit(value))) for value in np.linspace(-3, 3, 25)]
+    moves = np.diff(np.stack(steps), axis=0) * direction
+    assert (moves >= 0).all()
+
+
+def test_a_request_weighs_half_after_each_half_life():
+    days = pl.DataFrame({"as_of_day": [30, 20, 10, 30]})
+    weight = lambdamart._weight(days, changed(recency_half_life_days=10.0))
+    assert weight.tolist() == [1, 0.5, 0.25, 1]
+    assert lambdamart._weight(days, CONFIG) is None
+
+
+def test_recent_requests_are_learned_and_old_ones_are_not():
+    old = lists(0).with_columns(signal=-pl.col("signal"), as_of_day=pl.lit(0))
+    new = lists(3).with_columns(as_of_day=pl.lit(400), request=pl.col("request") + 1000)
+    both, held_out = pl.concat([old, new.select(old.columns)]), lists(2)
+    weighed = fitted(train=both, config=changed(recency_half_life_days=10.0, min_child_samples=2, patience=40))
+    chance = mean_ndcg(np.zeros(held_out.height), held_out)
+    assert mean_ndcg(weighed.predict(held_out), held_out) > chance + 0.15
+
+
+def clicks(seed, *, requests=1000, length=10, bias=1.0):
+    """Lists shown at random but for one feature that decides the place; clicks where a relevant item was examined."""
+    rng = np.random.default_rng(seed)
+    signal = rng.normal(size=(requests, length))
+    lure = rng.normal(size=(requests, length))  # by which the shop ordered, and which nobody wants
+    place = np.argsort(np.argsort(-lure - rng.normal(size=lure.shape), axis=1), axis=1) + 1
+    wanted = rng.random(signal.shape) < 1 / (1 + np.exp(1.5 - 2 * signal))
+    clicked = wanted & (rng.random(signal.shape) < place**-bias)
+    return pl.DataFrame(
+        {
+            "request": np.repeat(np.arange(requests, dtype=np.uint32), length),
+            "label": clicked.ravel().astype(np.int32),
+            "wanted": wanted.ravel().astype(np.int32),
+            "position": place.ravel().astype(np.int32),
+            "signal": signal.ravel(),
+            "lure": lure.ravel(),
+        }
+    )
+
+
+def test_debiased_positions_let_what_decided_the_place_count_for_less():
+    train, valid, held_out = clicks(0), clicks(1), clicks(2, bias=0.0)
+    truth = held_out.with_columns(label="wanted")
+    found = {}
+    for debias in (False, True):
+        config = changed(position_debias=debias, min_child_samples=50)
+        model = fitted(train=train, valid=valid, features=("signal", "lure"), config=config)
+        found[debias] = mean_ndcg(model.predict(held_out), truth)
+    unbiased = fitted(train=clicks(0, bias=0.0), valid=clicks(1, bias=0.0), features=("signal", "lure"))
+    assert found[True] > found[False] + 0.02
+    assert found[True] > 0.95 * mean_ndcg(unbiased.predict(held_out), truth)
+
+
+@pytest.mark.parametrize("known", [None, "null"])
+def test_debiasing_without_positions_is_refused(known):
+    table = lists(0)
+    if known is not None:
+        table = table.with_columns(position=pl.lit(None, pl.Int32))
+    with pytest.raises(ConfigError, match="no position of a training row is known"):
+        fitted(train=table, config=changed(position_debias=True))
+
+
+def test_debiasing_an_objective_without_positions_is_refused():
+    with pytest.raises(ValueError, match="position_debias needs"):
+        RankerConfig(objective="rank_xendcg", position_debias=True)
