@@ -1,8 +1,8 @@
 """Training batches: requests with their history, and the texts they are to tell apart."""
 
 # R requests of the block, H history items; B requests of a batch, C candidates, T texts, P texts that are positives
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -31,11 +31,13 @@ class Histories:
         item_RH: Item codes, -1 where the history is shorter.
         age_RH: Days from the item's last event to the as-of, at least 1 (1 where padded).
         gain_RH: Highest gain of the user's events with the item (1 where padded).
+        event_type_RH: Code of the type of the event with that gain, 0 for an unknown one (and where padded).
     """
 
     item_RH: Ints
     age_RH: npt.NDArray[np.float32]
     gain_RH: npt.NDArray[np.float32]
+    event_type_RH: npt.NDArray[np.uint16]
 
     @classmethod
     def of(cls, requests: pl.DataFrame, history: pl.DataFrame, items: int) -> "Histories":
@@ -43,7 +45,7 @@ class Histories:
 
         Args:
             requests: The requests, in the order wanted.
-            history: request, item, as_of_day, last_day, gain; most recent first.
+            history: request, item, as_of_day, last_day, gain, event_type; most recent first.
             items: H, the most items kept.
         """
         slot = pl.int_range(pl.len()).over("request")
@@ -56,7 +58,21 @@ class Histories:
         item[at] = placed["item"].to_numpy()
         age[at] = (placed["as_of_day"] - placed["last_day"]).to_numpy()
         gain[at] = placed["gain"].to_numpy()
-        return cls(item, age, gain)
+        event_type = np.zeros(shape, np.uint16)
+        event_type[at] = placed["event_type"].to_numpy()
+        return cls(item, age, gain, event_type)
+
+    def parts(self) -> tuple[npt.NDArray[Any], ...]:
+        """The arrays, in the order of the attributes."""
+        return self.item_RH, self.age_RH, self.gain_RH, self.event_type_RH
+
+    def take(self, rows: Ints) -> "Histories":
+        """Those of some requests, in the order asked."""
+        return Histories(*(part[rows] for part in self.parts()))
+
+    def joined(self, other: "Histories") -> "Histories":
+        """These and then others of the same length."""
+        return Histories(*map(np.concatenate, zip(self.parts(), other.parts(), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +140,7 @@ class Examples:
         sizes = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
-        held = self.histories
-        histories = Histories(held.item_RH[rows], held.age_RH[rows], held.gain_RH[rows])
+        histories = self.histories.take(rows)
         score = None if self.score is None else self.score[at]
         return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item, score)
 
@@ -143,7 +158,7 @@ class Examples:
         many, positives = (np.bincount(request[rows], minlength=len(self)) for rows in (kept, kept & positive))
         item_RH = np.where(items[np.maximum(held.item_RH, 0)], -1, held.item_RH)
         left = Examples(
-            Histories(item_RH, held.age_RH, held.gain_RH),
+            replace(held, item_RH=item_RH),
             self.item[kept],
             self.gain[kept],
             np.concatenate([[0], np.cumsum(many)]).astype(np.int64),
@@ -156,13 +171,8 @@ class Examples:
     def joined(self, other: "Examples") -> "Examples":
         """These requests and then those of another block of the same catalogue; scored only if both are."""
         scored = self.score is not None and other.score is not None
-        ours, theirs = self.histories, other.histories
         return Examples(
-            Histories(
-                np.concatenate([ours.item_RH, theirs.item_RH]),
-                np.concatenate([ours.age_RH, theirs.age_RH]),
-                np.concatenate([ours.gain_RH, theirs.gain_RH]),
-            ),
+            self.histories.joined(other.histories),
             np.concatenate([self.item, other.item]),
             np.concatenate([self.gain, other.gain]),
             np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
@@ -208,6 +218,7 @@ class Batch(NamedTuple):
         history_mask_BH: Where there is a history item.
         age_BH: See `Histories`.
         history_gain_BH: See `Histories`.
+        event_type_BH: See `Histories`; int64.
         candidate_BC: Positions in `text_T`, 0 where padded.
         mask_BC: Where there is a candidate.
         gain_BC: Gain of each candidate, 0 for a negative.
@@ -219,6 +230,7 @@ class Batch(NamedTuple):
     history_mask_BH: torch.Tensor
     age_BH: torch.Tensor
     history_gain_BH: torch.Tensor
+    event_type_BH: torch.Tensor
     candidate_BC: torch.Tensor
     mask_BC: torch.Tensor
     gain_BC: torch.Tensor
@@ -244,6 +256,7 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
         history_mask_BH=torch.from_numpy(known_BH >= 0),
         age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
         history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
+        event_type_BH=torch.from_numpy(examples.histories.event_type_RH[chosen].astype(np.int64)),
         candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
         mask_BC=torch.from_numpy(at_BC >= 0),
         gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),

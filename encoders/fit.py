@@ -201,8 +201,7 @@ def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, se
     name = hashlib.sha256(f"{config.model_dump_json()} {seed} {model.digest('tuned')}".encode())
     for tensor in model.user_tower.state_dict().values():
         name.update(tensor.numpy().tobytes())
-    histories = examples.histories
-    for array in (histories.item_RH, histories.age_RH, histories.gain_RH, examples.item, examples.gain):
+    for array in (*examples.histories.parts(), examples.item, examples.gain):
         name.update(array.tobytes())
     for array in (examples.starts, examples.positives, examples.text_of_item):
         name.update(array.tobytes())

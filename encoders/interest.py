@@ -123,12 +123,13 @@ class InterestScorer:
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
         age_BH, gain_BH = (torch.from_numpy(part[batch]) for part in (histories.age_RH, histories.gain_RH))
+        event_type_BH = torch.from_numpy(histories.event_type_RH[batch].astype(np.int64))
         tuned_BHC = _similarities(self.fine_tuned, np.maximum(item_BH, 0), candidate_BC)
         plain_BHC = _similarities(self.zero_shot, np.maximum(item_BH, 0), candidate_BC)
         with torch.inference_mode():
             # NOTE: that the user had this very item is the behavioural features' part, in training and here.
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
-            match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC)
+            match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC, event_type_BH)
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
             tuned = [pooled_similarity(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
             plain = [pooled_similarity(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]

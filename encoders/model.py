@@ -51,6 +51,7 @@ class InterestModel:
         bf16: Whether matrix products run in bfloat16.
         base_digest: Digest of the encoder it started from.
         passage_prefix: Put before an item's text.
+        event_types: Those that the user tower tells apart, by code from 1 on.
     """
 
     tuned: TextTower
@@ -62,10 +63,15 @@ class InterestModel:
     bf16: bool
     base_digest: str
     passage_prefix: str = ""
+    event_types: tuple[str, ...] = ()
 
     @classmethod
-    def start(cls, config: EncoderConfig) -> "InterestModel":
+    def start(cls, config: EncoderConfig, *, event_types: Sequence[str] = ()) -> "InterestModel":
         """From a pretrained encoder, nothing tuned yet.
+
+        Args:
+            config: The encoder, and what is trained of it.
+            event_types: Those of histories that the user tower is to tell apart.
 
         Raises:
             ConfigError: The encoder is not there, `encoder.train` asks for what it does not have, or
@@ -88,6 +94,7 @@ class InterestModel:
             max_tokens=min(config.max_tokens, backbone.max_tokens),
             bf16=bf16_is_native() if config.precision == "auto" else config.precision == "bf16",
             passage_prefix=config.passage_prefix,
+            event_types=tuple(event_types),
         )
 
     @classmethod
@@ -98,7 +105,7 @@ class InterestModel:
         return cls(
             tuned=tuned,
             zero_shot=zero_shot,
-            user_tower=UserTower(tuned.width).eval(),
+            user_tower=UserTower(tuned.width, event_types=len(told["event_types"])).eval(),
             tokenizer=backbone.tokenizer,
             pad_id=backbone.pad_id,
             base_digest=backbone.digest,
@@ -181,6 +188,7 @@ class InterestModel:
             "train_embeddings": self.tuned.train_embeddings,
             "pooling": self.tuned.pooling,
             "passage_prefix": self.passage_prefix,
+            "event_types": self.event_types,
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
@@ -226,7 +234,8 @@ class InterestModel:
         )
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
         kept = ("max_tokens", "bf16", "passage_prefix")
-        return cls._of(backbone, tower, **{name: about[name] for name in kept})
+        told = {name: about[name] for name in kept}
+        return cls._of(backbone, tower, event_types=tuple(about.get("event_types", ())), **told)
 
     def _tensors(self) -> dict[str, Tensor]:
         """All weights by name, those that the towers share once; views, not copies."""

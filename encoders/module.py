@@ -160,7 +160,7 @@ class InterestModule(lightning.LightningModule):
         """Scores (B, C) of candidates of width D: (B, C, D) each request's own, or (C, D) the same for all."""
         similar_BHC = vector_TD[batch.history_BH] @ candidate_D.mT
         mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
-        match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC)
+        match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC, batch.event_type_BH)
         score_BC: Tensor = match_BC + candidate_D @ self.user_tower.wanted_D
         return score_BC
 

@@ -1,6 +1,6 @@
 """The two towers: item texts to unit vectors, and a user's history to a score of any item."""
 
-# T texts, L tokens, D width; B requests, H history items, C candidates, K attention heads
+# T texts, L tokens, D width; B requests, H history items, C candidates, K attention heads, E event types
 from typing import Any
 
 import torch
@@ -125,26 +125,35 @@ class TextTower(nn.Module):
 class UserTower(nn.Module):
     """Attention over the history, asked by the candidate.
 
-    Each head weighs the history items by their text similarity to the candidate, by their age and by the gain of the
-    event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items only, a flat
-    one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of the
-    candidate's text to one learned direction. A user without history is ranked by that alone.
+    Each head weighs the history items by their text similarity to the candidate, by their age, and by the gain and the
+    type of the event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items
+    only, a flat one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of
+    the candidate's text to one learned direction. A user without history is ranked by that alone.
 
     Args:
         width: D, width of text vectors.
         heads: Attention heads; their sharpness starts evenly spread from flat to nearest-only.
+        event_types: E, how many are told apart: each has a prior of its own in each head, 0 at the start.
     """
 
-    def __init__(self, width: int, heads: int = 4) -> None:
+    def __init__(self, width: int, heads: int = 4, *, event_types: int = 0) -> None:
         super().__init__()
         self.sharpness_K = nn.Parameter(torch.linspace(0.0, 24.0, heads))
         self.ageing_K = nn.Parameter(torch.full((heads,), 0.3))
         self.gain_K = nn.Parameter(torch.zeros(heads))
+        self.event_KE = nn.Parameter(torch.zeros(heads, event_types)) if event_types else None
         self.mixture_K = nn.Parameter(torch.zeros(heads))
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.wanted_D = nn.Parameter(torch.zeros(width))
 
-    def forward(self, similar_BHC: Tensor, age_BH: Tensor, gain_BH: Tensor, mask_BHC: Tensor) -> Tensor:
+    def forward(
+        self,
+        similar_BHC: Tensor,
+        age_BH: Tensor,
+        gain_BH: Tensor,
+        mask_BHC: Tensor,
+        event_type_BH: Tensor | None = None,
+    ) -> Tensor:
         """Match (B, C) of each request's user and each candidate; what everybody wants is not in it.
 
         Args:
@@ -152,6 +161,7 @@ class UserTower(nn.Module):
             age_BH: Days since the event, 1 or more.
             gain_BH: Gain of the event.
             mask_BHC: Where there is a history item, other than the candidate itself.
+            event_type_BH: Code of the event's type from 1 on, int64; 0, or None for all, is a type without a prior.
         """
         mixture_K = torch.softmax(self.mixture_K, 0)
         age_BH, gain_BH = torch.log(age_BH.clamp(min=1)), torch.log(gain_BH.clamp(min=1))
@@ -161,6 +171,8 @@ class UserTower(nn.Module):
         score_BC = torch.zeros_like(similar_BCH[..., 0])
         for head in range(len(mixture_K)):
             prior_BH = self.gain_K[head] * gain_BH - self.ageing_K[head] * age_BH
+            if self.event_KE is not None and event_type_BH is not None:
+                prior_BH = prior_BH + nn.functional.pad(self.event_KE[head], (1, 0))[event_type_BH]
             logit_BCH = self.sharpness_K[head] * similar_BCH + prior_BH.unsqueeze(1)
             logit_BCH = logit_BCH.masked_fill(~mask_BHC.transpose(1, 2), -torch.inf)
             weight_BCH = torch.nan_to_num(torch.softmax(logit_BCH, -1))

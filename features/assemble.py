@@ -4,7 +4,7 @@ One function serves training, evaluation and the night. It works through the req
 request's rows do not depend on the portion it stands in.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,6 +58,7 @@ class Assembler:
             the grid of `features.candidates.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
+        event_types: Those that histories tell apart.
 
     Attributes:
         features: Every feature that needs no encoder, in the order of the feature manifest.
@@ -72,11 +73,13 @@ class Assembler:
         plan: Plan | None = None,
         *,
         cut: CandidateCut | None = None,
+        event_types: Sequence[str] = (),
     ) -> None:
         default = FeaturesConfig()
         self.log = log
         self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
+        self._event_types = event_types
         self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
@@ -93,7 +96,7 @@ class Assembler:
         Raises:
             ConfigError: The plan is for online mode, and the requests carry no time.
         """
-        history = histories(self.log, requests, self._config)
+        history = histories(self.log, requests, self._config, self._event_types)
         proposed = self.generators.propose(requests, history)
         rows = proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))

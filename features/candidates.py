@@ -7,6 +7,7 @@ what it learned from. Scores are sums of integers, or of terms in one fixed orde
 same candidates to the last bit in whatever batch it stands.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,19 +42,28 @@ def decayed(age_days: pl.Expr, half_life_days: float) -> pl.Expr:
     return (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * FIXED).round().cast(pl.Int64).clip(lower_bound=1)
 
 
-def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -> pl.DataFrame:
+def histories(
+    log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str] = ()
+) -> pl.DataFrame:
     """What each request's user had engaged with, one row an item, known strictly before the request's as-of.
 
     Args:
         log: The event log.
         requests: request, user, as_of_day.
         config: Half-life of an event's weight.
+        event_types: Those that are told apart; none need be.
 
     Returns:
         Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
-        weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
+        event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
+        gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
-    daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), pl.col("gain").max())
+    code, codes = pl.lit(0, pl.Int32), len(event_types) + 1
+    if event_types:
+        place = {name: at + 1 for at, name in enumerate(event_types)}
+        code = pl.col("kind").replace_strict(place, default=0, return_dtype=pl.Int32)
+    highest = (pl.col("gain") * codes + code).max()
+    daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), highest=highest)
     known = (
         requests.select("request", "user", "as_of_day")
         .join(daily, on="user")
@@ -65,7 +75,8 @@ def histories(log: EventLog, requests: pl.DataFrame, config: CandidatesConfig) -
         .agg(
             count=pl.col("n").sum(),
             last_day=pl.col("day").max(),
-            gain=pl.col("gain").max(),
+            gain=pl.col("highest").max() // codes,
+            event_type=(pl.col("highest").max() % codes).cast(pl.UInt16),
             weight=(pl.col("n") * decayed(age, config.half_life_days)).sum(),
             first_day=pl.col("day").min(),
             days=pl.len().cast(pl.Int64),

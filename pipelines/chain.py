@@ -96,6 +96,7 @@ class Chain:
             self.zero_shot,
             plan_of(log, config, supply),
             cut=cut,
+            event_types=model.event_types,
         )
         known = self.assembler.features
         self.features = (*known, *INTEREST_COLUMNS)

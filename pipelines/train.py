@@ -14,6 +14,7 @@ from encoders.model import InterestModel
 from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
+from features.families.supply import Supply
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
@@ -95,10 +96,10 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
         ContractError: No request has a positive, or a leak check fails.
     """
     split = Split.of(log, config.timeline, config.labels)
-    model = InterestModel.start(config.encoder)
+    supply = plan_of(log.before(split.test.start), config).supply
+    model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config))
     catalogue = Catalogue.of(log, config.data.items.text)
     lessons = Lessons(model, catalogue, config, watch)
-    supply = plan_of(log.before(split.test.start), config).supply
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
     _refuse_unknown_features(chain, config)
@@ -117,7 +118,7 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     fitted = lesson.rows.clear()
     for number, block in enumerate((*split.blocks, split.valid)):
         if number == 0 or config.encoder.schedule == "prequential":
-            history = histories(log, lesson.requests, config.candidates)
+            history = histories(log, lesson.requests, config.candidates, model.event_types)
             examples = Examples.of(lesson.requests, history, lesson.rows, catalogue.text_of_item, config.encoder)
             del lesson, history  # hundreds of MiB: before the next block's are made
             lessons.teach(examples)
@@ -160,6 +161,12 @@ def _refuse_unknown_features(chain: Chain, config: Config) -> None:
         near = difflib.get_close_matches(unknown[0], chain.features, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "features.json of a version lists the names."
         raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
+
+
+def _told_apart(supply: Supply, config: Config) -> tuple[str, ...]:
+    """Event types that the user tower tells apart: those that count, where there are several."""
+    counting = tuple(kind for kind in supply.kinds if kind in config.labels.gains)
+    return counting if len(counting) > 1 else ()
 
 
 def _warn_of_short_windows(chain: Chain, split: Split) -> None:

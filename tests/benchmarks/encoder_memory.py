@@ -92,7 +92,12 @@ def lessons(items: int, config: EncoderConfig) -> Examples:
     ones = np.ones(shape, np.float32)
     taken = np.arange(CANDIDATES) < POSITIVES
     return Examples(
-        histories=Histories(drawn[:, : config.history_items], rng.integers(1, 90, shape).astype(np.float32), ones),
+        histories=Histories(
+            drawn[:, : config.history_items],
+            rng.integers(1, 90, shape).astype(np.float32),
+            ones,
+            ones.astype(np.uint16),
+        ),
         item=drawn[:, config.history_items :].ravel(),
         gain=np.tile(taken.astype(np.float32), REQUESTS),
         starts=np.arange(REQUESTS + 1) * CANDIDATES,

@@ -144,7 +144,7 @@ def histories_of(rows: Sequence[Ints], items: int, *, aged: bool = True) -> Hist
     age = np.ones(item.shape, np.float32)
     if aged:
         age *= np.arange(1, items + 1, dtype=np.float32)
-    return Histories(item, age, np.ones(item.shape, np.float32))
+    return Histories(item, age, np.ones(item.shape, np.float32), np.zeros(item.shape, np.uint16))
 
 
 def positives_only(histories: Histories, taken: Sequence[Ints], texts: Texts) -> Examples:

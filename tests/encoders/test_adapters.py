@@ -44,7 +44,7 @@ def lesson() -> Examples:
     """Who had one thing of a shelf takes another of it."""
     one = np.ones((8, 1), np.float32)
     return Examples(
-        histories=Histories(np.arange(8).reshape(8, 1), one, one),
+        histories=Histories(np.arange(8).reshape(8, 1), one, one, one.astype(np.uint16)),
         item=np.array([[at ^ 1, (at + 4) % 8, (at + 5) % 8, (at + 6) % 8] for at in range(8)]).ravel(),
         gain=np.tile(np.array([1, 0, 0, 0], np.float32), 8),
         starts=np.arange(9) * 4,

@@ -236,7 +236,7 @@ def test_a_multilingual_vocabulary_from_text_to_a_saved_model(tmp_path, tiny_con
     assert len({row.tobytes() for row in model.embed("tuned", texts)}) == len(MANY_SCRIPTS)
     one = np.ones((8, 2), np.float32)
     examples = Examples(
-        histories=Histories(np.arange(16).reshape(8, 2) % 10, one, one),
+        histories=Histories(np.arange(16).reshape(8, 2) % 10, one, one, one.astype(np.uint16)),
         item=np.arange(32) % 10,
         gain=np.tile(np.array([1, 0, 0, 0], np.float32), 8),
         starts=np.arange(9) * 4,

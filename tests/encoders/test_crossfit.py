@@ -19,9 +19,9 @@ def lessons(seed: int = 0) -> Examples:
     """Two items had, two taken, three not, for each request."""
     rng = np.random.default_rng(seed)
     dealt = np.array([rng.permutation(ITEMS) for _ in range(REQUESTS)])
-    shape = (REQUESTS, 2)
+    ones = np.ones((REQUESTS, 2), np.float32)
     return Examples(
-        histories=Histories(dealt[:, :2], np.ones(shape, np.float32), np.ones(shape, np.float32)),
+        histories=Histories(dealt[:, :2], ones, ones, ones.astype(np.uint16)),
         item=dealt[:, 2:7].ravel(),
         gain=np.tile(np.array([2, 1, 0, 0, 0], np.float32), REQUESTS),
         starts=np.arange(REQUESTS + 1) * 5,
@@ -96,7 +96,9 @@ def test_the_model_is_afterwards_what_it_was(learner, stop_early):
 
 def test_without_items_leaves_the_other_candidates_and_histories_in_their_order():
     examples = Examples(
-        histories=Histories(np.array([[0, 1], [2, -1], [3, 4]]), np.ones((3, 2)), np.full((3, 2), 2.0)),
+        histories=Histories(
+            np.array([[0, 1], [2, -1], [3, 4]]), np.ones((3, 2)), np.full((3, 2), 2.0), np.arange(6).reshape(3, 2)
+        ),
         item=np.array([2, 3, 4, 0, 1, 2, 0, 1]),
         gain=np.array([3, 1, 0, 2, 0, 1, 1, 0], np.float32),
         starts=np.array([0, 3, 5, 8]),
@@ -107,6 +109,7 @@ def test_without_items_leaves_the_other_candidates_and_histories_in_their_order(
     left = examples.without(np.array([False, False, True, False, False]))
     # The second request's history was item 2 alone: it goes. The others lose candidate 2.
     assert left.histories.item_RH.tolist() == [[0, 1], [3, 4]]
+    assert left.histories.event_type_RH.tolist() == [[0, 1], [4, 5]]
     assert left.item.tolist() == [3, 4, 0, 1]
     assert left.gain.tolist() == [1, 0, 1, 0]
     assert left.score.tolist() == [1, 2, 6, 7]

@@ -12,9 +12,10 @@ from encoders.data import FINE_TUNED, BlockBatches, BlockData, Examples, Histori
 
 
 def history_of(*rows) -> pl.DataFrame:
-    """Rows of (request, item, last_day, gain) as of day 100, most recent first."""
+    """Rows of (request, item, last_day, gain) as of day 100, most recent first; the type's code is its gain."""
     schema = {"request": pl.UInt32, "item": pl.UInt32, "last_day": pl.Int32, "gain": pl.Int64}
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(as_of_day=pl.lit(100, pl.Int32))
+    table = pl.DataFrame(rows, schema=schema, orient="row").with_columns(as_of_day=pl.lit(100, pl.Int32))
+    return table.with_columns(event_type=pl.col("gain").cast(pl.UInt16))
 
 
 def labelled(*rows) -> pl.DataFrame:
@@ -31,6 +32,7 @@ def test_histories_by_hand():
     assert found.item_RH.tolist() == [[1, -1], [-1, -1], [8, 5]]  # in the order of requests; the third item is cut
     assert found.age_RH.tolist() == [[7, 1], [1, 1], [1, 10]]
     assert found.gain_RH.tolist() == [[2, 1], [1, 1], [1, 3]]
+    assert found.event_type_RH.tolist() == [[2, 0], [0, 0], [1, 3]]
     assert (found.age_RH.dtype, found.gain_RH.dtype) == (np.float32, np.float32)
 
 
@@ -165,7 +167,9 @@ def taken_only(*requests) -> Examples:
     many = np.array([len(items) for items in taken])
     starts = np.concatenate([[0], np.cumsum(many)])
     gains = np.ones(many.sum(), np.float32)
-    return Examples(Histories(item, ones, ones), np.concatenate(taken), gains, starts, many, np.r_[0:9, 8])
+    return Examples(
+        Histories(item, ones, ones, ones.astype(np.uint16)), np.concatenate(taken), gains, starts, many, np.r_[0:9, 8]
+    )
 
 
 def test_what_others_took_is_a_negative_unless_the_request_had_or_took_it(tiny_config):
@@ -200,7 +204,7 @@ def scored(*requests, copies=1) -> Examples:
     gain = np.concatenate([np.r_[np.ones(len(p)), np.zeros(len(n))] for p, n in requests]).astype(np.float32)
     score = np.concatenate([np.r_[p, n] for p, n in requests]).astype(np.float32)
     ones = np.ones((len(requests), 1), np.float32)
-    histories = Histories(np.zeros((len(requests), 1), np.int64), ones, ones)
+    histories = Histories(np.zeros((len(requests), 1), np.int64), ones, ones, ones.astype(np.uint16))
     return Examples(histories, item, gain, np.r_[0, sizes.cumsum()], many, item, score)
 
 

@@ -4,6 +4,7 @@ import logging
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,15 +28,23 @@ def lesson(requests: int = 40, seed: int = 0) -> Examples:
         one, other = (rng.permutation(8) + shelf * 8 for shelf in rng.permutation(2))
         histories.append(one[:3])
         items.extend([*one[3:5], *other[:4]])
-    shape = (requests, 3)
+    ones = np.ones((requests, 3), np.float32)
     return Examples(
-        histories=Histories(np.array(histories), np.ones(shape, np.float32), np.ones(shape, np.float32)),
+        histories=Histories(np.array(histories), ones, ones, np.tile(np.array([1, 2, 2], np.uint16), (requests, 1))),
         item=np.array(items),
         gain=np.tile(np.array([3, 1, 0, 0, 0, 0], np.float32), requests),
         starts=np.arange(requests + 1) * 6,
         positives=np.full(requests, 2),
         text_of_item=np.arange(16),
     )
+
+
+def of_types(examples: Examples) -> Examples:
+    """The same, where the first item of a history is of another shelf, and its event of a type of its own."""
+    histories = examples.histories
+    item_RH = histories.item_RH.copy()
+    item_RH[:, 0] = (item_RH[:, 0] + 8) % 16
+    return replace(examples, histories=replace(histories, item_RH=item_RH))
 
 
 @pytest.fixture
@@ -389,3 +398,16 @@ def test_ndcg_of_judges_by_hand(train):
     discount = 1 / np.log2(np.arange(2, 8))
     expected = (gains * discount).sum() / (np.sort(gains)[::-1] * discount).sum()
     assert train.lesson.old_before == pytest.approx(expected, abs=1e-4)
+
+
+def test_what_type_of_event_tells_nothing_is_learned(train, tiny_model):
+    """The first item of each history leads astray, and an event type of its own says so."""
+    taught = of_types(lesson())
+    rates = {"head_steps": 60, "steps": 0, "head_learning_rate": 3e-2, "projection_learning_rate": 1e-9}
+    _, _, plain = train(examples=taught, **rates)
+    model, _, losses = train(
+        examples=taught, model=tiny_model(train={"last": 1}, event_types=("look", "take")), **rates
+    )
+    look_K, take_K = model.user_tower.event_KE.T
+    assert (look_K < take_K).all()
+    assert np.mean(losses[-5:]) < np.mean(plain[-5:])

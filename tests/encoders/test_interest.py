@@ -22,10 +22,10 @@ def requests_of(*numbers) -> pl.DataFrame:
 
 
 def history_of(*rows) -> pl.DataFrame:
-    """Rows of (request, item, age, gain), most recent first."""
+    """Rows of (request, item, age, gain), most recent first; the type's code is its gain."""
     schema = {"request": pl.UInt32, "item": pl.UInt32, "age": pl.Int32, "gain": pl.Int64}
     table = pl.DataFrame(rows, schema=schema, orient="row").with_columns(as_of_day=pl.lit(100, pl.Int32))
-    return table.with_columns(last_day=pl.col("as_of_day") - pl.col("age"))
+    return table.with_columns(last_day=pl.col("as_of_day") - pl.col("age"), event_type=pl.col("gain").cast(pl.UInt16))
 
 
 def rows_of(*pairs) -> pl.DataFrame:
@@ -243,3 +243,19 @@ def test_ranks_and_z_scores_of_many_requests_against_polars(many):
     )
     assert found["interest_rank"].to_list() == expected["rank"].to_list()
     np.testing.assert_allclose(found["interest_z"], expected["z"], rtol=1e-5, atol=1e-5)
+
+
+def test_the_fine_tuned_score_reads_the_event_type(plane):
+    tower = UserTower(2, heads=1, event_types=3)
+    with torch.no_grad():
+        tower.ageing_K.zero_()
+        tower.log_scale.zero_()
+        tower.event_KE.copy_(torch.tensor([[0.0, 0.0, 2.0]]))
+    scorer = InterestScorer(tower, plane.fine_tuned, plane.zero_shot, 4)
+    history = history_of((1, 0, 1, 1), (1, 2, 1, 3))
+    found = scorer.columns(requests_of(1), history, rows_of((1, 1), (1, 3)))
+    first, second, weight = np.array([0.6, -1.0]), np.array([0.8, 0.0]), exp(2)
+    assert found[FINE_TUNED].to_list() == pytest.approx(list((first + weight * second) / (1 + weight)), abs=1e-6)
+    without = history.with_columns(event_type=pl.lit(0, pl.UInt16))
+    plain = plane.columns(requests_of(1), without, rows_of((1, 1), (1, 3)))
+    assert scorer.columns(requests_of(1), without, rows_of((1, 1), (1, 3))).equals(plain)

@@ -43,8 +43,9 @@ def reconfigure(folder, change):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("train_layers", [0, 1, 3])
 def test_a_round_trip_keeps_every_bit(tiny_model, some_texts, tmp_path, precision, train_layers):
-    model = tiny_model(precision=precision, train={"last": train_layers})
+    model = tiny_model(precision=precision, train={"last": train_layers}, event_types=("cart", "click"))
     with torch.no_grad():
+        model.user_tower.event_KE.add_(0.25)
         model.tuned.projection.weight.add_(0.01)
         model.user_tower.wanted_D.add_(0.5)
     model.save(tmp_path)
@@ -53,6 +54,7 @@ def test_a_round_trip_keeps_every_bit(tiny_model, some_texts, tmp_path, precisio
     for which in ("tuned", "zero_shot"):
         assert again.digest(which) == model.digest(which)
         assert np.array_equal(again.embed(which, again.tokenise(texts)), model.embed(which, model.tokenise(texts)))
+    assert again.event_types == ("cart", "click")
     assert (again.pad_id, again.max_tokens, again.bf16, again.base_digest) == (
         model.pad_id, model.max_tokens, model.bf16, model.base_digest
     )  # fmt: skip

@@ -193,3 +193,32 @@ def test_a_match_is_bit_equal_whatever_stands_beside_it(items):
             c = torch.from_numpy(rng.permutation(37)[: rng.integers(1, 38)])
             part = tower(similar[b][:, :, c], age[b], gain[b], mask[b][:, :, c])
             assert torch.equal(part, whole[b][:, c])
+
+
+def test_the_type_of_the_event_weighs_by_hand():
+    """Codes 1 and 2 have a prior, 0 has none."""
+    tower = UserTower(2, heads=1, event_types=2)
+    with torch.no_grad():
+        tower.ageing_K.zero_()
+        tower.log_scale.zero_()
+        tower.event_KE.copy_(torch.tensor([[0.5, -1.0]]))
+    similar_BHC = torch.tensor([[[0.6], [0.1], [-0.4]]])
+    one, mask = torch.ones(1, 3), torch.ones(1, 3, 1).bool()
+    match = tower(similar_BHC, one, one, mask, torch.tensor([[2, 0, 1]]))
+    weights = np.exp([-1.0, 0.0, 0.5])
+    assert match.item() == pytest.approx((weights * [0.6, 0.1, -0.4]).sum() / weights.sum(), rel=1e-5)
+
+
+def test_types_without_a_prior_change_no_bit():
+    plain, told = user_tower(), UserTower(8, event_types=3)
+    assert "event_KE" not in plain.state_dict()
+    told.load_state_dict(plain.state_dict(), strict=False)
+    similar, age, gain, mask = history(6, 9, 5)
+    event_type = torch.randint(0, 4, (6, 9), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = plain(similar, age, gain, mask)
+        assert torch.equal(told(similar, age, gain, mask, event_type), expected)  # 0 at the start
+        assert torch.equal(plain(similar, age, gain, mask, event_type), expected)
+        told.event_KE.fill_(3.0)
+        assert torch.equal(told(similar, age, gain, mask, torch.zeros_like(event_type)), expected)
+        assert not torch.equal(told(similar, age, gain, mask, event_type), expected)

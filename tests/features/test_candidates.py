@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from features.candidates import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig
 from features.requests import requests_tonight
+from features.timeline import EventLog
 
 seeds = st.integers(0, 10_000)
 
@@ -215,3 +216,37 @@ def test_context_of_ones_own_under_whatever_name_moves_no_candidate(shop, wide_o
     found = generators.propose(requests, history)
     context = requests.with_columns(segment=pl.lit("phone"), score=pl.lit(9.0), rank=pl.lit(1), category=pl.lit("toys"))
     assert generators.propose(context, history).equals(found)
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(seeds)
+def test_histories_tell_the_type_of_the_highest_gain(shop, seed):
+    tables = shop(seed)
+    log, requests = tables.log(), tables.asked(5, 20)
+    found = histories(log, requests, CandidatesConfig(), ("click", "purchase"))
+    code = {1: 1, 2: 0, 3: 2}  # a cart is not among the two
+    assert found["event_type"].to_list() == [code[gain] for gain in found["gain"]]
+    plain = histories(log, requests, CandidatesConfig())
+    assert set(plain["event_type"]) == {0}
+    assert found.drop("event_type").equals(plain.drop("event_type"))
+
+
+def test_of_several_types_with_the_gain_the_last_one_named_is_told(shop):
+    tables = shop(3)
+    events = tables.events.with_columns(event=pl.col("event").replace({"impression": "like", "return": "like"}))
+    gains = {"like": 3, "purchase": 3}
+    for seed in (0, 1):
+        log = EventLog.build(
+            events=events.sample(fraction=1.0, shuffle=True, seed=seed),
+            items=tables.items,
+            users=tables.users,
+            calendar=tables.calendar,
+            gains=gains,
+        )
+        requests = tables.asked(39)
+        found = histories(log, requests, CandidatesConfig(), ("like", "purchase"))
+        pairs = requests.join(log.engaged.filter(pl.col("day") < requests["as_of_day"][0]), on="user")
+        bought = pairs.group_by("request", "item").agg((pl.col("kind") == "purchase").any().alias("bought"))
+        both = found.join(bought, on=["request", "item"])
+        assert both["event_type"].to_list() == (both["bought"].cast(pl.Int64) + 1).to_list()
+        assert both["bought"].n_unique() == 2
