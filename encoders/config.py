@@ -76,6 +76,9 @@ class EncoderConfig(FrozenConfig):
     passage_prefix: str = Field(
         default="", max_length=200, description="Put before an item's text, where a model wants it (E5: 'passage: ')."
     )
+    query_prefix: str = Field(
+        default="", max_length=200, description="Put before a request's query, where a model wants it (E5: 'query: ')."
+    )
     train: TrainConfig = Field(
         default=TrainConfig(last=2), description="full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}."
     )

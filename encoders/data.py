@@ -2,7 +2,7 @@
 
 # R requests of the block, H history items; B requests of a batch, C candidates, T texts, P texts that are positives
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,12 +13,16 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from encoders.config import EncoderConfig
 
-__all__ = ["FINE_TUNED", "Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
+__all__ = ["FINE_TUNED", "QUERY", "Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
 
 Ints = npt.NDArray[np.int64]
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 FINE_TUNED = "interest"
 """Raw score of the fine-tuned model; comparable within a request only, so that it is no feature of the ranker."""
+
+QUERY = "query_text"
+"""Column of requests: position of the query among the distinct texts, -1 where a request has none."""
 
 _WHOLE = 16  # requests whose candidates are scored together
 
@@ -80,13 +84,15 @@ class Examples:
     """All that a block of the timeline teaches: requests, and which of their candidates were taken.
 
     Attributes:
-        histories: Of R requests that have a history, a positive and a negative.
+        histories: Of R requests that have a history or a query, a positive and a negative.
         item: Codes of the candidates that are new to the user; those of one request together, positives first.
         gain: Their gains, 0 for a negative.
         starts: (R + 1,) where each request's candidates start.
         positives: (R,) how many of them are positive.
         text_of_item: (items,) position of each item's text among the distinct texts.
         score: What the encoder before the block gave each candidate, float32; None where it was not asked.
+        query_R: (R,) position of each request's query among the distinct texts, -1 where it has none; None where
+            queries are not read.
     """
 
     histories: Histories
@@ -96,6 +102,7 @@ class Examples:
     positives: Ints
     text_of_item: Ints
     score: npt.NDArray[np.float32] | None = None
+    query_R: Ints | None = None
 
     @classmethod
     def of(
@@ -109,7 +116,7 @@ class Examples:
         """What the user took that is new to them; what they take again is the behavioural features' part.
 
         Args:
-            requests: request, ...
+            requests: request; where queries are read, `QUERY`.
             history: `features.candidates.histories` of the requests.
             rows: request, item, label: the requests' candidates; `FINE_TUNED` where an encoder has scored them.
             text_of_item: Position of each item's text.
@@ -117,7 +124,9 @@ class Examples:
         """
         scored = [FINE_TUNED] if FINE_TUNED in rows.columns else []
         new = rows.select("request", "item", "label", *scored).join(history, on=["request", "item"], how="anti")
-        new = new.filter(pl.col("request").is_in(history["request"].unique().implode()))
+        asked = QUERY in requests.columns
+        told = [history["request"], *([requests.filter(pl.col(QUERY) >= 0)["request"]] if asked else [])]
+        new = new.filter(pl.col("request").is_in(pl.concat(told).unique().implode()))
         new = new.filter(((pl.col("label") > 0).any() & (pl.col("label") == 0).any()).over("request"))
         new = new.sort(["request", "label", "item"], descending=[False, True, False])
         sizes = new.group_by("request").agg(all=pl.len(), positive=(pl.col("label") > 0).sum()).sort("request")
@@ -130,6 +139,7 @@ class Examples:
             sizes["positive"].to_numpy().astype(np.int64),
             text_of_item,
             new[FINE_TUNED].to_numpy().astype(np.float32) if scored else None,
+            kept[QUERY].to_numpy().astype(np.int64) if asked else None,
         )
 
     def __len__(self) -> int:
@@ -141,13 +151,21 @@ class Examples:
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
         histories = self.histories.take(rows)
-        score = None if self.score is None else self.score[at]
-        return Examples(histories, self.item[at], self.gain[at], starts, self.positives[rows], self.text_of_item, score)
+        return replace(
+            self,
+            histories=histories,
+            item=self.item[at],
+            gain=self.gain[at],
+            starts=starts,
+            positives=self.positives[rows],
+            score=None if self.score is None else self.score[at],
+            query_R=None if self.query_R is None else self.query_R[rows],
+        )
 
     def without(self, items: npt.NDArray[np.bool_]) -> "Examples":
         """The same as if some items were not there: neither candidates nor histories hold them.
 
-        Requests that are left without a positive or without a history are left out.
+        Requests that are left without a positive, or with neither a history nor a query, are left out.
 
         Args:
             items: (items,) which of the catalogue go.
@@ -157,20 +175,20 @@ class Examples:
         positive = np.arange(len(self.item)) < (self.starts[:-1] + self.positives)[request]
         many, positives = (np.bincount(request[rows], minlength=len(self)) for rows in (kept, kept & positive))
         item_RH = np.where(items[np.maximum(held.item_RH, 0)], -1, held.item_RH)
-        left = Examples(
-            replace(held, item_RH=item_RH),
-            self.item[kept],
-            self.gain[kept],
-            np.concatenate([[0], np.cumsum(many)]).astype(np.int64),
-            positives.astype(np.int64),
-            self.text_of_item,
-            None if self.score is None else self.score[kept],
+        left = replace(
+            self,
+            histories=replace(held, item_RH=item_RH),
+            item=self.item[kept],
+            gain=self.gain[kept],
+            starts=np.concatenate([[0], np.cumsum(many)]).astype(np.int64),
+            positives=positives.astype(np.int64),
+            score=None if self.score is None else self.score[kept],
         )
-        return left.take(np.flatnonzero((positives > 0) & (item_RH >= 0).any(1)))
+        told = (item_RH >= 0).any(1) if self.query_R is None else (item_RH >= 0).any(1) | (self.query_R >= 0)
+        return left.take(np.flatnonzero((positives > 0) & told))
 
     def joined(self, other: "Examples") -> "Examples":
         """These requests and then those of another block of the same catalogue; scored only if both are."""
-        scored = self.score is not None and other.score is not None
         return Examples(
             self.histories.joined(other.histories),
             np.concatenate([self.item, other.item]),
@@ -178,7 +196,8 @@ class Examples:
             np.concatenate([self.starts, self.starts[-1] + other.starts[1:]]),
             np.concatenate([self.positives, other.positives]),
             self.text_of_item,
-            np.concatenate([self.score, other.score]) if scored else None,
+            _both(self.score, other.score),
+            _both(self.query_R, other.query_R),
         )
 
     def replaying(self, past: "Examples", share: float, seed: int) -> "Examples":
@@ -191,6 +210,10 @@ class Examples:
         """All requests but the `latest` last, and those."""
         cut = max(len(self) - latest, 0)
         return self.take(np.arange(cut)), self.take(np.arange(cut, len(self)))
+
+
+def _both(one: _Array | None, other: _Array | None) -> _Array | None:
+    return None if one is None or other is None else np.concatenate([one, other])  # type: ignore[return-value]
 
 
 class SharedPositives(NamedTuple):
@@ -222,6 +245,8 @@ class Batch(NamedTuple):
         candidate_BC: Positions in `text_T`, 0 where padded.
         mask_BC: Where there is a candidate.
         gain_BC: Gain of each candidate, 0 for a negative.
+        query_B: Position of the request's query in `text_T`, 0 where it has none.
+        query_mask_B: Where there is a query.
         shared: What in-batch negatives need, None without them.
     """
 
@@ -234,6 +259,8 @@ class Batch(NamedTuple):
     candidate_BC: torch.Tensor
     mask_BC: torch.Tensor
     gain_BC: torch.Tensor
+    query_B: torch.Tensor
+    query_mask_B: torch.Tensor
     shared: "SharedPositives | None" = None
 
 
@@ -248,7 +275,8 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
     candidate_BC = np.where(at_BC >= 0, examples.text_of_item[examples.item[at_BC]], -1)
     history = examples.histories.item_RH[chosen]
     known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
-    text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel()]))
+    query_B = np.full(len(chosen), -1) if examples.query_R is None else examples.query_R[chosen]
+    text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel(), query_B]))
     text_T = text_T[text_T >= 0]
     return Batch(
         text_T=text_T,
@@ -260,6 +288,8 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
         candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
         mask_BC=torch.from_numpy(at_BC >= 0),
         gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
+        query_B=torch.from_numpy(np.searchsorted(text_T, np.maximum(query_B, text_T[0]))),
+        query_mask_B=torch.from_numpy(query_B >= 0),
     )
 
 

@@ -205,8 +205,9 @@ def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, se
         name.update(array.tobytes())
     for array in (examples.starts, examples.positives, examples.text_of_item):
         name.update(array.tobytes())
-    if examples.score is not None:
-        name.update(examples.score.tobytes())
+    for part in (examples.score, examples.query_R):
+        if part is not None:
+            name.update(part.tobytes())
     return name.hexdigest()
 
 

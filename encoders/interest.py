@@ -20,7 +20,15 @@ from encoders.embed import on_grid
 from encoders.towers import UserTower
 from features.candidates import GRID
 
-__all__ = ["FINE_TUNED", "INTEREST_COLUMNS", "POOLINGS", "ZERO_SHOT", "InterestScorer", "pooled_similarity"]
+__all__ = [
+    "FINE_TUNED",
+    "INTEREST_COLUMNS",
+    "OF_QUERY",
+    "POOLINGS",
+    "ZERO_SHOT",
+    "InterestScorer",
+    "pooled_similarity",
+]
 
 POOLINGS = ("mean", "top3", "decayed")
 """Plain poolings of the similarities to the history: all alike, the three nearest, by age."""
@@ -35,6 +43,9 @@ INTEREST_COLUMNS: tuple[str, ...] = (
 )
 """What the ranker reads, in the order of the feature manifest. Of the fine-tuned model only what is relative to the
 request: raw scores and similarities of different encoders, one a block, are not comparable."""
+
+OF_QUERY = "interest_query_z"
+"""What it reads after them where requests have queries: similarity to the request's own."""
 
 _RAW = (FINE_TUNED, "last", "nearest", "mean", *ZERO_SHOT)
 
@@ -59,6 +70,16 @@ class InterestScorer:
     zero_shot: npt.NDArray[np.int16]
     history_items: int
 
+    @property
+    def queries(self) -> bool:
+        """Whether queries are read."""
+        return self.user_tower.query_gate is not None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The interest columns, in order."""
+        return (*INTEREST_COLUMNS, OF_QUERY) if self.queries else INTEREST_COLUMNS
+
     def wanted(self) -> npt.NDArray[np.float32]:
         """(items,) what everybody wants, by item code: exact like every similarity."""
         weights = self.user_tower.wanted_D.detach().numpy()
@@ -67,36 +88,47 @@ class InterestScorer:
         dots: npt.NDArray[np.float32] = self.fine_tuned.astype(np.float32) @ direction
         return dots / np.float32(GRID**2) * norm
 
-    def columns(self, requests: pl.DataFrame, history: pl.DataFrame, rows: pl.DataFrame) -> pl.DataFrame:
+    def columns(
+        self,
+        requests: pl.DataFrame,
+        history: pl.DataFrame,
+        rows: pl.DataFrame,
+        query_RD: npt.NDArray[np.int16] | None = None,
+    ) -> pl.DataFrame:
         """Interest of the rows.
 
         Args:
             requests: request, sorted; every request of `rows`.
             history: `features.candidates.histories` of the requests.
             rows: request, item; sorted by request.
+            query_RD: Vectors of the requests' queries on the grid, 0 where a request has none; only where queries are
+                read, and None there if no request has one.
 
         Returns:
-            `interest` and `INTEREST_COLUMNS` (Float32), one row a row of `rows`. The candidate's own events are
-            left out of the history. Where nothing is left, `interest`, its rank and its z-score tell what everybody
-            wants; the others are NaN.
+            `interest` and `names` (Float32), one row a row of `rows`. The candidate's own events are left out of the
+            history. Where nothing is left, `interest`, its rank and its z-score tell how the query is answered and what
+            everybody wants; the others are NaN, and `OF_QUERY` is without a query.
         """
         histories = Histories.of(requests, history, self.history_items)
-        values = np.full((len(_RAW), rows.height), np.nan, np.float32)
+        raw = (*_RAW, "query") if self.queries else _RAW
+        values = np.full((len(raw), rows.height), np.nan, np.float32)
         if rows.is_empty():
-            return pl.DataFrame(schema=dict.fromkeys((FINE_TUNED, *INTEREST_COLUMNS), pl.Float32))
+            return pl.DataFrame(schema=dict.fromkeys((FINE_TUNED, *self.names), pl.Float32))
         starts = np.searchsorted(rows["request"].to_numpy(), requests["request"].to_numpy())
         ends = np.append(starts[1:], rows.height)
         items = rows["item"].to_numpy().astype(np.int64)
         wanted = self.wanted()
         for batch, candidate_BC, held_BC in self._batches(starts, ends, items):
-            scores = self._scores(histories, batch, candidate_BC, wanted)
+            query_BD = None if query_RD is None else query_RD[batch]
+            scores = self._scores(histories, batch, candidate_BC, wanted, query_BD)
             taken = np.concatenate([np.arange(starts[row], ends[row]) for row in batch])
             values[:, taken] = scores[:, held_BC]
-        columns = dict(zip(_RAW, values, strict=True))
+        columns = dict(zip(raw, values, strict=True))
         first = starts[ends > starts]
         columns |= {"interest_rank": _rank(columns[FINE_TUNED], first), "interest_z": _z(columns[FINE_TUNED], first)}
-        columns |= {f"interest_{name}_z": _z(columns.pop(name), first) for name in ("last", "nearest", "mean")}
-        return pl.DataFrame(columns).select(FINE_TUNED, *INTEREST_COLUMNS)
+        similar = [name for name in ("last", "nearest", "mean", "query") if name in raw]
+        columns |= {f"interest_{name}_z": _z(columns.pop(name), first) for name in similar}
+        return pl.DataFrame(columns).select(FINE_TUNED, *self.names)
 
     def _batches(
         self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
@@ -119,6 +151,7 @@ class InterestScorer:
         batch: npt.NDArray[np.int64],
         candidate_BC: npt.NDArray[np.int64],
         wanted: npt.NDArray[np.float32],
+        query_BD: npt.NDArray[np.int16] | None,
     ) -> npt.NDArray[np.float32]:
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
@@ -130,10 +163,14 @@ class InterestScorer:
             # NOTE: that the user had this very item is the behavioural features' part, in training and here.
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
             match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC, event_type_BH)
+            asked = []
+            if self.queries:
+                asked.append(_answers(self.fine_tuned, query_BD, candidate_BC))
+                match_BC = match_BC + self.user_tower.answer(asked[0].nan_to_num())
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
             tuned = [pooled_similarity(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
             plain = [pooled_similarity(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]
-            return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain]).numpy()
+            return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain, *asked]).numpy()
 
 
 def _rank(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -173,6 +210,21 @@ def _similarities(
         candidate_PCD = vector_ID[place_PI[:, item_BH.shape[1] :]]
         parts.append(torch.bmm(history_PHD, candidate_PCD.transpose(1, 2)))
     return torch.cat(parts) / GRID**2
+
+
+def _answers(
+    vectors: npt.NDArray[np.int16], query_BD: npt.NDArray[np.int16] | None, candidate_BC: npt.NDArray[np.int64]
+) -> Tensor:
+    """Cosines (B, C) of queries and candidates, exact like those of `_similarities`; NaN where there is no query."""
+    if query_BD is None:
+        return torch.full(candidate_BC.shape, torch.nan)
+    parts = []
+    for start in range(0, len(query_BD), _REQUESTS):
+        query_PD1 = torch.from_numpy(query_BD[start : start + _REQUESTS].astype(np.float32)).unsqueeze(2)
+        candidate_PCD = torch.from_numpy(vectors[candidate_BC[start : start + _REQUESTS]].astype(np.float32))
+        parts.append(torch.bmm(candidate_PCD, query_PD1).squeeze(2))
+    without_B1 = torch.from_numpy(~query_BD.any(1, keepdims=True))
+    return (torch.cat(parts) / GRID**2).masked_fill(without_B1, torch.nan)
 
 
 def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:

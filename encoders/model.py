@@ -51,6 +51,7 @@ class InterestModel:
         bf16: Whether matrix products run in bfloat16.
         base_digest: Digest of the encoder it started from.
         passage_prefix: Put before an item's text.
+        query_prefix: Put before a request's query.
         event_types: Those that the user tower tells apart, by code from 1 on.
     """
 
@@ -63,15 +64,22 @@ class InterestModel:
     bf16: bool
     base_digest: str
     passage_prefix: str = ""
+    query_prefix: str = ""
     event_types: tuple[str, ...] = ()
 
+    @property
+    def queries(self) -> bool:
+        """Whether it reads the queries of requests."""
+        return self.user_tower.query_gate is not None
+
     @classmethod
-    def start(cls, config: EncoderConfig, *, event_types: Sequence[str] = ()) -> "InterestModel":
+    def start(cls, config: EncoderConfig, *, event_types: Sequence[str] = (), queries: bool = False) -> "InterestModel":
         """From a pretrained encoder, nothing tuned yet.
 
         Args:
             config: The encoder, and what is trained of it.
             event_types: Those of histories that the user tower is to tell apart.
+            queries: Whether it is to read the queries of requests.
 
         Raises:
             ConfigError: The encoder is not there, `encoder.train` asks for what it does not have, or
@@ -94,39 +102,55 @@ class InterestModel:
             max_tokens=min(config.max_tokens, backbone.max_tokens),
             bf16=bf16_is_native() if config.precision == "auto" else config.precision == "bf16",
             passage_prefix=config.passage_prefix,
+            query_prefix=config.query_prefix,
             event_types=tuple(event_types),
+            queries=queries,
         )
 
     @classmethod
-    def _of(cls, backbone: Backbone, tuned: TextTower, **told: Any) -> "InterestModel":  # noqa: ANN401 - its own fields
+    def _of(
+        cls,
+        backbone: Backbone,
+        tuned: TextTower,
+        *,
+        event_types: tuple[str, ...],
+        queries: bool,
+        **told: Any,  # noqa: ANN401 - its own fields
+    ) -> "InterestModel":
         """Around a tower that nothing was trained of yet."""
         shared = {id(part): part for part in (*tuned.eval().shared, tuned.config)}
         zero_shot = copy.deepcopy(tuned, shared).requires_grad_(requires_grad=False)
         return cls(
             tuned=tuned,
             zero_shot=zero_shot,
-            user_tower=UserTower(tuned.width, event_types=len(told["event_types"])).eval(),
+            user_tower=UserTower(tuned.width, event_types=len(event_types), queries=queries).eval(),
             tokenizer=backbone.tokenizer,
             pad_id=backbone.pad_id,
             base_digest=backbone.digest,
+            event_types=event_types,
             **told,
         )
 
-    def digest(self, which: Which) -> str:
-        """sha256 over all that decides an item's vector: weights, their use, pooling, tokenizer, prefix, backend."""
+    def digest(self, which: Which, *, queries: bool = False) -> str:
+        """sha256 over all that decides an item's vector: weights, their use, pooling, tokenizer, prefix, backend.
+
+        Args:
+            which: The tower.
+            queries: A query's vector is meant, which has a prefix of its own.
+        """
         digest = hashlib.sha256(self.tokenizer.to_str().encode())
         tower = self._tower(which)
         digest.update(f"{self.max_tokens} {self.bf16} {arithmetic(tower.config)}".encode())
-        digest.update(json.dumps([tower.pooling, self.passage_prefix]).encode())
+        digest.update(json.dumps([tower.pooling, self._prefix(queries=queries)]).encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
-    def tokenise(self, texts: Sequence[str | None]) -> TokenisedTexts:
-        """Token ids of items' texts, each with its prefix."""
+    def tokenise(self, texts: Sequence[str | None], *, queries: bool = False) -> TokenisedTexts:
+        """Token ids of items' texts, or of queries, each with its prefix."""
         sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
-        return tokenise(texts, self.tokenizer, **sizes, prefix=self.passage_prefix)
+        return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between bfloat16's and float32's pooled vectors, over some of the texts."""
@@ -163,6 +187,9 @@ class InterestModel:
         """Vectors of texts on the grid: (texts, width) int16."""
         return self.project(which, self.pool(which, texts, progress=progress))
 
+    def _prefix(self, *, queries: bool) -> str:
+        return self.query_prefix if queries else self.passage_prefix
+
     def _tower(self, which: Which) -> TextTower:
         return self.tuned if which == "tuned" else self.zero_shot
 
@@ -188,6 +215,8 @@ class InterestModel:
             "train_embeddings": self.tuned.train_embeddings,
             "pooling": self.tuned.pooling,
             "passage_prefix": self.passage_prefix,
+            "query_prefix": self.query_prefix,
+            "queries": self.queries,
             "event_types": self.event_types,
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
@@ -235,7 +264,9 @@ class InterestModel:
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
         kept = ("max_tokens", "bf16", "passage_prefix")
         told = {name: about[name] for name in kept}
-        return cls._of(backbone, tower, event_types=tuple(about.get("event_types", ())), **told)
+        since = {"query_prefix": "", "queries": False, "event_types": ()}  # what earlier versions did not have
+        told |= {name: about.get(name, default) for name, default in since.items()}
+        return cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
 
     def _tensors(self) -> dict[str, Tensor]:
         """All weights by name, those that the towers share once; views, not copies."""

@@ -29,12 +29,12 @@ class InterestModule(lightning.LightningModule):
     The first `head_steps` train projection and user tower over texts as the layers pool them now, which costs next to
     nothing; then the layers join in. Layers that start under a fitted head are bent less out of shape (Kumar et al.,
     "Fine-tuning can distort pretrained features", ICLR 2022). Candidates pass through the layers live; a text that only
-    histories hold keeps what the layers made of it at the block's start.
+    histories hold, and a query, keeps what the layers made of it at the block's start.
 
     Args:
         text_tower: Item texts to vectors.
         user_tower: Histories to scores.
-        texts: All distinct texts of the catalogue.
+        texts: All distinct texts of the catalogue, and queries.
         lower: The frozen layers' hidden states of those texts (`encoders.embed.read_lower`).
         pooled: (texts, D) what the upper layers make of them now (`encoders.embed.pool_all`).
         config: Rates and steps.
@@ -161,6 +161,9 @@ class InterestModule(lightning.LightningModule):
         similar_BHC = vector_TD[batch.history_BH] @ candidate_D.mT
         mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
         match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC, batch.event_type_BH)
+        if self.user_tower.query_gate is not None:
+            asked_BC = (vector_TD[batch.query_B].unsqueeze(1) @ candidate_D.mT).squeeze(1)
+            match_BC = match_BC + self.user_tower.answer(asked_BC * batch.query_mask_B.unsqueeze(1))
         score_BC: Tensor = match_BC + candidate_D @ self.user_tower.wanted_D
         return score_BC
 

@@ -43,6 +43,11 @@ class TokenisedTexts:
         """Some of the texts, in the order asked."""
         return TokenisedTexts([self.ids[position] for position in positions], self.lengths[positions], self.pad_id)
 
+    def joined(self, other: "TokenisedTexts") -> "TokenisedTexts":
+        """These texts and then others of the same tokenizer."""
+        lengths = np.concatenate([self.lengths, other.lengths])
+        return TokenisedTexts([*self.ids, *other.ids], lengths, self.pad_id)
+
     def padded(
         self, positions: npt.NDArray[np.int64], rows: int
     ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.bool_]]:

@@ -12,6 +12,8 @@ from encoders.loading import Backbone
 
 __all__ = ["TextTower", "UserTower"]
 
+_GATE = 1.0  # of a query against the history at the start: where training led from 0 to 0.5 on the simulated shop
+
 
 class TextTower(nn.Module):
     """A transformer, pooling and a projection that starts as the identity.
@@ -127,21 +129,24 @@ class UserTower(nn.Module):
 
     Each head weighs the history items by their text similarity to the candidate, by their age, and by the gain and the
     type of the event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items
-    only, a flat one at all alike; the score is a learned mixture. To it comes what everybody wants: the similarity of
-    the candidate's text to one learned direction. A user without history is ranked by that alone.
+    only, a flat one at all alike; the score is a learned mixture. To it comes what the request asks for, the similarity
+    of the candidate's text to its query, and what everybody wants: the similarity to one learned direction. A user
+    without history is ranked by these alone.
 
     Args:
         width: D, width of text vectors.
         heads: Attention heads; their sharpness starts evenly spread from flat to nearest-only.
         event_types: E, how many are told apart: each has a prior of its own in each head, 0 at the start.
+        queries: Whether requests may have a query.
     """
 
-    def __init__(self, width: int, heads: int = 4, *, event_types: int = 0) -> None:
+    def __init__(self, width: int, heads: int = 4, *, event_types: int = 0, queries: bool = False) -> None:
         super().__init__()
         self.sharpness_K = nn.Parameter(torch.linspace(0.0, 24.0, heads))
         self.ageing_K = nn.Parameter(torch.full((heads,), 0.3))
         self.gain_K = nn.Parameter(torch.zeros(heads))
         self.event_KE = nn.Parameter(torch.zeros(heads, event_types)) if event_types else None
+        self.query_gate = nn.Parameter(torch.tensor(_GATE)) if queries else None
         self.mixture_K = nn.Parameter(torch.zeros(heads))
         self.log_scale = nn.Parameter(torch.tensor(3.0))
         self.wanted_D = nn.Parameter(torch.zeros(width))
@@ -154,7 +159,7 @@ class UserTower(nn.Module):
         mask_BHC: Tensor,
         event_type_BH: Tensor | None = None,
     ) -> Tensor:
-        """Match (B, C) of each request's user and each candidate; what everybody wants is not in it.
+        """Match (B, C) of each request's user and each candidate; query and what everybody wants are not in it.
 
         Args:
             similar_BHC: Cosine of history and candidate texts.
@@ -178,3 +183,12 @@ class UserTower(nn.Module):
             weight_BCH = torch.nan_to_num(torch.softmax(logit_BCH, -1))
             score_BC = score_BC + mixture_K[head] * (weight_BCH * similar_BCH).sum(-1)
         return score_BC * self.log_scale.exp()
+
+    def answer(self, similar_BC: Tensor) -> Tensor:
+        """What a candidate is worth as an answer (B, C), on the scale of the match.
+
+        Args:
+            similar_BC: Cosine of the request's query and candidate texts, 0 where it has none.
+        """
+        assert self.query_gate is not None, "a tower without queries was asked one"
+        return similar_BC * (self.query_gate * self.log_scale.exp())

@@ -19,7 +19,6 @@ from features.errors import ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
 from features.families.request import SOURCE_GROUP
 from features.families.supply import UNKNOWN
-from pipelines.chain import INTEREST_GROUP
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
@@ -134,7 +133,7 @@ def write_bundle(
             "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
             "cutoff": trained.cutoff().isoformat(),
             "data": fingerprints,
-            "encoder": {which: model.digest(which) for which in ("tuned", "zero_shot")},
+            "encoder": _digests(model),
             "libraries": {name: version(name) for name in _LIBRARIES},
         }
         write_json(manifest, staging / _MANIFEST)
@@ -199,12 +198,18 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
+def _digests(model: InterestModel) -> dict[str, str]:
+    """The vector stores that a version uses: of each tower, and of queries where it reads them."""
+    digests = {which: model.digest(which) for which in ("tuned", "zero_shot")}
+    return digests | ({"queries": model.digest("tuned", queries=True)} if model.queries else {})
+
+
 def _manifest_of(trained: Trained) -> FeatureManifest:
     assembler = trained.chain.assembler
     return FeatureManifest(
         ranker=trained.ranker.features,
         behaviour=trained.behaviour_ranker.features,
-        columns=columns_of(assembler.families, [SOURCE_GROUP, INTEREST_GROUP]),
+        columns=columns_of(assembler.families, [SOURCE_GROUP, trained.chain.interest]),
         supply=assembler.plan.supply,
         unknown_code=UNKNOWN,
         zero_shot_pooling=trained.pooling,

@@ -1,7 +1,7 @@
 """From a log and an interest model to the rows a ranker reads: the one path of training, evaluation and the night."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, InterestScorer
+from encoders.data import QUERY
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, OF_QUERY, InterestScorer
 from encoders.model import InterestModel, Which
 from features.assemble import KEYS, POSITION, Assembler, Portion
 from features.config import TextFieldConfig
@@ -25,27 +26,29 @@ from pipelines.progress import task
 from pipelines.requests import request_source
 from pipelines.vectors import VectorStore
 
-__all__ = ["INTEREST_GROUP", "Catalogue", "Chain", "store_vectors"]
+__all__ = ["Catalogue", "Chain", "interest_group", "store_vectors"]
 
-INTEREST_GROUP = ColumnGroup(
-    name="interest",
-    columns={name: f"{name.replace('_', ' ')}: see encoders.interest" for name in INTEREST_COLUMNS},
-    text=frozenset(INTEREST_COLUMNS),
-)
-"""What the interest model adds to the features."""
+
+def interest_group(*, queries: bool) -> ColumnGroup:
+    """What the interest model adds to the features, where queries of requests are read and elsewhere."""
+    names = (*INTEREST_COLUMNS, OF_QUERY) if queries else INTEREST_COLUMNS
+    columns = {name: f"{name.replace('_', ' ')}: see encoders.interest" for name in names}
+    return ColumnGroup(name="interest", columns=columns, text=frozenset(names))
 
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The catalogue's texts, each distinct one once.
+    """The catalogue's texts and what was searched for in it, each distinct one once.
 
     Attributes:
         texts: Distinct texts, sorted.
         text_of_item: (items,) position of each item's text, by item code.
+        queries: Distinct queries, sorted; their positions go on from those of the texts.
     """
 
     texts: list[str]
     text_of_item: npt.NDArray[np.int64]
+    queries: list[str] = field(default_factory=list)
 
     @classmethod
     def of(cls, log: EventLog, fields: Sequence[TextFieldConfig]) -> "Catalogue":
@@ -55,6 +58,18 @@ class Catalogue:
         place = distinct.to_frame("text").with_row_index("place")
         found = texts.to_frame("text").join(place, on="text", maintain_order="left")
         return cls(distinct.to_list(), found["place"].to_numpy().astype(np.int64))
+
+    def with_queries(self, requests: pl.DataFrame) -> "Catalogue":
+        """The same with the queries of some requests."""
+        return replace(self, queries=_queries_of(requests).drop_nulls().unique().sort().to_list())
+
+    def placed(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """Requests with `QUERY`, where the catalogue has queries: -1 for none, and for one that it does not have."""
+        if not self.queries:
+            return requests
+        places = {query: len(self.texts) + at for at, query in enumerate(self.queries)}
+        placed = _queries_of(requests).replace_strict(places, default=-1, return_dtype=pl.Int64)
+        return requests.with_columns(placed.fill_null(-1).alias(QUERY))
 
 
 class Chain:
@@ -72,7 +87,7 @@ class Chain:
         behaviour_features: What the behaviour-only ranker reads: nothing that knows a text.
 
     Raises:
-        ContractError: The log lacks part of the supply.
+        ContractError: The log lacks part of the supply, or queries that the model reads.
     """
 
     def __init__(
@@ -98,8 +113,11 @@ class Chain:
             cut=cut,
             event_types=model.event_types,
         )
+        if model.queries:
+            self.assembler.plan.supply.require(log, ["events.query"])
         known = self.assembler.features
-        self.features = (*known, *INTEREST_COLUMNS)
+        self.interest = interest_group(queries=model.queries)
+        self.features = (*known, *self.interest.columns)
         self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
         self.refresh()
 
@@ -108,6 +126,8 @@ class Chain:
         self.digest = self.model.digest("tuned")
         tuned = self._vectors("tuned")
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
+        if self.model.queries:
+            self._query_digest = self.model.digest("tuned", queries=True)
 
     @cached_property
     def asked(self) -> RequestSource:
@@ -144,7 +164,8 @@ class Chain:
 
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""
-        interest = self._scorer.columns(portion.requests, portion.history, portion.rows)
+        query_RD = self._query_vectors(portion.requests) if self.model.queries else None
+        interest = self._scorer.columns(portion.requests, portion.history, portion.rows, query_RD)
         named = [name for name in (*KEYS, POSITION) if name in portion.rows.columns]
         return pl.concat([portion.rows, interest], how="horizontal").select(*named, *self.features, FINE_TUNED)
 
@@ -161,12 +182,52 @@ class Chain:
         self.encoded[which] += store.encoded
         return vectors[self.catalogue.text_of_item]
 
+    def _query_vectors(self, requests: pl.DataFrame) -> npt.NDArray[np.int16] | None:
+        """Vectors of the requests' queries, 0 where there is none; None where no request has one.
+
+        Each distinct query is encoded once: what the store does not know of these requests is encoded now.
+        """
+        queries = _queries_of(requests)
+        distinct = queries.drop_nulls().unique().sort().to_list()
+        if not distinct:
+            return None
+
+        def encode(texts: list[str]) -> npt.NDArray[np.int16]:
+            return self.model.embed("tuned", self.model.tokenise(texts, queries=True))
+
+        store = VectorStore(_root(self.config), self._query_digest)
+        vectors = store.vectors(distinct, encode)
+        self.encoded["tuned"] += store.encoded
+        place = queries.replace_strict(distinct, range(len(distinct)), default=len(distinct), return_dtype=pl.Int64)
+        with_none = np.concatenate([vectors, np.zeros_like(vectors[:1])])
+        found: npt.NDArray[np.int16] = with_none[place.fill_null(len(distinct)).to_numpy()]
+        return found
+
 
 def store_vectors(
     config: Config, model: InterestModel, which: Which, catalogue: Catalogue, vectors: npt.NDArray[np.int16]
 ) -> None:
-    """Keep the vectors of a catalogue's distinct texts where a `Chain` will look for them."""
-    VectorStore(_root(config), model.digest(which)).put(catalogue.texts, vectors)
+    """Keep the vectors of a catalogue's distinct texts, and those of its queries, where a `Chain` will look for them.
+
+    Args:
+        config: Where the store is.
+        model: What made the vectors.
+        which: Its tower; only of the tuned one vectors of queries are kept.
+        catalogue: The texts.
+        vectors: Of the texts and then of the queries.
+    """
+    texts, queries = np.split(vectors, [len(catalogue.texts)])
+    VectorStore(_root(config), model.digest(which)).put(catalogue.texts, texts)
+    if which == "tuned" and catalogue.queries:
+        VectorStore(_root(config), model.digest(which, queries=True)).put(catalogue.queries, queries)
+
+
+def _queries_of(requests: pl.DataFrame) -> pl.Series:
+    """The requests' own queries, null for none: an empty one is none, and so is white space."""
+    if "query" not in requests.columns:
+        return pl.Series([None] * requests.height, dtype=pl.String)
+    query = pl.col("query")
+    return requests.select(pl.when(query.str.strip_chars() != "").then(query)).to_series()
 
 
 def _root(config: Config) -> Path:

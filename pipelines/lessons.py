@@ -40,7 +40,7 @@ class Lessons:
 
     Args:
         model: Is trained in place.
-        catalogue: The texts.
+        catalogue: The texts, and the queries of all requests that are learned from.
         config: Everything configured.
         watch: Told of losses and checks while they come.
 
@@ -55,8 +55,11 @@ class Lessons:
         self._config = config
         self._watch = watch
         self._past: Examples | None = None
-        texts, many = model.tokenise(catalogue.texts), len(catalogue.texts)
+        texts = model.tokenise(catalogue.texts)
         settle_precision(model, texts, config.encoder)
+        if catalogue.queries:
+            texts = texts.joined(model.tokenise(catalogue.queries, queries=True))
+        many = len(texts.ids)
         with (
             task("Reading texts (frozen layers)", many, "texts") as advance,
             room(model.hidden_bytes(texts), config) as file,

@@ -23,7 +23,7 @@ from pipelines.config import Config
 from pipelines.features import plan_of
 from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
-from pipelines.requests import requests_summary
+from pipelines.requests import request_source, requests_summary
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
@@ -97,8 +97,12 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     """
     split = Split.of(log, config.timeline, config.labels)
     supply = plan_of(log.before(split.test.start), config).supply
-    model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config))
+    queries = config.requests.mode == "online" and supply.has(["events.query"])
+    model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config), queries=queries)
     catalogue = Catalogue.of(log, config.data.items.text)
+    if queries:
+        learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
+        catalogue = catalogue.with_queries(learned)
     lessons = Lessons(model, catalogue, config, watch)
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
@@ -119,8 +123,9 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     for number, block in enumerate((*split.blocks, split.valid)):
         if number == 0 or config.encoder.schedule == "prequential":
             history = histories(log, lesson.requests, config.candidates, model.event_types)
-            examples = Examples.of(lesson.requests, history, lesson.rows, catalogue.text_of_item, config.encoder)
-            del lesson, history  # hundreds of MiB: before the next block's are made
+            asked = catalogue.placed(lesson.requests)
+            examples = Examples.of(asked, history, lesson.rows, catalogue.text_of_item, config.encoder)
+            del lesson, history, asked  # hundreds of MiB: before the next block's are made
             lessons.teach(examples)
             chain.refresh()
             encoder_day = block.start

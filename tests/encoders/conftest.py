@@ -56,8 +56,8 @@ def tiny_config(small_encoder):
 def tiny_model(tiny_config):
     """A new interest model over the small encoder; may be altered."""
 
-    def make(*, event_types=(), **changes) -> InterestModel:
-        return InterestModel.start(tiny_config(**changes), event_types=event_types)
+    def make(*, event_types=(), queries=False, **changes) -> InterestModel:
+        return InterestModel.start(tiny_config(**changes), event_types=event_types, queries=queries)
 
     return make
 

@@ -1,6 +1,7 @@
 """A fold's scores come from a model that the fold has taught nothing."""
 
 import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -116,6 +117,9 @@ def test_without_items_leaves_the_other_candidates_and_histories_in_their_order(
     assert left.starts.tolist() == [0, 2, 4]
     assert left.positives.tolist() == [1, 1]
     assert len(examples.without(np.ones(5, bool))) == 0
+    asking = replace(examples, query_R=np.array([-1, 7, -1])).without(np.arange(5) == 2)
+    assert asking.query_R.tolist() == [-1, 7, -1]  # whose query is enough
+    assert asking.histories.item_RH.tolist() == [[0, 1], [-1, -1], [3, 4]]
 
 
 @pytest.mark.parametrize(

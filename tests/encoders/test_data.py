@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from encoders.data import FINE_TUNED, BlockBatches, BlockData, Examples, Histories, WholeLists
+from encoders.data import FINE_TUNED, QUERY, BlockBatches, BlockData, Examples, Histories, WholeLists
 
 
 def history_of(*rows) -> pl.DataFrame:
@@ -316,3 +316,35 @@ def test_whole_lists_hold_every_candidate_once(examples):
     found = [lists[at] for at in range(len(lists))]
     held = np.concatenate([batch.text_T[batch.candidate_BC.numpy()][batch.mask_BC.numpy()] for batch in found])
     assert held.tolist() == examples.text_of_item[examples.item].tolist()
+
+
+@pytest.fixture
+def searching(tiny_config):
+    """Requests 1 and 3 have a query, 1 and 2 a history, 4 neither; items have the texts 0 to 9, queries 10 and 11."""
+    requests = requests_of(1, 2, 3, 4).with_columns(pl.Series(QUERY, [11, -1, 10, -1]))
+    rows = labelled(*((request, item, int(item == request)) for request in (1, 2, 3, 4) for item in range(6)))
+    history = history_of((1, 9, 99, 1), (2, 8, 99, 1))
+    return Examples.of(requests, history, rows, np.arange(10), tiny_config(history_items=2))
+
+
+def test_a_request_with_a_query_and_no_history_teaches(searching):
+    assert searching.histories.item_RH.tolist() == [[9, -1], [8, -1], [-1, -1]]
+    assert searching.query_R.tolist() == [11, -1, 10]
+    assert searching.item[searching.starts[:-1]].tolist() == [1, 2, 3]  # what each took
+
+
+def test_a_batch_points_at_the_texts_of_its_queries(searching):
+    batch = WholeLists(searching)[0]
+    assert batch.query_mask_B.tolist() == [True, False, True]
+    assert batch.text_T[batch.query_B.numpy()][[0, 2]].tolist() == [11, 10]
+    assert batch.text_T.tolist() == [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]
+    plain = WholeLists(replace(searching, query_R=None))[0]
+    assert not plain.query_mask_B.any()
+    assert plain.text_T.tolist() == [0, 1, 2, 3, 4, 5, 8, 9]
+
+
+def test_queries_stay_with_their_requests(searching):
+    assert searching.take(np.array([2, 0])).query_R.tolist() == [10, 11]
+    earlier, last = searching.split(1)
+    assert earlier.joined(last).query_R.tolist() == searching.query_R.tolist()
+    assert earlier.joined(replace(last, query_R=None)).query_R is None

@@ -8,11 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from encoders.data import Examples, Histories
+from encoders.data import Examples, Histories, WholeLists
 from encoders.fit import ReadTexts, fit_block
+from encoders.interest import FINE_TUNED, InterestScorer
+from encoders.module import InterestModule
 from features.errors import ConfigError
 
 KITCHEN = ["red mug", "blue mug", "glass teapot", "iron pan", "красная кружка", "红茶杯", "kitchen", "синий чайник"]
@@ -411,3 +414,46 @@ def test_what_type_of_event_tells_nothing_is_learned(train, tiny_model):
     look_K, take_K = model.user_tower.event_KE.T
     assert (look_K < take_K).all()
     assert np.mean(losses[-5:]) < np.mean(plain[-5:])
+
+
+def searching(model, texts: list[str]) -> tuple[Examples, ReadTexts]:
+    """Requests without a history, each with a query that names the shelf it takes from, and all texts read."""
+    plain = lesson()
+    first = plain.item[plain.starts[:-1]]
+    empty = replace(plain.histories, item_RH=np.full_like(plain.histories.item_RH, -1))
+    tokens = model.tokenise(texts).joined(model.tokenise(["for the kitchen", "for the mountains"], queries=True))
+    lower = model.read_lower(tokens)
+    read = ReadTexts(tokens, lower, model.pool("tuned", tokens, lower=lower))
+    return replace(plain, histories=empty, query_R=len(texts) + first // 8), read
+
+
+def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
+    model = tiny_model(queries=True, train={"last": 1})
+    taught, read = searching(model, TEXTS)
+    changes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train": {"last": 1}}
+    rates = {"head_steps": 60, "steps": 0, "projection_learning_rate": 2e-2, "stop_requests": 10, "check_every": 60}
+    held = fit_block(model, taught, read, config=tiny_config(**changes, **rates), seed=3)
+    assert np.mean(held.losses[-20:]) < 0.5 * np.mean(held.losses[:3])
+    assert held.checks[-1] > 0.8  # of the latest requests; without a query all shelves are alike
+
+
+def test_training_scores_queries_as_the_interest_columns_do(tiny_model, tiny_config):
+    model = tiny_model(queries=True, train={"last": 1})
+    taught, read = searching(model, TEXTS)
+    taught = replace(taught, histories=lesson().histories)
+    module = InterestModule(
+        model.tuned, model.user_tower, texts=read.texts, lower=read.lower, pooled=read.pooled, config=tiny_config()
+    )
+    batch = WholeLists(taught)[0]
+    with torch.inference_mode():
+        vector_TD = module._vectors(batch, None)
+        scores = module._scores(batch, vector_TD, vector_TD[batch.candidate_BC]).numpy()
+    vectors = model.project("tuned", read.pooled)
+    rows = pl.DataFrame({"request": np.repeat(np.arange(16, dtype=np.uint32), 6), "item": taught.item[:96]})
+    had = taught.histories.item_RH[:16]
+    history = pl.DataFrame({"request": np.repeat(np.arange(16, dtype=np.uint32), 3), "item": had.ravel()})
+    history = history.with_columns(as_of_day=2, last_day=1, gain=1, event_type=0)
+    scorer = InterestScorer(model.user_tower, vectors[:16], vectors[:16], 3)
+    requests = rows.select("request").unique().sort("request")
+    found = scorer.columns(requests, history, rows, vectors[taught.query_R[:16]])
+    np.testing.assert_allclose(found[FINE_TUNED].to_numpy().reshape(16, 6), scores, rtol=3e-3)

@@ -9,7 +9,7 @@ import torch
 
 import encoders.interest
 from encoders.embed import on_grid
-from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, ZERO_SHOT, InterestScorer
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, OF_QUERY, ZERO_SHOT, InterestScorer
 from encoders.towers import UserTower
 from features.candidates import GRID
 
@@ -259,3 +259,53 @@ def test_the_fine_tuned_score_reads_the_event_type(plane):
     without = history.with_columns(event_type=pl.lit(0, pl.UInt16))
     plain = plane.columns(requests_of(1), without, rows_of((1, 1), (1, 3)))
     assert scorer.columns(requests_of(1), without, rows_of((1, 1), (1, 3))).equals(plain)
+
+
+@pytest.fixture(scope="module")
+def asked(plane):
+    """The same plane for requests with queries, which weigh twice what a match does."""
+    tower = UserTower(2, heads=1, queries=True)
+    with torch.no_grad():
+        tower.ageing_K.zero_()
+        tower.log_scale.zero_()
+        tower.query_gate.fill_(2.0)
+    return InterestScorer(tower, plane.fine_tuned, plane.zero_shot, 4)
+
+
+def test_the_query_is_answered_beside_the_history(plane, asked):
+    """Of three requests the first has a query and a history, the second a query alone, the third a history alone."""
+    history = history_of((1, 0, 1, 1), (3, 0, 1, 1))
+    rows = rows_of(*((request, item) for request in (1, 2, 3) for item in (1, 3, 4)))
+    query_RD = np.array([[0, 5], [5, 0], [0, 0]], np.int16) * (GRID // 5)
+    found = asked.columns(requests_of(1, 2, 3), history, rows, query_RD)
+    assert found.columns == [FINE_TUNED, *INTEREST_COLUMNS, OF_QUERY]
+    match, up, right = (np.array(cosines) for cosines in ([0.6, -1.0, 0.8], [0.8, 0.0, 0.6], [0.6, -1.0, 0.8]))
+    assert found[FINE_TUNED].to_list() == pytest.approx([*(match + 2 * up), *(2 * right), *match], abs=1e-6)
+    assert found[OF_QUERY][:6].to_list() == pytest.approx([*z_of(up), *z_of(right)], abs=1e-5)
+    assert found[OF_QUERY][6:].is_nan().all()
+    assert found["interest_rank"].to_list() == [1, 3, 2, 2, 3, 1, 2, 3, 1]  # the first query turns the order
+    others = found.select(*OF_HISTORY)
+    assert others.equals(plane.columns(requests_of(1, 2, 3), history, rows).select(*OF_HISTORY))
+    without = found.filter(rows["request"] == 3)
+    assert without.equals(asked.columns(requests_of(3), history[1:], rows[6:]))
+    assert without.drop(OF_QUERY).equals(plane.columns(requests_of(3), history[1:], rows[6:]))
+
+
+def test_no_rows_have_the_query_column_too(asked):
+    assert OF_QUERY in asked.columns(requests_of(1), history_of(), rows_of()).columns
+
+
+def test_a_request_with_a_query_is_bit_equal_whatever_requests_stand_beside_it(many):
+    scorer, requests, history, rows = many
+    rng = np.random.default_rng(5)
+    tower = UserTower(32, queries=True)
+    tower.load_state_dict(scorer.user_tower.state_dict(), strict=False)
+    scorer = InterestScorer(tower, scorer.fine_tuned, scorer.zero_shot, 7)
+    query_RD = on_grid(rng.normal(size=(40, 32)).astype(np.float32)) * (rng.random((40, 1)) < 0.7)
+    whole = rows.hstack(scorer.columns(requests, history, rows, query_RD))
+    assert 0 < whole[OF_QUERY].is_nan().sum() < rows.height
+    for _ in range(60):
+        taken = np.sort(rng.permutation(40)[: rng.integers(1, 40)])
+        among = pl.col("request").is_in(taken.tolist())
+        part = scorer.columns(requests.filter(among), history.filter(among), rows.filter(among), query_RD[taken])
+        assert same_bits(part, whole.filter(among).select(part.columns)) == []

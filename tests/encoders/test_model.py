@@ -192,3 +192,29 @@ def test_an_untrained_tower_is_the_zero_shot_one(tiny_model, some_texts):
 
 def test_no_more_tokens_are_read_than_the_encoder_has_positions_for(tiny_model):
     assert tiny_model(max_tokens=512).max_tokens == 64
+
+
+def test_a_query_has_a_prefix_and_a_digest_of_its_own(tiny_model, tmp_path):
+    model = tiny_model(query_prefix="query: ", passage_prefix="passage: ", queries=True)
+    ids = {kind: model.tokenise(["red mug"], queries=kind == "query").ids[0].tolist() for kind in ("query", "passage")}
+    plain = tiny_model()
+    for kind, found in ids.items():
+        assert found == plain.tokenise([f"{kind}: red mug"]).ids[0].tolist()
+    assert model.digest("tuned", queries=True) != model.digest("tuned")
+    assert model.digest("tuned") == tiny_model(passage_prefix="passage: ").digest("tuned")
+    assert plain.digest("tuned", queries=True) == plain.digest("tuned")  # one prefix, one store
+    model.save(tmp_path)
+    again = InterestModel.load(tmp_path)
+    assert again.queries
+    assert again.digest("tuned", queries=True) == model.digest("tuned", queries=True)
+
+
+def test_a_model_of_before_event_types_and_queries_is_read(folder, model):
+    def forget(about):
+        for name in ("event_types", "queries", "query_prefix"):
+            del about[name]
+
+    reconfigure(folder, forget)
+    again = InterestModel.load(folder)
+    assert (again.event_types, again.queries, again.query_prefix) == ((), False, "")
+    assert again.digest("tuned") == model.digest("tuned")

@@ -222,3 +222,12 @@ def test_types_without_a_prior_change_no_bit():
         told.event_KE.fill_(3.0)
         assert torch.equal(told(similar, age, gain, mask, torch.zeros_like(event_type)), expected)
         assert not torch.equal(told(similar, age, gain, mask, event_type), expected)
+
+
+def test_an_answer_is_on_the_scale_of_the_match():
+    tower = UserTower(2, heads=1, queries=True)
+    with torch.no_grad():
+        tower.query_gate.fill_(0.5)
+        tower.log_scale.fill_(2.0)
+    assert tower.answer(torch.tensor([[0.6, -1.0, 0.0]]))[0].tolist() == pytest.approx([0.3 * exp(2), -0.5 * exp(2), 0])
+    assert "query_gate" not in UserTower(2).state_dict()

@@ -13,7 +13,6 @@ from features.families.registry import FAMILIES, FeatureSet
 from features.families.titles import ItemTitle
 from pipelines import features
 from pipelines.bundle import load_bundle
-from pipelines.chain import INTEREST_GROUP
 from pipelines.check import read_inputs
 from pipelines.features import plan_of, read_reference
 
@@ -152,10 +151,10 @@ def test_the_manifest_names_every_column_of_the_training_table(trained_project):
     manifest = load_bundle(trained_project.registered.bundle).features
     declared = [column.name for column in manifest.columns]
     assert tuple(declared) == trained.chain.features == trained.ranker.features
-    assert {column.family for column in manifest.columns} <= {*FAMILIES, "sources", INTEREST_GROUP.name}
+    assert {column.family for column in manifest.columns} <= {*FAMILIES, "sources", trained.chain.interest.name}
     text = {column.name for column in manifest.columns if column.text}
     assert set(manifest.behaviour) == set(declared) - text
-    assert text >= set(INTEREST_GROUP.columns)
+    assert text >= set(trained.chain.interest.columns)
     assert manifest.supply == trained.chain.assembler.plan.supply
 
 

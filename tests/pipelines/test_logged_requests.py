@@ -8,9 +8,11 @@ from datetime import timedelta
 import polars as pl
 import pytest
 
-from features.errors import BlockedError
+from encoders.interest import FINE_TUNED, OF_QUERY
+from features.errors import BlockedError, ContractError
 from pipelines import versions
 from pipelines.bundle import load_bundle
+from pipelines.chain import Chain
 from pipelines.check import read_inputs
 from pipelines.evaluate import AS_SHOWN, BEHAVIOUR_ONLY, FULL, evaluate, version_lists
 from pipelines.project import write_day
@@ -162,20 +164,30 @@ def test_an_engaged_days_version_goes_on_ranking_nights_of_a_log_with_lists(proj
     assert ended.facts["rows"] == 60 * 10
 
 
-def test_a_version_for_request_time_reads_clock_query_and_context_and_ranks_no_night(given_project, tmp_path, command):
-    project = given_project.copy(tmp_path / "project")
+@pytest.fixture(scope="module")
+def online_project(given_project, tmp_path_factory):
+    """The shop with a version for request time."""
+    from pipelines.register import register
+    from pipelines.train import train
+
+    project = given_project.copy(tmp_path_factory.mktemp("online") / "project")
     for path in project.folder.glob("events/*/*.parquet"):
         day = pl.read_parquet(path, hive_partitioning=False)
         device = pl.when(pl.col("request_id").hash(7) % 3 == 0).then(pl.lit("phone")).otherwise(pl.lit("desk"))
         day.with_columns(device=device).write_parquet(path)
     project.change(requests={"mode": "online", "context": ["device"]}, candidates={"source": "generated"})
-    ended = command(project, "train")
-    assert ended.code == 0, ended.err
+    inputs = read_inputs(project.config)
+    trained = train(inputs.log, project.config)
+    return replace(project, inputs=inputs, trained=trained, registered=register(trained, inputs, project.config))
+
+
+def test_a_version_for_request_time_reads_clock_query_and_context_and_ranks_no_night(online_project, tmp_path, command):
+    project = online_project.copy(tmp_path / "project")
     _, bundle = load_version(Registry(project.config), CHALLENGER)
     read = set(bundle.features.ranker)
     assert {"request_hour", "request_weekday", "context_device", "text_bm25_query", "by_query_rank"} <= read
     assert bundle.features.supply.vocabularies["events.device"] == ("desk", "phone")
-    assert command(project, "evaluate").facts["systems"] == ended.facts["systems"]
+    assert command(project, "evaluate").facts["systems"] == project.registered.evaluation.as_json()["systems"]
     refused = command(project, "score", "--version", "challenger", "--date", str(project.day))
     assert refused.code == 2
     assert "Train and promote a version with requests.mode: batch" in refused.err
@@ -187,3 +199,83 @@ def test_features_are_described_over_logged_requests(project, command):
     asked = project.trained.chain.asked.between(window.start, window.end)
     assert told["requests"] == asked.height
     assert told["columns"]["request_price_per_mean"]["null_share"] < 1
+
+
+def test_queries_are_read_by_the_version_for_request_time_alone(online_project, given_project):
+    online, batch = (load_bundle(project.registered.bundle) for project in (online_project, given_project))
+    assert online.model.queries
+    assert OF_QUERY in online.features.ranker
+    assert not batch.model.queries
+    assert OF_QUERY not in [column.name for column in batch.features.columns]
+    assert set(online.manifest["encoder"]) == {"tuned", "zero_shot", "queries"}
+    assert set(batch.manifest["encoder"]) == {"tuned", "zero_shot"}
+
+
+def test_the_answer_stands_where_there_is_a_query_and_is_the_same_whatever_is_asked_beside_it(online_project):
+    trained, config = online_project.trained, online_project.config
+    chain, window = trained.chain, trained.split.test
+    requests = chain.asked.between(window.start, window.end)
+    (whole,) = chain.rows(requests, name="test")
+    searched = requests.filter(pl.col("query").is_not_null())["request"].implode()
+    told = whole.filter(pl.col("request").is_in(searched))
+    assert 0 < told.height < whole.height
+    assert told[OF_QUERY].is_nan().sum() == 0
+    assert whole.filter(~pl.col("request").is_in(searched))[OF_QUERY].is_nan().all()
+    again = Chain(
+        chain.log, config, load_bundle(online_project.registered.bundle).model, trained_supply(trained), cut=chain.cut
+    )
+    for request in requests["request"][:6]:
+        alone = requests.filter(pl.col("request") == request)
+        (found,) = again.rows(alone, name="test")
+        expected = whole.filter(pl.col("request") == request).select("item", OF_QUERY, FINE_TUNED)
+        assert found.select("item", OF_QUERY, FINE_TUNED).to_numpy().tobytes() == expected.to_numpy().tobytes()
+
+
+def trained_supply(trained):
+    """What the log of the training had."""
+    return trained.chain.assembler.plan.supply
+
+
+@pytest.mark.parametrize("blank", [None, "", " \t\u2003"])
+def test_a_blank_query_is_none_and_a_hostile_one_is_a_text(online_project, blank):
+    chain, window = online_project.trained.chain, online_project.trained.split.test
+    asked = chain.asked.between(window.start, window.end).head(3)
+    hostile = asked.with_columns(query=pl.Series([blank, "[SEP] [PAD] \0 \u202e \ufffd", "mug " * 3_000_000]))
+    (rows,) = chain.rows(hostile, name="test")
+    of = {request: rows.filter(pl.col("request") == request) for request in hostile["request"]}
+    assert of[hostile["request"][0]][OF_QUERY].is_nan().all()
+    for request in hostile["request"][1:]:
+        assert of[request][OF_QUERY].is_finite().all()
+        assert of[request][FINE_TUNED].is_finite().all()
+
+
+def test_no_text_is_encoded_twice(online_project, tmp_path):
+    """The training kept the queries that it learned from; what was asked later is encoded once."""
+    project = online_project.copy(tmp_path / "project")
+    model = load_bundle(project.registered.bundle).model
+    log, split = project.inputs.log, project.trained.split
+    encoded = []
+    new = pl.lit("nobody asked this before").alias("query")
+    for query in (pl.col("query"), new, new):
+        chain = Chain(log, project.config, model, trained_supply(project.trained))
+        requests = chain.asked.between(split.blocks[-1].start, split.blocks[-1].end)
+        assert requests["query"].n_unique() > 1
+        list(chain.rows(requests.with_columns(query), name="test"))
+        encoded.append(chain.encoded["tuned"])
+    assert encoded == [0, 1, 0]
+
+
+def test_a_log_without_queries_is_refused_to_a_version_that_reads_them(online_project):
+    """Also where no feature beside the interest model reads any."""
+    log, config = online_project.inputs.log, online_project.config
+    config = config.model_copy(
+        update={
+            "features": config.features.model_copy(update={"families": ("pair",)}),
+            "candidates": config.candidates.model_copy(update={"by_query": 0}),
+        }
+    )
+    supply = trained_supply(online_project.trained)
+    Chain(log, config, online_project.trained.model, supply)
+    silent = replace(log, events=log.events.drop("query"))
+    with pytest.raises(ContractError, match="events has nothing in 'query'"):
+        Chain(silent, config, online_project.trained.model, supply)
