@@ -62,6 +62,32 @@ class TrainConfig(FrozenConfig):
         return self.peft if self.lora is None else {"peft_type": "LORA", "r": 16, "lora_alpha": 32} | self.lora
 
 
+class ItemEmbeddingsConfig(FrozenConfig):
+    """A learned residual on an item's text vector, for what the text does not say."""
+
+    item_id: bool = Field(default=True, description="One for each item that users engaged with in the training.")
+    attributes: tuple[str, ...] = Field(default=(), description="Columns of items; one for each value, read as text.")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="Share of a batch's items that do without, so that text alone serves."
+    )
+    learning_rate: float = Field(default=0.3, gt=0, description="Peak rate, of plain gradient steps.")
+    weight_decay: float = Field(
+        default=0.01, ge=0, description="Decay, times the rate, in each step: what is rarely met stays near zero."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if not (self.item_id or self.attributes):
+            msg = "encoder.item_embeddings names nothing to embed: set item_id, or name attributes"
+            raise ValueError(msg)
+        return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of items that are embedded."""
+        return (*(["item_id"] if self.item_id else []), *(name for name in self.attributes if name != "item_id"))
+
+
 class EncoderConfig(FrozenConfig):
     """The language encoder, and how it is fine-tuned."""
 
@@ -158,6 +184,9 @@ class EncoderConfig(FrozenConfig):
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
     projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
+    item_embeddings: ItemEmbeddingsConfig | None = Field(
+        default=None, description="A residual by item id or attributes beside the text; off unless told."
+    )
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
 

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +12,13 @@ from tempfile import TemporaryDirectory
 import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from torch import Tensor
 
 from encoders.adapters import adapted
 from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples, WholeLists
+from encoders.items import CodedItems
 from encoders.model import InterestModel
-from encoders.module import NDCG, InterestModule
-from encoders.tokenize import TokenisedTexts
+from encoders.module import NDCG, InterestModule, ReadTexts
 from features.errors import ConfigError
 
 __all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
@@ -44,21 +43,6 @@ class Lesson:
 
 Report = Callable[[Lesson, int], None]
 """Told after each step what came of the lesson so far, and how many texts its batches held since training began."""
-
-
-@dataclass(frozen=True, slots=True)
-class ReadTexts:
-    """The distinct texts of a catalogue, as far as training need not read them again.
-
-    Attributes:
-        texts: Their token ids.
-        lower: `model.read_lower(texts)`.
-        pooled: `model.pool("tuned", texts)` as the model stands.
-    """
-
-    texts: TokenisedTexts
-    lower: Sequence[Tensor]
-    pooled: Tensor
 
 
 class _Steps(Callback):
@@ -119,17 +103,16 @@ def fit_block(
     if not len(batches) or config.train.last == 0:
         return Lesson()
     lightning.seed_everything(seed, verbose=False)
-    name = _name_of(model, examples, config, seed)
+    name = _name_of(model, examples, read.items, config, seed)
     data = BlockData(batches, config.check_every * config.accumulate, WholeLists(judges) if len(judges) else None)
     with adapted(model.tuned, config.train):
         module = InterestModule(
             model.tuned,
             model.user_tower,
-            texts=read.texts,
-            lower=read.lower,
-            pooled=read.pooled,
+            read,
             config=config,
             lesson=name,
+            item_embeddings=model.item_embeddings,
         )
         module.train()
         try:
@@ -140,8 +123,9 @@ def fit_block(
                 _take_best(module, trainer)
                 after = _ndcg(module, old)
         finally:
-            for tower in (model.tuned, model.user_tower):
-                tower.to("cpu").eval()
+            for part in (model.tuned, model.user_tower, model.item_embeddings):
+                if part is not None:
+                    part.to("cpu").eval()
             torch.use_deterministic_algorithms(mode=False)
     return Lesson(module.losses, module.checks, before, after)
 
@@ -196,16 +180,19 @@ def _ndcg(module: InterestModule, examples: Examples | None) -> float | None:
     return module.take_judged()
 
 
-def _name_of(model: InterestModel, examples: Examples, config: EncoderConfig, seed: int) -> str:
+def _name_of(
+    model: InterestModel, examples: Examples, items: CodedItems | None, config: EncoderConfig, seed: int
+) -> str:
     """sha256 over all that a lesson's result depends on."""
-    name = hashlib.sha256(f"{config.model_dump_json()} {seed} {model.digest('tuned')}".encode())
+    name = hashlib.sha256(f"{config.model_dump_json()} {seed} {model.interest_digest()}".encode())
     for tensor in model.user_tower.state_dict().values():
         name.update(tensor.numpy().tobytes())
     for array in (*examples.histories.parts(), examples.item, examples.gain):
         name.update(array.tobytes())
     for array in (examples.starts, examples.positives, examples.text_of_item):
         name.update(array.tobytes())
-    for part in (examples.score, examples.query_R):
+    of_items = () if items is None else (items.text_U, items.code_UN)
+    for part in (examples.score, examples.query_R, *of_items):
         if part is not None:
             name.update(part.tobytes())
     return name.hexdigest()

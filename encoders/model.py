@@ -10,6 +10,7 @@ from typing import IO, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
@@ -18,13 +19,15 @@ from transformers import AutoConfig, AutoModel
 
 from encoders.adapters import layers_trained, require_adapters
 from encoders.architecture import arithmetic
-from encoders.config import EncoderConfig, Pooling
+from encoders.config import EncoderConfig, ItemEmbeddingsConfig, Pooling
 from encoders.embed import Progress, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
 from encoders.hidden import HiddenStates
+from encoders.items import ItemEmbeddings
 from encoders.loading import Backbone, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
 from features.errors import ConfigError, IntegrityError, listed
+from features.families.supply import require_columns
 
 __all__ = ["LEAST_AGREEMENT", "InterestModel", "Which"]
 
@@ -53,6 +56,7 @@ class InterestModel:
         passage_prefix: Put before an item's text.
         query_prefix: Put before a request's query.
         event_types: Those that the user tower tells apart, by code from 1 on.
+        item_embeddings: Residuals of items; None where texts alone are read.
     """
 
     tuned: TextTower
@@ -66,6 +70,7 @@ class InterestModel:
     passage_prefix: str = ""
     query_prefix: str = ""
     event_types: tuple[str, ...] = ()
+    item_embeddings: ItemEmbeddings | None = None
 
     @property
     def queries(self) -> bool:
@@ -147,6 +152,37 @@ class InterestModel:
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
         return digest.hexdigest()
 
+    def embed_items(self, config: ItemEmbeddingsConfig, items: pl.DataFrame, engaged: npt.NDArray[np.bool_]) -> None:
+        """Begin to tell items apart that have one text.
+
+        Args:
+            config: By what.
+            items: The catalogue.
+            engaged: (items,) with which of them users engaged in the training: others have no residual by id.
+
+        Raises:
+            ConfigError: The catalogue lacks an attribute.
+        """
+        require_columns(config.attributes, items.columns, key="encoder.item_embeddings.attributes", table="items")
+        met = {"item_id": items.filter(pl.Series(engaged))["item_id"]}
+        values = {name: met.get(name, items[name]).drop_nulls().cast(pl.String) for name in config.columns}
+        vocabularies = {name: found.unique().sort().to_list() for name, found in values.items()}
+        self.item_embeddings = ItemEmbeddings(self.tuned.width, vocabularies, dropout=config.dropout).eval()
+
+    def item_vectors(self, vectors: npt.NDArray[np.int16], items: pl.DataFrame) -> npt.NDArray[np.int16]:
+        """Vectors of items on the grid, by code, from those of their texts under the tuned tower."""
+        return vectors if self.item_embeddings is None else self.item_embeddings.apply_to(vectors, items)
+
+    def interest_digest(self) -> str:
+        """sha256 over all that decides the tuned vector of an item, residuals too."""
+        digest = self.digest("tuned")
+        if self.item_embeddings is None:
+            return digest
+        whole = hashlib.sha256(f"{digest}{json.dumps(self.item_embeddings.vocabularies)}".encode())
+        for table in self.item_embeddings.tables:
+            whole.update(table.detach().cpu().numpy().tobytes())
+        return whole.hexdigest()
+
     def tokenise(self, texts: Sequence[str | None], *, queries: bool = False) -> TokenisedTexts:
         """Token ids of items' texts, or of queries, each with its prefix."""
         sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
@@ -195,7 +231,7 @@ class InterestModel:
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of what training changes, for `restore`."""
-        trained = ("tuned.", "user.")
+        trained = ("tuned.", "user.", "items.")
         return {name: tensor.clone() for name, tensor in self._tensors().items() if name.startswith(trained)}
 
     def restore(self, weights: Mapping[str, Tensor]) -> None:
@@ -209,6 +245,7 @@ class InterestModel:
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self._tensors().items()}
         save_file(tensors, folder / _WEIGHTS)
         (folder / _TOKENIZER).write_text(self.tokenizer.to_str(), encoding="utf-8")
+        embedded = self.item_embeddings
         about = {
             "transformer": self.tuned.config.to_dict(),
             "train_layers": len(self.tuned.upper),
@@ -218,6 +255,7 @@ class InterestModel:
             "query_prefix": self.query_prefix,
             "queries": self.queries,
             "event_types": self.event_types,
+            "items": None if embedded is None else [embedded.dropout, list(embedded.vocabularies.items())],
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
@@ -266,13 +304,19 @@ class InterestModel:
         told = {name: about[name] for name in kept}
         since = {"query_prefix": "", "queries": False, "event_types": ()}  # what earlier versions did not have
         told |= {name: about.get(name, default) for name, default in since.items()}
-        return cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
+        model = cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
+        if (items := about.get("items")) is not None:
+            dropout, vocabularies = items
+            model.item_embeddings = ItemEmbeddings(tower.width, dict(vocabularies), dropout=dropout).eval()
+        return model
 
     def _tensors(self) -> dict[str, Tensor]:
         """All weights by name, those that the towers share once; views, not copies."""
         shared = ("lower.",) if self.tuned.train_embeddings else ("embeddings.", "lower.")
         zero_shot = {name: own for name, own in self.zero_shot.state_dict().items() if not name.startswith(shared)}
         parts = {"tuned": self.tuned.state_dict(), "zero_shot": zero_shot, "user": self.user_tower.state_dict()}
+        if self.item_embeddings is not None:
+            parts["items"] = self.item_embeddings.state_dict()
         return {f"{part}.{name}": tensor for part, tensors in parts.items() for name, tensor in tensors.items()}
 
 

@@ -2,6 +2,7 @@
 
 # B requests, H history items, C candidates, T texts, L tokens, D width
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,31 @@ from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from encoders.config import EncoderConfig
 from encoders.data import Batch
+from encoders.items import CodedItems, ItemEmbeddings
 from encoders.losses import in_batch_softmax, listwise_softmax
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower, UserTower
 
-__all__ = ["NDCG", "InterestModule", "rise_and_fall"]
+__all__ = ["NDCG", "InterestModule", "ReadTexts", "rise_and_fall"]
 
 NDCG = "ndcg@10"
+
+
+@dataclass(frozen=True, slots=True)
+class ReadTexts:
+    """The distinct texts of a catalogue, as far as training need not read them again.
+
+    Attributes:
+        texts: Their token ids.
+        lower: `model.read_lower(texts)`.
+        pooled: `model.pool("tuned", texts)` as the model stands.
+        items: What positions of examples mean where items are told apart; None where they are those of texts.
+    """
+
+    texts: TokenisedTexts
+    lower: Sequence[Tensor]
+    pooled: Tensor
+    items: CodedItems | None = None
 
 
 class InterestModule(lightning.LightningModule):
@@ -34,11 +53,10 @@ class InterestModule(lightning.LightningModule):
     Args:
         text_tower: Item texts to vectors.
         user_tower: Histories to scores.
-        texts: All distinct texts of the catalogue, and queries.
-        lower: The frozen layers' hidden states of those texts (`encoders.embed.read_lower`).
-        pooled: (texts, D) what the upper layers make of them now (`encoders.embed.pool_all`).
+        read: All distinct texts of the catalogue, and queries.
         config: Rates and steps.
         lesson: What is being learned, from where: a checkpoint of another lesson is not taken up.
+        item_embeddings: Residuals of items; None where texts alone are read.
 
     Attributes:
         losses: Of each step, the mean over its batches.
@@ -52,19 +70,17 @@ class InterestModule(lightning.LightningModule):
         self,
         text_tower: TextTower,
         user_tower: UserTower,
+        read: ReadTexts,
         *,
-        texts: TokenisedTexts,
-        lower: Sequence[Tensor],
-        pooled: Tensor,
         config: EncoderConfig,
         lesson: str = "",
+        item_embeddings: ItemEmbeddings | None = None,
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
         self.user_tower = user_tower
-        self._texts = texts
-        self._lower = lower
-        self._pooled = pooled
+        self.item_embeddings = item_embeddings
+        self._read = read
         self._config = config
         self._lesson = lesson
         self._random: list[Tensor] | None = None
@@ -143,15 +159,28 @@ class InterestModule(lightning.LightningModule):
         return {name: now for name, now in named if now.requires_grad and not name.startswith("projection.")}
 
     def _vectors(self, batch: Batch, live: Tensor | None) -> Tensor:
-        """Unit vectors (T, D) of a batch's texts.
+        """Unit vectors (T, D) of a batch's texts, or of its items where these are told apart.
 
         Args:
             batch: The batch.
-            live: Positions of the texts that pass through the layers; the others stay as pooled at the block's start.
+            live: Positions of those whose text passes through the layers; others stay as pooled at the block's start.
         """
-        pooled_TD = self._pooled[batch.text_T].to(self.device)
+        items = self._read.items
+        if self.item_embeddings is None or items is None:
+            return self._text_vectors(batch.text_T, live)
+        text_T, place = np.unique(items.text_U[batch.text_T], return_inverse=True)
+        place_U = torch.from_numpy(place).to(self.device)
+        vector_TD = self._text_vectors(text_T, None if live is None else torch.unique(place_U[live]))
+        code_UN = torch.from_numpy(items.code_UN[batch.text_T]).to(self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            vector_UD: Tensor = self.item_embeddings(vector_TD[place_U], code_UN)
+        return vector_UD
+
+    def _text_vectors(self, text_T: npt.NDArray[np.int64], live: Tensor | None) -> Tensor:
+        """Unit vectors (T, D) of texts, the live ones of them through the layers."""
+        pooled_TD = self._read.pooled[text_T].to(self.device)
         if live is not None:
-            live_ND = self.pool(batch.text_T[live.cpu().numpy()])
+            live_ND = self.pool(text_T[live.cpu().numpy()])
             pooled_TD = pooled_TD.index_copy(0, live, live_ND)
         with torch.autocast(self.device.type, enabled=False):
             return self.text_tower.project(pooled_TD)
@@ -170,9 +199,9 @@ class InterestModule(lightning.LightningModule):
     def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
         """What the upper layers make of texts (T, D), in the order asked."""
         parts, order = [], []
-        for length, positions in self._texts.buckets(text_T):
-            hidden_TLD = torch.stack([self._lower[position] for position in positions]).to(self.device)
-            tokens = torch.tensor([len(self._texts.ids[position]) for position in positions], device=self.device)
+        for length, positions in self._read.texts.buckets(text_T):
+            hidden_TLD = torch.stack([self._read.lower[position] for position in positions]).to(self.device)
+            tokens = torch.tensor([len(self._read.texts.ids[position]) for position in positions], device=self.device)
             mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
             parts.append(self.text_tower.pool(hidden_TLD, mask_TL, checkpoint=self._config.gradient_checkpointing))
             order.append(positions)
@@ -197,11 +226,20 @@ class InterestModule(lightning.LightningModule):
             ([self.text_tower.projection.weight], config.projection_learning_rate, 0.0, 0),
             (list(self.user_tower.parameters()), config.head_learning_rate, 0.0, 0),
         ]
-        optimiser = torch.optim.AdamW(
-            [{"params": params, "lr": rate, "weight_decay": decay} for params, rate, decay, _ in groups]
-        )
+        told: list[dict[str, Any]] = [
+            {"params": params, "lr": rate, "weight_decay": decay} for params, rate, decay, _ in groups
+        ]
+        rates_of = [start for *_, start in groups]
+        if self.item_embeddings is not None and (items := config.item_embeddings) is not None:
+            # NOTE: Adam steps as far for what is met once as for what is met often; with an epsilon far above any
+            # gradient it makes plain steps with momentum.
+            decay, rate = items.weight_decay, items.learning_rate
+            embedded = list(self.item_embeddings.parameters())
+            told.append({"params": embedded, "lr": rate, "weight_decay": decay, "eps": 1.0})
+            rates_of.append(0)
+        optimiser = torch.optim.AdamW(told)
         end = config.head_steps + config.steps
-        rates = [rise_and_fall(start, end, config.warmup_share) for *_, start in groups]
+        rates = [rise_and_fall(start, end, config.warmup_share) for start in rates_of]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

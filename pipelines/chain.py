@@ -63,11 +63,22 @@ class Catalogue:
         """The same with the queries of some requests."""
         return replace(self, queries=_queries_of(requests).drop_nulls().unique().sort().to_list())
 
-    def placed(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """Requests with `QUERY`, where the catalogue has queries: -1 for none, and for one that it does not have."""
+    @property
+    def text_of_unit(self) -> npt.NDArray[np.int64]:
+        """Position of the text of each item, by item code, and then of each query."""
+        return np.concatenate([self.text_of_item, len(self.texts) + np.arange(len(self.queries))])
+
+    def placed(self, requests: pl.DataFrame, *, by_item: bool = False) -> pl.DataFrame:
+        """Requests with `QUERY`, where the catalogue has queries: -1 for none, and for one that it does not have.
+
+        Args:
+            requests: The requests.
+            by_item: Whether positions of queries go on from items, and not from texts.
+        """
         if not self.queries:
             return requests
-        places = {query: len(self.texts) + at for at, query in enumerate(self.queries)}
+        first = len(self.text_of_item) if by_item else len(self.texts)
+        places = {query: first + at for at, query in enumerate(self.queries)}
         placed = _queries_of(requests).replace_strict(places, default=-1, return_dtype=pl.Int64)
         return requests.with_columns(placed.fill_null(-1).alias(QUERY))
 
@@ -123,8 +134,8 @@ class Chain:
 
     def refresh(self) -> None:
         """Take up the model's present weights."""
-        self.digest = self.model.digest("tuned")
-        tuned = self._vectors("tuned")
+        self.digest = self.model.interest_digest()
+        tuned = self.model.item_vectors(self._vectors("tuned"), self.log.items)
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
         if self.model.queries:
             self._query_digest = self.model.digest("tuned", queries=True)

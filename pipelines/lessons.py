@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -16,6 +17,7 @@ from encoders.config import EncoderConfig
 from encoders.data import Examples
 from encoders.embed import is_out_of_memory
 from encoders.fit import Lesson, ReadTexts, Report, fit_block
+from encoders.items import CodedItems
 from encoders.model import LEAST_AGREEMENT, InterestModel, Which
 from encoders.tokenize import TokenisedTexts
 from features.errors import TryAgainError
@@ -70,14 +72,19 @@ class Lessons:
         self._read: ReadTexts | None = ReadTexts(texts, lower, pooled)
         self._store("zero_shot", pooled)
 
-    def teach(self, examples: Examples) -> None:
+    def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
         """Learn a block.
+
+        Args:
+            examples: What it teaches.
+            items: What its positions mean, where items are told apart.
 
         Raises:
             TryAgainError: Memory does not suffice for a training batch.
         """
         read, encoder, number = self._read, self._config.encoder, len(self.held)
         assert read is not None, "no lesson after the end"
+        read = replace(read, items=items)
         seed, old = self._config.seed * 1000 + number, None
         taught = examples
         if self._past is not None and (encoder.replay_share > 0 or encoder.start_weight > 0):

@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from encoders.data import Examples
 from encoders.fit import Lesson
 from encoders.interest import FINE_TUNED, ZERO_SHOT
+from encoders.items import CodedItems
 from encoders.model import InterestModel
 from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ConfigError, ContractError, listed
@@ -103,6 +105,8 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     if queries:
         learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
         catalogue = catalogue.with_queries(learned)
+    if config.encoder.item_embeddings is not None:
+        model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
     lessons = Lessons(model, catalogue, config, watch)
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
@@ -123,10 +127,12 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     for number, block in enumerate((*split.blocks, split.valid)):
         if number == 0 or config.encoder.schedule == "prequential":
             history = histories(log, lesson.requests, config.candidates, model.event_types)
-            asked = catalogue.placed(lesson.requests)
-            examples = Examples.of(asked, history, lesson.rows, catalogue.text_of_item, config.encoder)
+            items = _coded(model, log, catalogue, block.start)
+            asked = catalogue.placed(lesson.requests, by_item=items is not None)
+            unit_of_item = catalogue.text_of_item if items is None else np.arange(log.items.height)
+            examples = Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder)
             del lesson, history, asked  # hundreds of MiB: before the next block's are made
-            lessons.teach(examples)
+            lessons.teach(examples, items)
             chain.refresh()
             encoder_day = block.start
         name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
@@ -172,6 +178,27 @@ def _told_apart(supply: Supply, config: Config) -> tuple[str, ...]:
     """Event types that the user tower tells apart: those that count, where there are several."""
     counting = tuple(kind for kind in supply.kinds if kind in config.labels.gains)
     return counting if len(counting) > 1 else ()
+
+
+def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
+    """(items,) with which of them users engaged before a day."""
+    engaged = np.zeros(log.items.height, np.bool_)
+    engaged[log.engagements.filter(pl.col("day") < day)["item"].unique().to_numpy()] = True
+    return engaged
+
+
+def _coded(model: InterestModel, log: EventLog, catalogue: Catalogue, day: int) -> CodedItems | None:
+    """What positions mean in a lesson that ends before a day; None where items are not told apart.
+
+    An item that nobody engaged with by then has no id: else having one would tell that somebody will.
+    """
+    if model.item_embeddings is None:
+        return None
+    code_UN = np.zeros((len(catalogue.text_of_unit), len(model.item_embeddings.tables)), np.int64)
+    code_UN[: log.items.height] = model.item_embeddings.codes(log.items)
+    if "item_id" in model.item_embeddings.vocabularies:
+        code_UN[: log.items.height][~_engaged(log, day), 0] = 0  # the id stands first
+    return CodedItems(catalogue.text_of_unit, code_UN)
 
 
 def _warn_of_short_windows(chain: Chain, split: Split) -> None:

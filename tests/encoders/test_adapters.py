@@ -244,9 +244,8 @@ def rates(config):
     texts = model.tokenise(TEXTS)
     lower = model.read_lower(texts)
     with adapted(model.tuned, config.train):
-        module = InterestModule(
-            model.tuned, model.user_tower, texts=texts, lower=lower, pooled=torch.zeros(8, 32), config=config
-        )
+        read = ReadTexts(texts, lower, torch.zeros(8, 32))
+        module = InterestModule(model.tuned, model.user_tower, read, config=config)
         groups = module.configure_optimizers()["optimizer"].param_groups
     names = {id(each): name for name, each in model.tuned.named_parameters()}
     return [

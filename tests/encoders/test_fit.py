@@ -441,9 +441,7 @@ def test_training_scores_queries_as_the_interest_columns_do(tiny_model, tiny_con
     model = tiny_model(queries=True, train={"last": 1})
     taught, read = searching(model, TEXTS)
     taught = replace(taught, histories=lesson().histories)
-    module = InterestModule(
-        model.tuned, model.user_tower, texts=read.texts, lower=read.lower, pooled=read.pooled, config=tiny_config()
-    )
+    module = InterestModule(model.tuned, model.user_tower, read, config=tiny_config())
     batch = WholeLists(taught)[0]
     with torch.inference_mode():
         vector_TD = module._vectors(batch, None)
