@@ -70,7 +70,7 @@ class ItemEmbeddingsConfig(FrozenConfig):
     dropout: float = Field(
         default=0.5, ge=0, lt=1, description="Share of a batch's items that do without, so that text alone serves."
     )
-    learning_rate: float = Field(default=0.3, gt=0, description="Peak rate, of plain gradient steps.")
+    learning_rate: float = Field(default=0.03, gt=0, description="Peak rate, of plain gradient steps.")
     weight_decay: float = Field(
         default=0.01, ge=0, description="Decay, times the rate, in each step: what is rarely met stays near zero."
     )
