@@ -1,9 +1,12 @@
 """Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from encoders.interest import FINE_TUNED
@@ -16,6 +19,7 @@ from pipelines.config import Config
 from pipelines.progress import task
 from pipelines.train import Labelled, Trained, found_by_behaviour
 from ranker.baselines import BASELINES
+from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
@@ -52,6 +56,7 @@ class Evaluation:
         end_day: Day after the last.
         n_requests: Requests asked.
         share_distinct: Share of requests whose full-system scores are not all alike.
+        beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
     """
 
     judged: Judged
@@ -59,6 +64,7 @@ class Evaluation:
     end_day: int
     n_requests: int
     share_distinct: float
+    beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
@@ -69,7 +75,12 @@ class Evaluation:
             "candidate_recall": dict(self.judged.ceiling.rows()),
             "systems": self.judged.table.fill_nan(None).to_dicts(),
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
+            "beyond_accuracy": {
+                system: {name: None if math.isnan(value) else value for name, value in found.items()}
+                for system, found in self.beyond.items()
+            },
             "conventions": CONVENTIONS,
+            "beyond_conventions": BEYOND_CONVENTIONS,
         }
 
 
@@ -81,6 +92,7 @@ def evaluate(
     lists: Mapping[str, pl.DataFrame],
     first_day: int,
     baselines: bool = True,
+    vectors: npt.NDArray[np.int16] | None = None,
 ) -> Evaluation:
     """Judge systems on a window's requests.
 
@@ -92,6 +104,7 @@ def evaluate(
         first_day: First day of the window.
         baselines: Whether to rank by the baselines too. Of given lists they rank the same items as all systems, and
             the order that was shown is one more.
+        vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
 
     Raises:
         ConfigError: The window has no request.
@@ -126,6 +139,8 @@ def evaluate(
             compared=compared,
         )
         advance(1)
+    had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
+    beyond = _beyond(systems, log.items, had, config=config, vectors=vectors)
     scores = lists[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
     days = labelled.requests["as_of_day"]
     return Evaluation(
@@ -134,7 +149,32 @@ def evaluate(
         end_day=int(days.max()) + 1,  # type: ignore[arg-type]
         n_requests=labelled.requests.height,
         share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
+        beyond=beyond,
     )
+
+
+def _beyond(
+    systems: Mapping[str, pl.DataFrame],
+    items: pl.DataFrame,
+    had: pl.DataFrame,
+    *,
+    config: Config,
+    vectors: npt.NDArray[np.int16] | None,
+) -> dict[str, dict[str, float]]:
+    """What each system's lists are like, given who (user, item) `had` what before the window."""
+    users = items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
+    known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
+    found = {}
+    for system, lists in systems.items():
+        judged = beyond_accuracy(
+            lists.rename({"request": "request_id", "item": "item_id"}),
+            known,
+            n_users=max(had["user"].n_unique(), 1),
+            vectors=vectors,
+            cutoffs=config.evaluation.cutoffs,
+        )
+        found[system] = judged.means()
+    return found
 
 
 def _of_given(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:

@@ -121,7 +121,18 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
-    return [table, _comparisons(facts["comparisons"], k)]
+    return [table, _comparisons(facts["comparisons"], k), *_beyond(facts["beyond_accuracy"], k)]
+
+
+def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
+    """What each system's lists are like, where that was judged."""
+    if not systems:
+        return []
+    names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
+    table = Table("system", *names, title=f"Beyond accuracy: the first {k} of every list")
+    for system, found in systems.items():
+        table.add_row(system, *("-" if (value := found[name]) is None else f"{value:.4f}" for name in names))
+    return [table]
 
 
 def _cell(row: Report | None) -> str:

@@ -92,12 +92,12 @@ def judge_versions(
         )
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:
-            asked, lists = labelled, dict(found)
+            asked, lists, vectors = labelled, dict(found), chain.zero_shot
         else:
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
-    return evaluate(log, config, asked, lists=lists, first_day=first_day, baselines=baselines)
+    return evaluate(log, config, asked, lists=lists, first_day=first_day, baselines=baselines, vectors=vectors)
 
 
 def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:
