@@ -148,11 +148,15 @@ def _with_interval(value: float, row: Report, sign: str) -> str:
 
 def _comparisons(pairs: Sequence[Report], k: int) -> Table:
     table = Table(title=f"Paired differences of NDCG@{k} on the same requests")
-    for column in ("system", "against", "slice", "difference [95 % interval]", "p", "wins / ties / losses"):
+    for column in (
+        *("system", "against", "slice", "difference [95 % interval]", "p", "p by Holm", "detectable"),
+        "wins / ties / losses",
+    ):
         table.add_column(column, no_wrap=True)
     for pair in pairs:
         if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
             difference = _with_interval(pair["difference"], pair, "+")
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
-            table.add_row(pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts)
+            figures = ("-" if pair[key] is None else f"{pair[key]:.4f}" for key in ("p_value", "p_holm", "detectable"))
+            table.add_row(pair["system"], pair["against"], pair["slice"], difference, *figures, counts)
     return table
