@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ranker.compare import PairedResult, clustered_interval, holm, paired_difference
+from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
@@ -128,20 +128,20 @@ def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFram
 def _table(rows: pl.DataFrame, names: list[str], resamples: int, seed: int) -> pl.DataFrame:
     table = []
     for (system, slice_name), part in rows.group_by("system", "slice", maintain_order=True):
-        for name in names:
-            found = clustered_interval(part[name], part["user"], resamples=resamples, seed=seed)
-            table.append(
-                {
-                    "system": system,
-                    "slice": slice_name,
-                    "metric": name,
-                    "mean": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "requests": found.n_requests,
-                    "users": found.n_clusters,
-                }
-            )
+        intervals = clustered_intervals(part.select(names), part["user"], resamples=resamples, seed=seed)
+        table += [
+            {
+                "system": system,
+                "slice": slice_name,
+                "metric": name,
+                "mean": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "requests": found.n_requests,
+                "users": found.n_clusters,
+            }
+            for name, found in intervals.items()
+        ]
     return pl.DataFrame(table)
 
 
