@@ -57,8 +57,11 @@ def sorted_lists(scores: Floats, length: Ints, wanted: NDArray[np.bool_]) -> Lis
     for level in np.unique(magnitude[magnitude > 0]):
         chosen = magnitude == level
         lengths = length[chosen]
-        inside = np.arange(lengths.max()) < lengths[:, None]
         rows = np.repeat(chosen, length)
+        if lengths.min() == lengths.max():  # nothing to pad
+            ordered[rows] = np.sort(scores[rows].reshape(len(lengths), -1), axis=1).ravel()
+            continue
+        inside = np.arange(lengths.max()) < lengths[:, None]
         block = np.full(inside.shape, np.inf)
         block[inside] = scores[rows]
         block.sort(axis=1)

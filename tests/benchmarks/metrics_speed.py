@@ -107,7 +107,7 @@ def ours(folder: Path) -> dict[str, object]:
     start, cpu = time.perf_counter(), time.process_time()
     rankings, truth, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("rankings", "truth", "users"))
     found = per_request(rankings, truth, cutoffs=CUTOFFS).join(users, on="request_id", maintain_order="left")
-    intervals = clustered_intervals(found.select(METRICS), found["user"])
+    intervals = clustered_intervals(found.select(*METRICS), found["user"])
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
