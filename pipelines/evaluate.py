@@ -1,7 +1,7 @@
 """Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +25,16 @@ from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
 
 __all__ = [
+    "ALL_SYSTEMS",
     "AS_SHOWN",
     "BEHAVIOUR_ONLY",
     "FINE_TUNED_TEXT",
     "FULL",
+    "OURS",
     "ZERO_SHOT_TEXT",
     "Evaluation",
     "candidate_recall",
+    "chosen_systems",
     "evaluate",
     "version_lists",
 ]
@@ -40,8 +43,13 @@ FULL = "full system"
 BEHAVIOUR_ONLY = "behaviour-only ranker"
 FINE_TUNED_TEXT = "fine-tuned text"
 ZERO_SHOT_TEXT = "zero-shot text"
+OURS = (FULL, BEHAVIOUR_ONLY, FINE_TUNED_TEXT, ZERO_SHOT_TEXT)
+"""What a training makes."""
 AS_SHOWN = "as shown"
 """The order that the log showed, where the candidates are its lists."""
+
+ALL_SYSTEMS = "all"
+"""Choose every system."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
@@ -91,10 +99,12 @@ def evaluate(
     *,
     lists: Mapping[str, pl.DataFrame],
     first_day: int,
-    baselines: bool = True,
     vectors: npt.NDArray[np.int16] | None = None,
+    chosen: str = ALL_SYSTEMS,
 ) -> Evaluation:
-    """Judge systems on a window's requests.
+    """Judge systems and the baselines on a window's requests.
+
+    Of given lists the baselines rank the same items as all systems, and the order that was shown is one more.
 
     Args:
         log: The log the window lies in.
@@ -102,30 +112,31 @@ def evaluate(
         labelled: The window's requests, truth and candidates.
         lists: request, item, score of each system beside the baselines; the first is the one that is compared.
         first_day: First day of the window.
-        baselines: Whether to rank by the baselines too. Of given lists they rank the same items as all systems, and
-            the order that was shown is one more.
         vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
+        chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
 
     Raises:
-        ConfigError: The window has no request.
+        ConfigError: The window has no request, or a name is unknown.
     """
     if labelled.requests.is_empty() or labelled.truth.is_empty():
         raise ConfigError("evaluation: the window has no request with a positive. Choose other days.")
-    systems = dict(lists)
-    if baselines:
-        with task("Ranking by baselines", len(BASELINES), "systems") as advance:
+    shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
+    names = chosen_systems(chosen, [*lists, *BASELINES, *shown])
+    systems = {name: lists[name] for name in names if name in lists}
+    by_baseline = [name for name in names if name in BASELINES]
+    if by_baseline:
+        with task("Ranking by baselines", len(by_baseline), "systems") as advance:
             asked = labelled.requests.select("request", "user", "as_of_day")
-            for name, baseline in BASELINES.items():
-                found = baseline(log, asked)
+            for name in by_baseline:
+                found = BASELINES[name](log, asked)
                 systems[name] = _of_given(labelled.rows, found) if labelled.given else found
                 advance(1)
-        if labelled.given and labelled.rows[POSITION].count():
-            systems[AS_SHOWN] = _as_shown(labelled.rows)
+    if AS_SHOWN in names:
+        systems[AS_SHOWN] = _as_shown(labelled.rows)
     known = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     window = Window(labelled.requests, labelled.truth, known, cold)
-    names = [*lists, *(name for name in systems if name not in lists)]
     compared = [(names[0], other) for other in names[1:]]
     if FINE_TUNED_TEXT in systems and ZERO_SHOT_TEXT in systems:
         compared.append((FINE_TUNED_TEXT, ZERO_SHOT_TEXT))
@@ -141,7 +152,7 @@ def evaluate(
         advance(1)
     had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
     beyond = _beyond(systems, log.items, had, config=config, vectors=vectors)
-    scores = lists[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
+    scores = systems[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
     days = labelled.requests["as_of_day"]
     return Evaluation(
         judged=judged,
@@ -151,6 +162,29 @@ def evaluate(
         share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
         beyond=beyond,
     )
+
+
+def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
+    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+
+    Raises:
+        ConfigError: A name is unknown, or none is given.
+
+    >>> chosen_systems("ItemKNN, popularity, 14 days", ["popularity", "popularity, 14 days", "ItemKNN"])
+    ['popularity, 14 days', 'ItemKNN']
+    """
+    if told.strip() == ALL_SYSTEMS:
+        return list(known)
+    parts = [part.strip() for part in told.split(",")]
+    chosen: set[str] = set()
+    while parts:
+        joined = [", ".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        name = next((name for name in joined if name in known), None)
+        if name is None:
+            raise ConfigError(f"--systems: {parts[0]!r} is no system here. Choose of: {'; '.join(known)}; or all.")
+        chosen.add(name)
+        parts = parts[len(name.split(",")) :]
+    return [name for name in known if name in chosen]
 
 
 def _beyond(

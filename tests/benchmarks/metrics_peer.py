@@ -3,9 +3,9 @@
     python metrics_peer.py WAY FOLDER CHUNK METRIC...
 
 WAY is objects (`Qrels` and `Run` from dictionaries, as its documentation prefers) or arrays (what they hold inside:
-sorted arrays of equal lengths). FOLDER holds `rankings.parquet` and `truth.parquet`, each sorted by request, with as
-many rows for each request. CHUNK requests are read and judged at a time, so that memory stays flat. Compiling is not timed.
-Prints the mean of each metric, wall and processor seconds of reading and judging, and the largest resident set in bytes.
+sorted arrays of equal lengths). FOLDER holds `rankings.parquet` and `truth.parquet`, each sorted by request, the same
+number of rows for each. CHUNK requests are read and judged at a time, so that memory is flat; compiling is not timed.
+Prints the mean of each metric, wall and processor seconds of reading and judging, and the largest resident set (bytes).
 """
 
 import json
