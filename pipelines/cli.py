@@ -100,20 +100,31 @@ def evaluate(
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")
     ] = None,
     last: Annotated[datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last day of the window.")] = None,
+    scores: Annotated[
+        list[str],
+        typer.Option("--scores", metavar="NAME=PATH", help="Scores of another system, to be judged too; repeat."),
+    ] = [],
+    systems: Annotated[
+        str, typer.Option("--systems", metavar="all|NAME,...", help="Which systems are judged; the first is compared.")
+    ] = "all",
     allow_empty: AllowEmpty = False,
 ) -> None:
     """Judge registered versions and the baselines on the same requests (default: the version's own test window)."""
     from features.timeline import day_of
     from pipelines import report
+    from pipelines.external import read_scores
     from pipelines.versions import judge_versions, load_version
 
+    external = read_scores(scores)
     settings, inputs = _open(config, overrides, allow_empty=allow_empty)
     registry = _registry(settings)
     loaded = dict(load_version(registry, wanted) for wanted in versions)
     opens, closes = next(iter(loaded.values())).window
     first_day = day_of(first.date() if first else opens)
     end_day = day_of(last.date() if last else closes) + 1
-    facts = judge_versions(inputs.log, settings, loaded, first_day=first_day, end_day=end_day).as_json()
+    facts = judge_versions(
+        inputs.log, settings, loaded, first_day=first_day, end_day=end_day, external=external, chosen=systems
+    ).as_json()
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
     report.result({"versions": list(loaded), **facts})
 

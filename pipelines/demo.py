@@ -20,6 +20,7 @@ from pipelines import report
 from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
 from pipelines.config import Config, load_config
 from pipelines.datasets import Dataset, load_dataset
+from pipelines.evaluate import OURS
 from pipelines.project import write_dataset, write_day
 from pipelines.promote import promote
 from pipelines.publish import published
@@ -129,7 +130,7 @@ def _evaluate_again(inputs: Inputs, config: Config, registered: Registered) -> N
     name, bundle = load_version(Registry(config), registered.version.number)
     first, last = (day_of(when) for when in bundle.window)
     again = judge_versions(
-        inputs.log, config, {name: bundle}, first_day=first, end_day=last + 1, baselines=False
+        inputs.log, config, {name: bundle}, first_day=first, end_day=last + 1, chosen=", ".join(OURS)
     ).as_json()
     before = registered.evaluation.as_json()
     systems = {row["system"] for row in again["systems"]}

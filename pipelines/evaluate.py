@@ -1,9 +1,12 @@
 """Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from encoders.interest import FINE_TUNED
@@ -16,18 +19,22 @@ from pipelines.config import Config
 from pipelines.progress import task
 from pipelines.train import Labelled, Trained, found_by_behaviour
 from ranker.baselines import BASELINES
+from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
 
 __all__ = [
+    "ALL_SYSTEMS",
     "AS_SHOWN",
     "BEHAVIOUR_ONLY",
     "FINE_TUNED_TEXT",
     "FULL",
+    "OURS",
     "ZERO_SHOT_TEXT",
     "Evaluation",
     "candidate_recall",
+    "chosen_systems",
     "evaluate",
     "version_lists",
 ]
@@ -36,8 +43,13 @@ FULL = "full system"
 BEHAVIOUR_ONLY = "behaviour-only ranker"
 FINE_TUNED_TEXT = "fine-tuned text"
 ZERO_SHOT_TEXT = "zero-shot text"
+OURS = (FULL, BEHAVIOUR_ONLY, FINE_TUNED_TEXT, ZERO_SHOT_TEXT)
+"""What a training makes."""
 AS_SHOWN = "as shown"
 """The order that the log showed, where the candidates are its lists."""
+
+ALL_SYSTEMS = "all"
+"""Choose every system."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
@@ -52,6 +64,7 @@ class Evaluation:
         end_day: Day after the last.
         n_requests: Requests asked.
         share_distinct: Share of requests whose full-system scores are not all alike.
+        beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
     """
 
     judged: Judged
@@ -59,6 +72,7 @@ class Evaluation:
     end_day: int
     n_requests: int
     share_distinct: float
+    beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
@@ -69,7 +83,12 @@ class Evaluation:
             "candidate_recall": dict(self.judged.ceiling.rows()),
             "systems": self.judged.table.fill_nan(None).to_dicts(),
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
+            "beyond_accuracy": {
+                system: {name: None if math.isnan(value) else value for name, value in found.items()}
+                for system, found in self.beyond.items()
+            },
             "conventions": CONVENTIONS,
+            "beyond_conventions": BEYOND_CONVENTIONS,
         }
 
 
@@ -80,9 +99,12 @@ def evaluate(
     *,
     lists: Mapping[str, pl.DataFrame],
     first_day: int,
-    baselines: bool = True,
+    vectors: npt.NDArray[np.int16] | None = None,
+    chosen: str = ALL_SYSTEMS,
 ) -> Evaluation:
-    """Judge systems on a window's requests.
+    """Judge systems and the baselines on a window's requests.
+
+    Of given lists the baselines rank the same items as all systems, and the order that was shown is one more.
 
     Args:
         log: The log the window lies in.
@@ -90,29 +112,31 @@ def evaluate(
         labelled: The window's requests, truth and candidates.
         lists: request, item, score of each system beside the baselines; the first is the one that is compared.
         first_day: First day of the window.
-        baselines: Whether to rank by the baselines too. Of given lists they rank the same items as all systems, and
-            the order that was shown is one more.
+        vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
+        chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
 
     Raises:
-        ConfigError: The window has no request.
+        ConfigError: The window has no request, or a name is unknown.
     """
     if labelled.requests.is_empty() or labelled.truth.is_empty():
         raise ConfigError("evaluation: the window has no request with a positive. Choose other days.")
-    systems = dict(lists)
-    if baselines:
-        with task("Ranking by baselines", len(BASELINES), "systems") as advance:
+    shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
+    names = chosen_systems(chosen, [*lists, *BASELINES, *shown])
+    systems = {name: lists[name] for name in names if name in lists}
+    by_baseline = [name for name in names if name in BASELINES]
+    if by_baseline:
+        with task("Ranking by baselines", len(by_baseline), "systems") as advance:
             asked = labelled.requests.select("request", "user", "as_of_day")
-            for name, baseline in BASELINES.items():
-                found = baseline(log, asked)
+            for name in by_baseline:
+                found = BASELINES[name](log, asked)
                 systems[name] = _of_given(labelled.rows, found) if labelled.given else found
                 advance(1)
-        if labelled.given and labelled.rows[POSITION].count():
-            systems[AS_SHOWN] = _as_shown(labelled.rows)
+    if AS_SHOWN in names:
+        systems[AS_SHOWN] = _as_shown(labelled.rows)
     known = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     window = Window(labelled.requests, labelled.truth, known, cold)
-    names = [*lists, *(name for name in systems if name not in lists)]
     compared = [(names[0], other) for other in names[1:]]
     if FINE_TUNED_TEXT in systems and ZERO_SHOT_TEXT in systems:
         compared.append((FINE_TUNED_TEXT, ZERO_SHOT_TEXT))
@@ -126,7 +150,9 @@ def evaluate(
             compared=compared,
         )
         advance(1)
-    scores = lists[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
+    had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
+    beyond = _beyond(systems, log.items, had, config=config, vectors=vectors)
+    scores = systems[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
     days = labelled.requests["as_of_day"]
     return Evaluation(
         judged=judged,
@@ -134,7 +160,55 @@ def evaluate(
         end_day=int(days.max()) + 1,  # type: ignore[arg-type]
         n_requests=labelled.requests.height,
         share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
+        beyond=beyond,
     )
+
+
+def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
+    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+
+    Raises:
+        ConfigError: A name is unknown, or none is given.
+
+    >>> chosen_systems("ItemKNN, popularity, 14 days", ["popularity", "popularity, 14 days", "ItemKNN"])
+    ['popularity, 14 days', 'ItemKNN']
+    """
+    if told.strip() == ALL_SYSTEMS:
+        return list(known)
+    parts = [part.strip() for part in told.split(",")]
+    chosen: set[str] = set()
+    while parts:
+        joined = [", ".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        name = next((name for name in joined if name in known), None)
+        if name is None:
+            raise ConfigError(f"--systems: {parts[0]!r} is no system here. Choose of: {'; '.join(known)}; or all.")
+        chosen.add(name)
+        parts = parts[len(name.split(",")) :]
+    return [name for name in known if name in chosen]
+
+
+def _beyond(
+    systems: Mapping[str, pl.DataFrame],
+    items: pl.DataFrame,
+    had: pl.DataFrame,
+    *,
+    config: Config,
+    vectors: npt.NDArray[np.int16] | None,
+) -> dict[str, dict[str, float]]:
+    """What each system's lists are like, given who (user, item) `had` what before the window."""
+    users = items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
+    known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
+    found = {}
+    for system, lists in systems.items():
+        judged = beyond_accuracy(
+            lists.rename({"request": "request_id", "item": "item_id"}),
+            known,
+            n_users=max(had["user"].n_unique(), 1),
+            vectors=vectors,
+            cutoffs=config.evaluation.cutoffs,
+        )
+        found[system] = judged.means()
+    return found
 
 
 def _of_given(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:

@@ -1,5 +1,6 @@
 """After a training: judge it on the test window, keep it as a bundle, record the run, register the version."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None =
     span: Span = trained.split.test
     labelled = label(trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
-    evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start)
+    vectors = trained.chain.zero_shot
+    evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
     recall = candidate_recall(trained, config)
     plot = recall_plot(recall, cut=config.candidates.max_per_request)
     root = Path(config.output)
@@ -98,6 +100,12 @@ def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
     metrics |= {
         metric_name("lift", row["system"], "over", row["against"], row["slice"], row["metric"]): row["difference"]
         for row in pairs.iter_rows(named=True)
+    }
+    metrics |= {
+        metric_name(system, "all", name): value
+        for system, found in evaluation.beyond.items()
+        for name, value in found.items()
+        if math.isfinite(value)
     }
     recall = evaluation.judged.ceiling.drop_nulls().rows()
     return metrics | {metric_name("candidate_recall", slice_name): value for slice_name, value in recall}

@@ -121,7 +121,18 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
-    return [table, _comparisons(facts["comparisons"], k)]
+    return [table, _comparisons(facts["comparisons"], k), *_beyond(facts["beyond_accuracy"], k)]
+
+
+def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
+    """What each system's lists are like, where that was judged."""
+    if not systems:
+        return []
+    names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
+    table = Table("system", *names, title=f"Beyond accuracy: the first {k} of every list")
+    for system, found in systems.items():
+        table.add_row(system, *("-" if (value := found[name]) is None else f"{value:.4f}" for name in names))
+    return [table]
 
 
 def _cell(row: Report | None) -> str:
@@ -137,11 +148,15 @@ def _with_interval(value: float, row: Report, sign: str) -> str:
 
 def _comparisons(pairs: Sequence[Report], k: int) -> Table:
     table = Table(title=f"Paired differences of NDCG@{k} on the same requests")
-    for column in ("system", "against", "slice", "difference [95 % interval]", "p", "wins / ties / losses"):
+    for column in (
+        *("system", "against", "slice", "difference [95 % interval]", "p", "p by Holm", "detectable"),
+        "wins / ties / losses",
+    ):
         table.add_column(column, no_wrap=True)
     for pair in pairs:
         if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
             difference = _with_interval(pair["difference"], pair, "+")
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
-            table.add_row(pair["system"], pair["against"], pair["slice"], difference, f"{pair['p_value']:.4f}", counts)
+            figures = ("-" if pair[key] is None else f"{pair[key]:.4f}" for key in ("p_value", "p_holm", "detectable"))
+            table.add_row(pair["system"], pair["against"], pair["slice"], difference, *figures, counts)
     return table

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from features.errors import BlockedError
+from features.errors import BlockedError, ConfigError
 from features.families.base import Plan
 from features.split import Span
 from features.timeline import EventLog, date_of
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
 from pipelines.config import Config
-from pipelines.evaluate import Evaluation, evaluate, version_lists
+from pipelines.evaluate import ALL_SYSTEMS, AS_SHOWN, Evaluation, evaluate, version_lists
+from pipelines.external import External, coded_scores
 from pipelines.registry import Registry
 from pipelines.train import Labelled, label
+from ranker.baselines import BASELINES
 
 __all__ = ["judge_versions", "load_version", "plan_of_version", "working_config"]
 
@@ -54,7 +56,8 @@ def judge_versions(
     *,
     first_day: int,
     end_day: int,
-    baselines: bool = True,
+    external: External | None = None,
+    chosen: str = ALL_SYSTEMS,
 ) -> Evaluation:
     """Judge versions on the requests of a window, the first of them in full and against the others.
 
@@ -66,9 +69,12 @@ def judge_versions(
         versions: By name; the first is compared with the others and with the baselines.
         first_day: First day of the window.
         end_day: Day after its last.
-        baselines: Whether to judge the baselines beside them.
+        external: Scores of other systems, as `pipelines.external.read_scores` reads them, judged beside them.
+        chosen: Names of the systems to judge, as `pipelines.evaluate.evaluate` takes them.
 
     Raises:
+        ConfigError: A system is unknown, or an external one is called as one of ours.
+        ContractError: External scores break their contract; see `pipelines.external.coded_scores`.
         BlockedError: A version has seen something of the window, or two versions ask other requests of one log.
     """
     opens = log.calendar.as_of(first_day)
@@ -92,12 +98,15 @@ def judge_versions(
         )
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:
-            asked, lists = labelled, dict(found)
+            asked, lists, vectors = labelled, dict(found), chain.zero_shot
         else:
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
-    return evaluate(log, config, asked, lists=lists, first_day=first_day, baselines=baselines)
+    if taken := sorted({*lists, *BASELINES, AS_SHOWN} & {*(external or ())}):
+        raise ConfigError(f"--scores: {', '.join(taken)} is what a system of ours is called. Choose another name.")
+    lists |= coded_scores(external or {}, asked, log)
+    return evaluate(log, config, asked, lists=lists, first_day=first_day, vectors=vectors, chosen=chosen)
 
 
 def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:

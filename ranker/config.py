@@ -60,3 +60,8 @@ class EvaluationConfig(FrozenConfig):
         default=(5, 10), min_length=1, description="Ranks at which metrics are cut."
     )
     resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples, clustered by user.")
+    effect: float = Field(
+        default=0.01,
+        gt=0,
+        description="Least difference of a metric that matters; a slice too small to detect it is shown, not judged.",
+    )

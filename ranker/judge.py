@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from ranker.compare import clustered_interval, paired_difference
+from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
@@ -43,7 +43,9 @@ class Judged:
 
     Attributes:
         table: system, slice, metric, mean, low, high, requests, users.
-        pairs: system, against, slice, metric, difference, low, high, p_value, wins, ties, losses.
+        pairs: system, against, slice, metric, difference, low, high, p_value, wins, ties, losses, detectable (the
+            minimal detectable effect, NaN over a single user), p_holm (the p-value adjusted for the slices that are
+            judged; null for a slice whose minimal detectable effect is above `EvaluationConfig.effect`).
         per_request: system, slice, request, user and one column a metric.
         ceiling: slice, recall: mean share of a request's positives that is among the candidates.
     """
@@ -102,7 +104,7 @@ def judge(
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
     return Judged(
         table=_table(rows, names, config.resamples, seed),
-        pairs=_pairs(rows, compared, [f"ndcg@{k}" for k in config.cutoffs], config.resamples, seed),
+        pairs=_pairs(rows, compared, config, seed),
         per_request=rows.select("system", "slice", "request", "user", *names),
         ceiling=_ceiling(window, candidates),
     )
@@ -126,52 +128,65 @@ def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFram
 def _table(rows: pl.DataFrame, names: list[str], resamples: int, seed: int) -> pl.DataFrame:
     table = []
     for (system, slice_name), part in rows.group_by("system", "slice", maintain_order=True):
-        for name in names:
-            found = clustered_interval(part[name], part["user"], resamples=resamples, seed=seed)
-            table.append(
-                {
-                    "system": system,
-                    "slice": slice_name,
-                    "metric": name,
-                    "mean": found.mean,
-                    "low": found.low,
-                    "high": found.high,
-                    "requests": found.n_requests,
-                    "users": found.n_clusters,
-                }
-            )
+        intervals = clustered_intervals(part.select(names), part["user"], resamples=resamples, seed=seed)
+        table += [
+            {
+                "system": system,
+                "slice": slice_name,
+                "metric": name,
+                "mean": found.mean,
+                "low": found.low,
+                "high": found.high,
+                "requests": found.n_requests,
+                "users": found.n_clusters,
+            }
+            for name, found in intervals.items()
+        ]
     return pl.DataFrame(table)
 
 
 def _pairs(
-    rows: pl.DataFrame, compared: Sequence[tuple[str, str]], names: list[str], resamples: int, seed: int
+    rows: pl.DataFrame, compared: Sequence[tuple[str, str]], config: EvaluationConfig, seed: int
 ) -> pl.DataFrame:
-    table = []
-    parts = rows.partition_by("system", "slice", as_dict=True)
+    table: list[dict[str, str | float | None]] = []
+    metrics = [f"ndcg@{k}" for k in config.cutoffs]
+    parts = rows.sort("request").partition_by("system", "slice", as_dict=True)
     for system, against in compared:
-        for slice_name in SLICES:
-            one, other = parts.get((system, slice_name)), parts.get((against, slice_name))
-            if one is None or other is None:
-                continue
-            one, other = one.sort("request"), other.sort("request")
-            for name in names:
-                found = paired_difference(one[name], other[name], one["user"], resamples=resamples, seed=seed)
-                table.append(
-                    {
-                        "system": system,
-                        "against": against,
-                        "slice": slice_name,
-                        "metric": name,
-                        "difference": found.difference.mean,
-                        "low": found.difference.low,
-                        "high": found.difference.high,
-                        "p_value": found.p_value,
-                        "wins": found.wins,
-                        "ties": found.ties,
-                        "losses": found.losses,
-                    }
-                )
-    return pl.DataFrame(table)
+        slices = [name for name in SLICES if (system, name) in parts and (against, name) in parts]
+        found = {
+            (name, metric): paired_difference(
+                parts[system, name][metric],
+                parts[against, name][metric],
+                parts[system, name]["user"],
+                resamples=config.resamples,
+                seed=seed,
+            )
+            for name in slices
+            for metric in metrics
+        }
+        adjusted: dict[tuple[str, str], float] = {}
+        for metric in metrics:
+            judged = [
+                key for key in found if key[1] == metric and found[key].minimal_detectable_effect <= config.effect
+            ]
+            adjusted |= zip(judged, holm([found[key].p_value for key in judged]), strict=True)
+        for (name, metric), result in found.items():
+            told = {"system": system, "against": against, "slice": name, "metric": metric}
+            table.append({**told, **_row_of(result), "p_holm": adjusted.get((name, metric))})
+    return pl.DataFrame(table, schema_overrides={"p_holm": pl.Float64} if table else None, infer_schema_length=None)
+
+
+def _row_of(result: PairedResult) -> dict[str, float]:
+    return {
+        "difference": result.difference.mean,
+        "low": result.difference.low,
+        "high": result.difference.high,
+        "p_value": result.p_value,
+        "wins": result.wins,
+        "ties": result.ties,
+        "losses": result.losses,
+        "detectable": result.minimal_detectable_effect,
+    }
 
 
 def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:

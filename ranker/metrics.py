@@ -8,62 +8,43 @@ Conventions:
 - Short lists are not padded: missing places gain nothing, and precision divides by k all the same.
 - Ties in score count as the expectation over random order, in closed form, also where the cut-off falls
   inside a tie (McSherry & Najork, ECIR 2008). Row order never matters; a constant score gets the random one.
-- NDCG: gain 2^label - 1 (exponential) or label (linear), as declared; discount 1 / log2(rank + 1), ranks
-  counted from 1.
+- NDCG: gain 2^label - 1 (exponential; Burges et al., ICML 2005) or label (linear; Jarvelin & Kekalainen, TOIS
+  2002), as declared; discount 1 / log2(rank + 1), ranks counted from 1.
 - Recall divides by all positives; hit is 1 if a positive is within k; MRR is 1 / rank of the first positive,
-  0 beyond k; MAP sums the precision at the rank of each positive within k and divides by all positives (as
-  trec_eval's map_cut does).
+  0 beyond k (Voorhees, TREC-8 1999); MAP sums the precision at the rank of each positive within k and divides by
+  all positives (as trec_eval's map_cut does).
 - AUC: within the retrieved list, the share of (positive, negative) pairs in the right order, a tie counting
-  one half; undefined, and left out of its mean, where the list lacks one of the two.
+  one half (Hanley & McNeil, Radiology 1982); undefined, and left out of its mean, where the list lacks one of the
+  two.
 """
 
 # R requests, N rows of all lists, P positives, T tie groups that hold a positive
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final, Literal, get_args
 
 import numpy as np
 import polars as pl
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from features.errors import ContractError
+from ranker.tables import (
+    KEY,
+    KEY_HASH,
+    MAX_LABEL,
+    block_count,
+    blocks,
+    cutoff_faults,
+    dtype_faults,
+    refuse,
+    table_faults,
+)
+from ranker.ties import Floats, Ints, TieGroups, lists_of, sorted_lists, summed, tie_groups
 
 __all__ = ["CONVENTIONS", "Gain", "mean_metrics", "ndcg_at", "per_request"]
 
 Gain = Literal["exponential", "linear"]
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 CONVENTIONS: Final = (__doc__ or "").partition("Conventions:\n")[2].strip()
-MAX_LABEL: Final = 30
-BLOCK_ROWS: Final = 1 << 24
-
-_KEY: Final = ["request_id", "item_id"]
-_KEY_HASH: Final = pl.col("request_id").hash(0) ^ pl.col("item_id").hash(1)
-_SCORE: Final = pl.col("score")
-_LABEL: Final = pl.col("label").cast(pl.Float64)
-_IDS: Final = {name: {f"have no {name}: drop them": pl.col(name).is_null()} for name in _KEY}
-# What each table promises: its columns and, for each, what is said of the rows that break it.
-_CONTRACTS: Final[dict[str, dict[str, dict[str, pl.Expr]]]] = {
-    "rankings": _IDS
-    | {
-        "score": {
-            "have no score: drop them, and their items count as not retrieved": _SCORE.is_null(),
-            "have a NaN score: it has no place in an order": _SCORE.is_nan(),
-            "have an infinite score: clip it, or drop the row": _SCORE.is_infinite(),
-        }
-    },
-    "truth": _IDS
-    | {
-        "label": {
-            "have no label: drop them, or set 0": _LABEL.is_null(),
-            "have a NaN label: drop them, or set 0": _LABEL.is_nan(),
-            "have a label below 0: the least is 0, no positive": _LABEL < 0,
-            "have a label that is not whole: grade in whole steps": _LABEL.is_finite() & (_LABEL % 1 != 0),
-            f"have a label above {MAX_LABEL}: lower the grades": _LABEL.is_not_nan() & (_LABEL > MAX_LABEL),
-        }
-    },
-}
 
 
 def per_request(
@@ -101,15 +82,15 @@ def per_request(
     >>> bool(np.isclose(row["ndcg@2"], (1 / np.log2(3)) / (1 / np.log2(2) + 1 / np.log2(3))))
     True
     """
-    faults = _argument_faults(cutoffs, gain) + _table_faults("rankings", rankings) + _table_faults("truth", truth)
-    _refuse(faults + _dtype_faults(rankings, truth))
-    count = _block_count(rankings)
-    blocks = zip(
-        _blocks(rankings.select(*_KEY, "score"), count),
-        _blocks(truth.select(*_KEY, "label"), count),
+    faults = _argument_faults(cutoffs, gain) + table_faults("rankings", rankings) + table_faults("truth", truth)
+    refuse(faults + dtype_faults(rankings, truth))
+    count = block_count(rankings)
+    pairs = zip(
+        blocks(rankings.select(*KEY, "score"), count),
+        blocks(truth.select(*KEY, "label"), count),
         strict=True,
     )
-    return pl.concat([_judge(some, theirs, cutoffs, gain) for some, theirs in blocks]).sort("request_id")
+    return pl.concat([_judge(some, theirs, cutoffs, gain) for some, theirs in pairs]).sort("request_id")
 
 
 def mean_metrics(per_request_frame: pl.DataFrame, *, n_requests: int | None = None) -> dict[str, float]:
@@ -171,98 +152,13 @@ def ndcg_at(scores: ArrayLike, labels: ArrayLike, group: ArrayLike, k: int, gain
     """
     score, label = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     length = np.asarray(group, dtype=np.int64)
-    _refuse(_argument_faults([k], gain) + _array_faults(score, label, length))
+    refuse(_argument_faults([k], gain) + _array_faults(score, label, length))
     row = np.flatnonzero(label > 0)
     request = np.searchsorted(np.cumsum(length), row, side="right").astype(np.int64)
     positive = label[row].astype(np.int64)
-    lists = _lists(score, length, np.bincount(request, minlength=len(length)) > 0)
-    ties = _tie_groups(lists, request, score[row], _gain_of(gain)[positive])
+    lists = sorted_lists(score, length, np.bincount(request, minlength=len(length)) > 0)
+    ties = tie_groups(lists, request, score[row], _gain_of(gain)[positive])
     return _ndcg(ties, request, positive, k, gain)
-
-
-@dataclass(frozen=True, slots=True)
-class _Lists:
-    """The lists of R requests, each a stretch of one flat array."""
-
-    scores: Floats  # (N,) ascending within each list
-    start: Ints  # (R,)
-    length: Ints  # (R,)
-
-
-@dataclass(frozen=True, slots=True)
-class _TieGroups:
-    """The groups of equal score that hold a positive, by request, then by rank.
-
-    No metric needs the others: all that they do to a positive is to stand above it, which `above` counts.
-    """
-
-    n_requests: int
-    request: Ints  # (T,) index of the request
-    above: Ints  # (T,) rows of the list with a higher score
-    size: Ints  # (T,) rows with this score
-    positives: Ints  # (T,) of them, positives
-    gain: Floats  # (T,) their summed gain
-    positives_above: Ints  # (T,) positives with a higher score
-
-    def span(self, k: int) -> tuple[Ints, Ints]:
-        """(T,) rank before the group's first place, and of its last place, neither beyond k."""
-        return np.minimum(self.above, k), np.minimum(self.above + self.size, k)
-
-    def total(self, values: Ints | Floats) -> Floats:
-        """(R,) sum of (T,) values within each request."""
-        return _summed(self.request, values, self.n_requests)
-
-
-def _lists(scores: Floats, length: Ints, wanted: NDArray[np.bool_]) -> _Lists:
-    """Sort the scores within each wanted list; the others stay as they are.
-
-    Lists of like length (within a factor of two) are sorted together as the rows of a padded matrix: many
-    times faster than one sort by (request, score).
-    """
-    ordered = scores.copy()
-    magnitude = np.where(wanted, np.frexp(length)[1], 0)
-    for level in np.unique(magnitude[magnitude > 0]):
-        chosen = magnitude == level
-        lengths = length[chosen]
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        rows = np.repeat(chosen, length)
-        block = np.full(inside.shape, np.inf)
-        block[inside] = scores[rows]
-        block.sort(axis=1)
-        ordered[rows] = block[inside]
-    return _Lists(ordered, np.cumsum(length) - length, length)
-
-
-def _tie_groups(lists: _Lists, request: Ints, score: Floats, gain: Floats) -> _TieGroups:
-    """Find the tie groups of the retrieved positives, each given by its request's index, score and gain."""
-    start, length = lists.start[request], lists.length[request]
-    below = _bisect(lists.scores, score, start, length, tied_too=False)
-    not_above = _bisect(lists.scores, score, start, length, tied_too=True)
-    above, size = length - not_above, not_above - below
-    place = request * length.max(initial=0) + above
-    _, first, group, positives = np.unique(place, return_index=True, return_inverse=True, return_counts=True)
-    request = request[first]
-    before = np.cumsum(positives) - positives
-    return _TieGroups(
-        n_requests=len(lists.start),
-        request=request,
-        above=above[first],
-        size=size[first],
-        positives=positives,
-        gain=_summed(group, gain, len(first)),
-        positives_above=before - before[np.searchsorted(request, request)],
-    )
-
-
-def _bisect(ordered: Floats, value: Floats, start: Ints, length: Ints, *, tied_too: bool) -> Ints:
-    """Count the rows in each value's own stretch that are below it, or `tied_too` not above it."""
-    low, high = start.copy(), start + length
-    for _ in range(int(length.max(initial=0)).bit_length()):
-        middle = (low + high) // 2
-        here = ordered[np.minimum(middle, len(ordered) - 1)]
-        right = (low < high) & ((here <= value) if tied_too else (here < value))
-        low, high = np.where(right, middle + 1, low), np.where(right, high, middle)
-    return low - start
 
 
 def _gain_of(gain: Gain) -> Floats:
@@ -271,7 +167,7 @@ def _gain_of(gain: Gain) -> Floats:
     return np.exp2(label) - 1 if gain == "exponential" else label
 
 
-def _ndcg(ties: _TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> Floats:
+def _ndcg(ties: TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> Floats:
     """(R,) NDCG@k, given (P,) request and label of each true positive; NaN without one.
 
     A tie group gives its mean gain to each of its places within k.
@@ -286,10 +182,10 @@ def _ndcg(ties: _TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> F
     dcg = ties.total(ties.gain * (discounts[end] - discounts[start]) / ties.size)
     seen = place < k
     best = _gain_of(gain)[label[seen]] * np.diff(discounts)[place[seen]]
-    return np.minimum(_ratio(dcg, _summed(request[seen], best, ties.n_requests)), 1.0)
+    return np.minimum(_ratio(dcg, summed(request[seen], best, ties.n_requests)), 1.0)
 
 
-def _first_positive(ties: _TieGroups, k: int) -> tuple[Floats, Floats]:
+def _first_positive(ties: TieGroups, k: int) -> tuple[Floats, Floats]:
     """(R,) P(first positive within k) and E[1 / its rank, 0 beyond k].
 
     The first positive is in the first of the groups. Of m positives in its n places, none is among the first
@@ -311,7 +207,7 @@ def _first_positive(ties: _TieGroups, k: int) -> tuple[Floats, Floats]:
     return hit, mrr
 
 
-def _precision_sums(ties: _TieGroups, k: int) -> Floats:
+def _precision_sums(ties: TieGroups, k: int) -> Floats:
     """(R,) expected sum of the precisions at the ranks of the positives within k.
 
     A group has n places after s rows with q positives, and m positives of its own. Place j holds one of them
@@ -327,18 +223,13 @@ def _precision_sums(ties: _TieGroups, k: int) -> Floats:
     return ties.total(ties.positives * (spread + others * (end - start)) / ties.size)
 
 
-def _auc(ties: _TieGroups, length: Ints) -> Floats:
+def _auc(ties: TieGroups, length: Ints) -> Floats:
     """(R,) AUC within lists of (R,) length, NaN where a list has no positive or no negative."""
     positives = ties.total(ties.positives)
     rows_below = length[ties.request] - ties.above - ties.size
     positives_below = positives[ties.request] - ties.positives_above - ties.positives
     beaten = rows_below - positives_below + (ties.size - ties.positives) / 2
     return _ratio(ties.total(ties.positives * beaten), positives * (length - positives))
-
-
-def _summed(index: Ints, weights: Ints | Floats, size: int) -> Floats:
-    """(size,) sum of the weights at each index."""
-    return np.bincount(index, weights=weights, minlength=size).astype(np.float64, copy=False)
 
 
 def _ratio(numerator: Floats, denominator: Floats) -> Floats:
@@ -353,10 +244,10 @@ def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], 
     positives = truth.filter(pl.col("label") > 0)
     requests = positives.select(pl.col("request_id").unique()).with_row_index("request")
     positives = positives.join(requests, on="request_id").with_columns(pl.col("request", "label").cast(pl.Int64))
-    hits = _perhaps_in(positives, rankings).join(positives, on=_KEY).with_columns(_SCORE.cast(pl.Float64))
+    hits = _perhaps_in(positives, rankings).join(positives, on=KEY).with_columns(pl.col("score").cast(pl.Float64))
     hit, label = hits["request"].to_numpy(), hits["label"].to_numpy()
-    lists = _lists_of(rankings, requests, np.bincount(hit, minlength=requests.height) > 0)
-    ties = _tie_groups(lists, hit, hits["score"].to_numpy(), _gain_of(gain)[label])
+    lists = lists_of(rankings, requests, np.bincount(hit, minlength=requests.height) > 0)
+    ties = tie_groups(lists, hit, hits["score"].to_numpy(), _gain_of(gain)[label])
 
     request, label = positives["request"].to_numpy(), positives["label"].to_numpy()
     relevant = np.bincount(request, minlength=requests.height)
@@ -371,31 +262,13 @@ def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], 
 def _perhaps_in(positives: pl.DataFrame, rankings: pl.DataFrame) -> pl.DataFrame:
     """Drop most rows that are no positive, so that the join by key has little left to do (Bloom, 1970)."""
     taken = np.zeros(1 << 24, dtype=np.bool_)
-    slot = _KEY_HASH // (1 << 40)
+    slot = KEY_HASH // (1 << 40)
     ours, theirs = (frame.select(slot).to_series().to_numpy() for frame in (rankings, positives))
     taken[theirs] = True
     return rankings.filter(pl.Series(taken[ours]))
 
 
-def _lists_of(rankings: pl.DataFrame, requests: pl.DataFrame, wanted: NDArray[np.bool_]) -> _Lists:
-    """The sorted lists of the wanted of R `requests` (`request_id`, `request`); the others are left empty."""
-    scores, runs = rankings["score"], rankings["request_id"].rle().struct.unnest()
-    if runs["value"].n_unique() < runs.height:
-        grouped = rankings.group_by("request_id").agg("score")
-        scores = grouped["score"].explode()
-        runs = grouped.select(pl.col("score").list.len().alias("len"), pl.col("request_id").alias("value"))
-    runs = runs.join(requests, left_on="value", right_on="request_id", how="left", maintain_order="left")
-    request = runs["request"].cast(pl.Int64).fill_null(-1).to_numpy()
-    chosen = request >= 0
-    chosen[chosen] = wanted[request[chosen]]
-
-    lists = _lists(scores.cast(pl.Float64).to_numpy(), runs["len"].cast(pl.Int64).to_numpy(), chosen)
-    start, length = np.zeros((2, requests.height), dtype=np.int64)
-    start[request[chosen]], length[request[chosen]] = lists.start[chosen], lists.length[chosen]
-    return _Lists(lists.scores, start, length)
-
-
-def _ungraded(ties: _TieGroups, relevant: Ints, k: int) -> dict[str, Floats]:
+def _ungraded(ties: TieGroups, relevant: Ints, k: int) -> dict[str, Floats]:
     """The metrics at k that only ask whether a label is positive, given (R,) true positives."""
     start, end = ties.span(k)
     found = ties.total(ties.positives * (end - start) / ties.size)
@@ -409,75 +282,11 @@ def _ungraded(ties: _TieGroups, relevant: Ints, k: int) -> dict[str, Floats]:
     }
 
 
-def _block_count(frame: pl.DataFrame) -> int:
-    return max(1, -(-frame.height // BLOCK_ROWS))
-
-
-def _blocks(frame: pl.DataFrame, count: int) -> Iterator[pl.DataFrame]:
-    """Cut a table into `count` blocks of whole requests, the same in each table, to bound the memory."""
-    if count == 1:
-        yield frame
-        return
-    block = (pl.col("request_id").hash() % count).cast(pl.UInt32)
-    blocks = frame.lazy().select(block).collect(engine="streaming").to_series()
-    for number in range(count):
-        yield frame.filter(blocks == number)
-
-
-def _repeats(frame: pl.DataFrame) -> int:
-    """Count the rows that repeat an earlier row's key. Where all hashes differ, so do the keys."""
-    pairs = frame.select(_KEY).drop_nulls()
-    if pairs.select(_KEY_HASH).to_series().n_unique() == pairs.height:
-        return 0
-    return pairs.height - pairs.unique().height
-
-
-def _refuse(faults: list[str]) -> None:
-    """Raise if there is any fault, naming them all."""
-    if faults:
-        raise ContractError("\n- ".join(["metrics: the input cannot be judged.", *faults]))
-
-
 def _argument_faults(cutoffs: Sequence[int], gain: str) -> list[str]:
-    faults = []
-    whole = all(isinstance(k, int | np.integer) and not isinstance(k, bool) and k >= 1 for k in cutoffs)
-    if not (cutoffs and whole and len(set(cutoffs)) == len(cutoffs)):
-        faults.append(f"cut-offs are {list(cutoffs)}: give whole numbers from 1 up, none twice")
+    faults = cutoff_faults(cutoffs)
     if gain not in get_args(Gain):
         faults.append(f"gain is {gain!r}: choose {' or '.join(get_args(Gain))}")
     return faults
-
-
-def _table_faults(name: str, frame: pl.DataFrame) -> list[str]:
-    """All faults of one table; what an absent or odd column leaves without meaning is not checked."""
-    faults: list[str] = []
-    rules: dict[str, pl.Expr] = {}
-    sound = set()
-    for column, theirs in _CONTRACTS[name].items():
-        dtype = frame.schema.get(column, pl.Null())
-        wanted = "an integer or String" if column in _KEY else "a number"
-        if column not in frame.columns:
-            faults.append(f"{name}: there is no column {column}")
-        elif dtype.is_integer() or (dtype == pl.String if column in _KEY else dtype.is_float()):
-            sound.add(column)
-            rules |= theirs
-        else:
-            faults.append(f"{name}: {column} is {dtype}: cast it to {wanted}")
-    counts = {what: frame.select(rule.sum()).item() for what, rule in rules.items()}
-    if sound.issuperset(_KEY):
-        repeats = sum(map(_repeats, _blocks(frame.select(_KEY), _block_count(frame))))
-        counts["repeat a (request_id, item_id): keep one row a pair"] = repeats
-    return faults + [f"{name}: {count} of {frame.height} rows {what}" for what, count in counts.items() if count]
-
-
-def _dtype_faults(rankings: pl.DataFrame, truth: pl.DataFrame) -> list[str]:
-    """Ids that could never meet."""
-    dtypes = {name: (rankings.schema.get(name), truth.schema.get(name)) for name in _KEY}
-    return [
-        f"{name} is {one} in rankings and {other} in truth: cast one to the other"
-        for name, (one, other) in dtypes.items()
-        if one is not None and other is not None and one != other
-    ]
 
 
 def _array_faults(score: Floats, label: Floats, length: Ints) -> list[str]:

@@ -59,7 +59,8 @@ def main() -> int:
         chain = Chain(other, config, trained.model, trained.chain.assembler.plan.supply, cut=trained.chain.cut)
         rows = label(chain, config, trained.split.test, name=f"Test window, {name}", encoder_day=trained.encoder_day)
         lists[name] = ranked(trained.ranker, rows)
-    evaluation = evaluate(log, config, window, lists=lists, first_day=trained.split.test.start, baselines=False)
+    first_day = trained.split.test.start
+    evaluation = evaluate(log, config, window, lists=lists, first_day=first_day, chosen=", ".join(lists))
     return conclude(evaluation.judged, [name for name in lists if name != FULL])
 
 

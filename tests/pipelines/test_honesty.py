@@ -89,7 +89,8 @@ def retrained(shop_project, folder):
     test = trained.split.test
     asked = label(trained.chain, config, test, name="test", encoder_day=trained.encoder_day)
     lists = version_lists(asked, trained.ranker, trained.behaviour_ranker, trained.pooling)
-    return trained, evaluate(log, config, asked, lists=lists, first_day=test.start)
+    vectors = trained.chain.zero_shot
+    return trained, evaluate(log, config, asked, lists=lists, first_day=test.start, vectors=vectors)
 
 
 def same(project, other):

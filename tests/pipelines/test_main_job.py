@@ -12,6 +12,7 @@ from features.requests import requests_between, requests_tonight
 from features.timeline import day_of
 from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
+from pipelines.evaluate import FULL
 from pipelines.project import write_day
 from pipelines.publish import published
 from pipelines.registry import CHALLENGER, CHAMPION, Registry
@@ -122,6 +123,22 @@ def test_the_bundle_repeats_the_evaluation_of_the_training_to_the_last_digit(tra
         trained_project.inputs.log, trained_project.config, {name: bundle}, first_day=first, end_day=last + 1
     )
     assert again.as_json() == trained_project.registered.evaluation.as_json()
+
+
+def test_what_lists_are_like_is_judged_by_what_was_had_before_the_window(trained_project):
+    log, evaluation = trained_project.inputs.log, trained_project.registered.evaluation
+    before = log.engaged.filter(pl.col("day") < evaluation.first_day).select("user", "item").unique()
+    users_of_item = before["item"].value_counts(sort=True)["count"]
+    found = evaluation.beyond
+    usual, most = (counts.mean() / before["user"].n_unique() for counts in (users_of_item, users_of_item.head(10)))
+    assert usual < found[FULL]["popularity@10"] < found["popularity"]["popularity@10"] <= most
+    assert found["popularity"]["coverage@10"] < found[FULL]["coverage@10"] <= 1
+    assert found["popularity"]["gini@10"] > found[FULL]["gini@10"]
+    assert found["popularity"]["novelty@10"] < found[FULL]["novelty@10"]
+    assert {name for name in found[FULL] if name.endswith("@10")} == {
+        f"{name}@10" for name in ("popularity", "novelty", "diversity", "coverage", "gini")
+    }
+    assert 0 < found[FULL]["diversity@10"] < 1
 
 
 def test_the_bundle_holds_its_named_files_and_nothing_that_runs_code(trained_project):

@@ -4,14 +4,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
-from pipelines.promote import BASELINE
+from pipelines.evaluate import FULL, Evaluation
+from pipelines.promote import BASELINE, gates_of
 from pipelines.register import register
 from pipelines.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.storage import sha256_of
 from pipelines.train import label
 from ranker.config import RankerConfig
+from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
 
 
@@ -56,6 +60,45 @@ def test_a_challenger_with_constant_scores_stays_out_and_every_failed_gate_is_na
     refused = command(project, "history").facts["history"][-1]
     assert refused.items() >= {"action": "refused", "from": "nightrank/1", "to": "nightrank/2"}.items()
     assert "scores tell candidates apart" in refused["why"]
+
+
+def noisy_systems(rng, *, lift):
+    """A window of 120 users with 1 to 4 requests, and two systems that differ by noise, and by `lift`."""
+    asked = rng.integers(1, 5, size=120)
+    users = np.repeat(np.arange(120), asked)
+    keys = {"request": np.repeat(np.arange(len(users)), 12), "item": np.tile(np.arange(12), len(users))}
+    rows = pl.DataFrame(keys, schema={"request": pl.UInt32, "item": pl.UInt32})
+    worth = rng.normal(0, 1, size=rows.height) + np.repeat(rng.normal(0, 1, size=(120, 12)), asked, axis=0).ravel()
+    true = rows.filter(pl.Series(worth > 2)).with_columns(label=pl.lit(1, pl.Int32), is_new=pl.lit(value=True))
+    systems = {
+        name: rows.with_columns(score=pl.Series(signal * worth + rng.normal(0, 2, size=rows.height)))
+        for name, signal in ((FULL, 1 + lift), (BASELINE, 1))
+    }
+    requests = pl.DataFrame({"request": np.arange(len(users)), "user": users}, schema_overrides={"request": pl.UInt32})
+    return Window(requests, true, rows.clear(), pl.Series([], dtype=pl.UInt32)), systems
+
+
+def share_promoted(config, *, lift, resamples):
+    promoted = 0
+    for seed in range(resamples):
+        window, systems = noisy_systems(np.random.default_rng(seed), lift=lift)
+        verdict = judge(
+            window,
+            systems,
+            candidates=systems[FULL],
+            config=config.evaluation,
+            seed=seed,
+            compared=[(FULL, BASELINE)],
+        )
+        evaluation = Evaluation(verdict, first_day=0, end_day=1, n_requests=window.requests.height, share_distinct=1.0)
+        promoted += all(gate.passed for gate in gates_of(evaluation, config, None))
+    return promoted / resamples
+
+
+def test_noise_alone_is_promoted_in_at_most_five_percent_of_resamples_and_a_lift_in_most(project):
+    project.change(evaluation={"cutoffs": [10], "resamples": 400}, promotion={"min_lift_over_baseline": 0.0})
+    assert share_promoted(project.config, lift=0.0, resamples=200) <= 0.05
+    assert share_promoted(project.config, lift=0.8, resamples=20) >= 0.8
 
 
 def test_a_second_champion_can_be_taken_back(project, command):

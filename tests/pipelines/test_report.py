@@ -1,4 +1,6 @@
 import json
+import math
+import re
 import sys
 
 import polars as pl
@@ -32,7 +34,8 @@ def by_one_user():
         seed=0,
         compared=[("good", "poor")],
     )
-    return Evaluation(judged, first_day=0, end_day=1, n_requests=1, share_distinct=1.0)
+    beyond = {"good": {"novelty@10": 2.5, "diversity@10": math.nan}, "poor": {"novelty@10": 1.0, "diversity@10": 0.25}}
+    return Evaluation(judged, first_day=0, end_day=1, n_requests=1, share_distinct=1.0, beyond=beyond)
 
 
 def test_an_interval_that_is_undefined_is_null_in_json_and_a_dash_on_the_page(by_one_user, capsys):
@@ -44,6 +47,8 @@ def test_an_interval_that_is_undefined_is_null_in_json_and_a_dash_on_the_page(by
     shown = capsys.readouterr().err
     assert "1.0000 [-]" in shown
     assert "+0.3691 [-]" in shown  # 1 - 1 / log2(3)
+    assert facts["beyond_accuracy"]["good"] == {"novelty@10": 2.5, "diversity@10": None}
+    assert re.search(r"good\W+2\.5000\W+-\W+poor\W+1\.0000\W+0\.2500", shown)
 
 
 def test_what_is_said_on_a_terminal_is_no_markup(monkeypatch, capsys):

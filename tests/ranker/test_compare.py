@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from features.errors import ContractError
 from ranker import compare
-from ranker.compare import clustered_interval, holm, paired_difference
+from ranker.compare import clustered_interval, clustered_intervals, holm, paired_difference
 
 
 def clustered_sample(rng, *, n_clusters=60, mean=0.0, spread=1.0, noise=0.5):
@@ -79,6 +79,21 @@ def test_a_seed_fixes_the_result():
     values, users = clustered_sample(np.random.default_rng(0))
     assert clustered_interval(values, users, seed=1) == clustered_interval(values, users, seed=1)
     assert clustered_interval(values, users, seed=1) != clustered_interval(values, users, seed=2)
+
+
+@pytest.mark.parametrize("most", [20, 10_000])
+def test_columns_judged_together_get_the_intervals_that_each_gets_alone(most, monkeypatch):
+    monkeypatch.setattr(compare, "MAX_UNITS", most)
+    monkeypatch.setattr(compare, "_BLOCK_CELLS", 7 * 60)
+    values, users = clustered_sample(np.random.default_rng(4))
+    table = pl.DataFrame({"a": values, "b": values**2, "c": np.arange(len(values))})
+    together = clustered_intervals(table, users, resamples=100, seed=5, level=0.9)
+    assert together == {
+        name: clustered_interval(table[name], users, resamples=100, seed=5, level=0.9) for name in "abc"
+    }
+    assert len({interval.low for interval in together.values()}) == 3
+    with pytest.raises(ContractError, match=r"b: 1 of \d+ values are not finite"):
+        clustered_intervals(table.with_columns(b=pl.when(pl.col("c") > 0).then("b")), users)
 
 
 def test_coverage_is_near_its_level_and_needs_the_clusters():
@@ -241,4 +256,4 @@ def test_all_faults_are_named_at_once():
 
 
 def test_docstring_examples_hold():
-    assert doctest.testmod(compare) == doctest.TestResults(failed=0, attempted=4)
+    assert doctest.testmod(compare) == doctest.TestResults(failed=0, attempted=7)

@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 import polars as pl
 import pytest
 
 from features.errors import ContractError
+from ranker.compare import holm
 from ranker.config import EvaluationConfig
 from ranker.judge import Judged, Window, judge
 
@@ -66,6 +68,53 @@ def test_systems_are_compared_request_by_request():
     other = judged(compared=[("poor", "good")]).pair("poor", "good", "all", "ndcg@1")
     assert (other["wins"], other["ties"], other["losses"]) == (0, 1, 1)
     assert other["difference"] == -pair["difference"]
+
+
+def many_users(n_users=120, seed=3):
+    """Each user asks once: item 0 is true and known to every third, item 1 is true and new; item 2 is wrong."""
+    rng = np.random.default_rng(seed)
+    request = range(n_users)
+    known = [(user, 0) for user in request if user % 3 == 0]
+    truth = [(user, item, 1, item == 1) for user in request for item in ([0, 1] if user % 3 == 0 else [1])]
+    window = Window(
+        requests=pl.DataFrame({"request": request, "user": request}, schema_overrides={"request": pl.UInt32}),
+        truth=pairs(*truth, label=pl.Int32, is_new=pl.Boolean),
+        known=pairs(*known),
+        cold=pl.Series([], dtype=pl.UInt32),
+    )
+    lists = [
+        pairs(
+            *((user, item, (item < 2) * lift + rng.random()) for user in request for item in range(3)), score=pl.Float64
+        )
+        for lift in (0.9, 0.1)
+    ]
+    return window, dict(zip(["good", "poor"], lists, strict=True))
+
+
+def test_p_values_are_adjusted_over_the_slices_that_are_judged():
+    window, systems = many_users()
+
+    def compared(effect):
+        config = EvaluationConfig(cutoffs=(2,), resamples=999, effect=effect)
+        verdict = judge(window, systems, candidates=CANDIDATES, config=config, seed=0, compared=[("good", "poor")])
+        return {row["slice"]: row for row in verdict.pairs.iter_rows(named=True)}
+
+    rows = compared(effect=1.0)
+    assert list(rows) == ["all", "repeat", "new-to-user"]
+    assert [rows[name]["p_holm"] for name in rows] == holm([rows[name]["p_value"] for name in rows])
+    assert rows["all"]["p_holm"] > rows["all"]["p_value"]
+    apart = sorted(rows, key=lambda name: rows[name]["detectable"])
+    assert rows[apart[1]]["detectable"] > rows[apart[0]]["detectable"] == 0.0  # repeats: one item to rank
+    fewer = compared(effect=(rows[apart[1]]["detectable"] + rows[apart[2]]["detectable"]) / 2)
+    assert fewer[apart[2]]["p_holm"] is None  # too small a sample: shown, and not judged
+    assert fewer[apart[2]]["difference"] == rows[apart[2]]["difference"]
+    assert [fewer[name]["p_holm"] for name in apart[:2]] == holm([rows[name]["p_value"] for name in apart[:2]])
+
+
+def test_a_slice_of_a_single_user_is_not_judged():
+    row = judged(compared=[("good", "poor")]).pair("good", "poor", "repeat", "ndcg@1")
+    assert math.isnan(row["detectable"])
+    assert row["p_holm"] is None
 
 
 def test_an_interval_over_a_single_user_is_undefined():

@@ -12,6 +12,7 @@ from sklearn.metrics import ndcg_score, roc_auc_score
 
 from features.errors import ContractError
 from ranker import metrics
+from ranker import tables as tables_read
 from ranker.metrics import CONVENTIONS, mean_metrics, ndcg_at, per_request
 
 CUTOFFS = [1, 2, 3, 10]
@@ -213,7 +214,7 @@ def test_blocks_of_requests_change_nothing(monkeypatch):
     absent = truth.with_columns(pl.col("request_id") + 1000)  # requests of the truth that have no list
     truth = pl.concat([truth, absent])
     expected = per_request(rankings, truth)
-    monkeypatch.setattr(metrics, "BLOCK_ROWS", 20)
+    monkeypatch.setattr(tables_read, "BLOCK_ROWS", 20)
     assert_frame_equal(per_request(rankings, truth), expected, check_exact=True)
     with pytest.raises(ContractError, match=f"rankings: {rankings.height} of {2 * rankings.height} rows repeat"):
         per_request(pl.concat([rankings, rankings]), truth)
@@ -222,7 +223,8 @@ def test_blocks_of_requests_change_nothing(monkeypatch):
 def test_colliding_hashes_change_nothing(monkeypatch):
     rankings, truth = random_tables(30, 9)
     expected = per_request(rankings, truth)
-    monkeypatch.setattr(metrics, "_KEY_HASH", pl.col("item_id").hash() * 0)
+    for module in (metrics, tables_read):
+        monkeypatch.setattr(module, "KEY_HASH", pl.col("item_id").hash() * 0)
     assert_frame_equal(per_request(rankings, truth), expected, check_exact=True)
     with pytest.raises(ContractError, match="rankings: 1 of"):
         per_request(pl.concat([rankings, rankings.head(1)]), truth)

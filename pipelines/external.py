@@ -1,0 +1,161 @@
+"""Scores of other systems: files that name what they rank by ids, judged on the same requests as ours."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import polars as pl
+
+from features.errors import ConfigError, ContractError
+from features.timeline import EventLog, date_of
+from pipelines.config import TableConfig
+from pipelines.progress import say
+from pipelines.storage import read_raw
+from pipelines.train import Labelled
+
+__all__ = ["External", "coded_scores", "read_scores"]
+
+External = Mapping[str, pl.DataFrame]
+"""By the name of a system: user_id and day, or request_id; item_id, score."""
+
+
+def read_scores(told: Sequence[str]) -> dict[str, pl.DataFrame]:
+    """Read files of scores.
+
+    Args:
+        told: `NAME=PATH` of each, or a path, whose stem is the name; a file, a glob or a folder, Parquet or CSV.
+
+    Raises:
+        ConfigError: No file there, or a name is given twice.
+        ContractError: A score of a CSV is no number, or a day no date.
+        IntegrityError: A file is truncated or empty.
+    """
+    found: dict[str, pl.DataFrame] = {}
+    for entry in told:
+        before, given, after = entry.partition("=")
+        name, path = (before, after) if given else (Path(before).name.partition(".")[0], before)
+        if not name or name in found:
+            raise ConfigError(f"--scores {entry}: {name!r} is no name of its own. Write NAME=PATH, each name once.")
+        try:
+            found[name] = read_raw(TableConfig(path=path), name=name, allow_empty=True).frame
+        except ConfigError as error:
+            raise ConfigError(f"--scores {entry}: no .parquet, .csv or .csv.gz file at {path!r}.") from error
+        say("read scores", system=name, rows=found[name].height)
+    return found
+
+
+def coded_scores(external: External, labelled: Labelled, log: EventLog) -> dict[str, pl.DataFrame]:
+    """The lists of other systems under our codes, in contract.
+
+    A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
+    and where the candidates are given lists, each of their items a score.
+
+    Args:
+        external: The systems' scores; other columns are ignored. Engaged days are named by user_id and day (the batch
+            day, a date), logged requests by request_id. Ids of a CSV are text, and are read as the log has them.
+        labelled: The window's requests, and the candidates where these are given.
+        log: Whose ids are meant.
+
+    Returns:
+        request, item (UInt32 codes), score (Float64), for each name.
+
+    Raises:
+        ContractError: Naming all faults of all files, with counts: columns missing, ids or scores missing, of another
+            type, or unknown, NaN or infinite scores, rows that repeat a pair, requests without a list.
+    """
+    coded, faults = {}, []
+    asked = _asked(labelled, log)
+    for name, frame in external.items():
+        rows, wrong = _typed(frame, asked, log)
+        if not wrong:
+            rows, wrong = _coded(rows, asked, labelled, log)
+        coded[name] = rows
+        faults += [f"{name}: {fault}" for fault in wrong]
+    if faults:
+        raise ContractError("\n- ".join(["scores: the files cannot be judged.", *faults]))
+    return coded
+
+
+def _asked(labelled: Labelled, log: EventLog) -> pl.DataFrame:
+    """The requests, and what a file names each by: request_id; or user_id, day."""
+    requests = labelled.requests
+    if "request_id" in requests.columns:
+        return requests.select("request", "request_id")
+    days = {day: date_of(day) for day in requests["as_of_day"].unique()}
+    return requests.select(
+        "request",
+        user_id=log.user_ids.gather(requests["user"]),
+        day=pl.col("as_of_day").replace_strict(days, return_dtype=pl.Date),
+    )
+
+
+def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.DataFrame, list[str]]:
+    """The columns that are read, in the types of the log, and what is wrong with them."""
+    keys = [name for name in asked.columns if name != "request"]
+    wanted = {name: asked.schema[name] for name in keys} | {
+        "item_id": log.items.schema["item_id"],
+        "score": pl.Float64(),
+    }
+    missing = [name for name in wanted if name not in frame.columns]
+    if missing:
+        return frame, [f"there is no column {', '.join(missing)}; it must have {', '.join(wanted)}"]
+    faults = [
+        f"{name} is {frame.schema[name]}, and {theirs} is wanted: cast it"
+        for name, theirs in wanted.items()
+        if not _castable(frame.schema[name], theirs)
+    ]
+    if faults:
+        return frame, faults
+    rows = frame.select(
+        pl.col(name).str.to_date(strict=False)
+        if theirs == pl.Date and frame.schema[name] == pl.String
+        else pl.col(name).cast(theirs, strict=False)
+        for name, theirs in wanted.items()
+    )
+    for name, theirs in wanted.items():
+        absent = frame[name].null_count()
+        if absent:
+            faults.append(f"{absent} of {frame.height} rows have no {name}: drop them")
+        if odd := rows[name].null_count() - absent:
+            faults.append(f"{odd} of {frame.height} rows have a {name} that is no {theirs}: correct them")
+    if nan := int(rows["score"].is_nan().sum()):
+        faults.append(f"{nan} of {frame.height} rows have a NaN score: it has no place in an order")
+    if infinite := int(rows["score"].is_infinite().sum()):
+        faults.append(f"{infinite} of {frame.height} rows have an infinite score: clip it, or drop the row")
+    return rows, faults
+
+
+def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
+    """Whether values of one type may stand for the other: text for all, since a CSV has nothing else."""
+    if wanted == pl.String:
+        return found == pl.String
+    if wanted.is_integer():
+        return found.is_integer() or found == pl.String
+    return found == pl.String or (found.is_numeric() if wanted.is_float() else found == wanted)
+
+
+def _coded(
+    rows: pl.DataFrame, asked: pl.DataFrame, labelled: Labelled, log: EventLog
+) -> tuple[pl.DataFrame, list[str]]:
+    """Rows of the right types under codes, and which do not fit the window."""
+    keys = [name for name in asked.columns if name != "request"]
+    known = rows.join(asked, on=keys, how="left", maintain_order="left")
+    known = known.join(log.items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
+    of = f"of {rows.height} rows"
+    strange, unknown = known["request"].null_count(), known["item"].null_count()
+    faults = []
+    if strange:
+        faults.append(f"{strange} {of} are of requests that the window does not ask: drop them, or choose other days")
+    if unknown:
+        faults.append(f"{unknown} {of} name an item that the catalogue lacks: drop them")
+    if repeated := rows.height - rows.unique(subset=[*keys, "item_id"]).height:
+        faults.append(f"{repeated} {of} repeat a request and item: keep one row a pair")
+    coded = known.select("request", "item", "score").drop_nulls()
+    if without := asked.join(coded, on="request", how="anti").height:
+        faults.append(f"{without} of {asked.height} requests of the window have no row: score them")
+    if labelled.given:
+        given = labelled.rows.select("request", "item")
+        if absent := given.join(coded, on=["request", "item"], how="anti").height:
+            faults.append(f"{absent} of {given.height} shown pairs have no score: score every shown item")
+        if extra := coded.join(given, on=["request", "item"], how="anti").height:
+            faults.append(f"{extra} {of} score an item that was not shown: drop them")
+    return coded, faults
