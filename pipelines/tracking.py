@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 # NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -20,7 +19,7 @@ from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
 from features.errors import TryAgainError
-from pipelines.config import Config
+from pipelines.config import Config, flat
 from pipelines.progress import say
 
 __all__ = ["Run", "Tracking", "tracking_uri"]
@@ -81,9 +80,9 @@ class Tracking:
         """
         try:
             run = Run(self.client, str(self.client.create_run(self.experiment_id, run_name="train").info.run_id))
-            flat = [Param(key, str(value)[:6000]) for key, value in _flat(self._config.portable())]
-            for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
-                self.client.log_batch(run.id, params=flat[start : start + _PARAMETERS_AT_ONCE])
+            told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+            for start in range(0, len(told), _PARAMETERS_AT_ONCE):
+                self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])
         except MlflowException as error:
             raise _unreachable(error) from error
         try:
@@ -186,13 +185,6 @@ class Run:
             self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
         self._due = time.monotonic() + _EVERY_SECONDS
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return pairs
 
 
 def _unreachable(error: MlflowException) -> TryAgainError:

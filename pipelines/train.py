@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -12,8 +13,10 @@ from encoders.fit import Lesson
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.model import InterestModel
 from features.candidates import SOURCES, TEXT_SOURCES, histories
+from features.cut import CandidateCut
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
+from features.families.supply import Supply
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
@@ -23,10 +26,21 @@ from pipelines.features import plan_of
 from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
 from pipelines.requests import requests_summary
+from pipelines.rows import keep_rows, kept_rows
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["VALID_NDCG", "Labelled", "Trained", "fit_ranker", "found_by_behaviour", "label", "recent", "train"]
+__all__ = [
+    "VALID_NDCG",
+    "Labelled",
+    "Predecessor",
+    "Trained",
+    "fit_ranker",
+    "found_by_behaviour",
+    "label",
+    "recent",
+    "train",
+]
 
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
@@ -49,6 +63,31 @@ class Labelled:
     given: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A version that a training goes on from.
+
+    Attributes:
+        name: `model/number`.
+        digest: sha256 of its bundle's manifest.
+        model: Its interest model; is trained further in place.
+        encoder_day: Day before which everything lies that its encoder saw.
+        features: What its ranker reads, in the order of its feature manifest.
+        supply: What the log of its training had.
+        cut: What its candidates are cut by.
+        rows: What `pipelines.rows.keep_rows` kept its ranker's rows under.
+    """
+
+    name: str
+    digest: str
+    model: InterestModel
+    encoder_day: int
+    features: tuple[str, ...]
+    supply: Supply
+    cut: CandidateCut | None
+    rows: str
+
+
 @dataclass(slots=True)
 class Trained:
     """Everything a training made.
@@ -63,6 +102,8 @@ class Trained:
         ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
         lessons: What came of fine-tuning on each block.
         chain: The chain under the final model.
+        rows: What `pipelines.rows.keep_rows` kept the ranker's rows under.
+        continues: The version that it went on from, None where it began from the pretrained encoder.
         valid_ndcg: Validation NDCG@10 of the interest score after each block.
     """
 
@@ -74,6 +115,8 @@ class Trained:
     encoder_day: int
     ranker_day: int
     chain: Chain
+    rows: str
+    continues: Predecessor | None = None
     lessons: list[Lesson] = field(default_factory=list)
     valid_ndcg: list[float] = field(default_factory=list)
 
@@ -81,45 +124,61 @@ class Trained:
         """Instant before which everything lies that this version has seen."""
         return self.chain.log.calendar.as_of(self.ranker_day)
 
+    def lineage(self) -> dict[str, Any]:
+        """The version it went on from, and NDCG@10 on requests of before, before and after each lesson; or nothing."""
+        if self.continues is None:
+            return {}
+        old = [[lesson.old_before, lesson.old_after] for lesson in self.lessons]
+        return {"continues": self.continues.name, "earlier_requests_ndcg_at_10": old}
 
-def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
+
+@dataclass(slots=True)
+class _Begun:
+    """A training before its first lesson.
+
+    Attributes:
+        split: How the log was cut.
+        lessons: Takes the model from block to block.
+        chain: The chain under the model as it stands.
+        lesson: What the model learns first.
+        fitted: What the ranker learns of the time before `split.blocks`.
+    """
+
+    split: Split
+    lessons: Lessons
+    chain: Chain
+    lesson: Labelled
+    fitted: pl.DataFrame
+
+
+def train(
+    log: EventLog, config: Config, watch: Watch | None = None, *, continues: Predecessor | None = None
+) -> Trained:
     """Train both models over the log's blocks.
 
     Args:
         log: The event log.
         config: Everything configured.
         watch: Told of the encoder's losses and measures while they come (`pipelines.tracking.Run.series`).
+        continues: Go on from this version's encoder: the days that it has not learned are the next block (several, if
+            they are many), scored by it, then learned; the ranker learns from its rows and theirs.
 
     Raises:
-        ConfigError: The log is shorter than the timeline, or the configuration names what is not there.
-        ContractError: No request has a positive, or a leak check fails.
+        ConfigError: The log is shorter than the timeline, or the configuration names what is not there; or nothing in
+            the log is new to the version, or its rows are not there.
+        ContractError: No request has a positive, a leak check fails, or the version is of another log, or of other
+            features.
+        IntegrityError: The version's rows were altered.
     """
-    split = Split.of(log, config.timeline, config.labels)
-    model = InterestModel.start(config.encoder)
-    catalogue = Catalogue.of(log, config.data.items.text)
-    lessons = Lessons(model, catalogue, config, watch)
-    supply = plan_of(log.before(split.test.start), config).supply
-    chain = Chain(log, config, model, supply)
-    _warn_of_short_windows(chain, split)
-    _refuse_unknown_features(chain, config)
-    for facts in requests_summary(chain.asked).values():
-        say("logged requests", **facts)
+    begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
+    split, lessons, chain, lesson, fitted = begun.split, begun.lessons, begun.chain, begun.lesson, begun.fitted
+    del begun  # it would keep what the loop lets go
+    encoder_day = split.warm_up.start if continues is None else continues.encoder_day
     valid_ndcg: list[float] = []
-    encoder_day = split.warm_up.start
-    lesson = label(
-        chain,
-        config,
-        _latest(chain, split.warm_up, config),
-        name="Preparing the warm-up",
-        encoder_day=encoder_day,
-    )
-    chain.fit_cut(lesson.requests, lesson.truth)
-    fitted = lesson.rows.clear()
     for number, block in enumerate((*split.blocks, split.valid)):
         if number == 0 or config.encoder.schedule == "prequential":
-            history = histories(log, lesson.requests, config.candidates)
-            examples = Examples.of(lesson.requests, history, lesson.rows, catalogue.text_of_item, config.encoder)
-            del lesson, history  # hundreds of MiB: before the next block's are made
+            examples = _examples(log, config, lesson.requests, lesson.rows, chain.catalogue)
+            del lesson  # hundreds of MiB: before the next block's are made
             lessons.teach(examples)
             chain.refresh()
             encoder_day = block.start
@@ -133,6 +192,7 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
             fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)
     lessons.end()
     _check_no_leak(log, fitted)
+    rows = keep_rows(fitted, log, config)
     pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
     valid = lesson.rows
     ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
@@ -141,7 +201,7 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     lessons.forget()
     return Trained(
-        model=model,
+        model=chain.model,
         ranker=ranker,
         behaviour_ranker=behaviour_ranker,
         pooling=pooling,
@@ -149,9 +209,58 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
         encoder_day=encoder_day,
         ranker_day=split.test.start,
         chain=chain,
+        rows=rows,
+        continues=continues,
         lessons=lessons.held,
         valid_ndcg=valid_ndcg,
     )
+
+
+def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
+    """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
+    split = Split.of(log, config.timeline, config.labels)
+    model = InterestModel.start(config.encoder)
+    lessons = Lessons(model, Catalogue.of(log, config.data.items.text), config, watch)
+    chain = Chain(log, config, model, plan_of(log.before(split.test.start), config).supply)
+    _warn_of_short_windows(chain, split)
+    _refuse_unknown_features(chain, config)
+    for facts in requests_summary(chain.asked).values():
+        say("logged requests", **facts)
+    span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
+    lesson = label(chain, config, span, name=name, encoder_day=split.warm_up.start)
+    chain.fit_cut(lesson.requests, lesson.truth)
+    return _Begun(split, lessons, chain, lesson, fitted=lesson.rows.clear())
+
+
+def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
+    """From a version's encoder, cut and rows: what it has not learned yet is scored by it, and learned first."""
+    split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
+    # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
+    old = kept_rows(version.rows, log, config).filter(pl.col("as_of_day") < version.encoder_day)
+    asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    catalogue = Catalogue.of(log, config.data.items.text)
+    past = _examples(log, config, asked, old.filter(pl.col("request").is_in(asked["request"].implode())), catalogue)
+    lessons = Lessons(version.model, catalogue, config, watch, past=past)
+    chain = Chain(log, config, version.model, version.supply, cut=version.cut)
+    if chain.features != version.features:
+        other = sorted({*chain.features} ^ {*version.features})
+        raise ContractError(
+            f"{version.name} learned from other features than this nightrank makes, or in another order "
+            f"({listed(other)}). Train from the start, without --continue."
+        )
+    _refuse_unknown_features(chain, config)
+    name = "Scoring what is new"
+    lesson = label(chain, config, split.warm_up, name=name, encoder_day=version.encoder_day)
+    say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
+    return _Begun(split, lessons, chain, lesson, fitted=recent(old, lesson.rows, most=config.ranker.max_requests))
+
+
+def _examples(
+    log: EventLog, config: Config, requests: pl.DataFrame, rows: pl.DataFrame, catalogue: Catalogue
+) -> Examples:
+    """What labelled rows teach the encoder."""
+    history = histories(log, requests, config.candidates)
+    return Examples.of(requests, history, rows, catalogue.text_of_item, config.encoder)
 
 
 def _refuse_unknown_features(chain: Chain, config: Config) -> None:
