@@ -1,10 +1,12 @@
 """MLflow: one run a training, and the registry of versions."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 # NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -73,13 +75,58 @@ class Tracking:
     def run(self) -> Iterator["Run"]:
         """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
 
-        A process that is killed leaves it as running, with what was written until then.
+        A process that is killed leaves it as running, with what was written until then. The next training of the same
+        configuration in the same output folder (the tag `job_key`) marks it as killed.
 
         Raises:
-            TryAgainError: The server does not answer.
+            TryAgainError: The server does not answer, or such a training is under way.
         """
+        job = f"train-{self._config.digest()[:16]}"
+        with self._alone(job) as lock, self._open_run(job, lock) as run:
+            yield run
+
+    @contextmanager
+    def _alone(self, job: str) -> Iterator[IO[str]]:
+        """The lock of a job, held; in the file stands the run of the process that held it last."""
+        path = Path(self._config.output) / "jobs" / f"{job}.lock"
         try:
-            run = Run(self.client, str(self.client.create_run(self.experiment_id, run_name="train").info.run_id))
+            path.parent.mkdir(exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise TryAgainError(
+                f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TryAgainError(
+                    f"a training of this configuration is under way: it holds {path}. Run it again when that is done, "
+                    "or write elsewhere (output)."
+                ) from error
+            yield file
+
+    def _mark_killed(self, run_id: str) -> None:
+        """Mark a run that nobody goes on with, if it is still called running."""
+        try:
+            if self.client.get_run(run_id).info.status == "RUNNING":
+                self.client.set_terminated(run_id, "KILLED")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+    @contextmanager
+    def _open_run(self, job: str, lock: IO[str]) -> Iterator["Run"]:
+        try:
+            lock.seek(0)
+            left = lock.read()
+            if left:
+                self._mark_killed(left)
+            made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
+            run = Run(self.client, str(made.info.run_id))
+            lock.truncate(0)
+            lock.write(run.id)
+            lock.flush()
             told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
             for start in range(0, len(told), _PARAMETERS_AT_ONCE):
                 self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])

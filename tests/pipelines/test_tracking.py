@@ -77,6 +77,57 @@ def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config
     assert seen(config) == ("FINISHED", [3.0, 2.0])
 
 
+OPEN = """
+import sys, time
+from pathlib import Path
+from pipelines.config import load_config
+from pipelines.tracking import Tracking
+
+with Tracking(load_config(Path(sys.argv[1]))).run() as run:
+    run.series("encoder.block_0.loss", [3.0])
+    print(run.id, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_training_left_running_is_marked_by_the_next_of_its_configuration(shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    config = project.config
+    client = Tracking(config).client
+
+    def status(run_id):
+        return client.get_run(run_id).info.status
+
+    command = [sys.executable, "-c", OPEN, str(project.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        left = process.stdout.readline().strip()
+        with (
+            pytest.raises(TryAgainError, match="a training of this configuration is under way"),
+            Tracking(config).run(),
+        ):
+            pass
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    with Tracking(config.model_copy(update={"seed": 1})).run():  # another job
+        assert status(left) == "RUNNING"
+    with Tracking(config).run() as run:
+        assert (status(left), status(run.id)) == ("KILLED", "RUNNING")
+        assert client.get_run(run.id).data.tags["job_key"] == client.get_run(left).data.tags["job_key"]
+    with Tracking(config).run():
+        assert status(run.id) == "FINISHED"
+
+
+def test_a_run_that_is_gone_from_the_server_keeps_no_training_from_its_start(config):
+    with Tracking(config).run() as run:
+        pass
+    (lock,) = (Path(config.output) / "jobs").iterdir()
+    assert lock.read_text() == run.id
+    lock.write_text("0" * 32)
+    with Tracking(config).run() as again:
+        assert lock.read_text() == again.id
+
+
 KILLED = """
 import os, signal, sys
 from pathlib import Path
