@@ -91,6 +91,10 @@ class TrackingConfig(FrozenConfig):
     model_name: str = Field(
         default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
     )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write a training's curves under `output`/tensorboard too; needs the extra tensorboard.",
+    )
 
 
 class PromotionConfig(FrozenConfig):

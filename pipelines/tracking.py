@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 # NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -20,9 +20,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from features.errors import TryAgainError
+from features.errors import ConfigError, TryAgainError
 from pipelines.config import Config, flat
 from pipelines.progress import say
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["Run", "Tracking", "tracking_uri"]
 
@@ -79,6 +82,7 @@ class Tracking:
         configuration in the same output folder (the tag `job_key`) marks it as killed.
 
         Raises:
+            ConfigError: `tracking.tensorboard` is set, and TensorBoard is not installed.
             TryAgainError: The server does not answer, or such a training is under way.
         """
         job = f"train-{self._config.digest()[:16]}"
@@ -117,13 +121,16 @@ class Tracking:
 
     @contextmanager
     def _open_run(self, job: str, lock: IO[str]) -> Iterator["Run"]:
+        curves = _summary_writer() if self._config.tracking.tensorboard else None
         try:
             lock.seek(0)
             left = lock.read()
             if left:
                 self._mark_killed(left)
             made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
-            run = Run(self.client, str(made.info.run_id))
+            run_id = str(made.info.run_id)
+            folder = Path(self._config.output) / "tensorboard" / run_id
+            run = Run(self.client, run_id, None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS))
             lock.truncate(0)
             lock.write(run.id)
             lock.flush()
@@ -146,11 +153,13 @@ class Run:
     Args:
         client: Of the tracking server.
         run_id: The run's id.
+        curves: Is told of all series too.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, curves: "SummaryWriter | None" = None) -> None:
         self.id = run_id
         self._client = client
+        self._curves = curves
         self._passed: dict[str, int] = {}
         self._waiting: list[Metric] = []
         self._due = 0.0
@@ -166,7 +175,10 @@ class Run:
         """
         now = int(time.time() * 1000)
         passed = self._passed.get(name, 0)
-        self._waiting += [Metric(name, values[step], now, step) for step in range(passed, len(values))]
+        for step in range(passed, len(values)):
+            self._waiting.append(Metric(name, values[step], now, step))
+            if self._curves is not None:
+                self._curves.add_scalar(name, values[step], step)
         self._passed[name] = max(passed, len(values))
         if time.monotonic() < self._due or not self._waiting:
             return
@@ -220,6 +232,8 @@ class Run:
         Raises:
             TryAgainError: The run was finished, but the server does not answer.
         """
+        if self._curves is not None:
+            self._curves.close()
         try:
             self._write()
             self._client.set_terminated(self.id, status=status)
@@ -232,6 +246,22 @@ class Run:
             self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
         self._due = time.monotonic() + _EVERY_SECONDS
+
+
+def _summary_writer() -> "type[SummaryWriter]":
+    """What writes TensorBoard's event files.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "tracking.tensorboard: TensorBoard is not installed. Install the extra nightrank[tensorboard], or set it "
+            "to false."
+        ) from error
+    return SummaryWriter
 
 
 def _unreachable(error: MlflowException) -> TryAgainError:

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 import pipelines.tracking
-from features.errors import TryAgainError
+from features.errors import ConfigError, TryAgainError
 from pipelines.tracking import Tracking, tracking_uri
 
 
@@ -60,6 +60,38 @@ def test_values_between_two_writes_wait_and_none_is_lost_by_a_failure(config):
     with pytest.raises(RuntimeError, match="no memory"):
         fail()
     assert seen(config) == ("FAILED", [3.0, 2.0])
+
+
+def of_tensorboard(config):
+    """A copy of the configuration with `tracking.tensorboard`."""
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"tensorboard": True})})
+
+
+def test_tensorboard_has_the_same_curves_as_mlflow(config):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with Tracking(of_tensorboard(config)).run() as run:
+        run.series("encoder.block_0.loss", [3.0])
+        run.series("encoder.block_0.loss", [3.0, 2.0, 1.5])
+        run.series("encoder.block_1.loss", [0.5])
+    events = accumulator.EventAccumulator(str(Path(config.output) / "tensorboard" / run.id)).Reload()
+    assert sorted(events.Tags()["scalars"]) == ["encoder.block_0.loss", "encoder.block_1.loss"]
+    told = [(event.step, event.value) for event in events.Scalars("encoder.block_0.loss")]
+    assert told == [(0, 3.0), (1, 2.0), (2, 1.5)]
+    assert seen(config) == ("FINISHED", [value for _, value in told])
+
+
+def test_no_event_file_is_written_unless_it_is_asked_for(config):
+    with Tracking(config).run() as run:
+        run.series("encoder.block_0.loss", [3.0])
+    assert not (Path(config.output) / "tensorboard").exists()
+
+
+def test_without_tensorboard_its_extra_is_named_before_a_run_is_opened(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it could not be imported
+    tracking = Tracking(of_tensorboard(config))
+    with pytest.raises(ConfigError, match=r"nightrank\[tensorboard\]"), tracking.run():
+        pass
+    assert tracking.client.search_runs([tracking.experiment_id]) == []
 
 
 def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config, monkeypatch, capfd):
