@@ -131,6 +131,16 @@ def test_the_ranker_learns_from_the_latest_requests_of_old_and_new_and_replay_is
     assert rows["as_of_day"].min() < trained.continues.encoder_day
 
 
+def test_an_old_row_whose_encoder_had_seen_its_day_is_caught(grown):
+    config, log = grown.config, read_inputs(grown.config).log
+    rows = kept_rows(predecessor(Registry(config), CHAMPION, config).rows, log, config)
+    leaking = rows.with_columns(
+        pl.when(pl.int_range(pl.len()) == 0).then(pl.col("as_of_day") + 1).otherwise("encoder_day").alias("encoder_day")
+    )
+    with pytest.raises(ContractError, match="encoder_ended_before"):
+        taken_further(grown, rows=keep_rows(leaking, log, config))
+
+
 @pytest.mark.slow
 def test_after_a_holdout_what_its_encoder_never_learned_is_new(shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
