@@ -1,6 +1,6 @@
 """How the days of a log are cut for training and evaluation."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -31,7 +31,7 @@ class Split:
     """Warm-up | block 1 .. K | validation | test.
 
     Attributes:
-        warm_up: What the first encoder trains on.
+        warm_up: What the encoder learns first.
         blocks: What the ranker trains on; block k is scored by the encoder that ended at its start.
         valid: Early stopping and choices.
         test: The report.
@@ -67,13 +67,36 @@ class Split:
                 f"valid_days ({timeline.valid_days}), test_days ({timeline.test_days}) or min_history_days "
                 f"({timeline.min_history_days}), or give a longer log."
             )
-        days, blocks = timeline.ranker_days, timeline.blocks
-        edges = [ranker_start + days * block // blocks for block in range(blocks + 1)]
         # NOTE: test labels need not be known by the morning after, only complete.
         test = Span(test_start, end, end - (labels.horizon_days - 1))
         return cls(
             warm_up=span(warm_start, ranker_start),
-            blocks=tuple(span(start, stop) for start, stop in pairwise(edges)),
+            blocks=_blocks(ranker_start, valid_start, timeline.blocks, delay),
             valid=span(valid_start, test_start),
             test=test,
         )
+
+    def after(self, day: int) -> Self:
+        """The same validation and test, for an encoder that has learned from all days before `day`.
+
+        The days from then on are cut into blocks about as long as those of this split: the first of them is its
+        `warm_up`, the others, if any, its `blocks`.
+
+        Raises:
+            ConfigError: No day's labels have closed between `day` and validation.
+        """
+        start, end, delay = day, self.valid.start, self.valid.end - self.valid.closed_end
+        if end - delay <= start:
+            raise ConfigError(
+                f"nothing new to learn: all before {date_of(start)} is learned, and validation starts on "
+                f"{date_of(end)}. Wait for later events, or shorten timeline.test_days or valid_days."
+            )
+        days = self.blocks[-1].end - self.blocks[0].start
+        first, *others = _blocks(start, end, max((end - start) * len(self.blocks) // days, 1), delay)
+        return replace(self, warm_up=first, blocks=tuple(others))
+
+
+def _blocks(start: int, end: int, count: int, delay: int) -> tuple[Span, ...]:
+    """Days cut into `count` parts as long as each other, to a day."""
+    edges = [start + (end - start) * block // count for block in range(count + 1)]
+    return tuple(Span(first, stop, stop - delay) for first, stop in pairwise(edges))

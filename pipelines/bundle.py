@@ -19,6 +19,7 @@ from features.errors import ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
 from features.families.request import SOURCE_GROUP
 from features.families.supply import UNKNOWN
+from features.timeline import date_of
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
@@ -59,7 +60,7 @@ class Bundle:
     Attributes:
         folder: Where it lies.
         digest: sha256 of its manifest: the version's identity.
-        manifest: Hashes, cut-off, fingerprints, library versions.
+        manifest: Hashes, cut-off, lineage, fingerprints, library versions.
         model: The interest model.
         ranker: The full ranker.
         behaviour_ranker: The ranker that sees no text.
@@ -132,6 +133,7 @@ def write_bundle(
         manifest = {
             "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
             "cutoff": trained.cutoff().isoformat(),
+            "training": _lineage(trained),
             "data": fingerprints,
             "encoder": _digests(model),
             "libraries": {name: version(name) for name in _LIBRARIES},
@@ -143,6 +145,16 @@ def write_bundle(
         return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _lineage(trained: Trained) -> dict[str, Any]:
+    """What a training that goes on from this one needs to know, and what this one went on from."""
+    before = trained.continues
+    return {
+        "encoder_day": str(date_of(trained.encoder_day)),
+        "rows": trained.rows,
+        "continues": None if before is None else {"version": before.name, "bundle": before.digest},
+    }
 
 
 def verify_files(folder: Path) -> dict[str, Any]:

@@ -70,19 +70,34 @@ def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
 
 
 @app.command()
-def train(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
+def train(
+    config: ConfigPath = _DEFAULT,
+    overrides: Overrides = [],
+    *,
+    continues: Annotated[bool, typer.Option("--continue", help="Go on from the champion: learn what is new.")] = False,
+    version: Annotated[
+        str | None, typer.Option("--from", help="Number or alias to go on from, in place of the champion.")
+    ] = None,
+    allow_empty: AllowEmpty = False,
+) -> None:
     """Fine-tune the encoder, train the ranker, judge both, and register the version as challenger."""
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
     from pipelines.register import register
     from pipelines.tracking import Tracking
     from pipelines.train import train as train_version
+    from pipelines.versions import continuing_config, predecessor
 
     settings, inputs = _open(config, overrides, allow_empty=allow_empty)
     refuse_unknown(text_fields(inputs, settings), settings)
+    before = None
+    if continues or version is not None:
+        settings = continuing_config(settings)
+        before = predecessor(_registry(settings), version or "champion", settings)
     with Tracking(settings).run() as run:
-        registered = register(train_version(inputs.log, settings, run.series), inputs, settings, run)
-    facts = registered.evaluation.as_json()
+        trained = train_version(inputs.log, settings, run.series, continues=before)
+        registered = register(trained, inputs, settings, run)
+    facts = registered.evaluation.as_json() | trained.lineage()
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
     report.show(f"registered {registered.version.name} as challenger; promote it with: nightrank promote")
     report.result({"version": registered.version.name, "bundle": str(registered.bundle), **facts})

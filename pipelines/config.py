@@ -1,6 +1,8 @@
 """The one configuration file: composed of each package's own, read from YAML, changed by `--set`."""
 
 import difflib
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -23,7 +25,7 @@ from features.config import (
 from features.errors import ConfigError
 from ranker.config import EvaluationConfig, RankerConfig
 
-__all__ = ["ClickConfig", "Config", "DataConfig", "TableConfig", "load_click_config", "load_config"]
+__all__ = ["ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
 
 
 class TableConfig(FrozenConfig):
@@ -88,6 +90,10 @@ class TrackingConfig(FrozenConfig):
     experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
     model_name: str = Field(
         default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
+    )
+    tensorboard: bool = Field(
+        default=False,
+        description="Write a training's curves under `output`/tensorboard too; needs the extra tensorboard.",
     )
 
 
@@ -193,6 +199,22 @@ class Config(FrozenConfig):
         if Path(self.encoder.model).is_absolute():
             resolved["encoder"]["model"] = Path(self.encoder.model).name
         return resolved
+
+    def digest(self) -> str:
+        """sha256 of `portable`."""
+        return hashlib.sha256(json.dumps(self.portable(), sort_keys=True).encode()).hexdigest()
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by dotted path.
+
+    >>> flat({"a": {"b": 1, "c": [2]}})
+    {'a.b': 1, 'a.c': [2]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return found
 
 
 class ClickDataConfig(FrozenConfig):

@@ -1,7 +1,5 @@
 """Takes the interest model from block to block: what it reads once, learns in each, and keeps if it is killed."""
 
-import hashlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -45,18 +43,30 @@ class Lessons:
         catalogue: The texts, and the queries of all requests that are learned from.
         config: Everything configured.
         watch: Told of losses and checks while they come.
+        past: What an earlier training taught the model: is replayed, and says what is forgotten. None for a model that
+            nothing was taught.
 
     Attributes:
         held: What came of each lesson so far.
     """
 
-    def __init__(self, model: InterestModel, catalogue: Catalogue, config: Config, watch: Watch | None = None) -> None:
+    def __init__(
+        self,
+        model: InterestModel,
+        catalogue: Catalogue,
+        config: Config,
+        watch: Watch | None = None,
+        *,
+        past: Examples | None = None,
+    ) -> None:
         self.held: list[Lesson] = []
         self._model = model
         self._catalogue = catalogue
         self._config = config
         self._watch = watch
-        self._past: Examples | None = None
+        self._past = past
+        encoder = config.encoder
+        self._measured = past is not None or encoder.replay_share > 0 or encoder.start_weight > 0
         texts = model.tokenise(catalogue.texts)
         settle_precision(model, texts, config.encoder)
         if catalogue.queries:
@@ -68,9 +78,10 @@ class Lessons:
         ):
             lower = model.read_lower(texts, progress=advance, file=file)
         with task("Reading texts (upper layers)", many, "texts") as advance:
-            pooled = model.pool("zero_shot", texts, lower=lower, progress=advance)
+            which: Which = "zero_shot" if past is None else "tuned"  # the same, until something is taught
+            pooled = model.pool(which, texts, lower=lower, progress=advance)
         self._read: ReadTexts | None = ReadTexts(texts, lower, pooled)
-        self._store("zero_shot", pooled)
+        self._store(which, pooled)
 
     def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
         """Learn a block.
@@ -87,7 +98,7 @@ class Lessons:
         read = replace(read, items=items)
         seed, old = self._config.seed * 1000 + number, None
         taught = examples
-        if self._past is not None and (encoder.replay_share > 0 or encoder.start_weight > 0):
+        if self._past is not None and self._measured:
             old = self._past.split(_OLD_REQUESTS)[1]
             taught = examples.replaying(self._past, encoder.replay_share, seed)
         lesson = self._fit(read, taught, old, seed)
@@ -170,8 +181,7 @@ class Lessons:
 
     def _unfinished(self) -> Path:
         """Where a training keeps its state until it is done."""
-        key = hashlib.sha256(json.dumps(self._config.portable(), sort_keys=True, default=str).encode()).hexdigest()
-        return Path(self._config.output) / "unfinished" / key[:16]
+        return Path(self._config.output) / "unfinished" / self._config.digest()[:16]
 
 
 def lesson_series(block: int, lesson: Lesson) -> Mapping[str, list[float]]:

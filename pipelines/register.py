@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import polars as pl
 
+from features.errors import NightrankError
 from features.split import Span
 from pipelines.bundle import write_bundle
 from pipelines.check import Inputs
@@ -15,8 +17,9 @@ from pipelines.evaluate import Evaluation, candidate_recall, evaluate, version_l
 from pipelines.lessons import lesson_series
 from pipelines.plots import recall_plot
 from pipelines.progress import task
-from pipelines.registry import Registry, Version
-from pipelines.storage import atomic_writer, sha256_of, write_json, write_parquet
+from pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
+from pipelines.rows import sweep_rows
+from pipelines.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
 from pipelines.tracking import Run, Tracking
 from pipelines.train import VALID_NDCG, Trained, label
 
@@ -76,13 +79,25 @@ def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None =
             tags={
                 "bundle_digest": digest,
                 "cutoff": trained.cutoff().isoformat(),
+                **({} if trained.continues is None else {"continues": trained.continues.name}),
                 **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
             },
             artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall, plot)},
         )
-        version = Registry(config).register(run.id, digest)
+        registry = Registry(config)
+        version = registry.register(run.id, digest)
+        _sweep(registry, config)
         advance(1)
     return Registered(version, evaluation, bundle)
+
+
+def _sweep(registry: Registry, config: Config) -> None:
+    """Remove the rows of versions without an alias; where a manifest cannot be read, none."""
+    named = (registry.find(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))
+    folders = [Path(config.output) / "bundles" / version.digest[:32] for version in named if version is not None]
+    with suppress(NightrankError):
+        manifests = [read_json(folder / "manifest.json", what="bundle") for folder in folders]
+        sweep_rows([manifest["training"]["rows"] for manifest in manifests if "training" in manifest], config)
 
 
 def metric_name(*parts: str) -> str:

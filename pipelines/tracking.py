@@ -1,11 +1,12 @@
 """MLflow: one run a training, and the registry of versions."""
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING
 
 # NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -19,9 +20,12 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 from mlflow.exceptions import MlflowException
 
-from features.errors import TryAgainError
-from pipelines.config import Config
+from features.errors import ConfigError, TryAgainError
+from pipelines.config import Config, flat
 from pipelines.progress import say
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 __all__ = ["Run", "Tracking", "tracking_uri"]
 
@@ -74,16 +78,65 @@ class Tracking:
     def run(self) -> Iterator["Run"]:
         """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
 
-        A process that is killed leaves it as running, with what was written until then.
+        A process that is killed leaves it as running, with what was written until then. The next training of the same
+        configuration in the same output folder (the tag `job_key`) marks it as killed.
 
         Raises:
-            TryAgainError: The server does not answer.
+            ConfigError: `tracking.tensorboard` is set, and TensorBoard is not installed.
+            TryAgainError: The server does not answer, or such a training is under way.
         """
+        job = f"train-{self._config.digest()[:16]}"
+        with self._alone(job) as lock, self._open_run(job, lock) as run:
+            yield run
+
+    @contextmanager
+    def _alone(self, job: str) -> Iterator[IO[str]]:
+        """The lock of a job, held; in the file stands the run of the process that held it last."""
+        path = Path(self._config.output) / "jobs" / f"{job}.lock"
         try:
-            run = Run(self.client, str(self.client.create_run(self.experiment_id, run_name="train").info.run_id))
-            flat = [Param(key, str(value)[:6000]) for key, value in _flat(self._config.portable())]
-            for start in range(0, len(flat), _PARAMETERS_AT_ONCE):
-                self.client.log_batch(run.id, params=flat[start : start + _PARAMETERS_AT_ONCE])
+            path.parent.mkdir(exist_ok=True)
+            file = path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise TryAgainError(
+                f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise TryAgainError(
+                    f"a training of this configuration is under way: it holds {path}. Run it again when that is done, "
+                    "or write elsewhere (output)."
+                ) from error
+            yield file
+
+    def _mark_killed(self, run_id: str) -> None:
+        """Mark a run that nobody goes on with, if it is still called running."""
+        try:
+            if self.client.get_run(run_id).info.status == "RUNNING":
+                self.client.set_terminated(run_id, "KILLED")
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+
+    @contextmanager
+    def _open_run(self, job: str, lock: IO[str]) -> Iterator["Run"]:
+        curves = _summary_writer() if self._config.tracking.tensorboard else None
+        try:
+            lock.seek(0)
+            left = lock.read()
+            if left:
+                self._mark_killed(left)
+            made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
+            run_id = str(made.info.run_id)
+            folder = Path(self._config.output) / "tensorboard" / run_id
+            run = Run(self.client, run_id, None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS))
+            lock.truncate(0)
+            lock.write(run.id)
+            lock.flush()
+            told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+            for start in range(0, len(told), _PARAMETERS_AT_ONCE):
+                self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])
         except MlflowException as error:
             raise _unreachable(error) from error
         try:
@@ -100,11 +153,13 @@ class Run:
     Args:
         client: Of the tracking server.
         run_id: The run's id.
+        curves: Is told of all series too.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str) -> None:
+    def __init__(self, client: MlflowClient, run_id: str, curves: "SummaryWriter | None" = None) -> None:
         self.id = run_id
         self._client = client
+        self._curves = curves
         self._passed: dict[str, int] = {}
         self._waiting: list[Metric] = []
         self._due = 0.0
@@ -120,7 +175,10 @@ class Run:
         """
         now = int(time.time() * 1000)
         passed = self._passed.get(name, 0)
-        self._waiting += [Metric(name, values[step], now, step) for step in range(passed, len(values))]
+        for step in range(passed, len(values)):
+            self._waiting.append(Metric(name, values[step], now, step))
+            if self._curves is not None:
+                self._curves.add_scalar(name, values[step], step)
         self._passed[name] = max(passed, len(values))
         if time.monotonic() < self._due or not self._waiting:
             return
@@ -174,6 +232,8 @@ class Run:
         Raises:
             TryAgainError: The run was finished, but the server does not answer.
         """
+        if self._curves is not None:
+            self._curves.close()
         try:
             self._write()
             self._client.set_terminated(self.id, status=status)
@@ -188,11 +248,20 @@ class Run:
         self._due = time.monotonic() + _EVERY_SECONDS
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    pairs: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        pairs += _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else [(f"{prefix}{key}", value)]
-    return pairs
+def _summary_writer() -> "type[SummaryWriter]":
+    """What writes TensorBoard's event files.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "tracking.tensorboard: TensorBoard is not installed. Install the extra nightrank[tensorboard], or set it "
+            "to false."
+        ) from error
+    return SummaryWriter
 
 
 def _unreachable(error: MlflowException) -> TryAgainError:

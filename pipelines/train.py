@@ -3,6 +3,7 @@
 import difflib
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.items import CodedItems
 from encoders.model import InterestModel
 from features.candidates import SOURCES, TEXT_SOURCES, histories
+from features.cut import CandidateCut
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.families.supply import Supply
@@ -26,10 +28,21 @@ from pipelines.features import plan_of
 from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
 from pipelines.requests import request_source, requests_summary
+from pipelines.rows import keep_rows, kept_rows
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-__all__ = ["VALID_NDCG", "Labelled", "Trained", "fit_ranker", "found_by_behaviour", "label", "recent", "train"]
+__all__ = [
+    "VALID_NDCG",
+    "Labelled",
+    "Predecessor",
+    "Trained",
+    "fit_ranker",
+    "found_by_behaviour",
+    "label",
+    "recent",
+    "train",
+]
 
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
@@ -52,6 +65,31 @@ class Labelled:
     given: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A version that a training goes on from.
+
+    Attributes:
+        name: `model/number`.
+        digest: sha256 of its bundle's manifest.
+        model: Its interest model; is trained further in place.
+        encoder_day: Day before which everything lies that its encoder saw.
+        features: What its ranker reads, in the order of its feature manifest.
+        supply: What the log of its training had.
+        cut: What its candidates are cut by.
+        rows: What `pipelines.rows.keep_rows` kept its ranker's rows under.
+    """
+
+    name: str
+    digest: str
+    model: InterestModel
+    encoder_day: int
+    features: tuple[str, ...]
+    supply: Supply
+    cut: CandidateCut | None
+    rows: str
+
+
 @dataclass(slots=True)
 class Trained:
     """Everything a training made.
@@ -66,6 +104,8 @@ class Trained:
         ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
         lessons: What came of fine-tuning on each block.
         chain: The chain under the final model.
+        rows: What `pipelines.rows.keep_rows` kept the ranker's rows under.
+        continues: The version that it went on from, None where it began from the pretrained encoder.
         valid_ndcg: Validation NDCG@10 of the interest score after each block.
     """
 
@@ -77,6 +117,8 @@ class Trained:
     encoder_day: int
     ranker_day: int
     chain: Chain
+    rows: str
+    continues: Predecessor | None = None
     lessons: list[Lesson] = field(default_factory=list)
     valid_ndcg: list[float] = field(default_factory=list)
 
@@ -84,19 +126,103 @@ class Trained:
         """Instant before which everything lies that this version has seen."""
         return self.chain.log.calendar.as_of(self.ranker_day)
 
+    def lineage(self) -> dict[str, Any]:
+        """The version it went on from, and NDCG@10 on requests of before, before and after each lesson; or nothing."""
+        if self.continues is None:
+            return {}
+        old = [[lesson.old_before, lesson.old_after] for lesson in self.lessons]
+        return {"continues": self.continues.name, "earlier_requests_ndcg_at_10": old}
 
-def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
+
+@dataclass(slots=True)
+class _Begun:
+    """A training before its first lesson.
+
+    Attributes:
+        split: How the log was cut.
+        lessons: Takes the model from block to block.
+        chain: The chain under the model as it stands.
+        catalogue: The texts, and the queries that are learned from.
+        lesson: What the model learns first.
+        fitted: What the ranker learns of the time before `split.blocks`.
+    """
+
+    split: Split
+    lessons: Lessons
+    chain: Chain
+    catalogue: Catalogue
+    lesson: Labelled
+    fitted: pl.DataFrame
+
+
+def train(
+    log: EventLog, config: Config, watch: Watch | None = None, *, continues: Predecessor | None = None
+) -> Trained:
     """Train both models over the log's blocks.
 
     Args:
         log: The event log.
         config: Everything configured.
         watch: Told of the encoder's losses and measures while they come (`pipelines.tracking.Run.series`).
+        continues: Go on from this version's encoder: the days that it has not learned are the next block (several, if
+            they are many), scored by it, then learned; the ranker learns from its rows and theirs.
 
     Raises:
-        ConfigError: The log is shorter than the timeline, or the configuration names what is not there.
-        ContractError: No request has a positive, or a leak check fails.
+        ConfigError: The log is shorter than the timeline, or the configuration names what is not there; or nothing in
+            the log is new to the version, or its rows are not there.
+        ContractError: No request has a positive, a leak check fails, or the version is of another log, or of other
+            features.
+        IntegrityError: The version's rows were altered.
     """
+    begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
+    split, lessons, chain, lesson, fitted = begun.split, begun.lessons, begun.chain, begun.lesson, begun.fitted
+    catalogue = begun.catalogue
+    del begun  # it would keep what the loop lets go
+    encoder_day = split.warm_up.start if continues is None else continues.encoder_day
+    valid_ndcg: list[float] = []
+    for number, block in enumerate((*split.blocks, split.valid)):
+        if number == 0 or config.encoder.schedule == "prequential":
+            examples, items = _examples(log, config, chain.model, catalogue, lesson, block.start)
+            del lesson  # hundreds of MiB: before the next block's are made
+            lessons.teach(examples, items)
+            chain.refresh()
+            encoder_day = block.start
+        name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
+        lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
+        valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
+        if watch is not None:
+            watch(VALID_NDCG, valid_ndcg)
+        say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
+        if block is not split.valid:
+            fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)
+    lessons.end()
+    _check_no_leak(log, fitted)
+    rows = keep_rows(fitted, log, config)
+    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
+    valid = lesson.rows
+    ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
+    if not lesson.given:
+        fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
+    behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
+    lessons.forget()
+    return Trained(
+        model=chain.model,
+        ranker=ranker,
+        behaviour_ranker=behaviour_ranker,
+        pooling=pooling,
+        split=split,
+        encoder_day=encoder_day,
+        ranker_day=split.test.start,
+        chain=chain,
+        rows=rows,
+        continues=continues,
+        lessons=lessons.held,
+        valid_ndcg=valid_ndcg,
+    )
+
+
+def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
+    """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
     split = Split.of(log, config.timeline, config.labels)
     supply = plan_of(log.before(split.test.start), config).supply
     queries = config.requests.mode == "online" and supply.has(["events.query"])
@@ -113,57 +239,46 @@ def train(log: EventLog, config: Config, watch: Watch | None = None) -> Trained:
     _refuse_unknown_features(chain, config)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
-    valid_ndcg: list[float] = []
-    encoder_day = split.warm_up.start
-    lesson = label(
-        chain,
-        config,
-        _latest(chain, split.warm_up, config),
-        name="Preparing the warm-up",
-        encoder_day=encoder_day,
-    )
+    span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
+    lesson = label(chain, config, span, name=name, encoder_day=split.warm_up.start)
     chain.fit_cut(lesson.requests, lesson.truth)
-    fitted = lesson.rows.clear()
-    for number, block in enumerate((*split.blocks, split.valid)):
-        if number == 0 or config.encoder.schedule == "prequential":
-            history = histories(log, lesson.requests, config.candidates, model.event_types)
-            items = _coded(model, log, catalogue, block.start)
-            asked = catalogue.placed(lesson.requests, by_item=items is not None)
-            unit_of_item = catalogue.text_of_item if items is None else np.arange(log.items.height)
-            examples = Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder)
-            del lesson, history, asked  # hundreds of MiB: before the next block's are made
-            lessons.teach(examples, items)
-            chain.refresh()
-            encoder_day = block.start
-        name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
-        lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
-        valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
-        if watch is not None:
-            watch(VALID_NDCG, valid_ndcg)
-        say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
-        if block is not split.valid:
-            fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)
-    lessons.end()
-    _check_no_leak(log, fitted)
-    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
-    valid = lesson.rows
-    ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
-    if not lesson.given:
-        fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
-    behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
-    lessons.forget()
-    return Trained(
-        model=model,
-        ranker=ranker,
-        behaviour_ranker=behaviour_ranker,
-        pooling=pooling,
-        split=split,
-        encoder_day=encoder_day,
-        ranker_day=split.test.start,
-        chain=chain,
-        lessons=lessons.held,
-        valid_ndcg=valid_ndcg,
-    )
+    return _Begun(split, lessons, chain, catalogue, lesson, fitted=lesson.rows.clear())
+
+
+def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
+    """From a version's encoder, cut and rows: what it has not learned yet is scored by it, and learned first."""
+    split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
+    # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
+    old = kept_rows(version.rows, log, config).filter(pl.col("as_of_day") < version.encoder_day)
+    asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    learned = Labelled(asked, old.clear(), old.filter(pl.col("request").is_in(asked["request"].implode())))
+    catalogue = Catalogue.of(log, config.data.items.text)
+    past, _ = _examples(log, config, version.model, catalogue, learned, version.encoder_day)
+    lessons = Lessons(version.model, catalogue, config, watch, past=past)
+    chain = Chain(log, config, version.model, version.supply, cut=version.cut)
+    if chain.features != version.features:
+        other = sorted({*chain.features} ^ {*version.features})
+        raise ContractError(
+            f"{version.name} learned from other features than this nightrank makes, or in another order "
+            f"({listed(other)}). Train from the start, without --continue."
+        )
+    _refuse_unknown_features(chain, config)
+    name = "Scoring what is new"
+    lesson = label(chain, config, split.warm_up, name=name, encoder_day=version.encoder_day)
+    say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
+    fitted = recent(old, lesson.rows, most=config.ranker.max_requests)
+    return _Begun(split, lessons, chain, catalogue, lesson, fitted)
+
+
+def _examples(
+    log: EventLog, config: Config, model: InterestModel, catalogue: Catalogue, lesson: Labelled, day: int
+) -> tuple[Examples, CodedItems | None]:
+    """What labelled rows teach the encoder, by a day, and what positions in that mean where items are told apart."""
+    history = histories(log, lesson.requests, config.candidates, model.event_types)
+    items = _coded(model, log, catalogue, day)
+    asked = catalogue.placed(lesson.requests, by_item=items is not None)
+    unit_of_item = catalogue.text_of_item if items is None else np.arange(log.items.height)
+    return Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder), items
 
 
 def _refuse_unknown_features(chain: Chain, config: Config) -> None:

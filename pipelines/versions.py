@@ -1,23 +1,40 @@
 """Registered versions at work: load one from its verified bundle, and judge several on the same requests."""
 
 from collections.abc import Mapping
+from datetime import date
 
 import polars as pl
 
 from features.errors import BlockedError, ConfigError
 from features.families.base import Plan
 from features.split import Span
-from features.timeline import EventLog, date_of
+from features.timeline import EventLog, date_of, day_of
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
-from pipelines.config import Config
+from pipelines.config import Config, flat
 from pipelines.evaluate import ALL_SYSTEMS, AS_SHOWN, Evaluation, evaluate, version_lists
 from pipelines.external import External, coded_scores
 from pipelines.registry import Registry
-from pipelines.train import Labelled, label
+from pipelines.train import Labelled, Predecessor, label
 from ranker.baselines import BASELINES
 
-__all__ = ["judge_versions", "load_version", "plan_of_version", "working_config"]
+__all__ = [
+    "continuing_config",
+    "judge_versions",
+    "load_version",
+    "plan_of_version",
+    "predecessor",
+    "working_config",
+]
+
+_AGAINST_FORGETTING = {"replay_share": 0.25, "start_weight": 0.01}
+_FITTED = (
+    *("calendar.", "requests.", "labels.", "candidates.", "features.", "data.items.text"),
+    *(f"encoder.{key}" for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision")),
+    "encoder.item_embeddings",
+    "encoder.history_items",
+)
+"""Keys, or how they begin, that a version's weights, features and rows depend on."""
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
@@ -47,6 +64,54 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
     """Name (`model/number`) and verified bundle of a version, by number or alias."""
     version = registry.version(wanted)
     return version.name, load_bundle(registry.bundle_folder(version))
+
+
+def continuing_config(config: Config) -> Config:
+    """The configuration of a training that goes on from a version: with something against forgetting.
+
+    Where they are not set, `encoder.replay_share` is 0.25 and `encoder.start_weight` 0.01.
+    """
+    told = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update=told)})
+
+
+def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
+    """A version that a training goes on from, by number or alias.
+
+    Raises:
+        ConfigError: There is none, it was trained otherwise than `config` says (all keys are named), or by a nightrank
+            that kept no rows.
+        IntegrityError: Its bundle is not as it was written.
+    """
+    name, bundle = load_version(registry, wanted)
+    then, now = (flat(told.portable()) for told in (Config.model_validate(bundle.config), config))
+    other = [key for key in sorted({*then, *now}) if key.startswith(_FITTED) and then.get(key) != now.get(key)]
+    if other:
+        raise ConfigError(
+            f"{name} was trained with another {', '.join(other)} than is configured. Set back what "
+            f"{bundle.folder / 'config.yaml'} says, or train from the start, without --continue."
+        )
+    if bundle.model.queries:
+        raise ConfigError(
+            f"{name} reads the queries of requests, which the rows that it would be reminded of do not keep. Train "
+            "from the start, without --continue."
+        )
+    told = bundle.manifest.get("training")
+    if told is None:
+        raise ConfigError(
+            f"{name} was trained by a nightrank that kept no rows to go on from. Train from the start, without "
+            "--continue."
+        )
+    return Predecessor(
+        name=name,
+        digest=bundle.digest,
+        model=bundle.model,
+        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        features=bundle.features.ranker,
+        supply=bundle.features.supply,
+        cut=bundle.cut,
+        rows=told["rows"],
+    )
 
 
 def judge_versions(

@@ -72,3 +72,23 @@ def test_a_log_that_is_too_short_says_what_it_needs():
     assert split(needed).warm_up == span(7, 8)
     with pytest.raises(ConfigError, match=rf"spans {needed - 1} days .* needs {needed}\. Shorten timeline.ranker_days"):
         split(needed - 1)
+
+
+def test_after_a_day_what_is_not_learned_is_cut_into_blocks_as_long_as_before():
+    whole = split()  # two blocks of 14 days; validation starts on day 42
+    assert [block.end - block.start for block in whole.blocks] == [14, 14]
+    start = whole.valid.start
+    few = whole.after(start - 5)
+    assert (few.warm_up, few.blocks) == (Span(start - 5, start, start), ())
+    assert (few.valid, few.test) == (whole.valid, whole.test)
+    many = whole.after(start - 29)
+    assert (many.warm_up, many.blocks) == (Span(start - 29, start - 15, start - 15), (Span(start - 15, start, start),))
+
+
+def test_after_a_day_labels_must_have_closed_by_validation():
+    whole = split(horizon_days=3)
+    start = whole.valid.start
+    assert whole.after(start - 3).warm_up == Span(start - 3, start, start - 2)
+    for day in (start - 2, start, start + 9):
+        with pytest.raises(ConfigError, match=r"nothing new to learn: .*shorten timeline\.test_days or valid_days"):
+            whole.after(day)

@@ -150,7 +150,7 @@ def test_a_folder_that_is_no_folder_or_a_full_disk_is_told_in_one_line(project, 
 def test_sigterm_ends_with_143(project, command, monkeypatch):
     """Exit 143 after SIGTERM, with nothing registered and the run marked as failed."""
     monkeypatch.setattr("pipelines.register.register", lambda *_: signal.raise_signal(signal.SIGTERM))
-    monkeypatch.setattr("pipelines.train.train", lambda *_: None)
+    monkeypatch.setattr("pipelines.train.train", lambda *_, **__: None)
     ended = command(project, "train")
     assert ended.code == 143
     assert ended.out == ""

@@ -9,7 +9,7 @@ import pytest
 from mlflow import MlflowClient
 
 import pipelines.tracking
-from features.errors import TryAgainError
+from features.errors import ConfigError, TryAgainError
 from pipelines.tracking import Tracking, tracking_uri
 
 
@@ -62,6 +62,38 @@ def test_values_between_two_writes_wait_and_none_is_lost_by_a_failure(config):
     assert seen(config) == ("FAILED", [3.0, 2.0])
 
 
+def of_tensorboard(config):
+    """A copy of the configuration with `tracking.tensorboard`."""
+    return config.model_copy(update={"tracking": config.tracking.model_copy(update={"tensorboard": True})})
+
+
+def test_tensorboard_has_the_same_curves_as_mlflow(config):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    with Tracking(of_tensorboard(config)).run() as run:
+        run.series("encoder.block_0.loss", [3.0])
+        run.series("encoder.block_0.loss", [3.0, 2.0, 1.5])
+        run.series("encoder.block_1.loss", [0.5])
+    events = accumulator.EventAccumulator(str(Path(config.output) / "tensorboard" / run.id)).Reload()
+    assert sorted(events.Tags()["scalars"]) == ["encoder.block_0.loss", "encoder.block_1.loss"]
+    told = [(event.step, event.value) for event in events.Scalars("encoder.block_0.loss")]
+    assert told == [(0, 3.0), (1, 2.0), (2, 1.5)]
+    assert seen(config) == ("FINISHED", [value for _, value in told])
+
+
+def test_no_event_file_is_written_unless_it_is_asked_for(config):
+    with Tracking(config).run() as run:
+        run.series("encoder.block_0.loss", [3.0])
+    assert not (Path(config.output) / "tensorboard").exists()
+
+
+def test_without_tensorboard_its_extra_is_named_before_a_run_is_opened(config, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as if it could not be imported
+    tracking = Tracking(of_tensorboard(config))
+    with pytest.raises(ConfigError, match=r"nightrank\[tensorboard\]"), tracking.run():
+        pass
+    assert tracking.client.search_runs([tracking.experiment_id]) == []
+
+
 def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config, monkeypatch, capfd):
     """Nobody listens on the discard port."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -75,6 +107,57 @@ def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config
             finish(run)
         run._client = there
     assert seen(config) == ("FINISHED", [3.0, 2.0])
+
+
+OPEN = """
+import sys, time
+from pathlib import Path
+from pipelines.config import load_config
+from pipelines.tracking import Tracking
+
+with Tracking(load_config(Path(sys.argv[1]))).run() as run:
+    run.series("encoder.block_0.loss", [3.0])
+    print(run.id, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_what_a_killed_training_left_running_is_marked_by_the_next_of_its_configuration(shop_project, tmp_path):
+    project = shop_project.copy(tmp_path / "project")
+    config = project.config
+    client = Tracking(config).client
+
+    def status(run_id):
+        return client.get_run(run_id).info.status
+
+    command = [sys.executable, "-c", OPEN, str(project.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as process:
+        assert process.stdout is not None
+        left = process.stdout.readline().strip()
+        with (
+            pytest.raises(TryAgainError, match="a training of this configuration is under way"),
+            Tracking(config).run(),
+        ):
+            pass
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    with Tracking(config.model_copy(update={"seed": 1})).run():  # another job
+        assert status(left) == "RUNNING"
+    with Tracking(config).run() as run:
+        assert (status(left), status(run.id)) == ("KILLED", "RUNNING")
+        assert client.get_run(run.id).data.tags["job_key"] == client.get_run(left).data.tags["job_key"]
+    with Tracking(config).run():
+        assert status(run.id) == "FINISHED"
+
+
+def test_a_run_that_is_gone_from_the_server_keeps_no_training_from_its_start(config):
+    with Tracking(config).run() as run:
+        pass
+    (lock,) = (Path(config.output) / "jobs").iterdir()
+    assert lock.read_text() == run.id
+    lock.write_text("0" * 32)
+    with Tracking(config).run() as again:
+        assert lock.read_text() == again.id
 
 
 KILLED = """

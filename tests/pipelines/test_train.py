@@ -28,7 +28,7 @@ def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(t
     registry = Registry(trained_project.config)
     manifest = read_json(registry.bundle_folder(registry.version("1")) / "manifest.json", what="bundle")
     assert trained.model.digest("tuned") == manifest["encoder"]["tuned"]
-    assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state"}
+    assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state", "training"}
 
 
 def test_rows_bring_the_scores_that_hard_negatives_are_mined_from(trained_project, shop_project, tmp_path):
