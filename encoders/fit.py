@@ -137,9 +137,10 @@ def _trainer(
     if judged:
         callbacks.append(EarlyStopping(NDCG, mode="max", patience=config.patience))
     if folder is not None:
-        callbacks.append(
-            ModelCheckpoint(folder, "best", monitor=NDCG if judged else None, mode="max", save_last=True, save_top_k=1)
-        )
+        if judged:
+            callbacks.append(ModelCheckpoint(folder, "best", monitor=NDCG, mode="max"))
+        # NOTE: one of its own, after it: what judges keeps no later state than the best, and the latest names the best.
+        callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
     return lightning.Trainer(
         max_epochs=-(-(config.head_steps + config.steps) // config.check_every),
         accumulate_grad_batches=config.accumulate,
@@ -161,10 +162,10 @@ def _trainer(
 
 def _take_best(module: InterestModule, trainer: lightning.Trainer) -> None:
     """Go back to the state that was judged best, where one was."""
-    kept = trainer.checkpoint_callback
-    if isinstance(kept, ModelCheckpoint) and kept.monitor is not None and kept.best_model_path:
-        best = torch.load(kept.best_model_path, weights_only=True, map_location=module.device)
-        module.load_state_dict(best["state_dict"], strict=False)
+    for kept in trainer.checkpoint_callbacks:
+        if isinstance(kept, ModelCheckpoint) and kept.monitor is not None and kept.best_model_path:
+            best = torch.load(kept.best_model_path, weights_only=True, map_location=module.device)
+            module.load_state_dict(best["state_dict"], strict=False)
 
 
 def _ndcg(module: InterestModule, examples: Examples | None) -> float | None:

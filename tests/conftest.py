@@ -10,6 +10,7 @@ import shutil
 import signal
 import string
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -296,17 +297,19 @@ def random_encoder(
         changes: Further keys of the config.
     """
     import torch
-    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
     special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=list(special.values()), show_progress=False)
-    tokenizer.train_from_iterator(texts, trainer)
-    # The trainer numbers equal counts in another order in each process: number them by name.
-    names = [*special.values(), *sorted(set(tokenizer.get_vocab()) - set(special.values()))]
+    # NOTE: no trainer: among equal counts it takes others in each process.
+    cut = (tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(text)) for text in texts)
+    counts = Counter(word for words in cut for word, _ in words)
+    letters = sorted({letter for word in counts for letter in word})
+    names = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
+    names += sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))[:200]
     tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)

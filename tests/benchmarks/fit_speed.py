@@ -1,6 +1,6 @@
 """Fine-tuning to the same validation NDCG@10: against sentence-transformers' trainer, same model, same data.
 
-    NIGHTRANK_DATA=... BENCH_PYTHON=... python tests/benchmarks/fit_speed.py [--steps 240] [--modes fp32 bf16]
+    NIGHTRANK_DATA=... BENCH_PYTHON=... python tests/benchmarks/fit_speed.py [--steps 160] [--modes fp32 bf16]
 
 Amazon Beauty: what a user reviewed teaches what came next (s[:-2], as in `beauty.py`). Theirs (`fit_peer.py`) reads
 pairs (a history item's title, the next one's), `--batch` a step, and trains all layers against in-batch negatives. Ours
@@ -49,9 +49,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--to", type=Path, default=Path(tempfile.gettempdir()) / "nightrank-bench-encoder")
     parser.add_argument("--held", type=int, default=2000, help="Users that judge.")
-    parser.add_argument("--steps", type=int, default=240, help="Of theirs.")
+    parser.add_argument("--steps", type=int, default=160, help="Of theirs.")
     parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--check-every", type=int, default=60, help="Steps of theirs.")
+    parser.add_argument("--check-every", type=int, default=40, help="Steps of theirs.")
     parser.add_argument("--rate", type=float, default=5e-5, help="Peak rate of theirs; the default is their trainer's.")
     parser.add_argument("--modes", nargs="+", default=["fp32", "bf16"])
     parser.add_argument("--seed", type=int, default=0)

@@ -332,7 +332,7 @@ def test_fp16_trains_on_a_gpu(train):
     assert [name for name in changed(model, before) if name.startswith("tuned.upper.")]
 
 
-def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(train):
+def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(train, tmp_path):
     """A rate that wrecks what was learned: the first checks are the best ones."""
     changes = {"head_steps": 40, "steps": 0, "check_every": 2, "stop_requests": 10, "patience": 3}
     model, _, losses = train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0)
@@ -340,6 +340,9 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     best = int(np.argmax(checks))
     assert len(checks) == best + 1 + 3
     assert len(losses) == 2 * len(checks) < 40
+    folder = tmp_path / "kept"
+    train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0, checkpoints=folder)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == len(losses)  # not that of the best
     again, _, _ = train(**(changes | {"stop_requests": 10}), projection_learning_rate=3.0, head_learning_rate=1.0)
     assert again.digest("tuned") == model.digest("tuned")
 
@@ -406,14 +409,10 @@ def test_ndcg_of_judges_by_hand(train):
 def test_what_type_of_event_tells_nothing_is_learned(train, tiny_model):
     """The first item of each history leads astray, and an event type of its own says so."""
     taught = of_types(lesson())
-    rates = {"head_steps": 60, "steps": 0, "head_learning_rate": 3e-2, "projection_learning_rate": 1e-9}
-    _, _, plain = train(examples=taught, **rates)
-    model, _, losses = train(
-        examples=taught, model=tiny_model(train={"last": 1}, event_types=("look", "take")), **rates
-    )
+    rates = {"head_steps": 120, "steps": 0, "head_learning_rate": 3e-2, "projection_learning_rate": 1e-2}
+    model, _, _ = train(examples=taught, model=tiny_model(train={"last": 1}, event_types=("look", "take")), **rates)
     look_K, take_K = model.user_tower.event_KE.T
     assert (look_K < take_K).all()
-    assert np.mean(losses[-5:]) < np.mean(plain[-5:])
 
 
 def searching(model, texts: list[str]) -> tuple[Examples, ReadTexts]:
@@ -431,7 +430,7 @@ def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
     model = tiny_model(queries=True, train={"last": 1})
     taught, read = searching(model, TEXTS)
     changes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train": {"last": 1}}
-    rates = {"head_steps": 60, "steps": 0, "projection_learning_rate": 2e-2, "stop_requests": 10, "check_every": 60}
+    rates = {"head_steps": 150, "steps": 0, "projection_learning_rate": 2e-2, "stop_requests": 10, "check_every": 150}
     held = fit_block(model, taught, read, config=tiny_config(**changes, **rates), seed=3)
     assert np.mean(held.losses[-20:]) < 0.5 * np.mean(held.losses[:3])
     assert held.checks[-1] > 0.8  # of the latest requests; without a query all shelves are alike

@@ -65,9 +65,9 @@ def _a_family_sees_today(patch):
 def _histories_see_today(patch):
     honest = assemble.histories
 
-    def leaky(log, requests, config):
+    def leaky(log, requests, *config):
         tomorrow = requests.with_columns(pl.col("as_of_day") + 1)
-        return honest(log, tomorrow, config).with_columns(pl.col("as_of_day") - 1)
+        return honest(log, tomorrow, *config).with_columns(pl.col("as_of_day") - 1)
 
     patch.setattr(assemble, "histories", leaky)
 
