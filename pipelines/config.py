@@ -125,8 +125,7 @@ class NightConfig(FrozenConfig):
         default=0,
         ge=0,
         le=20,
-        description="Feature families named for each published item, those that lifted its score most (0: none; they "
-        "cost a hundred times an item's score).",
+        description="Feature families named for each published item, those that lifted its score most; 0: none.",
     )
     shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
 
