@@ -117,11 +117,11 @@ def fit_block(
         module.train()
         try:
             with quiet(), _folder(checkpoints, wanted=bool(len(judges))) as folder:
-                before = _ndcg(module, old)
+                before = _ndcg(module, old, bf16=model.bf16)
                 trainer = _trainer(model, config, judged=bool(len(judges)), report=report, folder=folder)
                 trainer.fit(module, data, ckpt_path=_left(folder, name), weights_only=True)
                 _take_best(module, trainer)
-                after = _ndcg(module, old)
+                after = _ndcg(module, old, bf16=model.bf16)
         finally:
             for part in (model.tuned, model.user_tower, model.item_embeddings):
                 if part is not None:
@@ -168,12 +168,12 @@ def _take_best(module: InterestModule, trainer: lightning.Trainer) -> None:
             module.load_state_dict(best["state_dict"], strict=False)
 
 
-def _ndcg(module: InterestModule, examples: Examples | None) -> float | None:
-    """NDCG@10 of requests as the module stands; None for no requests."""
+def _ndcg(module: InterestModule, examples: Examples | None, *, bf16: bool) -> float | None:
+    """NDCG@10 of requests as the module stands, in the arithmetic of training; None for no requests."""
     if examples is None or not len(examples):
         return None
     module.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=bf16):
         lists = WholeLists(examples)
         for index in range(len(lists)):
             module.validation_step(lists[index], index)

@@ -373,8 +373,10 @@ def test_a_pull_towards_the_start_holds_the_layers_back(train):
     assert moved(start_weight=100.0) < 0.5 * moved()
 
 
-def test_what_is_forgotten_is_measured_before_and_after(train):
-    train(old=lesson(20, seed=9), head_steps=15, steps=25, learning_rate=3e-3, projection_learning_rate=2e-2)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_forgotten_is_measured_before_and_after(train, precision):
+    rates = {"learning_rate": 3e-3, "projection_learning_rate": 2e-2}
+    train(old=lesson(20, seed=9), head_steps=15, steps=25, precision=precision, **rates)
     taught = train.lesson
     assert 0 < taught.old_before < taught.old_after <= 1  # the same shelves: nothing is forgotten, all is learned
     train()
