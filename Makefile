@@ -20,9 +20,10 @@ demo: install
 	rm -rf nightrank-demo
 	$(BIN)/nightrank demo --to nightrank-demo
 
+# Two processes; each file stays in one, so that what its tests share is made once, and torch has one thread in each.
 test: install
-	$(BIN)/python -m pytest
-	$(BIN)/python -m pytest --nbmake --nbmake-timeout=600 notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 notebooks
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
