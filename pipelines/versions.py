@@ -27,7 +27,7 @@ __all__ = [
     "working_config",
 ]
 
-_AGAINST_FORGETTING = {"replay_share": 0.25, "start_weight": 0.01}
+_AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
 _FITTED = (
     *("calendar.", "requests.", "labels.", "candidates.", "features.", "data.items.text"),
     *(f"encoder.{key}" for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision")),
@@ -69,7 +69,8 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
 def continuing_config(config: Config) -> Config:
     """The configuration of a training that goes on from a version: with something against forgetting.
 
-    Where they are not set, `encoder.replay_share` is 0.25 and `encoder.start_weight` 0.01.
+    Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new, all
+    that the rows hold, up to `encoder.max_requests`.
     """
     told = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
     return config.model_copy(update={"encoder": config.encoder.model_copy(update=told)})

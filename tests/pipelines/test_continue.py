@@ -87,7 +87,7 @@ def test_a_version_goes_on_generation_after_generation_and_can_be_promoted(proje
     ]
     first = project.trained.split.valid.start
     assert [line["encoder_day"] for line in told] == [str(date_of(first + days)) for days in (0, 1, 3)]
-    assert bundles[1].config["encoder"]["replay_share"] == 0.25
+    assert bundles[1].config["encoder"]["replay_share"] == 0.95
     client = MlflowClient(tracking_uri(project.config))
     runs = [client.get_run(registry.version(number).run_id) for number in "123"]
     assert [run.data.tags.get("continues") for run in runs] == [None, "nightrank/1", "nightrank/2"]
@@ -119,7 +119,7 @@ def test_the_same_bits_whatever_the_order_of_rows_and_whether_the_version_was_lo
 
 def test_the_ranker_learns_from_the_latest_requests_of_old_and_new_and_replay_is_as_configured(grown):
     most = 100
-    assert continuing_config(grown.config).encoder.replay_share == 0.25
+    assert continuing_config(grown.config).encoder.replay_share == 0.95
     assert continuing_config(grown.config).encoder.start_weight > 0
     grown.change(ranker={"max_requests": most}, encoder={"replay_share": 0.0, "start_weight": 0.0})
     trained, log, config = taken_further(grown)
