@@ -69,8 +69,8 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
 def continuing_config(config: Config) -> Config:
     """The configuration of a training that goes on from a version: with something against forgetting.
 
-    Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new, all
-    that the rows hold, up to `encoder.max_requests`.
+    Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new,
+    all that the rows hold, up to `encoder.max_requests`.
     """
     told = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
     return config.model_copy(update={"encoder": config.encoder.model_copy(update=told)})
