@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-metrics bench-features clean
+.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-features clean
 
 install: $(VENV)/.installed
 
@@ -46,6 +46,10 @@ bench-encoder: install
 	$(BIN)/python tests/benchmarks/citeulike.py
 	$(BIN)/python tests/benchmarks/ablations.py online-retail
 	$(BIN)/python tests/benchmarks/ablations.py simulated
+
+bench-speed: install
+	$(BIN)/python tests/benchmarks/encoder_speed.py
+	$(BIN)/python tests/benchmarks/fit_speed.py --modes fp32
 
 bench-metrics: install
 	$(BIN)/python tests/benchmarks/metrics_speed.py
