@@ -20,7 +20,7 @@ from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
 from encoders.fit import Lesson, ReadTexts, Report, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
-from encoders.model import InterestModel, Which
+from encoders.model import InterestModel
 from features.candidates import GRID
 
 Ints = npt.NDArray[np.int64]
@@ -182,10 +182,10 @@ def catalogue_scores(model: InterestModel, asked: Histories, texts: Texts, candi
 
 
 def plain_scores(
-    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints, which: Which = "zero_shot"
+    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints
 ) -> Iterator[tuple[str, Scored]]:
-    """The same for each plain pooling of a text tower's similarities, with its name."""
-    vectors = model.embed(which, model.tokenise(texts.distinct))[texts.of_item]
+    """The same for each zero-shot pooling, with its name."""
+    vectors = model.embed("zero_shot", model.tokenise(texts.distinct))[texts.of_item]
 
     def pooled(pooling: str) -> Scored:
         for rows, similar_BHC, age_BH, _, mask_BHC in _batches(asked, vectors, candidates):
@@ -193,7 +193,7 @@ def plain_scores(
                 yield rows, pooled_similarity(similar_BHC, age_BH, mask_BHC, pooling).numpy()
 
     for pooling in POOLINGS:
-        yield f"{which.replace('_', '-')} {pooling}", pooled(pooling)
+        yield f"zero-shot {pooling}", pooled(pooling)
 
 
 def _batches(
