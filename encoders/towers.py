@@ -12,7 +12,7 @@ from encoders.loading import Backbone
 
 __all__ = ["TextTower", "UserTower"]
 
-_GATE = 1.0  # of a query against the history at the start: where training led from 0 to 0.5 on the simulated shop
+_GATE = 1.0  # of a query at the start: it counts as the history does
 
 
 class TextTower(nn.Module):

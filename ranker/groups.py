@@ -5,13 +5,12 @@ import numpy.typing as npt
 import polars as pl
 
 from features.errors import ContractError, listed
+from ranker.tables import MAX_LABEL
 
-__all__ = ["MAX_CANDIDATES", "MAX_LABEL", "feature_matrix", "feature_table", "group_sizes", "label_vector"]
+__all__ = ["MAX_CANDIDATES", "feature_matrix", "feature_table", "group_sizes", "label_vector"]
 
 MAX_CANDIDATES = 10_000
 """Rows a request may have (LightGBM's own limit)."""
-MAX_LABEL = 30
-"""Largest graded gain (2^31 - 1 is the largest exponential gain that fits)."""
 
 _NUMBERS = (
     *(pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64),

@@ -10,18 +10,19 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.assemble import POSITION
 from features.errors import ConfigError, ContractError, IntegrityError
 from ranker.config import RankerConfig
-from ranker.groups import MAX_LABEL, feature_matrix, feature_table, group_sizes, label_vector
-from ranker.metrics import Gain, ndcg_at
+from ranker.groups import feature_matrix, feature_table, group_sizes, label_vector
+from ranker.metrics import Gain, gain_of, ndcg_at
 from ranker.positions import clicks_weighed, discounted_gain, examination
 
 __all__ = ["LambdaMart"]
 
 Report = Callable[[int, float], None]
 
-DAY, POSITION = "as_of_day", "position"
-"""Columns that weigh and debias; never features."""
+DAY = "as_of_day"
+"""Column that weighs; like `POSITION` never a feature."""
 
 _MEMBERS = re.compile(r"^(?=tree$)", re.MULTILINE)  # where each model's text begins
 _BLOCK_ROWS = 200_000  # rows scored at a time: memory stays flat
@@ -169,7 +170,6 @@ def _with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFr
 
 
 def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at: int) -> dict[str, Any]:
-    labels = range(MAX_LABEL + 1)
     params: dict[str, Any] = {
         "objective": config.objective,
         "metric": "None",
@@ -179,7 +179,7 @@ def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at:
         "feature_fraction": config.feature_fraction,
         "lambda_l2": config.l2,
         "lambdarank_truncation_level": config.truncation or 2 * stop_at,
-        "label_gain": [2**label - 1 if config.gain == "exponential" else label for label in labels],
+        "label_gain": gain_of(config.gain).astype(int).tolist(),
         "deterministic": True,
         "force_row_wise": True,
         "seed": seed,
@@ -223,8 +223,7 @@ def _debiased_size(
     place = position.astype(np.int64)
     label = label_vector(valid["label"])
     examined = examination(np.asarray(booster.predict(matrix)), place, label > 0)
-    gain = np.exp2(label) - 1 if config.gain == "exponential" else label.astype(np.float64)
-    weighed = clicks_weighed(gain, place, examined)
+    weighed = clicks_weighed(gain_of(config.gain)[label], place, examined)
     request = np.repeat(np.arange(valid["request"].n_unique()), group_sizes(valid["request"]))
     score, found = np.zeros(len(label)), []
     for tree in range(booster.num_trees()):

@@ -40,7 +40,7 @@ from ranker.tables import (
 )
 from ranker.ties import Floats, Ints, TieGroups, lists_of, sorted_lists, summed, tie_groups
 
-__all__ = ["CONVENTIONS", "Gain", "mean_metrics", "ndcg_at", "per_request"]
+__all__ = ["CONVENTIONS", "Gain", "gain_of", "mean_metrics", "ndcg_at", "per_request"]
 
 Gain = Literal["exponential", "linear"]
 
@@ -157,11 +157,11 @@ def ndcg_at(scores: ArrayLike, labels: ArrayLike, group: ArrayLike, k: int, gain
     request = np.searchsorted(np.cumsum(length), row, side="right").astype(np.int64)
     positive = label[row].astype(np.int64)
     lists = sorted_lists(score, length, np.bincount(request, minlength=len(length)) > 0)
-    ties = tie_groups(lists, request, score[row], _gain_of(gain)[positive])
+    ties = tie_groups(lists, request, score[row], gain_of(gain)[positive])
     return _ndcg(ties, request, positive, k, gain)
 
 
-def _gain_of(gain: Gain) -> Floats:
+def gain_of(gain: Gain) -> Floats:
     """(MAX_LABEL + 1,) gain of each label."""
     label = np.arange(MAX_LABEL + 1, dtype=np.float64)
     return np.exp2(label) - 1 if gain == "exponential" else label
@@ -181,7 +181,7 @@ def _ndcg(ties: TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> Fl
 
     dcg = ties.total(ties.gain * (discounts[end] - discounts[start]) / ties.size)
     seen = place < k
-    best = _gain_of(gain)[label[seen]] * np.diff(discounts)[place[seen]]
+    best = gain_of(gain)[label[seen]] * np.diff(discounts)[place[seen]]
     return np.minimum(_ratio(dcg, summed(request[seen], best, ties.n_requests)), 1.0)
 
 
@@ -247,7 +247,7 @@ def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], 
     hits = _perhaps_in(positives, rankings).join(positives, on=KEY).with_columns(pl.col("score").cast(pl.Float64))
     hit, label = hits["request"].to_numpy(), hits["label"].to_numpy()
     lists = lists_of(rankings, requests, np.bincount(hit, minlength=requests.height) > 0)
-    ties = tie_groups(lists, hit, hits["score"].to_numpy(), _gain_of(gain)[label])
+    ties = tie_groups(lists, hit, hits["score"].to_numpy(), gain_of(gain)[label])
 
     request, label = positives["request"].to_numpy(), positives["label"].to_numpy()
     relevant = np.bincount(request, minlength=requests.height)

@@ -17,17 +17,15 @@ made below `--to`. Without NIGHTRANK_DATA Online Retail is downloaded (extra `do
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
 import torch
+from processes import THREADS, peer_python, run
 
 from encoders.config import EncoderConfig
 from encoders.loading import resolve
@@ -41,9 +39,8 @@ from pipelines.vectors import VectorStore
 
 HERE = Path(__file__).resolve().parent
 OURS = (sys.executable, "-P", __file__)  # -P: or this file would stand for the package of its name
-PACKAGES = ("sentence-transformers", f"torch=={torch.__version__.partition('+')[0]}")
+PACKAGES = ("sentence-transformers[train]", f"torch=={torch.__version__.partition('+')[0]}")
 BAR_FP32, BAR_BEST, BAR_NIGHT, LEAST_COSINE = 1.6, 1.0, 30.0, 0.9995
-THREADS = 2
 WARM_UP = 256
 
 
@@ -87,7 +84,7 @@ def catalogue(count: int, folder: Path) -> list[str]:
 
 def against_peers(arguments: argparse.Namespace, texts: Path) -> tuple[dict[str, dict[str, float]], dict[str, bool]]:
     """Medians of each system, and the bars."""
-    python, model = peer_python(arguments.to), resolve(EncoderConfig().model)
+    python, model = peer_python(arguments.to, PACKAGES), resolve(EncoderConfig().model)
     commands = {"ours": [*OURS, "--job", "embed", str(texts), str(arguments.to / "ours.npy")]}
     for mode in arguments.modes:
         out = str(arguments.to / f"{mode}.npy")
@@ -151,25 +148,6 @@ def unit(path: Path) -> np.ndarray:
     """Unit vectors from a file."""
     vectors = np.load(path).astype(np.float64)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-
-
-def peer_python(folder: Path) -> str:
-    """The Python that has sentence-transformers."""
-    if "BENCH_PYTHON" in os.environ:
-        return os.environ["BENCH_PYTHON"]
-    python = folder / "venv/bin/python"
-    if not python.exists():
-        venv.create(folder / "venv", with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-    return str(python)
-
-
-def run(command: list[str]) -> dict[str, float]:
-    """What a process prints, once it has ended well."""
-    environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(HERE.parents[1])}
-    ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
-    return told
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from beauty import NEXT, SETTINGS, read
-from encoder_speed import HERE, THREADS, peer_python, run
+from encoder_speed import HERE, PACKAGES
 from full_ranking import Texts, histories_of, positives_only
+from processes import THREADS, peer_python, run
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples
@@ -76,7 +77,7 @@ def main() -> int:
     data.write_text(json.dumps({"pairs": pairs, "seed": arguments.seed, **told}), encoding="utf-8")
     changed = [part for override in arguments.overrides for part in ("--set", override)]
     shared = ["--held", str(arguments.held), "--seed", str(arguments.seed)]
-    python, model = peer_python(arguments.to), resolve(EncoderConfig().model)
+    python, model = peer_python(arguments.to, PACKAGES), resolve(EncoderConfig().model)
     commands = {"ours": [*OURS, *shared, *changed, "--ours", str(data), str(arguments.to / "fit-ours.npy")]}
     for mode in arguments.modes:
         out = str(arguments.to / f"fit-{mode}.npy")

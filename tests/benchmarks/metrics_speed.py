@@ -17,20 +17,18 @@ below `--to`.
 
 import argparse
 import json
-import os
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import venv
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from processes import peer_python, run
 
 from ranker.compare import clustered_intervals
 from ranker.metrics import per_request
@@ -39,7 +37,7 @@ HERE = Path(__file__).resolve().parent
 OURS = (sys.executable, "-P", __file__)  # -P: or this file would stand for the package of its name
 PACKAGES = ("ranx==0.3.21", f"polars=={pl.__version__}")
 BAR, MOST_BYTES, TOLERANCE = 2.0, 4 * 2**30, 1e-6
-THREADS, CHUNK, LENGTH, POSITIVES, CATALOGUE, REQUESTS_A_USER = 2, 100_000, 100, 5, 125, 5
+CHUNK, LENGTH, POSITIVES, CATALOGUE, REQUESTS_A_USER = 100_000, 100, 5, 125, 5
 CUTOFFS = (5, 10, 100)
 NAMES = {
     "ndcg": "ndcg_burges",
@@ -64,7 +62,7 @@ def main() -> int:
         sys.stdout.write(json.dumps(ours(arguments.job)) + "\n")
         return 0
     folder = write_tables(arguments.to / str(arguments.requests), arguments.requests)
-    peer = [peer_python(arguments.to), str(HERE / "metrics_peer.py")]
+    peer = [peer_python(arguments.to, PACKAGES), str(HERE / "metrics_peer.py")]
     commands = {"ours": [*OURS, "--job", str(folder)]} | {
         way: [*peer, way, str(folder), str(CHUNK), *METRICS.values()] for way in ("objects", "arrays")
     }
@@ -162,26 +160,6 @@ def portion(rng: np.random.Generator, request: np.ndarray) -> dict[str, dict[str
             "label": label.ravel(),
         },
     }
-
-
-def peer_python(folder: Path) -> str:
-    """The Python that has ranx."""
-    if "BENCH_PYTHON" in os.environ:
-        return os.environ["BENCH_PYTHON"]
-    python = folder / "venv/bin/python"
-    if not python.exists():
-        venv.create(folder / "venv", with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PACKAGES], check=True)
-    return str(python)
-
-
-def run(command: list[str]) -> dict[str, float]:
-    """What a process prints, once it has ended well."""
-    threads = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
-    environment = {**os.environ, **threads, "PYTHONPATH": str(HERE.parents[1])}
-    ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
-    return told
 
 
 if __name__ == "__main__":

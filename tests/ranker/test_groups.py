@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import ContractError
-from ranker.groups import MAX_CANDIDATES, MAX_LABEL, feature_matrix, group_sizes, label_vector
+from ranker.groups import MAX_CANDIDATES, feature_matrix, group_sizes, label_vector
+from ranker.tables import MAX_LABEL
 
 
 def test_features_are_found_by_name_in_the_manifests_order():

@@ -1,0 +1,31 @@
+"""What benchmarks against others share: the Python of the others, and processes that print what they found."""
+
+import json
+import os
+import subprocess
+import venv
+from collections.abc import Sequence
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+THREADS = 2
+
+
+def peer_python(folder: Path, packages: Sequence[str]) -> str:
+    """The Python that BENCH_PYTHON names, or one of an environment below a folder, made with these packages."""
+    if "BENCH_PYTHON" in os.environ:
+        return os.environ["BENCH_PYTHON"]
+    python = folder / "venv/bin/python"
+    if not python.exists():
+        venv.create(folder / "venv", with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return str(python)
+
+
+def run(command: Sequence[str]) -> dict[str, float]:
+    """What a process of two threads prints last, once it has ended well."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
+    environment = {**os.environ, **threads, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
+    ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    told: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return told
