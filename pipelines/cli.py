@@ -367,6 +367,8 @@ def benchmark_quality(
     ] = False,
 ) -> None:
     """Score data sets by their protocols, a process a seed; what the results file holds is not run again."""
+    from rich.text import Text
+
     from pipelines import report
     from pipelines.benchmark import RESULTS, Results, markdown, refuse_missed, run_quality, seeds_of
 
@@ -374,7 +376,7 @@ def benchmark_quality(
         sys.stdout.write(markdown(Results.read(to / RESULTS)))
         return
     facts = run_quality(data, seeds_of(seeds), to, validate=validate, again=again)
-    report.show(markdown(Results.read(to / RESULTS)))
+    report.show(Text(markdown(Results.read(to / RESULTS)), no_wrap=True, overflow="ignore"))
     report.result(facts)
     refuse_missed(facts)
 
