@@ -326,12 +326,11 @@ def markdown(results: Results, benchmarks: Sequence[Benchmark] = BENCHMARKS) -> 
         if series is None:
             lines.append(f"| {benchmark.title} | not run yet | | | | |")
             continue
-        spreads, seeds = series.over_seeds(), len(series.first)
+        spreads, seeds, scored = series.over_seeds(), len(series.first), results.scorings(benchmark.data)
         for bar, by in series.reached().items():
             found, range_ = _cells(bar, spreads)
-            reached = f"{len(by)} of {seeds} seeds" if seeds > 1 else ("yes" if by else "**no**")
-            scored = f"{results.scorings(benchmark.data)} times"
-            lines.append(f"| {benchmark.title} | {bar} | {found} | {range_} | {reached} | {scored} |")
+            reached = f"{len(by)} of {seeds} seed{'s' if seeds > 1 else ''}"
+            lines.append(f"| {benchmark.title} | {bar} | {found} | {range_} | {reached} | {scored}x |")
     return "\n".join(lines) + "\n"
 
 
