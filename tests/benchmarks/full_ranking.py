@@ -56,12 +56,14 @@ class Run:
         data: Folder of the data sets.
         seed: Of everything drawn.
         validate: Whether to rank what is held out of training instead of the test.
+        folder: Where the fine-tuned model is kept, and read from if it is there; None keeps none.
     """
 
     config: EncoderConfig
     data: Path
     seed: int
     validate: bool
+    folder: Path | None = None
 
     @classmethod
     def start(cls, doc: str, settings: dict[str, Any]) -> Self:
@@ -74,16 +76,19 @@ class Run:
         parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
         parser.add_argument("--validate", action="store_true")
         parser.add_argument("--seed", type=int, default=0)
+        parser.add_argument("--model", type=Path, default=None, metavar="FOLDER")
         parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
         arguments = parser.parse_args()
         if "NIGHTRANK_DATA" not in os.environ:
             parser.error("NIGHTRANK_DATA must name the folder of the data sets.")
         changes = dict(override.split("=", 1) for override in arguments.overrides)
         config = EncoderConfig(**settings | {key: yaml.safe_load(value) for key, value in changes.items()})
-        return cls(config, Path(os.environ["NIGHTRANK_DATA"]), arguments.seed, arguments.validate)
+        return cls(config, Path(os.environ["NIGHTRANK_DATA"]), arguments.seed, arguments.validate, arguments.model)
 
     def fine_tune(self, examples: Examples, texts: Texts) -> InterestModel:
-        """An interest model trained on one block."""
+        """An interest model trained on one block; that of the folder, if there is one."""
+        if self.folder is not None and self.folder.exists():
+            return InterestModel.load(self.folder)
         model = InterestModel.start(self.config)
         start = time.monotonic()
         tokenised = model.tokenise(texts.distinct)
@@ -98,33 +103,45 @@ class Run:
             seed=self.seed,
             report=steps_told(),
         )
+        if self.folder is not None:
+            self.folder.mkdir(parents=True)
+            model.save(self.folder)
         return model
 
-    def conclude(self, metric: str, found: dict[str, npt.NDArray[np.float64]], *, bar: float, aim: float) -> int:
-        """Print each system's mean, the paired difference of the fine-tuned one, and the bar.
+    def conclude(
+        self,
+        metric: str,
+        found: dict[str, npt.NDArray[np.float64]],
+        *,
+        bar: float,
+        aim: float,
+        ours: str = "fine-tuned",
+    ) -> int:
+        """Print each system's mean, the paired difference of ours over the best other one, and the bar.
 
         Args:
             metric: What was measured.
             found: (requests,) values by system.
-            bar: Least mean of the fine-tuned system.
+            bar: Least mean of our system.
             aim: What is hoped for.
+            ours: Its name.
 
         Returns:
             The exit status: 0 if the bar was reached and the difference lies above zero.
         """
-        ours, plain = found["fine-tuned"], {name: value for name, value in found.items() if name != "fine-tuned"}
+        values, plain = found[ours], {name: value for name, value in found.items() if name != ours}
         best = max(plain, key=lambda name: plain[name].mean())
-        for name, values in found.items():
-            tell(f"{name:22}{metric} {values.mean():.4f}")
+        for name, of_system in found.items():
+            tell(f"{name:22}{metric} {of_system.mean():.4f}")
         rng = np.random.default_rng(0)
-        gap = ours - plain[best]
+        gap = values - plain[best]
         draws = [gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(2000)]
         low, high = np.quantile(draws, [0.025, 0.975])
-        ratio = ours.mean() / plain[best].mean()
-        tell(f"fine-tuned over {best}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}], {ratio:.3f} x")
-        reached = bool(ours.mean() >= bar and low > 0)
-        tell(f"{'reached' if reached else 'MISSED '}  {metric} {ours.mean():.4f} >= {bar:.4f} (aim {aim:.4f})")
-        means = {name: round(float(values.mean()), 4) for name, values in found.items()}
+        ratio = values.mean() / plain[best].mean()
+        tell(f"{ours} over {best}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}], {ratio:.3f} x")
+        reached = bool(values.mean() >= bar and low > 0)
+        tell(f"{'reached' if reached else 'MISSED '}  {metric} {values.mean():.4f} >= {bar:.4f} (aim {aim:.4f})")
+        means = {name: round(float(of_system.mean()), 4) for name, of_system in found.items()}
         sys.stdout.write(json.dumps({"seed": self.seed, "validate": self.validate, metric: means}) + "\n")
         return 0 if reached else 1
 
