@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-features clean
+.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-features bench-peers clean
 
 install: $(VENV)/.installed
 
@@ -57,6 +57,10 @@ bench-metrics: install
 bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py
 	$(BIN)/python tests/benchmarks/feature_speed.py --incremental
+
+bench-peers: install
+	$(BIN)/python tests/benchmarks/peers/run.py beauty --to .bench/peers
+	$(BIN)/python tests/benchmarks/peers/run.py online-retail --to .bench/peers
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
