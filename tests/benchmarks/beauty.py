@@ -60,7 +60,7 @@ def read(data: Path, rng: np.random.Generator) -> tuple[Texts, list[Ints]]:
     lines = gzip.decompress((folder / "items.tsv.gz").read_bytes()).decode().splitlines()[1:]
     title_of = dict(line.split("\t", 1) for line in lines)
     code = {item: at for at, item in enumerate(rng.permutation(sorted(title_of)))}
-    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()[1:]
+    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()
     sequences = [np.array([code[item] for item in line.split("\t")[1].split()]) for line in lines]
     return Texts.of([title_of[item] for item in code]), sequences
 
