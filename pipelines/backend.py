@@ -64,7 +64,7 @@ def _fault(model: InterestModel, texts: TokenisedTexts) -> str | None:
         cosine = model.agreement(texts)
     except RuntimeError as error:  # of OpenVINO: the message's other lines are a trace
         return f"cannot run this encoder ({str(error).strip().splitlines()[0]})"
-    if cosine < LEAST_AGREEMENT:
+    if not cosine >= LEAST_AGREEMENT:  # nor where it is no number
         return f"makes vectors of cosine {cosine:.6f} to those of torch in float32, less than {LEAST_AGREEMENT}"
     if not model.batch_independent(texts):
         return "makes vectors that depend on the texts beside them"

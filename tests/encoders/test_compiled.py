@@ -58,7 +58,7 @@ def test_vectors_are_those_of_torch_but_for_rounding(model, some_texts, which, p
 def test_other_kinds_of_encoder_agree_too(random_shelf_encoder, some_texts, name):
     special = {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
     kinds = {
-        "modernbert": {"local_attention": 12, "num_hidden_layers": 5, "initializer_cutoff_factor": 2.0, **special},
+        "modernbert": {"local_attention": 128, "num_hidden_layers": 5, "initializer_cutoff_factor": 2.0, **special},
         "roberta": {"type_vocab_size": 1},
     }
     folder = random_shelf_encoder(kind=name, **kinds[name])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 import encoders.compiled
 import pipelines.backend
@@ -52,10 +53,17 @@ class Coarse(CompiledTower):
         return super().pool(read, mask_TL).sign()
 
 
+class Undefined(CompiledTower):
+    """A backend whose vectors are no numbers."""
+
+    def pool(self, read, mask_TL):
+        return super().pool(read, mask_TL) * torch.nan
+
+
 class Broken(CompiledTower):
     """A backend that does not know what an encoder is made of."""
 
-    def pool(self, read, mask_TL):
+    def pool(self, *_):
         raise RuntimeError("no conversion rule found\nfor all the rest")
 
 
@@ -70,7 +78,13 @@ def test_auto_takes_what_is_clearly_faster(settled, monkeypatch, least, backend)
 
 @openvino
 @pytest.mark.parametrize(
-    ("reader", "why"), [(Jumbled, "depend on the texts beside"), (Coarse, "of cosine"), (Broken, "no conversion rule")]
+    ("reader", "why"),
+    [
+        (Jumbled, "depend on the texts beside"),
+        (Coarse, "of cosine 0"),
+        (Undefined, "of cosine nan"),
+        (Broken, "no conversion rule"),
+    ],
 )
 def test_what_is_not_fit_is_not_taken_and_the_reason_is_said(settled, monkeypatch, reader, why):
     monkeypatch.setattr(pipelines.backend, "LEAST_GAIN", 0.0)
