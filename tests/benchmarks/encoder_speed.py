@@ -7,8 +7,9 @@
 default) and `SentenceTransformer.encode` (`encoder_peer.py`; fp32, bf16 and, where the environment has them, onnx and
 openvino), a process each, in turns. Seconds are of tokenising and encoding alone, after a warm-up, without imports and
 loading. `--ours` sets our other precisions and backends beside them (ours-fp32, ours-openvino, ...), whose conversion
-the warm-up holds; no bar is on these. Ratios are of medians, of wall time and of processor time; the bars hold for the latter, which moves less on a
-machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's fp32.
+the warm-up holds; no bar is on these. Ratios are of medians, of wall time and of processor time; the bars hold for the
+latter, which moves less on a machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's
+fp32.
 
 (b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time, over
 all texts of both data sets, since a few new texts cost as much as a batch of 64 of each padded length.
