@@ -12,6 +12,8 @@ from encoders.model import InterestModel
 from features.errors import ConfigError
 from pipelines.backend import settle_backend
 from pipelines.bundle import load_bundle
+from pipelines.chain import Catalogue
+from pipelines.check import read_inputs
 from pipelines.vectors import VectorStore
 
 openvino = pytest.mark.skipif(
@@ -110,6 +112,11 @@ def test_auto_is_torch_where_openvino_is_not_installed(settled, monkeypatch):
     assert "is not installed" in said
 
 
+def never(texts):
+    """Training kept all vectors."""
+    raise AssertionError(len(texts))
+
+
 @openvino
 def test_training_evaluation_and_night_use_one_backend(shop_project, tmp_path, command, monkeypatch):
     project = shop_project.copy(tmp_path / "project")
@@ -121,11 +128,13 @@ def test_training_evaluation_and_night_use_one_backend(shop_project, tmp_path, c
     bundle = load_bundle(folder)
     assert bundle.model.backend == "openvino"
     assert "openvino" in bundle.manifest["libraries"]
-    texts = ["red mug", "blue kettle"]
-    store = VectorStore(tmp_path / "store", bundle.model.digest("tuned"))
-    made = store.vectors(texts, lambda new: bundle.model.embed("tuned", bundle.model.tokenise(new)))
+    texts = Catalogue.of(read_inputs(project.config).log, project.config.data.items.text).texts
+    tokens = bundle.model.tokenise(texts)
+    kept = VectorStore(project.folder / "out/vectors", bundle.model.digest("tuned")).vectors(texts, never)
+    assert np.array_equal(bundle.model.embed("tuned", tokens), kept)
+    pooled = bundle.model.pool("tuned", tokens)
     bundle.model.backend = "torch"
-    assert not np.array_equal(made, bundle.model.embed("tuned", bundle.model.tokenise(texts)))
+    assert not torch.equal(bundle.model.pool("tuned", tokens), pooled)  # on the grid they may be the same in fp32
     project.change(encoder={"backend": "torch"})  # tonight's own configuration knows nothing of it
     night = command(project, "score", "--date", str(project.day))
     assert night.code == 0, night.err
