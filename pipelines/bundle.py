@@ -136,7 +136,7 @@ def write_bundle(
             "training": _lineage(trained),
             "data": fingerprints,
             "encoder": _digests(model),
-            "libraries": {name: version(name) for name in _LIBRARIES},
+            "libraries": {name: version(name) for name in (*_LIBRARIES, *_backend_library(model))},
         }
         write_json(manifest, staging / _MANIFEST)
         final = root / sha256_of(staging / _MANIFEST)[:32]
@@ -208,6 +208,10 @@ def load_bundle(folder: Path) -> Bundle:
         window=(date.fromisoformat(first), date.fromisoformat(last)),
         cut=None if cut == "null" else CandidateCut.from_json(cut),
     )
+
+
+def _backend_library(model: InterestModel) -> tuple[str, ...]:
+    return () if model.backend == "torch" else (model.backend,)
 
 
 def _digests(model: InterestModel) -> dict[str, str]:

@@ -30,7 +30,10 @@ __all__ = [
 _AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
 _FITTED = (
     *("calendar.", "requests.", "labels.", "candidates.", "features.", "data.items.text"),
-    *(f"encoder.{key}" for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision")),
+    *(
+        f"encoder.{key}"
+        for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision", "backend")
+    ),
     "encoder.item_embeddings",
     "encoder.history_items",
 )
