@@ -122,12 +122,20 @@ def evaluate(
     systems: Annotated[
         str, typer.Option("--systems", metavar="all|NAME,...", help="Which systems are judged; the first is compared.")
     ] = "all",
+    ablate: Annotated[
+        str,
+        typer.Option(
+            metavar="PART,...",
+            help="Judge it without these too: text, behaviour, prequential, a feature family, field:NAME.",
+        ),
+    ] = "",
     allow_empty: AllowEmpty = False,
 ) -> None:
     """Judge registered versions and the baselines on the same requests (default: the version's own test window)."""
     from features.timeline import day_of
     from pipelines import report
     from pipelines.external import read_scores
+    from pipelines.register import record_ablations
     from pipelines.versions import judge_versions, load_version
 
     external = read_scores(scores)
@@ -137,10 +145,20 @@ def evaluate(
     opens, closes = next(iter(loaded.values())).window
     first_day = day_of(first.date() if first else opens)
     end_day = day_of(last.date() if last else closes) + 1
-    facts = judge_versions(
-        inputs.log, settings, loaded, first_day=first_day, end_day=end_day, external=external, chosen=systems
-    ).as_json()
+    found = judge_versions(
+        inputs.log,
+        settings,
+        loaded,
+        first_day=first_day,
+        end_day=end_day,
+        external=external,
+        chosen=systems,
+        ablate=ablate,
+    )
+    facts = found.as_json()
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
+    if found.ablated and (first_day, end_day) == (day_of(opens), day_of(closes) + 1):
+        record_ablations(found, registry.version(versions[0]), settings)
     report.result({"versions": list(loaded), **facts})
 
 

@@ -23,7 +23,7 @@ from pipelines.storage import atomic_writer, read_json, sha256_of, write_json, w
 from pipelines.tracking import Run, Tracking
 from pipelines.train import VALID_NDCG, Trained, label
 
-__all__ = ["Registered", "metric_name", "register"]
+__all__ = ["Registered", "metric_name", "record_ablations", "register"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,22 @@ def metric_name(*parts: str) -> str:
     """A metric's name by MLflow's rules: `ndcg@10` is logged as `ndcg_at_10`."""
     text = ".".join(parts).replace("@", "_at_")
     return "".join(letter if letter.isalnum() or letter in "._-/" else "_" for letter in text)
+
+
+def record_ablations(evaluation: Evaluation, version: Version, config: Config) -> None:
+    """Write what a version's parts are worth to the run that it was trained in.
+
+    Args:
+        evaluation: The version judged on its own window, with and without parts.
+        version: The version.
+        config: The tracking server.
+
+    Raises:
+        TryAgainError: The server does not answer.
+    """
+    named = [metric_name(system) for system in evaluation.ablated.values()]
+    found = {key: value for key, value in _metrics(evaluation).items() if any(name in key for name in named)}
+    Tracking(config).log(version.run_id, found)
 
 
 def _metrics(evaluation: Evaluation) -> Mapping[str, float]:

@@ -121,7 +121,36 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
-    return [table, _comparisons(facts["comparisons"], k), *_beyond(facts["beyond_accuracy"], k)]
+    ablations = facts.get("ablations", ())
+    told = {row["system"] for row in ablations}
+    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in told]
+    return [
+        *(table, _comparisons(pairs, k)),
+        *_ablations(ablations, slices, k),
+        *_beyond(facts["beyond_accuracy"], k),
+    ]
+
+
+def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Table]:
+    """What the full system is better by than without each part, where that was judged."""
+    if not rows:
+        return []
+    table = Table(
+        *("without", *slices),
+        title=f"What the parts are worth: NDCG@{k} of the full system less that without them",
+        caption="* does not lose: the 95 % interval does not lie above 0",
+    )
+    found = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
+    for part in dict.fromkeys(row["without"] for row in rows):
+        table.add_row(plain(part), *(_worth(found.get((part, name))) for name in slices))
+    return [table]
+
+
+def _worth(row: Report | None) -> str:
+    """A difference, marked where its interval does not say that the part is worth something."""
+    if row is None:
+        return "-"
+    return _with_interval(row["difference"], row, "+") + ("" if row["loses"] else " *")
 
 
 def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
