@@ -18,7 +18,7 @@ from features.recall import CUTOFFS, recall_by_source, seen_items
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
-from pipelines.train import Labelled, Trained, found_by_behaviour
+from pipelines.train import Labelled, Trained, found_by_behaviour, label
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
@@ -37,7 +37,9 @@ __all__ = [
     "candidate_recall",
     "chosen_names",
     "chosen_systems",
+    "compared_pairs",
     "evaluate",
+    "judge_trained",
     "version_lists",
 ]
 
@@ -159,9 +161,6 @@ def evaluate(
     seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     window = Window(labelled.requests, labelled.truth, had_before, cold)
-    compared = [(names[0], other) for other in names[1:]]
-    if FINE_TUNED_TEXT in systems and ZERO_SHOT_TEXT in systems:
-        compared.append((FINE_TUNED_TEXT, ZERO_SHOT_TEXT))
     with task("Judging systems", 1) as advance:
         judged = judge(
             window,
@@ -169,7 +168,7 @@ def evaluate(
             candidates=labelled.rows,
             config=config.evaluation,
             seed=config.seed,
-            compared=compared,
+            compared=compared_pairs(names),
         )
         advance(1)
     had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
@@ -185,6 +184,21 @@ def evaluate(
         beyond=beyond,
         ablated=without,
     )
+
+
+def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which of the judged systems are compared: the first with each other, and what fine-tuning is worth."""
+    pairs = [(names[0], other) for other in names[1:]]
+    return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
+
+
+def judge_trained(trained: Trained, config: Config) -> tuple[Labelled, Evaluation]:
+    """What a training made, judged on its test window; and that window's requests."""
+    span, chain = trained.split.test, trained.chain
+    labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
+    lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    vectors = chain.zero_shot
+    return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
 
 
 def chosen_systems(told: str, known: Sequence[str]) -> list[str]:

@@ -13,6 +13,7 @@ __all__ = [
     "Report",
     "check_table",
     "features_table",
+    "origins_table",
     "plain",
     "result",
     "show",
@@ -107,11 +108,32 @@ def stores_table(facts: Sequence[Report]) -> list[Table | Text | str]:
     return [table]
 
 
-def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
+def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
+    """Each origin's systems, what they come to together, and the first system's lead in each."""
+    origins, pooled = facts["origins"], facts["pooled"]
+    tables = [systems_table(origin, k=k)[0] for origin in origins]
+    tables += systems_table(pooled, k=k, what=f"Pooled over {len(origins)} origins,")
+    leads = Table(*("system", "against"), *(origin["window"][0] for origin in origins), "pooled")
+    leads.title = f"Paired differences of NDCG@{k}, all, by the first day of each window"
+    columns = [
+        {
+            (pair["system"], pair["against"]): pair
+            for pair in judged["comparisons"]
+            if (pair["slice"], pair["metric"]) == ("all", f"ndcg@{k}")
+        }
+        for judged in (*origins, pooled)
+    ]
+    for key, pair in columns[-1].items():
+        each = (f"{column[key]['difference']:+.4f}" for column in columns[:-1])
+        leads.add_row(*key, *each, _with_interval(pair["difference"], pair, "+"))
+    return [*tables, leads]
+
+
+def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:
     """Every system's NDCG by slice with its interval, and the comparisons."""
     slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
     first, last = facts["window"]
-    table = Table(title=f"Test window {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
+    table = Table(title=f"{what} {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)
     for name in slices:
         table.add_column(name, justify="right")
@@ -120,7 +142,9 @@ def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         cells = [_cell(rows.get((system, name))) for name in slices]
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
-    table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
+    table.add_row(
+        "candidates' recall", *("-" if recall[name] is None else f"{recall[name]:.3f}" for name in slices), style="dim"
+    )
     ablations = facts.get("ablations", ())
     told = {row["system"] for row in ablations}
     pairs = [pair for pair in facts["comparisons"] if pair["against"] not in told]
