@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ranker.judge import by_value
+
 __all__ = [
     "Report",
     "check_table",
@@ -24,6 +26,7 @@ __all__ = [
 
 Report = Mapping[str, Any]
 
+_VALUED = by_value("all")
 _ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 
 
@@ -137,9 +140,12 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
     table.add_column("system", no_wrap=True)
     for name in slices:
         table.add_column(name, justify="right")
-    rows = {(row["system"], row["slice"]): row for row in facts["systems"] if row["metric"] == f"ndcg@{k}"}
+    rows = {(row["system"], _column(row, k)): row for row in facts["systems"]}
+    valued = [_VALUED] if any(column == _VALUED for _, column in rows) else []
+    for name in valued:
+        table.add_column(name, justify="right")
     for system in dict.fromkeys(row["system"] for row in facts["systems"]):
-        cells = [_cell(rows.get((system, name))) for name in slices]
+        cells = [_cell(rows.get((system, name))) for name in (*slices, *valued)]
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row(
@@ -188,6 +194,13 @@ def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[T
     return [table]
 
 
+def _column(row: Report, k: int) -> str | None:
+    """Where NDCG at a cut-off stands in the tables: under its slice, or by value; None for what they do not show."""
+    if row["metric"] == by_value(f"ndcg@{k}"):
+        return _VALUED if row["slice"] == "all" else None
+    return row["slice"] if row["metric"] == f"ndcg@{k}" else None
+
+
 def _cell(row: Report | None) -> str:
     return _with_interval(row["mean"], row, "") if row else "-"
 
@@ -207,9 +220,10 @@ def _comparisons(pairs: Sequence[Report], k: int) -> Table:
     ):
         table.add_column(column, no_wrap=True)
     for pair in pairs:
-        if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
+        shown = _column(pair, k)
+        if shown in ("all", "new-to-user", _VALUED):
             difference = _with_interval(pair["difference"], pair, "+")
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
             figures = ("-" if pair[key] is None else f"{pair[key]:.4f}" for key in ("p_value", "p_holm", "detectable"))
-            table.add_row(pair["system"], pair["against"], pair["slice"], difference, *figures, counts)
+            table.add_row(pair["system"], pair["against"], shown, difference, *figures, counts)
     return table

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
+from features.requests import VALUE_LABEL
 from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
-__all__ = ["SLICES", "Judged", "Window", "judge", "pooled"]
+__all__ = ["SLICES", "Judged", "Window", "by_value", "judge", "pooled"]
 
 SLICES = ("all", "repeat", "new-to-user", "cold item")
 """All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
@@ -28,7 +29,8 @@ class Window:
 
     Attributes:
         requests: request, user of every request.
-        truth: request, item, label (1-30), is_new of every positive.
+        truth: request, item, label (1-30), is_new of every positive; with `features.requests.VALUE_LABEL` NDCG is told
+            by value too.
         known: request, item the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """
@@ -96,13 +98,14 @@ def judge(
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = per_request(_named(_within(lists, window, slice_name)), _named(truth), cutoffs=config.cutoffs)
+            metrics = _metrics(_named(_within(lists, window, slice_name)), _named(truth), config)
             judged.append(
                 metrics.rename({"request_id": "request"})
                 .join(window.requests.select("request", "user"), on="request", maintain_order="left")
                 .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
             )
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
+    names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
     rows = pl.concat(judged).select("system", "slice", "request", "user", *names)
     return _verdict(rows, _ceiling(window, candidates), config=config, seed=seed, compared=compared)
 
@@ -153,6 +156,20 @@ def _verdict(
         per_request=rows,
         ceiling=ceiling,
     )
+
+
+def by_value(metric: str) -> str:
+    """What a metric is called whose labels are raised by the value of the events: `ndcg@10 (value)`."""
+    return f"{metric} (value)"
+
+
+def _metrics(lists: pl.DataFrame, truth: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
+    """`per_request`, and NDCG by value where the truth has labels for it."""
+    found = per_request(lists, truth, cutoffs=config.cutoffs)
+    if VALUE_LABEL not in truth.columns:
+        return found
+    raised = per_request(lists, truth.with_columns(label=VALUE_LABEL), cutoffs=config.cutoffs)
+    return found.with_columns(raised[f"ndcg@{k}"].alias(by_value(f"ndcg@{k}")) for k in config.cutoffs)
 
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:

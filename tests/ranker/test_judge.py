@@ -185,3 +185,27 @@ def test_windows_are_pooled_as_one_and_a_user_of_both_is_one_cluster():
         pooled(apart, recalls, config=config, seed=0, compared=[("a", "b")]).pair("a", "b", "all", "ndcg@5")["high"]
         > 0.5
     )
+
+
+def test_ndcg_by_value_counts_the_raised_labels_and_leaves_the_others_as_they_were():
+    """Item 1 (label 1, by value 3) stands second, item 2 (label 1) first: gains 7 and 1 in place of 1 and 1."""
+    kinds = {"request": pl.UInt32, "item": pl.UInt32, "label": pl.Int32, "value_label": pl.Int32}
+    rows = {"request": [0, 0], "item": [1, 2], "label": [1, 1], "is_new": [True, True], "value_label": [3, 1]}
+    truth = pl.DataFrame(rows, schema_overrides=kinds)
+    asked = pl.DataFrame({"request": [0], "user": [7]}, schema_overrides={"request": pl.UInt32})
+    lists = pl.DataFrame({"request": [0, 0], "item": [1, 2], "score": [1.0, 2.0]}, schema_overrides=kinds)
+    known = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+
+    def judged(truth):
+        window = Window(asked, truth, known, pl.Series([], dtype=pl.UInt32))
+        better = lists.with_columns(score=-pl.col("score"))
+        systems = {"a": lists, "b": better}
+        return judge(window, systems, candidates=lists, config=CONFIG, seed=0, compared=[("b", "a")])
+
+    found, plain = judged(truth), judged(truth.drop("value_label"))
+    assert found.row("a", "all", "ndcg@2 (value)")["mean"] == pytest.approx((1 + 7 * SECOND) / (7 + SECOND))
+    assert found.row("a", "all", "ndcg@2")["mean"] == 1.0
+    pair = found.pair("b", "a", "all", "ndcg@2 (value)")
+    assert pair["difference"] == pytest.approx(1 - (1 + 7 * SECOND) / (7 + SECOND))
+    assert found.table.filter(~pl.col("metric").str.contains("value")).equals(plain.table)
+    assert found.pairs.filter(~pl.col("metric").str.contains("value")).equals(plain.pairs)
