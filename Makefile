@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-features clean
+.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,9 @@ bench-speed: install
 
 bench-metrics: install
 	$(BIN)/python tests/benchmarks/metrics_speed.py
+
+bench-scoring: install
+	$(BIN)/python tests/benchmarks/scoring_speed.py
 
 bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py
