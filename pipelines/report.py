@@ -168,7 +168,8 @@ def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Ta
     table = Table(
         *("without", *slices),
         title=f"What the parts are worth: NDCG@{k} of the full system less that without them",
-        caption="* does not lose: the 95 % interval does not lie above 0",
+        caption="* not shown to be worth anything: the 95 % interval does not lie above 0",
+        pad_edge=False,
     )
     found = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
     for part in dict.fromkeys(row["without"] for row in rows):
@@ -180,7 +181,7 @@ def _worth(row: Report | None) -> str:
     """A difference, marked where its interval does not say that the part is worth something."""
     if row is None:
         return "-"
-    return _with_interval(row["difference"], row, "+") + ("" if row["loses"] else " *")
+    return _with_interval(row["difference"], row, "+") + (" " if row["loses"] else "*")
 
 
 def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:

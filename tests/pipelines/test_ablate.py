@@ -93,7 +93,7 @@ def test_what_says_nothing_does_not_lose_and_the_only_useful_part_does(planted, 
     assert behaviour["loses"]
     assert behaviour["low"] > 0.1
     table = ended.err[ended.err.index("What the parts are worth") :]
-    noise_row, behaviour_row = (re.search(rf"│ {part} +│ ([^│]+)│", table)[1] for part in ("noise", "behaviour"))
+    noise_row, behaviour_row = (re.search(rf"│{part} +│ ([^│]+)│", table)[1] for part in ("noise", "behaviour"))
     assert "*" in noise_row
     assert "*" not in behaviour_row
 
