@@ -36,15 +36,15 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/nbstripout --verify notebooks/*.ipynb
 
+# Every data set by its protocol, what stands in the results file excepted; BENCH="--data upworthy" for a part.
 bench: install
-	$(BIN)/python tests/benchmarks/quality.py
+	$(BIN)/nightrank benchmark quality $(BENCH)
 
 bench-headlines: install
-	$(BIN)/python tests/benchmarks/upworthy.py
+	$(BIN)/nightrank benchmark quality --data upworthy
 
 bench-encoder: install
-	$(BIN)/python tests/benchmarks/beauty.py
-	$(BIN)/python tests/benchmarks/citeulike.py
+	$(BIN)/nightrank benchmark quality --data amazon-beauty-towers --data citeulike-a
 	$(BIN)/python tests/benchmarks/ablations.py online-retail
 	$(BIN)/python tests/benchmarks/ablations.py simulated
 

@@ -45,6 +45,9 @@ app.add_typer(click_app, name="click-model")
 vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
 app.add_typer(vectors_app, name="vectors")
 
+benchmark_app = typer.Typer(no_args_is_help=True, help="The project's benchmarks; they need a clone of its repository.")
+app.add_typer(benchmark_app, name="benchmark")
+
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
     list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
@@ -390,6 +393,33 @@ def vectors_gc(
     verb = "would remove" if dry_run else "removed"
     report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
     report.result(facts)
+
+
+@benchmark_app.command("quality")
+def benchmark_quality(
+    data: Annotated[list[str], typer.Option("--data", help="A data set by name; repeat for more, else all.")] = [],
+    seeds: Annotated[str, typer.Option("--seeds", metavar="N,...", help="A run each.")] = "0,1,2",
+    to: Annotated[Path, typer.Option("--to", help="Folder of the results file.")] = Path("tests/benchmarks/results"),
+    *,
+    validate: Annotated[bool, typer.Option("--validate", help="Score validation cuts, not the tests.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Score once more what the file holds.")] = False,
+    table: Annotated[
+        bool, typer.Option("--table", help="Print the README's table from the file; run nothing.")
+    ] = False,
+) -> None:
+    """Score data sets by their protocols, a process a seed; what the results file holds is not run again."""
+    from rich.text import Text
+
+    from pipelines import report
+    from pipelines.benchmark import RESULTS, Results, markdown, refuse_missed, run_quality, seeds_of
+
+    if table:
+        sys.stdout.write(markdown(Results.read(to / RESULTS)))
+        return
+    facts = run_quality(data, seeds_of(seeds), to, validate=validate, again=again)
+    report.show(Text(markdown(Results.read(to / RESULTS)), no_wrap=True, overflow="ignore"))
+    report.result(facts)
+    refuse_missed(facts)
 
 
 @app.command()

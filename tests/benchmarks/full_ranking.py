@@ -1,10 +1,6 @@
 """What benchmarks without clocks share: fine-tuning on histories alone, and scores over a whole catalogue."""
 
 # R requests, H history items; B requests of a batch, C candidates, T distinct texts, D width
-import argparse
-import json
-import os
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +10,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 import torch
-import yaml
+from outcome import Trial, changes, command_line, data_root, files_sha256, measured, tell
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
@@ -24,6 +20,8 @@ from encoders.model import InterestModel
 from features.candidates import GRID
 
 Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+TUNED, BEST = "fine-tuned", "zero-shot, best pooling"
 _CELLS = 1 << 24  # cells of a (B, H, C) tensor computed at a time
 
 
@@ -56,6 +54,7 @@ class Run:
         data: Folder of the data sets.
         seed: Of everything drawn.
         validate: Whether to rank what is held out of training instead of the test.
+        trial: What is told of it.
         folder: Where the fine-tuned model is kept, and read from if it is there; None keeps none.
     """
 
@@ -63,27 +62,30 @@ class Run:
     data: Path
     seed: int
     validate: bool
+    trial: Trial
     folder: Path | None = None
 
     @classmethod
-    def start(cls, doc: str, settings: dict[str, Any]) -> Self:
+    def start(cls, doc: str | None, settings: dict[str, Any], *, name: str, folder: str, **protocol: Any) -> Self:
         """From the command line.
 
         Args:
             doc: What `--help` says.
             settings: Of the encoder, where they are not the defaults.
+            name: Of the benchmark.
+            folder: Of its data, below NIGHTRANK_DATA.
+            protocol: What else decides the figures.
         """
-        parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--validate", action="store_true")
-        parser.add_argument("--seed", type=int, default=0)
-        parser.add_argument("--model", type=Path, default=None, metavar="FOLDER")
-        parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+        parser = command_line(doc)
+        parser.add_argument(
+            "--model", type=Path, default=None, metavar="FOLDER", help="keep the fine-tuned model there"
+        )
         arguments = parser.parse_args()
-        if "NIGHTRANK_DATA" not in os.environ:
-            parser.error("NIGHTRANK_DATA must name the folder of the data sets.")
-        changes = dict(override.split("=", 1) for override in arguments.overrides)
-        config = EncoderConfig(**settings | {key: yaml.safe_load(value) for key, value in changes.items()})
-        return cls(config, Path(os.environ["NIGHTRANK_DATA"]), arguments.seed, arguments.validate, arguments.model)
+        data = data_root()
+        config = EncoderConfig(**settings | changes(arguments.overrides))
+        resolved = {"encoder": config.model_dump(mode="json"), **protocol}
+        trial = Trial.start(arguments, data=name, config=resolved, data_sha256=files_sha256(data / folder))
+        return cls(config, data, arguments.seed, arguments.validate, trial, arguments.model)
 
     def fine_tune(self, examples: Examples, texts: Texts) -> InterestModel:
         """An interest model trained on one block; that of the folder, if there is one."""
@@ -111,39 +113,38 @@ class Run:
     def conclude(
         self,
         metric: str,
-        found: dict[str, npt.NDArray[np.float64]],
+        found: dict[str, Floats],
         *,
-        bar: float,
-        aim: float,
-        ours: str = "fine-tuned",
+        lift: float = 0,
+        least: float = 0,
+        ours: str = TUNED,
+        others: str = BEST,
     ) -> int:
-        """Print each system's mean, the paired difference of ours over the best other one, and the bar.
+        """Print each system's mean, the paired differences of ours, and the bars.
 
         Args:
             metric: What was measured.
-            found: (requests,) values by system.
-            bar: Least mean of our system.
-            aim: What is hoped for.
+            found: (requests,) values by system, one request a user.
+            lift: What our system must reach, as a share of the best other one.
+            least: What it must reach in any case.
             ours: Its name.
+            others: What the best of the others is called.
 
         Returns:
-            The exit status: 0 if the bar was reached and the difference lies above zero.
+            The exit status: 0 if the bars were reached and the difference from the best other one lies above zero.
         """
-        values, plain = found[ours], {name: value for name, value in found.items() if name != ours}
-        best = max(plain, key=lambda name: plain[name].mean())
-        for name, of_system in found.items():
-            tell(f"{name:22}{metric} {of_system.mean():.4f}")
-        rng = np.random.default_rng(0)
-        gap = values - plain[best]
-        draws = [gap[rng.integers(len(gap), size=len(gap))].mean() for _ in range(2000)]
-        low, high = np.quantile(draws, [0.025, 0.975])
-        ratio = values.mean() / plain[best].mean()
-        tell(f"{ours} over {best}: {gap.mean():+.4f} [{low:+.4f}, {high:+.4f}], {ratio:.3f} x")
-        reached = bool(values.mean() >= bar and low > 0)
-        tell(f"{'reached' if reached else 'MISSED '}  {metric} {values.mean():.4f} >= {bar:.4f} (aim {aim:.4f})")
-        means = {name: round(float(of_system.mean()), 4) for name, of_system in found.items()}
-        sys.stdout.write(json.dumps({"seed": self.seed, "validate": self.validate, metric: means}) + "\n")
-        return 0 if reached else 1
+        best = max((name for name in found if name != ours), key=lambda name: found[name].mean())
+        ordered = {ours: found[ours], others: found[best], **found}
+        figures, pairs = measured(ordered, np.arange(len(found[ours])), metric)
+        name, ratio = f"{ours}, {metric}", found[ours].mean() / found[best].mean()
+        tell(f"{others} is {best}; {ours} has {ratio:.3f} of it")
+        return self.trial.conclude(
+            figures,
+            pairs,
+            least={name: least} if least else {},
+            above_zero=[f"{ours} over {others}, {metric}"],
+            others={f"{name} >= {lift:g} of {others}": bool(ratio >= lift)} if lift else {},
+        )
 
 
 def histories_of(rows: Sequence[Ints], items: int, *, aged: bool = True) -> Histories:
@@ -243,9 +244,3 @@ def steps_told() -> Report:
             tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
 
     return report
-
-
-def tell(line: str) -> None:
-    """A line of progress."""
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

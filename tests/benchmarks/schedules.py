@@ -1,6 +1,6 @@
 """Rates within a block, and what the next block goes on from: Online Retail up to the test, which is not judged.
 
-    NIGHTRANK_DATA=... python tests/benchmarks/schedules.py [--to FOLDER] [--set KEY=VALUE ...]
+    NIGHTRANK_DATA=... python tests/benchmarks/schedules.py [--seed N] [--to FOLDER] [--set KEY=VALUE ...]
 
 - *rise and fall*: what the project does. The rate falls to nothing at a block's end; the next block goes on from there.
 - *constant*: the rate stays after its warm-up, and falls in the last steps of a copy that scores the next block; the
@@ -13,7 +13,8 @@ import json
 import sys
 from collections.abc import Callable
 
-from retail import project
+from outcome import command_line
+from shops import project
 
 import encoders.fit
 import encoders.module
@@ -31,14 +32,16 @@ FALLING = 10  # steps of the copy
 
 def main() -> int:
     """Run and print."""
-    config, _ = project(__doc__)
-    config = config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 1})})
-    log = read_inputs(config).log
-    found = {"rise and fall": pipelines.train.train(log, config).valid_ndcg}
-    encoders.module.rise_and_fall = constant
-    encoders.fit.InterestModule = Branching
-    pipelines.train.Lessons = FromTheBranch
-    found["constant"] = pipelines.train.train(log, config).valid_ndcg
+    parser = command_line(__doc__)
+    parser.set_defaults(data="online-retail", households=None)
+    with project(parser, name="{}-schedules") as (config, _):
+        config = config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 1})})
+        log = read_inputs(config).log
+        found = {"rise and fall": pipelines.train.train(log, config).valid_ndcg}
+        encoders.module.rise_and_fall = constant
+        encoders.fit.InterestModule = Branching
+        pipelines.train.Lessons = FromTheBranch
+        found["constant"] = pipelines.train.train(log, config).valid_ndcg
     for name, values in found.items():
         report.show(f"{name:16}{'  '.join(f'{value:.4f}' for value in values)}")
     sys.stdout.write(json.dumps({"seed": config.seed, "new_to_user_ndcg_at_10": found}) + "\n")

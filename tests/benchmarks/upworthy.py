@@ -1,29 +1,24 @@
 """Upworthy's headline tests: which of two headlines got the higher click rate, by text alone.
 
-    NIGHTRANK_DATA=... python tests/benchmarks/upworthy.py [--cross-validate] [--set KEY=VALUE ...] [--seed N]
+    NIGHTRANK_DATA=... python tests/benchmarks/upworthy.py [--validate] [--seed N] [--set KEY=VALUE ...]
 
 Protocol: packages of a test with the same headline are pooled; tests with two distinct headlines or more; a fifth of
 the tests, by a hash of their id, is the test part; training tests that share a headline with it are left out. Judged
 are the pairs of headlines of a test whose click rates differ significantly (two-sided, 5 %): accuracy, a tie counting
 one half, with 95 % intervals by a bootstrap over tests. Only headline, impressions and clicks are read.
 
-With `--cross-validate` the same for five parts of the training tests, the test part untouched: choices are made by it.
+With `--validate` the same for five parts of the training tests, the test part untouched: choices are made by it.
 The two logistic regressions learn from the significant training pairs (difference of the texts' vectors, no intercept);
 their C is chosen by cross-validation within what they learn from.
 """
 
-import argparse
-import json
-import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
-import yaml
-from rich.table import Table
+from outcome import Trial, changes, command_line, data_root, files_sha256, measured, tell
 from scipy import stats
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -32,10 +27,9 @@ from encoders.click_model import ClickModel
 from encoders.config import ClickModelConfig, EncoderConfig
 from encoders.model import InterestModel
 from features.partition import part_of
-from pipelines import report
-from ranker.compare import clustered_interval, paired_difference
 
-FILE = Path("upworthy") / "upworthy_packages.csv.gz"
+FOLDER, FILE = "upworthy", "upworthy_packages.csv.gz"
+METRIC = "accuracy"
 PARTS = 5
 LEVEL = 0.05
 LEAST = 0.70
@@ -116,7 +110,7 @@ def judge(train: pl.DataFrame, test: pl.DataFrame, config: ClickModelConfig, see
     encoder = InterestModel.start(EncoderConfig())
     pairs = significant_pairs(test)
     model = ClickModel.fit(
-        train, encoder=encoder, config=config, seed=seed, report=lambda k, told: report.show(f"member {k}: {told}")
+        train, encoder=encoder, config=config, seed=seed, report=lambda k, told: tell(f"member {k}: {told}")
     )
     scores = {
         HEAD: model.predict(test["text"].to_list()),
@@ -127,49 +121,33 @@ def judge(train: pl.DataFrame, test: pl.DataFrame, config: ClickModelConfig, see
 
 
 def main() -> int:
-    """Run, print the table and the bars; the exit status says whether all were reached."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cross-validate", action="store_true")
-    parser.add_argument("--folds", type=int, default=PARTS, help="only the first so many")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE")
+    """Run and print; the exit status says whether all bars were reached."""
+    parser = command_line(__doc__)
+    parser.add_argument("--folds", type=int, default=PARTS, help="of validation, only the first so many")
     arguments = parser.parse_args()
-    start = time.monotonic()
-    config = ClickModelConfig(
-        **{key: yaml.safe_load(value) for key, _, value in (o.partition("=") for o in arguments.overrides)}
+    config = ClickModelConfig(**changes(arguments.overrides))
+    folder = data_root() / FOLDER
+    trial = Trial.start(
+        arguments,
+        data="upworthy",
+        config={"click_model": config.model_dump(mode="json"), "encoder": EncoderConfig().model_dump(mode="json")},
+        data_sha256=files_sha256(folder),
     )
-    rows = read_tests(Path(os.environ["NIGHTRANK_DATA"]) / FILE)
+    rows = read_tests(folder / FILE)
     train, test = split(rows, rows["part"] == 0)
-    if arguments.cross_validate:
+    if arguments.validate:
         fold = pl.Series(part_of(train["group"] + "/fold", PARTS))
         judged = [judge(*split(train, fold == k), config, arguments.seed) for k in range(arguments.folds)]
     else:
         judged = [judge(train, test, config, arguments.seed)]
     pairs = pl.concat([pairs for pairs, _ in judged])
     found = {system: np.concatenate([right[system] for _, right in judged]) for system in (HEAD, TFIDF, FROZEN)}
-    table = Table(
-        "system", "accuracy", "95 % interval", title=f"{len(pairs):,} pairs of {pairs['group'].n_unique():,} tests"
+    tell(f"{len(pairs):,} pairs of {pairs['group'].n_unique():,} tests")
+    return trial.conclude(
+        *measured(found, pairs["group"], METRIC),
+        least={f"{HEAD}, {METRIC}": LEAST},
+        above_zero=[f"{HEAD} over {TFIDF}, {METRIC}"],
     )
-    told: dict = {"pairs": len(pairs), "tests": pairs["group"].n_unique(), "config": config.model_dump()}
-    for system, right in found.items():
-        mean = clustered_interval(right, pairs["group"])
-        told[system] = [mean.mean, mean.low, mean.high]
-        table.add_row(system, f"{mean.mean:.4f}", f"[{mean.low:.4f}, {mean.high:.4f}]")
-    report.show(table)
-    for other in (TFIDF, FROZEN):
-        paired = paired_difference(found[HEAD], found[other], pairs["group"])
-        gap = paired.difference
-        told[f"{HEAD} - {other}"] = [gap.mean, gap.low, gap.high, paired.p_value]
-        report.show(f"{HEAD} - {other}: {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], p {paired.p_value:.4f}")
-    bars = {
-        f"accuracy {told[HEAD][0]:.4f} >= {LEAST}": told[HEAD][0] >= LEAST,
-        f"paired above {TFIDF}: {told[f'{HEAD} - {TFIDF}'][1]:+.4f} > 0": told[f"{HEAD} - {TFIDF}"][1] > 0,
-    }
-    for name, reached in bars.items():
-        report.show(f"{'reached' if reached else 'MISSED '}  {name}")
-    seconds = round(time.monotonic() - start)
-    sys.stdout.write(json.dumps({**told, "bars": bars, "seconds": seconds}) + "\n")
-    return 0 if all(bars.values()) else 1
 
 
 if __name__ == "__main__":

@@ -1,0 +1,56 @@
+"""What the benchmarks of the whole product share: a log as a project of its own, as their command line asks."""
+
+import argparse
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+from outcome import Trial, tables_sha256
+
+from pipelines.config import Config, load_config
+from pipelines.datasets import Dataset, complete_journey, load_dataset
+from pipelines.project import write_dataset
+
+LOGS = ("online-retail", "complete-journey")
+JOURNEY = {
+    "candidates": {"max_per_request": 240},
+    "features": {"attributes": {"items": ["product_type"]}},
+    "encoder": {"max_tokens": 32},
+}
+"""What the demo sets for the Complete Journey, less what only keeps it short."""
+
+
+@contextmanager
+def project(parser: argparse.ArgumentParser, *, name: str = "{}") -> Iterator[tuple[Config, Trial]]:
+    """The configuration of a log that was written to `--to`, by default a folder that does not outlive the run.
+
+    With `--validate` the log ends where the test begins, so that the 28 days before that are scored in its place.
+
+    Args:
+        parser: Of `outcome.command_line`; `data` and `households` are among its arguments or defaults.
+        name: Of the benchmark, where it is not the data set's.
+    """
+    parser.add_argument("--to", type=Path, default=None)
+    arguments = parser.parse_args()
+    dataset = _dataset(arguments.data, arguments.households)
+    until = dataset.span[1].date() + timedelta(days=1 - dataset.config["timeline"]["test_days"])
+    with tempfile.TemporaryDirectory(prefix=f"nightrank-{arguments.data}-") as passing:
+        path = write_dataset(dataset, arguments.to or Path(passing), until=until if arguments.validate else None)
+        config = load_config(path, [f"seed={arguments.seed}", *arguments.overrides])
+        trial = Trial.start(
+            arguments,
+            data=name.format(arguments.data),
+            config={key: value for key, value in config.portable().items() if key != "seed"},
+            data_sha256=tables_sha256(dataset.items, dataset.events),
+        )
+        yield config, trial
+
+
+def _dataset(name: str, households: int | None) -> Dataset:
+    if name != "complete-journey":
+        return load_dataset(name)
+    dataset = complete_journey(households=households)
+    return replace(dataset, config=dataset.config | JOURNEY)
