@@ -34,8 +34,8 @@ def main() -> int:
     """Run and print."""
     parser = command_line(__doc__)
     parser.set_defaults(data="online-retail", households=None)
-    with project(parser, name="{}-schedules") as (config, _):
-        config = config.model_copy(update={"ranker": config.ranker.model_copy(update={"max_trees": 1})})
+    with project(parser, name="{}-schedules") as (told, _):
+        config = told.model_copy(update={"ranker": told.ranker.model_copy(update={"max_trees": 1})})
         log = read_inputs(config).log
         found = {"rise and fall": pipelines.train.train(log, config).valid_ndcg}
         encoders.module.rise_and_fall = constant
