@@ -49,7 +49,7 @@ def test_what_a_history_holds_ends_before_what_is_asked(peers, tmp_path):
     (folder / "items.tsv.gz").write_bytes(
         gzip.compress(b"item_id\ttitle\n" + b"".join(b"%d\tt\n" % i for i in range(9)))
     )
-    (folder / "sequences.tsv.gz").write_bytes(gzip.compress(b"user\titems\nu\t0 1 2 3 4\nv\t5 6 7\n"))
+    (folder / "sequences.tsv.gz").write_bytes(gzip.compress(b"u\t0 1 2 3 4\nv\t5 6 7\n"))
     found, truth = peers.beauty(tmp_path)
     of = {name: getattr(found, name)["item"].to_list() for name in ("train", "valid", "history")}
     assert (len(of["train"]), len(of["valid"]), len(of["history"])) == (4, 2, 6)
