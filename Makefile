@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-features clean
+.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-peers \
+	clean
 
 install: $(VENV)/.installed
 
@@ -54,9 +55,16 @@ bench-speed: install
 bench-metrics: install
 	$(BIN)/python tests/benchmarks/metrics_speed.py
 
+bench-scoring: install
+	$(BIN)/python tests/benchmarks/scoring_speed.py
+
 bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py
 	$(BIN)/python tests/benchmarks/feature_speed.py --incremental
+
+bench-peers: install
+	$(BIN)/python tests/benchmarks/peers/run.py beauty --to .bench/peers
+	$(BIN)/python tests/benchmarks/peers/run.py online-retail --to .bench/peers
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

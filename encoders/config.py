@@ -6,10 +6,13 @@ from pydantic import Field, model_serializer, model_validator
 
 from features.config import FrozenConfig
 
-__all__ = ["ClickModelConfig", "EncoderConfig", "Pooling", "TrainConfig"]
+__all__ = ["Backend", "ClickModelConfig", "EncoderConfig", "Pooling", "TrainConfig"]
 
 Pooling = Literal["mean", "cls"]
 """What becomes of a text's hidden states: their mean over its tokens, or the first token's."""
+
+Backend = Literal["torch", "openvino"]
+"""What runs the encoder where texts become vectors; training runs on torch."""
 
 _FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft: {peft_type: ..., ...}}"
 
@@ -118,6 +121,12 @@ class EncoderConfig(FrozenConfig):
         default="auto",
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
         "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
+    )
+    backend: Literal["auto"] | Backend = Field(
+        default="torch",
+        description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
+        "openvino (extra openvino, on the processor), or auto, the faster one as the training's machine measures it; "
+        "two such trainings may then differ in it.",
     )
     cache_gb: float = Field(
         default=2.0,

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,9 @@ from features.errors import TryAgainError
 __all__ = [
     "ROWS",
     "Progress",
+    "Reader",
     "bf16_is_native",
+    "cast_once",
     "embed_pooled",
     "hidden_bytes",
     "is_out_of_memory",
@@ -32,6 +34,16 @@ depend on what else is encoded."""
 
 Progress = Callable[[int], None]
 """Told how many texts were done since the last call."""
+
+
+class Reader(Protocol):
+    """What runs a text tower: the tower itself, or what a backend makes of it."""
+
+    def read(self, ids_TL: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
+        """See `TextTower.read`."""
+
+    def pool(self, read: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
+        """See `TextTower.pool`."""
 
 
 def bf16_is_native() -> bool:
@@ -64,6 +76,7 @@ def read_lower(
     texts: TokenisedTexts,
     *,
     bf16: bool,
+    reader: Reader | None = None,
     file: IO[bytes] | None = None,
     progress: Progress | None = None,
 ) -> HiddenStates:
@@ -73,6 +86,7 @@ def read_lower(
         tower: The text tower.
         texts: What to read.
         bf16: Whether matrix products run in bfloat16.
+        reader: What runs the tower in that precision; None for torch.
         file: Where to keep them (see `HiddenStates`), None for memory.
         progress: Told how many texts were done.
 
@@ -81,10 +95,10 @@ def read_lower(
         TryAgainError: Memory does not suffice for a single text.
     """
     hidden = HiddenStates(texts.lengths, file=file)
-    tower = _cast_once(tower, bf16=bf16)
+    run = reader or cast_once(tower, bf16=bf16)
     for positions, ids, mask in _batches(texts):
         with _precision(tower, bf16=bf16), torch.inference_mode():
-            states = _in_parts(lambda ids, mask: tower.read(_on(tower, ids), _on(tower, mask)).cpu(), ids, mask)
+            states = _in_parts(lambda ids, mask: run.read(_on(tower, ids), _on(tower, mask)).cpu(), ids, mask)
         for row, position in enumerate(positions):
             hidden.put(position, states[row])
         if progress is not None:
@@ -97,6 +111,7 @@ def pool_all(
     texts: TokenisedTexts,
     *,
     bf16: bool,
+    reader: Reader | None = None,
     lower: Sequence[torch.Tensor] | None = None,
     progress: Progress | None = None,
 ) -> torch.Tensor:
@@ -106,6 +121,7 @@ def pool_all(
         tower: The text tower; its mode is left as it is.
         texts: What to encode.
         bf16: Whether matrix products run in bfloat16.
+        reader: What runs the tower in that precision; None for torch.
         lower: What `read_lower` returned for the same texts, to save computing it again.
         progress: Told how many texts were done.
 
@@ -115,14 +131,14 @@ def pool_all(
     pooled = torch.zeros(len(texts.ids), tower.width)
     was_training = tower.training
     tower.eval()
-    cast = _cast_once(tower, bf16=bf16)
+    run = reader or cast_once(tower, bf16=bf16)
 
     def pool(positions: npt.NDArray[np.int64], ids: npt.NDArray[np.int32], mask: npt.NDArray[np.bool_]) -> torch.Tensor:
         if lower is None:
-            states = cast.read(_on(cast, ids), _on(cast, mask))
+            states = run.read(_on(tower, ids), _on(tower, mask))
         else:
-            states = torch.stack([lower[position] for position in positions]).to(_device(cast))
-        return cast.pool(states, _on(cast, mask)).cpu()
+            states = torch.stack([lower[position] for position in positions]).to(_device(tower))
+        return run.pool(states, _on(tower, mask)).cpu()
 
     for positions, ids, mask in _batches(texts):
         filled = np.concatenate([positions, np.repeat(positions[:1], len(ids) - len(positions))])
@@ -155,7 +171,7 @@ def _in_parts(run: Callable[..., torch.Tensor], *rows: npt.NDArray[Any]) -> torc
     return torch.cat([_in_parts(run, *part) for part in parts])
 
 
-def _cast_once(tower: TextTower, *, bf16: bool) -> TextTower:
+def cast_once(tower: TextTower, *, bf16: bool) -> TextTower:
     """The tower for inference: under autocast each batch would cast and lay out all matrices anew, to the same bits."""
     if not bf16:
         return tower

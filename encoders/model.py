@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
@@ -19,7 +19,8 @@ from transformers import AutoConfig, AutoModel
 
 from encoders.adapters import layers_trained, require_adapters
 from encoders.architecture import arithmetic
-from encoders.config import EncoderConfig, ItemEmbeddingsConfig, Pooling
+from encoders.compiled import CompiledTower, require_openvino
+from encoders.config import Backend, EncoderConfig, ItemEmbeddingsConfig, Pooling
 from encoders.embed import Progress, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
 from encoders.hidden import HiddenStates
 from encoders.items import ItemEmbeddings
@@ -34,7 +35,7 @@ __all__ = ["LEAST_AGREEMENT", "InterestModel", "Which"]
 Which = Literal["tuned", "zero_shot"]
 
 LEAST_AGREEMENT = 0.9995
-"""Cosine to float32 below which vectors of bfloat16 are not used."""
+"""Cosine to torch's float32 below which vectors of another precision or backend are not used."""
 
 _MEASURED = 256  # texts
 _WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.json"
@@ -57,6 +58,7 @@ class InterestModel:
         query_prefix: Put before a request's query.
         event_types: Those that the user tower tells apart, by code from 1 on.
         item_embeddings: Residuals of items; None where texts alone are read.
+        backend: What runs the text tower where texts become vectors.
     """
 
     tuned: TextTower
@@ -71,6 +73,8 @@ class InterestModel:
     query_prefix: str = ""
     event_types: tuple[str, ...] = ()
     item_embeddings: ItemEmbeddings | None = None
+    backend: Backend = "torch"
+    _compiled: dict[str, CompiledTower] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def queries(self) -> bool:
@@ -88,7 +92,7 @@ class InterestModel:
 
         Raises:
             ConfigError: The encoder is not there, `encoder.train` asks for what it does not have, or
-                `encoder.precision` for what this machine does not have.
+                `encoder.precision` or `encoder.backend` for what this machine does not have.
             IntegrityError: Its weights are not complete.
         """
         if config.precision == "fp16" and not torch.cuda.is_available():
@@ -96,6 +100,8 @@ class InterestModel:
                 "encoder.precision is fp16, which trains on a CUDA device alone, and there is none here. "
                 "Set it to auto (bf16 where the processor has it, else fp32)."
             )
+        if config.backend == "openvino":
+            require_openvino("encoder.backend is openvino", "set it to torch")
         backbone = load_backbone(config.model, config.pooling)
         tower = TextTower(
             backbone, layers_trained(config.train, backbone.layers), train_embeddings=config.train.full is not None
@@ -110,6 +116,7 @@ class InterestModel:
             query_prefix=config.query_prefix,
             event_types=tuple(event_types),
             queries=queries,
+            backend="torch" if config.backend == "auto" else config.backend,
         )
 
     @classmethod
@@ -147,6 +154,8 @@ class InterestModel:
         tower = self._tower(which)
         digest.update(f"{self.max_tokens} {self.bf16} {arithmetic(tower.config)}".encode())
         digest.update(json.dumps([tower.pooling, self._prefix(queries=queries)]).encode())
+        if self.backend != "torch":
+            digest.update(self.backend.encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -188,11 +197,38 @@ class InterestModel:
         sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
         return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
+    def reader(self, which: Which) -> CompiledTower | None:
+        """What runs a tower, kept until another one is asked for or its weights are others; None for torch."""
+        if self.backend == "torch":
+            return None
+        digest = self.digest(which)
+        if digest not in self._compiled:
+            self._compiled.clear()
+            self._compiled[digest] = CompiledTower(self._tower(which), bf16=self.bf16)
+        return self._compiled[digest]
+
     def agreement(self, texts: TokenisedTexts) -> float:
-        """Least cosine between bfloat16's and float32's pooled vectors, over some of the texts."""
-        some = texts.take(np.unique(np.linspace(0, len(texts.ids) - 1, _MEASURED).astype(np.int64)))
-        short, exact = (pool_all(self.zero_shot, some, bf16=bf16) for bf16 in (True, False))
-        return float(torch.cosine_similarity(short, exact).min())
+        """Least cosine between its pooled vectors and those of torch in float32, over `sample` of the texts."""
+        some = self.sample(texts)
+        found, exact = self.pool("zero_shot", some), pool_all(self.zero_shot, some, bf16=False)
+        return float(torch.cosine_similarity(found, exact).min())
+
+    def batch_independent(self, texts: TokenisedTexts) -> bool:
+        """Whether pooled vectors are the same to the bit beside other texts and in another order, over `sample`.
+
+        The longest texts come first, under a tower that was compiled anew: what was run before must not matter either.
+        """
+        some = self.sample(texts)
+        whole = self.pool("zero_shot", some)
+        self._compiled.clear()
+        backwards = np.argsort(some.lengths, kind="stable")[::-1].copy()
+        parts = (backwards[:1], backwards[1::7], backwards[::3], backwards)
+        return all(torch.equal(self.pool("zero_shot", some.take(part)), whole[part]) for part in parts)
+
+    @staticmethod
+    def sample(texts: TokenisedTexts) -> TokenisedTexts:
+        """At most 256 texts, evenly from among all."""
+        return texts.take(np.unique(np.linspace(0, len(texts.ids) - 1, _MEASURED).astype(np.int64)))
 
     def hidden_bytes(self, texts: TokenisedTexts) -> int:
         """What `read_lower` keeps of texts."""
@@ -202,7 +238,7 @@ class InterestModel:
         self, texts: TokenisedTexts, progress: Progress | None = None, *, file: IO[bytes] | None = None
     ) -> HiddenStates:
         """What both towers share: hidden states of the frozen layers, or token ids; see `encoders.embed.read_lower`."""
-        return read_lower(self.tuned, texts, bf16=self.bf16, file=file, progress=progress)
+        return read_lower(self.tuned, texts, bf16=self.bf16, reader=self.reader("tuned"), file=file, progress=progress)
 
     def pool(
         self,
@@ -213,7 +249,8 @@ class InterestModel:
         progress: Progress | None = None,
     ) -> Tensor:
         """What a tower's transformer makes of texts: (texts, width) float32."""
-        return pool_all(self._tower(which), texts, bf16=self.bf16, lower=lower, progress=progress)
+        tower, reader = self._tower(which), self.reader(which)
+        return pool_all(tower, texts, bf16=self.bf16, reader=reader, lower=lower, progress=progress)
 
     def project(self, which: Which, pooled: Tensor) -> npt.NDArray[np.int16]:
         """Vectors of pooled texts on the grid: (texts, width) int16."""
@@ -259,6 +296,7 @@ class InterestModel:
             "pad_id": self.pad_id,
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
+            "backend": self.backend,
             "base_digest": self.base_digest,
         }
         (folder / _CONFIG).write_text(json.dumps(about, indent=2, sort_keys=True, default=str), encoding="utf-8")
@@ -268,6 +306,7 @@ class InterestModel:
         """Read what `save` wrote.
 
         Raises:
+            ConfigError: Its backend is not installed here: another one would make other vectors.
             IntegrityError: A file is missing or altered, or a weight is missing, unknown or of another shape.
         """
         try:
@@ -285,6 +324,8 @@ class InterestModel:
             raise IntegrityError(f"{folder}: weights missing, unknown or of another shape: {listed(wrong)}.")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
+        if model.backend == "openvino":
+            require_openvino(f"{folder}: its vectors are made by OpenVINO", "use a version that torch alone can run")
         return model
 
     @classmethod
@@ -296,13 +337,20 @@ class InterestModel:
         empty: Any = AutoModel.from_config(architecture)  # type: ignore[no-untyped-call]
         if about["pooling"] not in get_args(Pooling):
             raise ValueError(about["pooling"])
+        if about.get("backend", "torch") not in get_args(Backend):
+            raise ValueError(about["backend"])
         backbone = Backbone(
             empty, tokenizer, about["pad_id"], about["max_tokens"], about["base_digest"], about["pooling"]
         )
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
         kept = ("max_tokens", "bf16", "passage_prefix")
         told = {name: about[name] for name in kept}
-        since = {"query_prefix": "", "queries": False, "event_types": ()}  # what earlier versions did not have
+        since = {
+            "query_prefix": "",
+            "queries": False,
+            "event_types": (),
+            "backend": "torch",
+        }  # what earlier versions did not have
         told |= {name: about.get(name, default) for name, default in since.items()}
         model = cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
         if (items := about.get("items")) is not None:

@@ -1,7 +1,7 @@
 """What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
 from datetime import time
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
@@ -125,6 +125,17 @@ class RequestsConfig(FrozenConfig):
         return ("request_id", "position", *self.context_columns) if self.source == "logged" else ()
 
 
+class ValueGainConfig(FrozenConfig):
+    """How much an event's value (price times quantity, say) raises its gain."""
+
+    unit: float = Field(
+        gt=0,
+        description="Value, as the log has it, that raises a gain by 1, which doubles 2^gain; 3 units raise it by 2, "
+        "7 by 3, and so on.",
+    )
+    most: int = Field(default=4, ge=1, le=29, description="The most by which a gain is raised.")
+
+
 class LabelsConfig(FrozenConfig):
     """Which events count as success, and for how long after a request."""
 
@@ -134,6 +145,22 @@ class LabelsConfig(FrozenConfig):
         description="Graded gain (1-30) of each event type that counts; other types are context only.",
     )
     horizon_days: int = Field(default=1, ge=1, le=90, description="Days after the request in which events make labels.")
+
+    value_gain: ValueGainConfig | None = Field(
+        default=None,
+        description="Labels that are learned from are raised by the event's value, and NDCG is told by it too; null: "
+        "the gain of the event's type alone.",
+    )
+
+    @model_validator(mode="after")
+    def _raised_in_range(self) -> Self:
+        if self.value_gain is not None and max(self.gains.values()) + self.value_gain.most > 30:  # noqa: PLR2004
+            msg = (
+                f"labels.value_gain.most ({self.value_gain.most}) raises the largest of labels.gains "
+                f"({max(self.gains.values())}) above 30; lower one of them"
+            )
+            raise ValueError(msg)
+        return self
 
     @field_validator("gains")
     @classmethod

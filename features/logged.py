@@ -8,7 +8,7 @@ import polars as pl
 from features.config import LabelsConfig
 from features.errors import ContractError, listed
 from features.families.supply import require_columns
-from features.requests import with_newness
+from features.requests import graded, with_newness
 from features.timeline import EventLog
 
 __all__ = ["LoggedRequests"]
@@ -108,11 +108,11 @@ class LoggedRequests:
 
         Returns:
             Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
-            item before the request's as-of).
+            item before the request's as-of); with `labels.value_gain` then `features.requests.VALUE_LABEL`.
         """
         asked = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
         carried = pl.col("request_id").alias("carried")
-        engaged = self.log.engaged.select("user", "item", "gain", "due", "timestamp", carried)
+        engaged = self.log.engaged.select("user", "item", "gain", "due", "timestamp", "value", carried)
         closes = pl.col("as_of_day") + self.labels.horizon_days
         later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
         followed = (
@@ -121,7 +121,7 @@ class LoggedRequests:
             .filter(pl.col("due").is_between(pl.col("as_of_day"), closes, closed="left"))
             .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
         )
-        positives = followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max())
+        positives = followed.group_by("request", "user", "item", "as_of_day").agg(**graded(self.labels))
         return with_newness(positives, self.log)
 
 

@@ -14,10 +14,24 @@ import polars as pl
 from features.config import LabelsConfig
 from features.timeline import EventLog
 
-__all__ = ["LISTS", "EngagedDays", "RequestSource", "requests_between", "requests_tonight", "truth_of", "with_newness"]
+__all__ = [
+    "LISTS",
+    "VALUE_LABEL",
+    "EngagedDays",
+    "RequestSource",
+    "graded",
+    "requests_between",
+    "requests_tonight",
+    "truth_of",
+    "with_newness",
+]
 
 LISTS = ("shown", "positions")
 """Columns of logged requests that hold a list each: the items that were shown, by code, and where."""
+
+
+VALUE_LABEL = "value_label"
+"""Column of positives: the label, raised by the value of the event."""
 
 
 class RequestSource(Protocol):
@@ -76,20 +90,37 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
 
     Returns:
         Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
-        the item before the request's as-of).
+        the item before the request's as-of); with `labels.value_gain` then `VALUE_LABEL` (Int32, 1-30).
     """
-    engaged = log.engaged.select("user", "item", "gain", "due")
+    engaged = log.engaged.select("user", "item", "gain", "due", "value")
     followed = requests.join(engaged, on="user").filter(
         pl.col("due").is_between(pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left")
     )
-    return with_newness(followed.group_by("request", "user", "item", "as_of_day").agg(label=pl.col("gain").max()), log)
+    return with_newness(followed.group_by("request", "user", "item", "as_of_day").agg(**graded(labels)), log)
+
+
+def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
+    """The label of the engagements with an item, from gain and value; with `labels.value_gain` `VALUE_LABEL` beside it.
+
+    A value v raises a gain by ``min(floor(log2(1 + v / unit)), most)``, so that 2^gain grows as the value does, up to a
+    bound: what revenue-weighted NDCG counts, in the whole labels that LambdaMART takes. Null, NaN and what is below the
+    unit raise nothing.
+    """
+    told = labels.value_gain
+    gain = pl.col("gain")
+    if told is None:
+        return {"label": gain.max()}
+    value = pl.col("value").cast(pl.Float64).fill_nan(None)
+    steps = [(value >= told.unit * (2**step - 1)).fill_null(value=False) for step in range(1, told.most + 1)]
+    return {"label": gain.max(), VALUE_LABEL: (gain + pl.sum_horizontal(steps).cast(pl.Int32)).max()}
 
 
 def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
-    """Positives (request, user, item, as_of_day, label) as `truth_of` returns them."""
+    """Positives (request, user, item, as_of_day, and what `graded` makes) as `truth_of` returns them."""
     first = log.engaged.group_by("user", "item").agg(first=pl.col("day").min())
     return (
         truth.join(first, on=["user", "item"], how="left")
-        .select("request", "item", "label", is_new=pl.col("first") >= pl.col("as_of_day"))
+        .with_columns(is_new=pl.col("first") >= pl.col("as_of_day"))
+        .select("request", "item", "label", "is_new", *(name for name in (VALUE_LABEL,) if name in truth.columns))
         .sort("request", "item")
     )

@@ -49,7 +49,7 @@ class Split:
         Raises:
             ConfigError: The log is too short; the message says by how much.
         """
-        delay = labels.horizon_days - 1 + log.calendar.lag_days
+        delay = _delay_days(log, labels)
 
         def span(start: int, end: int) -> Span:
             return Span(start, end, end - delay)
@@ -76,6 +76,11 @@ class Split:
             test=test,
         )
 
+    @staticmethod
+    def valid_before(day: int, log: EventLog, timeline: TimelineConfig, labels: LabelsConfig) -> Span:
+        """The validation of a split whose test starts on a day."""
+        return Span(day - timeline.valid_days, day, day - _delay_days(log, labels))
+
     def after(self, day: int) -> Self:
         """The same validation and test, for an encoder that has learned from all days before `day`.
 
@@ -94,6 +99,11 @@ class Split:
         days = self.blocks[-1].end - self.blocks[0].start
         first, *others = _blocks(start, end, max((end - start) * len(self.blocks) // days, 1), delay)
         return replace(self, warm_up=first, blocks=tuple(others))
+
+
+def _delay_days(log: EventLog, labels: LabelsConfig) -> int:
+    """Days after a request's own until its labels have closed and are known."""
+    return labels.horizon_days - 1 + log.calendar.lag_days
 
 
 def _blocks(start: int, end: int, count: int, delay: int) -> tuple[Span, ...]:

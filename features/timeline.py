@@ -259,6 +259,10 @@ class EventLog:
         """The same log with only what the batch of `day` knows; codes stay as they are."""
         return replace(self, events=self.events.filter(pl.col("day") < day))
 
+    def until(self, day: int) -> "EventLog":
+        """The same log as if it had ended when `day` opened; codes stay as they are."""
+        return replace(self, events=self.events.filter(pl.col("due") < day))
+
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:
     """Stop where nothing counts.

@@ -72,6 +72,7 @@ class Benchmark:
 BENCHMARKS = (
     Benchmark("online-retail", "Online Retail", "quality.py", ("online-retail",), local=False),
     Benchmark("complete-journey", "Complete Journey", "quality.py", ("complete-journey",), local=False),
+    Benchmark("amazon-beauty", "Amazon Beauty", "beauty_ranker.py"),
     Benchmark("amazon-beauty-towers", "Amazon Beauty, towers alone", "beauty.py"),
     Benchmark("citeulike-a", "citeulike-a, towers alone", "citeulike.py"),
     Benchmark("upworthy", "Upworthy", "upworthy.py"),

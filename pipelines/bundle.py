@@ -25,7 +25,7 @@ from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
 from ranker.lambdamart import LambdaMart
 
-__all__ = ["Bundle", "load_bundle", "verify_files", "write_bundle"]
+__all__ = ["Bundle", "library_versions", "load_bundle", "verify_files", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
@@ -136,7 +136,7 @@ def write_bundle(
             "training": _lineage(trained),
             "data": fingerprints,
             "encoder": _digests(model),
-            "libraries": {name: version(name) for name in _LIBRARIES},
+            "libraries": library_versions() | _backend_version(model),
         }
         write_json(manifest, staging / _MANIFEST)
         final = root / sha256_of(staging / _MANIFEST)[:32]
@@ -145,6 +145,11 @@ def write_bundle(
         return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries that results depend on, and of nightrank."""
+    return {name: version(name) for name in _LIBRARIES}
 
 
 def _lineage(trained: Trained) -> dict[str, Any]:
@@ -208,6 +213,10 @@ def load_bundle(folder: Path) -> Bundle:
         window=(date.fromisoformat(first), date.fromisoformat(last)),
         cut=None if cut == "null" else CandidateCut.from_json(cut),
     )
+
+
+def _backend_version(model: InterestModel) -> dict[str, str]:
+    return {} if model.backend == "torch" else {model.backend: version(model.backend)}
 
 
 def _digests(model: InterestModel) -> dict[str, str]:

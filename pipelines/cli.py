@@ -111,9 +111,9 @@ def evaluate(
     config: ConfigPath = _DEFAULT,
     overrides: Overrides = [],
     *,
-    versions: Annotated[list[str], typer.Option("--version", help="Number or alias; repeat to compare.")] = [
-        "challenger"
-    ],
+    versions: Annotated[
+        list[str], typer.Option("--version", help="Number or alias; repeat to compare (default: challenger).")
+    ] = [],
     first: Annotated[
         datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First day of the window.")
     ] = None,
@@ -125,26 +125,67 @@ def evaluate(
     systems: Annotated[
         str, typer.Option("--systems", metavar="all|NAME,...", help="Which systems are judged; the first is compared.")
     ] = "all",
+    ablate: Annotated[
+        str,
+        typer.Option(
+            metavar="PART,...",
+            help="Judge it without these too: text, behaviour, prequential, a feature family, field:NAME.",
+        ),
+    ] = "",
+    origins: Annotated[
+        int, typer.Option(min=0, help="Judge no version, but the whole training as of so many cut-offs.")
+    ] = 0,
     allow_empty: AllowEmpty = False,
 ) -> None:
     """Judge registered versions and the baselines on the same requests (default: the version's own test window)."""
+    if origins:
+        told = {"--version": versions, "--from": first, "--to": last, "--scores": scores, "--ablate": ablate}
+        if taken := [name for name, value in told.items() if value]:
+            raise ConfigError(f"--origins trains and judges by itself: leave out {', '.join(taken)}.")
+        _judge_origins(config, overrides, origins, systems, allow_empty=allow_empty)
+        return
     from features.timeline import day_of
     from pipelines import report
     from pipelines.external import read_scores
+    from pipelines.register import record_ablations
     from pipelines.versions import judge_versions, load_version
 
     external = read_scores(scores)
     settings, inputs = _open(config, overrides, allow_empty=allow_empty)
     registry = _registry(settings)
+    versions = versions or ["challenger"]
     loaded = dict(load_version(registry, wanted) for wanted in versions)
     opens, closes = next(iter(loaded.values())).window
     first_day = day_of(first.date() if first else opens)
     end_day = day_of(last.date() if last else closes) + 1
-    facts = judge_versions(
-        inputs.log, settings, loaded, first_day=first_day, end_day=end_day, external=external, chosen=systems
-    ).as_json()
+    found = judge_versions(
+        inputs.log,
+        settings,
+        loaded,
+        first_day=first_day,
+        end_day=end_day,
+        external=external,
+        chosen=systems,
+        ablate=ablate,
+    )
+    facts = found.as_json()
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
+    if found.ablated and (first_day, end_day) == (day_of(opens), day_of(closes) + 1):
+        record_ablations(found, registry.version(versions[0]), settings)
     report.result({"versions": list(loaded), **facts})
+
+
+def _judge_origins(config: Path, overrides: list[str], count: int, systems: str, *, allow_empty: bool) -> None:
+    """Judge the whole training as of several cut-offs."""
+    from pipelines import report
+    from pipelines.check import refuse_unknown, text_fields
+    from pipelines.origins import rolling_origin
+
+    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    refuse_unknown(text_fields(inputs, settings), settings)
+    facts = rolling_origin(inputs, settings, count, chosen=systems).as_json()
+    report.show(*report.origins_table(facts, k=settings.evaluation.cutoffs[-1]))
+    report.result(facts)
 
 
 @app.command()

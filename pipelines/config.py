@@ -237,6 +237,9 @@ class ClickConfig(FrozenConfig):
         if self.encoder.train.last is None:
             msg = "encoder.train must be {last: LAYERS} here: the click model reads the layers above frozen ones"
             raise ValueError(msg)
+        if self.encoder.backend != "torch":
+            msg = "encoder.backend must be torch here: the click model reads what stands between an encoder's layers"
+            raise ValueError(msg)
         return self
 
 

@@ -1,5 +1,6 @@
 """Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
 
+import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from features.recall import CUTOFFS, recall_by_source, seen_items
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
 from pipelines.progress import task
-from pipelines.train import Labelled, Trained, found_by_behaviour
+from pipelines.train import Labelled, Trained, found_by_behaviour, label
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
@@ -34,8 +35,11 @@ __all__ = [
     "ZERO_SHOT_TEXT",
     "Evaluation",
     "candidate_recall",
+    "chosen_names",
     "chosen_systems",
+    "compared_pairs",
     "evaluate",
+    "judge_trained",
     "version_lists",
 ]
 
@@ -65,6 +69,7 @@ class Evaluation:
         n_requests: Requests asked.
         share_distinct: Share of requests whose full-system scores are not all alike.
         beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
+        ablated: Systems that are the full one without a part, by that part.
     """
 
     judged: Judged
@@ -73,6 +78,7 @@ class Evaluation:
     n_requests: int
     share_distinct: float
     beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ablated: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
@@ -83,6 +89,7 @@ class Evaluation:
             "candidate_recall": dict(self.judged.ceiling.rows()),
             "systems": self.judged.table.fill_nan(None).to_dicts(),
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
+            **({"ablations": self._ablations()} if self.ablated else {}),
             "beyond_accuracy": {
                 system: {name: None if math.isnan(value) else value for name, value in found.items()}
                 for system, found in self.beyond.items()
@@ -90,6 +97,18 @@ class Evaluation:
             "conventions": CONVENTIONS,
             "beyond_conventions": BEYOND_CONVENTIONS,
         }
+
+    def _ablations(self) -> list[dict[str, Any]]:
+        """What the full system is better by than without each part, and whether the interval says so."""
+        keys = ("slice", "metric", "difference", "low", "high")
+        pairs = self.judged.pairs.filter(pl.col("system") == FULL).fill_nan(None)
+        return [
+            {"without": part, "system": system}
+            | {key: row[key] for key in keys}
+            | {"loses": row["low"] is not None and row["low"] > 0}
+            for part, system in self.ablated.items()
+            for row in pairs.filter(pl.col("against") == system).iter_rows(named=True)
+        ]
 
 
 def evaluate(
@@ -101,6 +120,7 @@ def evaluate(
     first_day: int,
     vectors: npt.NDArray[np.int16] | None = None,
     chosen: str = ALL_SYSTEMS,
+    ablated: Mapping[str, str] | None = None,
 ) -> Evaluation:
     """Judge systems and the baselines on a window's requests.
 
@@ -114,6 +134,8 @@ def evaluate(
         first_day: First day of the window.
         vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
         chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
+        ablated: Names in `lists` of the full system without a part, by that part: they and the full system are judged
+            whatever is chosen.
 
     Raises:
         ConfigError: The window has no request, or a name is unknown.
@@ -121,7 +143,9 @@ def evaluate(
     if labelled.requests.is_empty() or labelled.truth.is_empty():
         raise ConfigError("evaluation: the window has no request with a positive. Choose other days.")
     shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
-    names = chosen_systems(chosen, [*lists, *BASELINES, *shown])
+    known, without = [*lists, *BASELINES, *shown], dict(ablated or {})
+    wanted = {*chosen_systems(chosen, known), *without.values(), *((FULL,) if without else ())}
+    names = [name for name in known if name in wanted]
     systems = {name: lists[name] for name in names if name in lists}
     by_baseline = [name for name in names if name in BASELINES]
     if by_baseline:
@@ -133,13 +157,10 @@ def evaluate(
                 advance(1)
     if AS_SHOWN in names:
         systems[AS_SHOWN] = _as_shown(labelled.rows)
-    known = histories(log, labelled.requests, config.candidates).select("request", "item")
+    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
-    window = Window(labelled.requests, labelled.truth, known, cold)
-    compared = [(names[0], other) for other in names[1:]]
-    if FINE_TUNED_TEXT in systems and ZERO_SHOT_TEXT in systems:
-        compared.append((FINE_TUNED_TEXT, ZERO_SHOT_TEXT))
+    window = Window(labelled.requests, labelled.truth, had_before, cold)
     with task("Judging systems", 1) as advance:
         judged = judge(
             window,
@@ -147,7 +168,7 @@ def evaluate(
             candidates=labelled.rows,
             config=config.evaluation,
             seed=config.seed,
-            compared=compared,
+            compared=compared_pairs(names),
         )
         advance(1)
     had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
@@ -161,11 +182,27 @@ def evaluate(
         n_requests=labelled.requests.height,
         share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
         beyond=beyond,
+        ablated=without,
     )
 
 
+def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which of the judged systems are compared: the first with each other, and what fine-tuning is worth."""
+    pairs = [(names[0], other) for other in names[1:]]
+    return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
+
+
+def judge_trained(trained: Trained, config: Config) -> tuple[Labelled, Evaluation]:
+    """What a training made, judged on its test window; and that window's requests."""
+    span, chain = trained.split.test, trained.chain
+    labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
+    lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    vectors = chain.zero_shot
+    return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
+
+
 def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
-    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+    """Those of the known systems that `--systems` chooses, in their order; `ALL_SYSTEMS` chooses each.
 
     Raises:
         ConfigError: A name is unknown, or none is given.
@@ -175,13 +212,30 @@ def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
     """
     if told.strip() == ALL_SYSTEMS:
         return list(known)
+    return chosen_names(told, known, unknown="--systems: {} is no system here", further="; or all")
+
+
+def chosen_names(told: str, known: Sequence[str], *, unknown: str, further: str = "") -> list[str]:
+    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+
+    Args:
+        told: The text.
+        known: Names that there are.
+        unknown: What is said of a name that is not known, which stands for `{}`.
+        further: What else may be chosen.
+
+    Raises:
+        ConfigError: A name is unknown (the nearest is suggested), or none is given.
+    """
     parts = [part.strip() for part in told.split(",")]
     chosen: set[str] = set()
     while parts:
         joined = [", ".join(parts[:end]) for end in range(len(parts), 0, -1)]
         name = next((name for name in joined if name in known), None)
         if name is None:
-            raise ConfigError(f"--systems: {parts[0]!r} is no system here. Choose of: {'; '.join(known)}; or all.")
+            near = difflib.get_close_matches(parts[0], known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{unknown.format(repr(parts[0]))}. {hint}Choose of: {'; '.join(known)}{further}.")
         chosen.add(name)
         parts = parts[len(name.split(",")) :]
     return [name for name in known if name in chosen]

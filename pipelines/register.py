@@ -9,11 +9,10 @@ from pathlib import Path
 import polars as pl
 
 from features.errors import NightrankError
-from features.split import Span
 from pipelines.bundle import write_bundle
 from pipelines.check import Inputs
 from pipelines.config import Config
-from pipelines.evaluate import Evaluation, candidate_recall, evaluate, version_lists
+from pipelines.evaluate import Evaluation, candidate_recall, judge_trained
 from pipelines.lessons import lesson_series
 from pipelines.plots import recall_plot
 from pipelines.progress import task
@@ -21,9 +20,9 @@ from pipelines.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from pipelines.rows import sweep_rows
 from pipelines.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
 from pipelines.tracking import Run, Tracking
-from pipelines.train import VALID_NDCG, Trained, label
+from pipelines.train import VALID_NDCG, Trained
 
-__all__ = ["Registered", "metric_name", "register"]
+__all__ = ["Registered", "metric_name", "metrics_of", "record_ablations", "register", "series_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +52,7 @@ def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None =
     if run is None:
         with Tracking(config).run() as own:
             return register(trained, inputs, config, own)
-    span: Span = trained.split.test
-    labelled = label(trained.chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
-    lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
-    vectors = trained.chain.zero_shot
-    evaluation = evaluate(inputs.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
+    labelled, evaluation = judge_trained(trained, config)
     recall = candidate_recall(trained, config)
     plot = recall_plot(recall, cut=config.candidates.max_per_request)
     root = Path(config.output)
@@ -74,8 +69,8 @@ def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None =
         digest = sha256_of(bundle / "manifest.json")
         run.record(
             f"train {evaluation.as_json()['window'][0]}",
-            metrics=_metrics(evaluation),
-            series=_series(trained),
+            metrics=metrics_of(evaluation),
+            series=series_of(trained),
             tags={
                 "bundle_digest": digest,
                 "cutoff": trained.cutoff().isoformat(),
@@ -106,7 +101,24 @@ def metric_name(*parts: str) -> str:
     return "".join(letter if letter.isalnum() or letter in "._-/" else "_" for letter in text)
 
 
-def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
+def record_ablations(evaluation: Evaluation, version: Version, config: Config) -> None:
+    """Write what a version's parts are worth to the run that it was trained in.
+
+    Args:
+        evaluation: The version judged on its own window, with and without parts.
+        version: The version.
+        config: The tracking server.
+
+    Raises:
+        TryAgainError: The server does not answer.
+    """
+    named = [metric_name(system) for system in evaluation.ablated.values()]
+    found = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
+    Tracking(config).log(version.run_id, found)
+
+
+def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
+    """Every figure of an evaluation, as it is tracked."""
     table = evaluation.judged.table.filter(pl.col("mean").is_finite())
     metrics = {
         metric_name(row["system"], row["slice"], row["metric"]): row["mean"] for row in table.iter_rows(named=True)
@@ -126,7 +138,8 @@ def _metrics(evaluation: Evaluation) -> Mapping[str, float]:
     return metrics | {metric_name("candidate_recall", slice_name): value for slice_name, value in recall}
 
 
-def _series(trained: Trained) -> Mapping[str, list[float]]:
+def series_of(trained: Trained) -> Mapping[str, list[float]]:
+    """Losses and checks of a training, as they are tracked."""
     series = {VALID_NDCG: trained.valid_ndcg}
     for block, lesson in enumerate(trained.lessons):
         series |= lesson_series(block, lesson)

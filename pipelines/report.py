@@ -9,10 +9,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from ranker.judge import by_value
+
 __all__ = [
     "Report",
     "check_table",
     "features_table",
+    "origins_table",
     "plain",
     "result",
     "show",
@@ -23,6 +26,7 @@ __all__ = [
 
 Report = Mapping[str, Any]
 
+_VALUED = by_value("all")
 _ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 
 
@@ -107,21 +111,77 @@ def stores_table(facts: Sequence[Report]) -> list[Table | Text | str]:
     return [table]
 
 
-def systems_table(facts: Report, *, k: int) -> list[Table | Text | str]:
+def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
+    """Each origin's systems, what they come to together, and the first system's lead in each."""
+    origins, pooled = facts["origins"], facts["pooled"]
+    tables = [systems_table(origin, k=k)[0] for origin in origins]
+    tables += systems_table(pooled, k=k, what=f"Pooled over {len(origins)} origins,")
+    leads = Table(*("system", "against"), *(origin["window"][0] for origin in origins), "pooled")
+    leads.title = f"Paired differences of NDCG@{k}, all, by the first day of each window"
+    columns = [
+        {
+            (pair["system"], pair["against"]): pair
+            for pair in judged["comparisons"]
+            if (pair["slice"], pair["metric"]) == ("all", f"ndcg@{k}")
+        }
+        for judged in (*origins, pooled)
+    ]
+    for key, pair in columns[-1].items():
+        each = (f"{column[key]['difference']:+.4f}" for column in columns[:-1])
+        leads.add_row(*key, *each, _with_interval(pair["difference"], pair, "+"))
+    return [*tables, leads]
+
+
+def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:
     """Every system's NDCG by slice with its interval, and the comparisons."""
     slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
     first, last = facts["window"]
-    table = Table(title=f"Test window {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
+    table = Table(title=f"{what} {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)
     for name in slices:
         table.add_column(name, justify="right")
-    rows = {(row["system"], row["slice"]): row for row in facts["systems"] if row["metric"] == f"ndcg@{k}"}
+    rows = {(row["system"], _column(row, k)): row for row in facts["systems"]}
+    valued = [_VALUED] if any(column == _VALUED for _, column in rows) else []
+    for name in valued:
+        table.add_column(name, justify="right")
     for system in dict.fromkeys(row["system"] for row in facts["systems"]):
-        cells = [_cell(rows.get((system, name))) for name in slices]
+        cells = [_cell(rows.get((system, name))) for name in (*slices, *valued)]
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
-    table.add_row("candidates' recall", *(f"{recall[name]:.3f}" for name in slices), style="dim")
-    return [table, _comparisons(facts["comparisons"], k), *_beyond(facts["beyond_accuracy"], k)]
+    table.add_row(
+        "candidates' recall", *("-" if recall[name] is None else f"{recall[name]:.3f}" for name in slices), style="dim"
+    )
+    ablations = facts.get("ablations", ())
+    told = {row["system"] for row in ablations}
+    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in told]
+    return [
+        *(table, _comparisons(pairs, k)),
+        *_ablations(ablations, slices, k),
+        *_beyond(facts["beyond_accuracy"], k),
+    ]
+
+
+def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Table]:
+    """What the full system is better by than without each part, where that was judged."""
+    if not rows:
+        return []
+    table = Table(
+        *("without", *slices),
+        title=f"What the parts are worth: NDCG@{k} of the full system less that without them",
+        caption="* not shown to be worth anything: the 95 % interval does not lie above 0",
+        pad_edge=False,
+    )
+    found = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
+    for part in dict.fromkeys(row["without"] for row in rows):
+        table.add_row(plain(part), *(_worth(found.get((part, name))) for name in slices))
+    return [table]
+
+
+def _worth(row: Report | None) -> str:
+    """A difference, marked where its interval does not say that the part is worth something."""
+    if row is None:
+        return "-"
+    return _with_interval(row["difference"], row, "+") + (" " if row["loses"] else "*")
 
 
 def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
@@ -133,6 +193,13 @@ def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[T
     for system, found in systems.items():
         table.add_row(system, *("-" if (value := found[name]) is None else f"{value:.4f}" for name in names))
     return [table]
+
+
+def _column(row: Report, k: int) -> str | None:
+    """Where NDCG at a cut-off stands in the tables: under its slice, or by value; None for what they do not show."""
+    if row["metric"] == by_value(f"ndcg@{k}"):
+        return _VALUED if row["slice"] == "all" else None
+    return row["slice"] if row["metric"] == f"ndcg@{k}" else None
 
 
 def _cell(row: Report | None) -> str:
@@ -154,9 +221,10 @@ def _comparisons(pairs: Sequence[Report], k: int) -> Table:
     ):
         table.add_column(column, no_wrap=True)
     for pair in pairs:
-        if pair["metric"] == f"ndcg@{k}" and pair["slice"] in {"all", "new-to-user"}:
+        shown = _column(pair, k)
+        if shown in ("all", "new-to-user", _VALUED):
             difference = _with_interval(pair["difference"], pair, "+")
             counts = f"{pair['wins']} / {pair['ties']} / {pair['losses']}"
             figures = ("-" if pair[key] is None else f"{pair[key]:.4f}" for key in ("p_value", "p_holm", "detectable"))
-            table.add_row(pair["system"], pair["against"], pair["slice"], difference, *figures, counts)
+            table.add_row(pair["system"], pair["against"], shown, difference, *figures, counts)
     return table

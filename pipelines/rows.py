@@ -1,4 +1,4 @@
-"""The rows that a version's ranker learned from, kept for the training that goes on from it.
+"""The rows that a version's ranker learned from, kept for the training that goes on from it, and for ablations.
 
 A file of `output`/training is named by its own sha256, which stands in the bundle's manifest: rows are those of the
 version, or refused. They hold the user's own ids, since codes are those of one log.
@@ -64,10 +64,10 @@ def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
     except OSError as error:
         raise ConfigError(
             f"no rows of the earlier training at {path}: they are kept for versions with an alias, in the folder "
-            "that they were trained in. Bring the file there, or train from the start, without --continue."
+            "that they were trained in. Bring the file there, or train from the start (without --continue)."
         ) from error
     if hashlib.sha256(content).hexdigest() != digest:
-        raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start, without --continue.")
+        raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start (without --continue).")
     rows = pl.read_parquet(io.BytesIO(content))
     asked = _positives(rows)
     for code, name in _CODES.items():
@@ -115,5 +115,5 @@ def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Confi
         raise ContractError(
             f"events: {gone} of the {asked} positives that the earlier training learned from are not in the log, more "
             f"than data.quarantine.max_share ({limit:.0%}). Give the log that it was trained on, grown, or train from "
-            "the start, without --continue."
+            "the start (without --continue)."
         )

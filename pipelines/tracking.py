@@ -74,6 +74,20 @@ class Tracking:
         local = None if config.tracking.uri else (Path(config.output) / "mlartifacts").as_uri()
         return str(self.client.create_experiment(name, artifact_location=local))
 
+    def log(self, run_id: str, metrics: Mapping[str, float]) -> None:
+        """Add metrics, by MLflow's rules for names, to a run that is there; what had a value gets another.
+
+        Raises:
+            TryAgainError: The server does not answer.
+        """
+        now = int(time.time() * 1000)
+        told = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        try:
+            for start in range(0, len(told), _METRICS_AT_ONCE):
+                self.client.log_batch(run_id, metrics=told[start : start + _METRICS_AT_ONCE])
+        except MlflowException as error:
+            raise _unreachable(error) from error
+
     @contextmanager
     def run(self) -> Iterator["Run"]:
         """A run with the configuration, open while its training goes on; it is marked as failed where that fails.

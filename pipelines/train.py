@@ -19,6 +19,7 @@ from features.cut import CandidateCut
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.families.supply import Supply
+from features.requests import VALUE_LABEL
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
@@ -54,8 +55,9 @@ class Labelled:
 
     Attributes:
         requests: request, user, as_of_day, and what logged requests have beside.
-        truth: request, item, label, is_new: every positive, retrieved or not.
-        rows: Candidates with features, label (0 for none), encoder_digest and encoder_day (its cut-off).
+        truth: request, item, label, is_new, perhaps `VALUE_LABEL`: every positive, retrieved or not.
+        rows: Candidates with features, label (0 for none; by value where the truth has that), encoder_digest and
+            encoder_day (its cut-off).
         given: Whether the candidates are lists that were given, and not what generators found.
     """
 
@@ -342,7 +344,8 @@ def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: i
     """
     requests = chain.asked.between(span.start, span.closed_end)
     truth = chain.asked.truth(requests)
-    told = truth.select("request", "item", "label")
+    learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
+    told = truth.select("request", "item", label=learned)
     encoder = {"encoder_digest": pl.lit(chain.digest), "encoder_day": pl.lit(encoder_day, pl.Int32)}
     # NOTE: portion by portion, since a join of them all would hold every row twice.
     rows = pl.concat(

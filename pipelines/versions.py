@@ -2,17 +2,19 @@
 
 from collections.abc import Mapping
 from datetime import date
+from typing import Any
 
 import polars as pl
 
 from features.errors import BlockedError, ConfigError
 from features.families.base import Plan
-from features.split import Span
+from features.split import Span, Split
 from features.timeline import EventLog, date_of, day_of
+from pipelines.ablate import Whole, parts_of, without
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
 from pipelines.config import Config, flat
-from pipelines.evaluate import ALL_SYSTEMS, AS_SHOWN, Evaluation, evaluate, version_lists
+from pipelines.evaluate import ALL_SYSTEMS, AS_SHOWN, Evaluation, chosen_names, evaluate, version_lists
 from pipelines.external import External, coded_scores
 from pipelines.registry import Registry
 from pipelines.train import Labelled, Predecessor, label
@@ -24,13 +26,17 @@ __all__ = [
     "load_version",
     "plan_of_version",
     "predecessor",
+    "whole_version",
     "working_config",
 ]
 
 _AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
 _FITTED = (
     *("calendar.", "requests.", "labels.", "candidates.", "features.", "data.items.text"),
-    *(f"encoder.{key}" for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision")),
+    *(
+        f"encoder.{key}"
+        for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision", "backend")
+    ),
     "encoder.item_embeddings",
     "encoder.history_items",
 )
@@ -97,12 +103,7 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
             f"{name} reads the queries of requests, which the rows that it would be reminded of do not keep. Train "
             "from the start, without --continue."
         )
-    told = bundle.manifest.get("training")
-    if told is None:
-        raise ConfigError(
-            f"{name} was trained by a nightrank that kept no rows to go on from. Train from the start, without "
-            "--continue."
-        )
+    told = _training(name, bundle)
     return Predecessor(
         name=name,
         digest=bundle.digest,
@@ -115,6 +116,47 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
     )
 
 
+def _training(name: str, bundle: Bundle) -> dict[str, Any]:
+    """What a version's manifest says of its training.
+
+    Raises:
+        ConfigError: Nothing: it is too old.
+    """
+    told: dict[str, Any] | None = bundle.manifest.get("training")
+    if told is None:
+        raise ConfigError(
+            f"{name} was trained by a nightrank that kept no rows to go on from. Train from the start (without "
+            "--continue)."
+        )
+    return told
+
+
+def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
+    """A version that parts are left out of, by the chain that scores with it."""
+    told, then = _training(name, bundle), Config.model_validate(bundle.config)
+    as_trained = {key: getattr(then, key) for key in ("seed", "timeline", "ranker", "evaluation")}
+    test_start = day_of(bundle.window[0])
+    return Whole(
+        chain=chain,
+        config=chain.config.model_copy(update=as_trained),
+        columns=bundle.features.columns,
+        ranker=bundle.ranker,
+        behaviour_ranker=bundle.behaviour_ranker,
+        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        valid=Split.valid_before(test_start, chain.log, then.timeline, then.labels),
+        rows=told["rows"],
+    )
+
+
+def _parts(name: str, bundle: Bundle, told: str) -> list[str]:
+    """Those of a version's parts that `--ablate` names."""
+    if not told:
+        return []
+    _training(name, bundle)  # before anything is scored
+    known = parts_of(bundle.features.columns, Config.model_validate(bundle.config).data.items.text_fields)
+    return chosen_names(told, known, unknown=f"--ablate: {{}} is no part of {name}")
+
+
 def judge_versions(
     log: EventLog,
     config: Config,
@@ -124,6 +166,7 @@ def judge_versions(
     end_day: int,
     external: External | None = None,
     chosen: str = ALL_SYSTEMS,
+    ablate: str = "",
 ) -> Evaluation:
     """Judge versions on the requests of a window, the first of them in full and against the others.
 
@@ -137,9 +180,13 @@ def judge_versions(
         end_day: Day after its last.
         external: Scores of other systems, as `pipelines.external.read_scores` reads them, judged beside them.
         chosen: Names of the systems to judge, as `pipelines.evaluate.evaluate` takes them.
+        ablate: Parts of the first version, commas between them, that it is judged without too; see
+            `pipelines.ablate`.
 
     Raises:
-        ConfigError: A system is unknown, or an external one is called as one of ours.
+        ConfigError: A system or a part is unknown, an external system is called as one of ours, or the rows that the
+            first version learned from are needed and not there.
+        IntegrityError: These rows were altered.
         ContractError: External scores break their contract; see `pipelines.external.coded_scores`.
         BlockedError: A version has seen something of the window, or two versions ask other requests of one log.
     """
@@ -150,8 +197,10 @@ def judge_versions(
             f"the window opens on {date_of(first_day)}, and {', '.join(late)} has seen events or labels after that. "
             "Choose a later window (--from), or an older version."
         )
+    parts = _parts(*next(iter(versions.items())), ablate)
     lists: dict[str, pl.DataFrame] = {}
     asked: Labelled | None = None
+    span = Span(first_day, end_day, end_day)
     own_configs = {name: working_config(config, bundle) for name, bundle in versions.items()}
     logged = any(own.requests.source == "logged" for own in own_configs.values())
     for name, bundle in versions.items():
@@ -159,12 +208,12 @@ def judge_versions(
         if logged:
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
         chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
-        labelled = label(
-            chain, own, Span(first_day, end_day, end_day), name=f"Scoring with {name}", encoder_day=first_day
-        )
+        labelled = label(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:
             asked, lists, vectors = labelled, dict(found), chain.zero_shot
+            if parts:
+                lists |= whole_version(name, bundle, chain).lists(parts, labelled, span)
         else:
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
@@ -172,7 +221,16 @@ def judge_versions(
     if taken := sorted({*lists, *BASELINES, AS_SHOWN} & {*(external or ())}):
         raise ConfigError(f"--scores: {', '.join(taken)} is what a system of ours is called. Choose another name.")
     lists |= coded_scores(external or {}, asked, log)
-    return evaluate(log, config, asked, lists=lists, first_day=first_day, vectors=vectors, chosen=chosen)
+    return evaluate(
+        log,
+        config,
+        asked,
+        lists=lists,
+        first_day=first_day,
+        vectors=vectors,
+        chosen=chosen,
+        ablated={part: without(part) for part in parts},
+    )
 
 
 def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ranker.tables import block_count, blocks, cutoff_faults, refuse, table_faults
+from ranker.tables import blocks, cutoff_faults, refuse, table_faults
 from ranker.ties import Floats, Ints, summed
 
 __all__ = ["BEYOND_CONVENTIONS", "BeyondAccuracy", "beyond_accuracy"]
@@ -94,7 +94,7 @@ def beyond_accuracy(
     place = items.select("item_id").with_row_index("item")
     lists = []
     missed, exposed = np.ones((len(cutoffs), items.height)), np.zeros((len(cutoffs), items.height))
-    for block in blocks(rankings.select("request_id", "item_id", "score"), block_count(rankings)):
+    for (block,) in blocks(rankings.select("request_id", "item_id", "score")):
         requests = block.select(pl.col("request_id").unique().sort()).with_row_index("request")
         columns: dict[str, Floats | pl.Series] = {}
         for number, k in enumerate(cutoffs):

@@ -5,7 +5,7 @@ Requests of one user are not independent, and an interval that takes them to be 
 """
 
 # B resamples, C clusters, R requests
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Final
@@ -15,6 +15,7 @@ import polars as pl
 from numpy.typing import ArrayLike, NDArray
 
 from features.errors import ContractError
+from ranker.ties import sorted_lists
 
 __all__ = ["Interval", "PairedResult", "clustered_interval", "clustered_intervals", "holm", "paired_difference"]
 
@@ -165,7 +166,7 @@ def paired_difference(
     cluster = _series(clusters)
     _refuse(_faults({"a": ours, "b": theirs}, cluster, resamples, level))
     difference = ours - theirs
-    sample = _clustered(difference, _ranks(cluster))
+    (sample,) = _clustered([difference], _ranks(cluster))
     wins, losses = int((difference > TIE).sum()), int((difference < -TIE).sum())
     return PairedResult(
         difference=_bootstrapped([sample], resamples, seed, level)[0],
@@ -226,12 +227,17 @@ def _ranks(cluster: pl.Series) -> Ints:
     return cluster.rank("dense").to_numpy().astype(np.int64) - 1
 
 
-def _clustered(value: Floats, rank: Ints) -> _Sample:
-    """Sum by cluster, in an order of additions that does not depend on the order of the rows."""
-    order = np.lexsort((value, rank))
-    counts = np.bincount(rank)
-    sums = np.add.reduceat(value[order], np.cumsum(counts) - counts)
-    return _Sample(sums, counts.astype(np.float64))
+def _clustered(values: Iterable[Floats], rank: Ints) -> list[_Sample]:
+    """Sum each column by cluster, in an order of additions that does not depend on the order of the rows."""
+    order, counts = np.argsort(rank, kind="stable"), np.bincount(rank)
+    start = np.cumsum(counts) - counts
+    samples = []
+    for value in values:
+        lists = sorted_lists(value[order], start, counts)
+        stored, sums = np.argsort(lists.start), np.empty(len(counts))
+        sums[stored] = np.add.reduceat(lists.scores, lists.start[stored])
+        samples.append(_Sample(sums, counts.astype(np.float64)))
+    return samples
 
 
 def _pooled(samples: Sequence[_Sample], rng: np.random.Generator) -> list[_Sample]:
@@ -248,8 +254,7 @@ def _intervals(
     values: Mapping[str, Floats], cluster: pl.Series, resamples: int, seed: int, level: float
 ) -> dict[str, Interval]:
     _refuse(_faults(values, cluster, resamples, level))
-    rank = _ranks(cluster)
-    samples = [_clustered(value, rank) for value in values.values()]
+    samples = _clustered(values.values(), _ranks(cluster))
     return dict(zip(values, _bootstrapped(samples, resamples, seed, level), strict=True))
 
 

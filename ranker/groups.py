@@ -50,7 +50,7 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
 
 def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """The same as `feature_table` as one (rows, features) float32 matrix in C order, NaN where undefined."""
-    return np.ascontiguousarray(feature_table(table, features).to_numpy())
+    return feature_table(table, features).to_numpy(order="c")
 
 
 def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:

@@ -3,13 +3,15 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from features.requests import VALUE_LABEL
 from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
-__all__ = ["SLICES", "Judged", "Window", "judge"]
+__all__ = ["SLICES", "Judged", "Window", "by_value", "judge", "pooled"]
 
 SLICES = ("all", "repeat", "new-to-user", "cold item")
 """All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
@@ -18,6 +20,7 @@ A slice keeps its items only, among the true ones and in every list alike, and t
 """
 
 _KEY = ["request_id", "item_id"]
+_CEILING = {"slice": pl.String, "recall": pl.Float64}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Window:
 
     Attributes:
         requests: request, user of every request.
-        truth: request, item, label (1-30), is_new of every positive.
+        truth: request, item, label (1-30), is_new of every positive; with `features.requests.VALUE_LABEL` NDCG is told
+            by value too.
         known: request, item the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """
@@ -94,20 +98,78 @@ def judge(
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = per_request(_named(_within(lists, window, slice_name)), _named(truth), cutoffs=config.cutoffs)
+            metrics = _metrics(_named(_within(lists, window, slice_name)), _named(truth), config)
             judged.append(
                 metrics.rename({"request_id": "request"})
                 .join(window.requests.select("request", "user"), on="request", maintain_order="left")
                 .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
             )
-    rows = pl.concat(judged)
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
-    return Judged(
-        table=_table(rows, names, config.resamples, seed),
-        pairs=_pairs(rows, compared, config, seed),
-        per_request=rows.select("system", "slice", "request", "user", *names),
-        ceiling=_ceiling(window, candidates),
+    names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
+    rows = pl.concat(judged).select("system", "slice", "request", "user", *names)
+    return _verdict(rows, _ceiling(window, candidates), config=config, seed=seed, compared=compared)
+
+
+def pooled(
+    windows: Sequence[pl.DataFrame],
+    recalls: Sequence[Mapping[str, float | None]],
+    *,
+    config: EvaluationConfig,
+    seed: int,
+    compared: Sequence[tuple[str, str]] = (),
+) -> Judged:
+    """The verdict over several windows as over one: every request counts alike, and a user of several is one cluster.
+
+    Args:
+        windows: `Judged.per_request` of each, of the same systems; `user` means the same user in all.
+        recalls: Candidates' recall of each by slice, None where it has no request.
+        config: As each window was judged by.
+        seed: Seed of the bootstrap.
+        compared: As `judge` takes them.
+    """
+    starts = np.cumsum([0, *(int(rows["request"].max() or 0) + 1 for rows in windows)])  # type: ignore[arg-type]
+    rows = pl.concat(
+        rows.with_columns(pl.col("request") + pl.lit(start, pl.UInt32))
+        for rows, start in zip(windows, starts, strict=False)
     )
+    shares = []
+    for name in SLICES:
+        counts = [part.filter(pl.col("slice") == name)["request"].n_unique() for part in windows]
+        found = sum(count * (recall[name] or 0.0) for count, recall in zip(counts, recalls, strict=True))
+        shares.append({"slice": name, "recall": found / sum(counts) if sum(counts) else None})
+    ceiling = pl.DataFrame(shares, schema=_CEILING)
+    return _verdict(rows, ceiling, config=config, seed=seed, compared=compared)
+
+
+def _verdict(
+    rows: pl.DataFrame,
+    ceiling: pl.DataFrame,
+    *,
+    config: EvaluationConfig,
+    seed: int,
+    compared: Sequence[tuple[str, str]],
+) -> Judged:
+    """What metrics by request come to."""
+    return Judged(
+        table=_table(rows, config.resamples, seed),
+        pairs=_pairs(rows, compared, config, seed),
+        per_request=rows,
+        ceiling=ceiling,
+    )
+
+
+def by_value(metric: str) -> str:
+    """What a metric is called whose labels are raised by the value of the events: `ndcg@10 (value)`."""
+    return f"{metric} (value)"
+
+
+def _metrics(lists: pl.DataFrame, truth: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
+    """`per_request`, and NDCG by value where the truth has labels for it."""
+    found = per_request(lists, truth, cutoffs=config.cutoffs)
+    if VALUE_LABEL not in truth.columns:
+        return found
+    raised = per_request(lists, truth.with_columns(label=VALUE_LABEL), cutoffs=config.cutoffs)
+    return found.with_columns(raised[f"ndcg@{k}"].alias(by_value(f"ndcg@{k}")) for k in config.cutoffs)
 
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:
@@ -125,8 +187,9 @@ def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFram
     return frame
 
 
-def _table(rows: pl.DataFrame, names: list[str], resamples: int, seed: int) -> pl.DataFrame:
+def _table(rows: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
     table = []
+    names = [name for name in rows.columns if "@" in name]
     for (system, slice_name), part in rows.group_by("system", "slice", maintain_order=True):
         intervals = clustered_intervals(part.select(names), part["user"], resamples=resamples, seed=seed)
         table += [
@@ -149,7 +212,7 @@ def _pairs(
     rows: pl.DataFrame, compared: Sequence[tuple[str, str]], config: EvaluationConfig, seed: int
 ) -> pl.DataFrame:
     table: list[dict[str, str | float | None]] = []
-    metrics = [f"ndcg@{k}" for k in config.cutoffs]
+    metrics = [name for name in rows.columns if name.startswith("ndcg@")]
     parts = rows.sort("request").partition_by("system", "slice", as_dict=True)
     for system, against in compared:
         slices = [name for name in SLICES if (system, name) in parts and (against, name) in parts]
@@ -200,4 +263,4 @@ def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:
             .agg(pl.col("hit").fill_null(0).mean())
         )
         shares.append({"slice": slice_name, "recall": hits["hit"].mean()})
-    return pl.DataFrame(shares, schema={"slice": pl.String, "recall": pl.Float64})
+    return pl.DataFrame(shares, schema=_CEILING)

@@ -20,6 +20,7 @@ Conventions:
 
 # R requests, N rows of all lists, P positives, T tie groups that hold a positive
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import numpy as np
@@ -31,14 +32,15 @@ from ranker.tables import (
     KEY,
     KEY_HASH,
     MAX_LABEL,
-    block_count,
     blocks,
     cutoff_faults,
     dtype_faults,
     refuse,
+    stretches,
     table_faults,
+    together,
 )
-from ranker.ties import Floats, Ints, TieGroups, lists_of, sorted_lists, summed, tie_groups
+from ranker.ties import Floats, Ints, TieGroups, found_in, sorted_lists, summed, tie_groups
 
 __all__ = ["CONVENTIONS", "Gain", "gain_of", "mean_metrics", "ndcg_at", "per_request"]
 
@@ -84,12 +86,7 @@ def per_request(
     """
     faults = _argument_faults(cutoffs, gain) + table_faults("rankings", rankings) + table_faults("truth", truth)
     refuse(faults + dtype_faults(rankings, truth))
-    count = block_count(rankings)
-    pairs = zip(
-        blocks(rankings.select(*KEY, "score"), count),
-        blocks(truth.select(*KEY, "label"), count),
-        strict=True,
-    )
+    pairs = blocks(rankings.select(*KEY, "score"), truth.select(*KEY, "label"))
     return pl.concat([_judge(some, theirs, cutoffs, gain) for some, theirs in pairs]).sort("request_id")
 
 
@@ -154,11 +151,12 @@ def ndcg_at(scores: ArrayLike, labels: ArrayLike, group: ArrayLike, k: int, gain
     length = np.asarray(group, dtype=np.int64)
     refuse(_argument_faults([k], gain) + _array_faults(score, label, length))
     row = np.flatnonzero(label > 0)
-    request = np.searchsorted(np.cumsum(length), row, side="right").astype(np.int64)
+    end = np.cumsum(length)
+    request = np.searchsorted(end, row, side="right").astype(np.int64)
     positive = label[row].astype(np.int64)
-    lists = sorted_lists(score, length, np.bincount(request, minlength=len(length)) > 0)
+    lists = sorted_lists(score, end - length, length, np.bincount(request, minlength=len(length)) > 0)
     ties = tie_groups(lists, request, score[row], gain_of(gain)[positive])
-    return _ndcg(ties, request, positive, k, gain)
+    return _ndcg(ties, _Ideal.of(request, positive, gain), k)
 
 
 def gain_of(gain: Gain) -> Floats:
@@ -167,22 +165,35 @@ def gain_of(gain: Gain) -> Floats:
     return np.exp2(label) - 1 if gain == "exponential" else label
 
 
-def _ndcg(ties: TieGroups, request: Ints, label: Ints, k: int, gain: Gain) -> Floats:
-    """(R,) NDCG@k, given (P,) request and label of each true positive; NaN without one.
+@dataclass(frozen=True, slots=True)
+class _Ideal:
+    """The true positives in the best order: by request, then the greatest gain first."""
+
+    request: Ints  # (P,) index of the request
+    gain: Floats  # (P,)
+    place: Ints  # (P,) from 0 on, within the request
+
+    @classmethod
+    def of(cls, request: Ints, label: Ints, gain: Gain) -> "_Ideal":
+        order = np.sort(request * (MAX_LABEL + 1) + (MAX_LABEL - label))
+        request, rest = np.divmod(order, MAX_LABEL + 1)
+        place = np.arange(len(request)) - np.searchsorted(request, request)
+        return cls(request, gain_of(gain)[MAX_LABEL - rest], place)
+
+
+def _ndcg(ties: TieGroups, ideal: _Ideal, k: int) -> Floats:
+    """(R,) NDCG@k, NaN without a true positive.
 
     A tie group gives its mean gain to each of its places within k.
     """
-    ideal_order = np.sort(request * (MAX_LABEL + 1) + (MAX_LABEL - label))  # by request, best label first
-    request, label = ideal_order // (MAX_LABEL + 1), MAX_LABEL - ideal_order % (MAX_LABEL + 1)
-    place = np.arange(len(request)) - np.searchsorted(request, request)
     start, end = ties.span(k)
-    depth = max(end.max(initial=0), min(k, place.max(initial=0) + 1))
+    depth = max(end.max(initial=0), min(k, ideal.place.max(initial=0) + 1))
     discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, depth + 2)))))  # of the first 0, 1, ...
 
     dcg = ties.total(ties.gain * (discounts[end] - discounts[start]) / ties.size)
-    seen = place < k
-    best = gain_of(gain)[label[seen]] * np.diff(discounts)[place[seen]]
-    return np.minimum(_ratio(dcg, summed(request[seen], best, ties.n_requests)), 1.0)
+    seen = ideal.place < k
+    best = ideal.gain[seen] * np.diff(discounts)[ideal.place[seen]]
+    return np.minimum(_ratio(dcg, summed(ideal.request[seen], best, ties.n_requests)), 1.0)
 
 
 def _first_positive(ties: TieGroups, k: int) -> tuple[Floats, Floats]:
@@ -241,31 +252,39 @@ def _ratio(numerator: Floats, denominator: Floats) -> Floats:
 
 def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], gain: Gain) -> pl.DataFrame:
     """`per_request` on tables that are in contract, in no order."""
-    positives = truth.filter(pl.col("label") > 0)
-    requests = positives.select(pl.col("request_id").unique()).with_row_index("request")
-    positives = positives.join(requests, on="request_id").with_columns(pl.col("request", "label").cast(pl.Int64))
-    hits = _perhaps_in(positives, rankings).join(positives, on=KEY).with_columns(pl.col("score").cast(pl.Float64))
-    hit, label = hits["request"].to_numpy(), hits["label"].to_numpy()
-    lists = lists_of(rankings, requests, np.bincount(hit, minlength=requests.height) > 0)
-    ties = tie_groups(lists, hit, hits["score"].to_numpy(), gain_of(gain)[label])
+    rankings, positives = together(rankings), together(truth.filter(pl.col("label") > 0))
+    requests, _, relevant = stretches(positives)
+    request = np.repeat(np.arange(len(requests)), relevant)
+    label = positives["label"].cast(pl.Int64).to_numpy()
+    start, length = _lists_of(rankings, requests)
+    hit, row = _retrieved(rankings, positives, start[request], length[request])
+    score = rankings["score"].cast(pl.Float32 if rankings.schema["score"] == pl.Float32 else pl.Float64).to_numpy()
+    lists = sorted_lists(score, start, length, np.bincount(request[hit], minlength=len(requests)) > 0)
+    ties = tie_groups(lists, request[hit], score[row], gain_of(gain)[label[hit]])
 
-    request, label = positives["request"].to_numpy(), positives["label"].to_numpy()
-    relevant = np.bincount(request, minlength=requests.height)
+    ideal = _Ideal.of(request, label, gain)
     columns: dict[str, Floats | pl.Series] = {}
     for k in cutoffs:
-        columns[f"ndcg@{k}"] = _ndcg(ties, request, label, k, gain)
+        columns[f"ndcg@{k}"] = _ndcg(ties, ideal, k)
         columns |= _ungraded(ties, relevant, k)
-    columns["auc"] = pl.Series(_auc(ties, lists.length), nan_to_null=True)
-    return requests.select("request_id").with_columns(pl.DataFrame(columns))
+    columns["auc"] = pl.Series(_auc(ties, length), nan_to_null=True)
+    return requests.to_frame().with_columns(pl.DataFrame(columns))
 
 
-def _perhaps_in(positives: pl.DataFrame, rankings: pl.DataFrame) -> pl.DataFrame:
-    """Drop most rows that are no positive, so that the join by key has little left to do (Bloom, 1970)."""
-    taken = np.zeros(1 << 24, dtype=np.bool_)
-    slot = KEY_HASH // (1 << 40)
-    ours, theirs = (frame.select(slot).to_series().to_numpy() for frame in (rankings, positives))
-    taken[theirs] = True
-    return rankings.filter(pl.Series(taken[ours]))
+def _lists_of(rankings: pl.DataFrame, requests: pl.Series) -> tuple[Ints, Ints]:
+    """(R,) first row and rows of the list of each request, none where it has no list."""
+    listed, start, length = stretches(rankings)
+    found = pl.DataFrame({"request_id": listed, "start": start, "length": length})
+    joined = requests.to_frame().join(found, on="request_id", how="left", maintain_order="left").fill_null(0)
+    return joined["start"].to_numpy(), joined["length"].to_numpy()
+
+
+def _retrieved(rankings: pl.DataFrame, positives: pl.DataFrame, start: Ints, length: Ints) -> tuple[Ints, Ints]:
+    """Which positives are in their list, given its (P,) first row and rows; and the row of each."""
+    theirs, ours = (frame.select(KEY_HASH).to_series().to_numpy() for frame in (rankings, positives))
+    hit, row = found_in(theirs, ours, start, length)
+    same = (positives["item_id"].gather(hit) == rankings["item_id"].gather(row)).to_numpy()
+    return hit[same], row[same]
 
 
 def _ungraded(ties: TieGroups, relevant: Ints, k: int) -> dict[str, Floats]:

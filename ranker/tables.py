@@ -1,32 +1,35 @@
 """The tables that metrics read: what they promise, and how they are cut to bound the memory."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import polars as pl
 
 from features.errors import ContractError
+from ranker.ties import Ints, sorted_lists
 
 __all__ = [
     "BLOCK_ROWS",
     "KEY",
     "KEY_HASH",
     "MAX_LABEL",
-    "block_count",
     "blocks",
     "cutoff_faults",
     "dtype_faults",
     "refuse",
+    "stretches",
     "table_faults",
+    "together",
 ]
 
 MAX_LABEL: Final = 30
-BLOCK_ROWS: Final = 1 << 24
+BLOCK_ROWS: Final = 1 << 22
 """Rows judged at a time: memory stays flat."""
 
 KEY: Final = ["request_id", "item_id"]
-KEY_HASH: Final = pl.col("request_id").hash(0) ^ pl.col("item_id").hash(1)
+KEY_HASH: Final = pl.col("item_id").hash().cast(pl.UInt32, wrap_numerical=True)
+"""Nearly always another one for each key of a request."""
 _SCORE: Final = pl.col("score")
 _LABEL: Final = pl.col("label").cast(pl.Float64)
 _IDS: Final = {name: {f"have no {name}: drop them": pl.col(name).is_null()} for name in KEY}
@@ -84,7 +87,7 @@ def table_faults(name: str, frame: pl.DataFrame) -> list[str]:
             faults.append(f"{name}: {column} is {dtype}: cast it to {wanted}")
     counts = {what: frame.select(rule.sum()).item() for what, rule in rules.items()}
     if sound.issuperset(KEY):
-        repeats = sum(map(_repeats, blocks(frame.select(KEY), block_count(frame))))
+        repeats = sum(_repeats(block) for (block,) in blocks(frame.select(KEY).drop_nulls()))
         counts["repeat a (request_id, item_id): keep one row a pair"] = repeats
     return faults + [f"{name}: {count} of {frame.height} rows {what}" for what, count in counts.items() if count]
 
@@ -100,24 +103,49 @@ def dtype_faults(rankings: pl.DataFrame, truth: pl.DataFrame) -> list[str]:
 
 
 def _repeats(frame: pl.DataFrame) -> int:
-    """Count the rows that repeat an earlier row's key. Where all hashes differ, so do the keys."""
-    pairs = frame.select(KEY).drop_nulls()
-    if pairs.select(KEY_HASH).to_series().n_unique() == pairs.height:
-        return 0
-    return pairs.height - pairs.unique().height
+    """Count the rows that repeat an earlier row's key; only lists in which a hash repeats are looked at closely."""
+    pairs = together(frame)
+    _, start, length = stretches(pairs)
+    hashes = sorted_lists(pairs.select(KEY_HASH).to_series().to_numpy(), start, length)
+    again = np.flatnonzero(hashes.scores[1:] == hashes.scores[:-1]) + 1
+    order = np.argsort(hashes.start)
+    whose = order[np.searchsorted(hashes.start[order], again, side="right") - 1]
+    suspect = np.zeros(len(start), np.bool_)
+    suspect[whose[again > hashes.start[whose]]] = True  # the first of a list repeats nothing
+    looked_at = pairs.filter(pl.Series(np.repeat(suspect, length), dtype=pl.Boolean))
+    return looked_at.height - looked_at.unique().height
 
 
-def block_count(frame: pl.DataFrame) -> int:
-    """How many blocks of about `BLOCK_ROWS` rows a table makes."""
-    return max(1, -(-frame.height // BLOCK_ROWS))
+def together(frame: pl.DataFrame) -> pl.DataFrame:
+    """A table in which the rows of each request stand together; itself, if they do."""
+    runs = frame["request_id"].rle().struct.field("value")
+    return frame if runs.n_unique() == len(runs) else frame.sort("request_id")
 
 
-def blocks(frame: pl.DataFrame, count: int) -> Iterator[pl.DataFrame]:
-    """Cut a table into `count` blocks of whole requests, the same in each table, to bound the memory."""
-    if count == 1:
-        yield frame
+def stretches(frame: pl.DataFrame) -> tuple[pl.Series, Ints, Ints]:
+    """The requests of a table in which their rows stand together, each with its first row and how many it has."""
+    runs = frame["request_id"].rle().struct.unnest()
+    length = runs["len"].cast(pl.Int64).to_numpy()
+    return runs["value"].alias("request_id"), np.cumsum(length) - length, length
+
+
+def blocks(*frames: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, ...]]:
+    """Cut tables, all alike, into blocks of whole requests, about `BLOCK_ROWS` rows of the first, to bound memory."""
+    ids = frames[0]["request_id"]
+    if len(ids) <= BLOCK_ROWS:
+        yield frames
         return
-    block = (pl.col("request_id").hash() % count).cast(pl.UInt32)
-    blocks = frame.lazy().select(block).collect(engine="streaming").to_series()
-    for number in range(count):
-        yield frame.filter(blocks == number)
+    first = (ids if ids.is_sorted() else ids.sort()).gather_every(BLOCK_ROWS)[1:].unique(maintain_order=True)
+    sliced = [_sliced(frame, first) for frame in frames]
+    for number in range(len(first) + 1):
+        yield tuple(cut(number) for cut in sliced)
+
+
+def _sliced(frame: pl.DataFrame, first: pl.Series) -> Callable[[int], pl.DataFrame]:
+    """Gives each block of a table by its number, the second and later ones beginning at these requests."""
+    ids = frame["request_id"]
+    if ids.is_sorted():
+        cuts = [0, *ids.search_sorted(first), frame.height]
+        return lambda number: frame[cuts[number] : cuts[number + 1]]
+    block = first.search_sorted(ids, side="right")
+    return lambda number: frame.filter(block == number)

@@ -1,23 +1,27 @@
 """Ranked lists and their ties: what every metric by expectation is computed from."""
 
 # R requests, N rows of all lists, P positives, T tie groups that hold a positive
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
-import polars as pl
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Ints", "Lists", "TieGroups", "lists_of", "sorted_lists", "summed", "tie_groups"]
+__all__ = ["Floats", "Ints", "Lists", "TieGroups", "found_in", "sorted_lists", "summed", "tie_groups"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Values = NDArray[Any]
+_BLOCK_CELLS: Final = 1 << 18  # compared at a time: they stay in the processor's cache
 
 
 @dataclass(frozen=True, slots=True)
 class Lists:
     """The lists of R requests, each a stretch of one flat array."""
 
-    scores: Floats  # (N,) ascending within each list
+    scores: Values  # (N,) ascending within each list
     start: Ints  # (R,)
     length: Ints  # (R,)
 
@@ -46,52 +50,75 @@ class TieGroups:
         return summed(self.request, values, self.n_requests)
 
 
-def sorted_lists(scores: Floats, length: Ints, wanted: NDArray[np.bool_]) -> Lists:
-    """Sort the scores within each wanted list; the others stay as they are.
+def sorted_lists(values: Values, start: Ints, length: Ints, wanted: NDArray[np.bool_] | None = None) -> Lists:
+    """Sort the numbers within each wanted list (all of them, if None is given); the others have no place in the answer.
 
-    Lists of like length (within a factor of two) are sorted together as the rows of a padded matrix: many
-    times faster than one sort by (request, score).
+    Lists of like length are sorted together as the rows of a padded matrix: many times faster than one sort by
+    (request, value).
+
+    Args:
+        values: (N,) floats or integers, none of them NaN.
+        start: (R,) row at which each list begins.
+        length: (R,) rows of each.
+        wanted: (R,) whether it is sorted.
     """
-    ordered = scores.copy()
-    magnitude = np.where(wanted, np.frexp(length)[1], 0)
-    for level in np.unique(magnitude[magnitude > 0]):
-        chosen = magnitude == level
+    last = np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+    begin, parts, filled = np.zeros(len(start), np.int64), [values[:0]], 0
+    for chosen, stretches in _of_like_length(values, start, length if wanted is None else np.where(wanted, length, 0)):
         lengths = length[chosen]
-        rows = np.repeat(chosen, length)
-        if lengths.min() == lengths.max():  # nothing to pad
-            ordered[rows] = np.sort(scores[rows].reshape(len(lengths), -1), axis=1).ravel()
-            continue
-        inside = np.arange(lengths.max()) < lengths[:, None]
-        block = np.full(inside.shape, np.inf)
-        block[inside] = scores[rows]
+        block = stretches[start[chosen]]
+        inside = np.arange(lengths.max()) < lengths[:, None] if lengths.min() < lengths.max() else None
+        if inside is not None:
+            block[~inside] = last
         block.sort(axis=1)
-        ordered[rows] = block[inside]
-    return Lists(ordered, np.cumsum(length) - length, length)
+        parts.append(block.ravel() if inside is None else block[inside])
+        begin[chosen] = filled + np.cumsum(lengths) - lengths
+        filled += len(parts[-1])
+    return Lists(np.concatenate(parts), begin, length)
 
 
-def lists_of(rankings: pl.DataFrame, requests: pl.DataFrame, wanted: NDArray[np.bool_]) -> Lists:
-    """The sorted lists of the wanted of R `requests` (`request_id`, `request`); the others are left empty."""
-    scores, runs = rankings["score"], rankings["request_id"].rle().struct.unnest()
-    if runs["value"].n_unique() < runs.height:
-        grouped = rankings.group_by("request_id").agg("score")
-        scores = grouped["score"].explode()
-        runs = grouped.select(pl.col("score").list.len().alias("len"), pl.col("request_id").alias("value"))
-    runs = runs.join(requests, left_on="value", right_on="request_id", how="left", maintain_order="left")
-    request = runs["request"].cast(pl.Int64).fill_null(-1).to_numpy()
-    chosen = request >= 0
-    chosen[chosen] = wanted[request[chosen]]
+def found_in(values: Values, wanted: Values, start: Ints, length: Ints) -> tuple[Ints, Ints]:
+    """Find each of P numbers in a list of its own: who was found, and in which row, once for every row that has it.
 
-    lists = sorted_lists(scores.cast(pl.Float64).to_numpy(), runs["len"].cast(pl.Int64).to_numpy(), chosen)
-    start, length = np.zeros((2, requests.height), dtype=np.int64)
-    start[request[chosen]], length[request[chosen]] = lists.start[chosen], lists.length[chosen]
-    return Lists(lists.scores, start, length)
+    Args:
+        values: (N,) numbers of all lists.
+        wanted: (P,) numbers to find.
+        start: (P,) row at which each one's list begins.
+        length: (P,) rows of that list.
+    """
+    who, row = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for chosen, stretches in _of_like_length(values, start, length):
+        width = stretches.shape[1]
+        for block in np.array_split(chosen, -(-len(chosen) * width // _BLOCK_CELLS)):
+            one, place = np.divmod(np.flatnonzero(stretches[start[block]] == wanted[block, None]), width)
+            inside = place < length[block[one]]
+            who.append(block[one[inside]])
+            row.append(start[who[-1]] + place[inside])
+    return np.concatenate(who), np.concatenate(row)
 
 
-def tie_groups(lists: Lists, request: Ints, score: Floats, gain: Floats) -> TieGroups:
+def _of_like_length(values: Values, start: Ints, length: Ints) -> Iterator[tuple[Ints, Values]]:
+    """Indices of lists that are not empty and within a factor of two of each other's length, and their common shape.
+
+    That is a view (rows, longest): the values from each row on, zeros beyond the last.
+    """
+    magnitude = np.frexp(length)[1]
+    for level in np.flatnonzero(np.bincount(magnitude)[1:]) + 1:
+        chosen = np.flatnonzero(magnitude == level)
+        width = length[chosen].max()
+        beyond = max(start[chosen].max() + width - len(values), 0)
+        padded = np.concatenate([values, np.zeros(beyond, values.dtype)]) if beyond else values
+        yield chosen, sliding_window_view(padded, width)
+
+
+def tie_groups(lists: Lists, request: Ints, score: Values, gain: Floats) -> TieGroups:
     """Find the tie groups of the retrieved positives, each given by its request's index, score and gain."""
     start, length = lists.start[request], lists.length[request]
     below = _bisect(lists.scores, score, start, length, tied_too=False)
-    not_above = _bisect(lists.scores, score, start, length, tied_too=True)
+    not_above = below + 1
+    tied = np.flatnonzero(not_above < length)
+    tied = tied[lists.scores[(start + not_above)[tied]] == score[tied]]
+    not_above[tied] = _bisect(lists.scores, score[tied], start[tied], length[tied], tied_too=True)
     above, size = length - not_above, not_above - below
     place = request * length.max(initial=0) + above
     _, first, group, positives = np.unique(place, return_index=True, return_inverse=True, return_counts=True)
@@ -108,7 +135,7 @@ def tie_groups(lists: Lists, request: Ints, score: Floats, gain: Floats) -> TieG
     )
 
 
-def _bisect(ordered: Floats, value: Floats, start: Ints, length: Ints, *, tied_too: bool) -> Ints:
+def _bisect(ordered: Values, value: Values, start: Ints, length: Ints, *, tied_too: bool) -> Ints:
     """Count the rows in each value's own stretch that are below it, or `tied_too` not above it."""
     low, high = start.copy(), start + length
     for _ in range(int(length.max(initial=0)).bit_length()):

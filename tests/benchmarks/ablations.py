@@ -2,11 +2,11 @@
 
     NIGHTRANK_DATA=... python tests/benchmarks/ablations.py online-retail|simulated [--to FOLDER] [--set KEY=VALUE ...]
 
-- *in-sample*: the ranker is trained on scores of the final encoder, which has seen those very purchases; all else is as
-  it was. This is what the blocks of the timeline avoid.
+- *without prequential*: the ranker is trained on scores of the final encoder, which has seen those very purchases; all
+  else is as it was. This is what the blocks of the timeline avoid.
 - *typos*: one letter of each title is swapped with the next, lost, doubled or replaced, in the catalogue that
   candidates, features and encoder read; nothing is trained again.
-- *without FIELD*: the same with a text field emptied, where there are several.
+- *without field:FIELD*: the same with a text field emptied, where there are several.
 
 Differences are paired on the same test requests, with 95 % intervals by users.
 """
@@ -24,15 +24,15 @@ import polars as pl
 from features.simulate import ShopConfig
 from features.timeline import EventLog
 from pipelines import report
-from pipelines.chain import Chain
+from pipelines.ablate import FIELD, PREQUENTIAL, Whole, ranked, without
 from pipelines.check import read_inputs
-from pipelines.config import Config, load_config
+from pipelines.config import load_config
 from pipelines.datasets import load_dataset, simulated
 from pipelines.evaluate import FULL, evaluate
 from pipelines.project import write_dataset
-from pipelines.train import Labelled, Trained, fit_ranker, label, recent, train
-from ranker.lambdamart import LambdaMart
+from pipelines.train import label, train
 
+TYPOS = "typos"
 SHOP = ShopConfig(users=1000, items=1500, days=96)
 MOST_LOST = 0.05  # of NDCG@10, by a typo a title
 LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz"))
@@ -50,17 +50,14 @@ def main() -> int:
     config = load_config(write_dataset(dataset, folder), arguments.overrides)
     log = read_inputs(config).log
     trained = train(log, config)
-    window = label(trained.chain, config, trained.split.test, name="Test window", encoder_day=trained.encoder_day)
-    lists = {FULL: ranked(trained.ranker, window), "in-sample": ranked(in_sample(trained, config), window)}
+    span = trained.split.test
+    window = label(trained.chain, config, span, name="Test window", encoder_day=trained.encoder_day)
+    whole = Whole.of(trained, config)
     first, *others = config.data.items.text_fields
-    altered = {"typos": with_typos(log, first)}
-    altered |= {f"without {field}": log_with(log, pl.lit(None, pl.String).alias(field)) for field in others}
-    for name, other in altered.items():
-        chain = Chain(other, config, trained.model, trained.chain.assembler.plan.supply, cut=trained.chain.cut)
-        rows = label(chain, config, trained.split.test, name=f"Test window, {name}", encoder_day=trained.encoder_day)
-        lists[name] = ranked(trained.ranker, rows)
-    first_day = trained.split.test.start
-    evaluation = evaluate(log, config, window, lists=lists, first_day=first_day, chosen=", ".join(lists))
+    parts = [PREQUENTIAL, *(f"{FIELD}{field}" for field in others)]
+    lists = {FULL: ranked(trained.ranker, window.rows), **whole.lists(parts, window, span)}
+    lists[TYPOS] = ranked(trained.ranker, whole.scored(with_typos(log, first), span, name=TYPOS))
+    evaluation = evaluate(log, config, window, lists=lists, first_day=span.start, chosen=", ".join(lists))
     return conclude(evaluation.judged, [name for name in lists if name != FULL])
 
 
@@ -72,13 +69,13 @@ def conclude(judged, names: list[str]) -> int:
             pair = judged.pair(FULL, name, slice_name, "ndcg@10")
             full = judged.row(FULL, slice_name, "ndcg@10")["mean"]
             told = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
-            report.show(f"{name:22}{slice_name:14}loses {told} of {full:.4f} ({pair['difference'] / full:+.1%})")
+            report.show(f"{name:26}{slice_name:14}loses {told} of {full:.4f} ({pair['difference'] / full:+.1%})")
             facts[f"{name}, {slice_name}"] = {key: pair[key] for key in ("difference", "low", "high")} | {"full": full}
-    lost = facts["typos, all"]["difference"] / facts["typos, all"]["full"]
+    lost = facts[f"{TYPOS}, all"]["difference"] / facts[f"{TYPOS}, all"]["full"]
     bars = {
         f"typos lose {lost:.1%} <= {MOST_LOST:.0%}": lost <= MOST_LOST,
         "in-sample scores lose, interval above 0": max(
-            facts[f"in-sample, {slice_name}"]["low"] for slice_name in ("all", "new-to-user")
+            facts[f"{without(PREQUENTIAL)}, {slice_name}"]["low"] for slice_name in ("all", "new-to-user")
         )
         > 0,
     }
@@ -88,29 +85,11 @@ def conclude(judged, names: list[str]) -> int:
     return 0 if all(bars.values()) else 1
 
 
-def in_sample(trained: Trained, config: Config) -> LambdaMart:
-    """A full ranker of scores that the final encoder gives to what it was trained on."""
-    chain, split = trained.chain, trained.split
-    rows = None
-    for block in split.blocks:
-        later = label(chain, config, block, name="In-sample scores", encoder_day=trained.encoder_day).rows
-        rows = recent(later.clear() if rows is None else rows, later, most=config.ranker.max_requests)
-    valid = label(chain, config, split.valid, name="Validation", encoder_day=trained.encoder_day).rows
-    assert rows is not None
-    return fit_ranker("ranker of in-sample scores", chain.features, rows, valid, config)
-
-
-def ranked(ranker: LambdaMart, labelled: Labelled) -> pl.DataFrame:
-    """The list of a ranker."""
-    rows = labelled.rows
-    return rows.select("request", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-
-
 def with_typos(log: EventLog, field: str) -> EventLog:
     """The log with one typo in each text of a field that has a letter pair."""
     rng = np.random.default_rng(0)
     texts = [None if text is None else typo(text, rng) for text in log.items[field]]
-    return log_with(log, pl.Series(field, texts, dtype=pl.String))
+    return dataclasses.replace(log, items=log.items.with_columns(pl.Series(field, texts, dtype=pl.String)))
 
 
 def typo(text: str, rng: np.random.Generator) -> str:
@@ -122,11 +101,6 @@ def typo(text: str, rng: np.random.Generator) -> str:
     letter = str(rng.choice(LETTERS))
     middle = (text[at + 1] + text[at], text[at + 1], text[at] * 2 + text[at + 1], letter + text[at + 1])
     return text[:at] + middle[int(rng.integers(4))] + text[at + 2 :]
-
-
-def log_with(log: EventLog, column: pl.Expr | pl.Series) -> EventLog:
-    """The log with a column of its items replaced."""
-    return dataclasses.replace(log, items=log.items.with_columns(column))
 
 
 if __name__ == "__main__":

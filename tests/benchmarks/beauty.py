@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from full_ranking import TUNED, Run, Texts, catalogue_scores, histories_of, plain_scores, positives_only
 
+from encoders.data import Examples
+
 BAR = 1.15  # of the best zero-shot pooling
 FOLDER = "amazon_beauty"
 SETTINGS = {
@@ -36,11 +38,7 @@ def main() -> int:
     run = Run.start(__doc__, SETTINGS, name="amazon-beauty-towers", folder=FOLDER, next=NEXT)
     rng = np.random.default_rng(run.seed)
     texts, sequences = read(run.data, rng)
-    cuts = [(s, at) for s in sequences for at in range(1, len(s) - 2)]
-    histories = histories_of([s[:at] for s, at in cuts], run.config.history_items)
-    model = run.fine_tune(
-        positives_only(histories, [s[at : min(at + NEXT, len(s) - 2)] for s, at in cuts], texts), texts
-    )
+    model = run.fine_tune(steps_of(run, texts, sequences), texts)
     last = -2 if run.validate else -1
     if run.validate:
         sequences = [sequences[row] for row in rng.choice(len(sequences), 4000, replace=False)]
@@ -62,9 +60,16 @@ def read(data: Path, rng: np.random.Generator) -> tuple[Texts, list[Ints]]:
     lines = gzip.decompress((folder / "items.tsv.gz").read_bytes()).decode().splitlines()[1:]
     title_of = dict(line.split("\t", 1) for line in lines)
     code = {item: at for at, item in enumerate(rng.permutation(sorted(title_of)))}
-    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()[1:]
+    lines = gzip.decompress((folder / "sequences.tsv.gz").read_bytes()).decode().splitlines()
     sequences = [np.array([code[item] for item in line.split("\t")[1].split()]) for line in lines]
     return Texts.of([title_of[item] for item in code]), sequences
+
+
+def steps_of(run: Run, texts: Texts, sequences: list[Ints]) -> Examples:
+    """What the encoder learns: at each step of s[:-2], what came next."""
+    cuts = [(s, at) for s in sequences for at in range(1, len(s) - 2)]
+    histories = histories_of([s[:at] for s, at in cuts], run.config.history_items)
+    return positives_only(histories, [s[at : min(at + NEXT, len(s) - 2)] for s, at in cuts], texts)
 
 
 def _ndcg(batches, sequences: list[Ints], last: int, first: int = 10) -> npt.NDArray[np.float64]:

@@ -1,12 +1,15 @@
 """Texts to vectors: against sentence-transformers, and a night with few new texts against encoding all.
 
     NIGHTRANK_DATA=... python tests/benchmarks/encoder_speed.py [--texts 1000] [--runs 3] [--modes fp32 bf16]
+        [--ours fp32 bf16 openvino openvino-fp32]
 
 (a) Texts of Online Retail and of the Complete Journey under all-MiniLM-L6-v2 with two threads: ours (as configured by
 default) and `SentenceTransformer.encode` (`encoder_peer.py`; fp32, bf16 and, where the environment has them, onnx and
 openvino), a process each, in turns. Seconds are of tokenising and encoding alone, after a warm-up, without imports and
-loading. Ratios are of medians, of wall time and of processor time; the bars hold for the latter, which moves less on a
-machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's fp32.
+loading. `--ours` sets our other precisions and backends beside them (ours-fp32, ours-openvino, ...), whose conversion
+the warm-up holds; no bar is on these. Ratios are of medians, of wall time and of processor time; the bars hold for the
+latter, which moves less on a machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's
+fp32.
 
 (b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time, over
 all texts of both data sets, since a few new texts cost as much as a batch of 64 of each padded length.
@@ -21,6 +24,7 @@ import statistics
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +46,12 @@ OURS = (sys.executable, "-P", __file__)  # -P: or this file would stand for the 
 PACKAGES = ("sentence-transformers[train]", f"torch=={torch.__version__.partition('+')[0]}")
 BAR_FP32, BAR_BEST, BAR_NIGHT, LEAST_COSINE = 1.6, 1.0, 30.0, 0.9995
 WARM_UP = 256
+OTHERS = {
+    "fp32": EncoderConfig(precision="fp32"),
+    "bf16": EncoderConfig(precision="bf16"),
+    "openvino": EncoderConfig(backend="openvino"),
+    "openvino-fp32": EncoderConfig(precision="fp32", backend="openvino"),
+}
 
 
 def main() -> int:
@@ -51,11 +61,15 @@ def main() -> int:
     parser.add_argument("--texts", type=int, default=1000, help="Of each data set.")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--modes", nargs="+", default=["fp32", "bf16"])
+    parser.add_argument("--ours", nargs="*", default=[], choices=sorted(OTHERS))
     parser.add_argument("--job", nargs=3, metavar=("KIND", "TEXTS", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
         kind, texts, out = arguments.job
-        told = {"embed": embed, "night": night}[kind](json.loads(Path(texts).read_text(encoding="utf-8")), Path(out))
+        jobs = {"embed": embed, "night": night} | {
+            name: partial(embed, config=config) for name, config in OTHERS.items()
+        }
+        told = jobs[kind](json.loads(Path(texts).read_text(encoding="utf-8")), Path(out))
         sys.stdout.write(json.dumps(told) + "\n")
         return 0
     arguments.to.mkdir(parents=True, exist_ok=True)
@@ -86,6 +100,8 @@ def against_peers(arguments: argparse.Namespace, texts: Path) -> tuple[dict[str,
     """Medians of each system, and the bars."""
     python, model = peer_python(arguments.to, PACKAGES), resolve(EncoderConfig().model)
     commands = {"ours": [*OURS, "--job", "embed", str(texts), str(arguments.to / "ours.npy")]}
+    for name in arguments.ours:
+        commands[f"ours-{name}"] = [*OURS, "--job", name, str(texts), str(arguments.to / f"ours-{name}.npy")]
     for mode in arguments.modes:
         out = str(arguments.to / f"{mode}.npy")
         commands[mode] = [python, str(HERE / "encoder_peer.py"), mode, model, str(texts), out, str(THREADS)]
@@ -103,7 +119,7 @@ def against_peers(arguments: argparse.Namespace, texts: Path) -> tuple[dict[str,
         found["wall_ratio"] = found["seconds"] / facts["ours"]["seconds"]
         found["cpu_ratio"] = found["cpu_seconds"] / facts["ours"]["cpu_seconds"]
         sys.stderr.write(f"{name:10}" + "  ".join(f"{key} {value:.5g}" for key, value in found.items()) + "\n")
-    eligible = [name for name in facts if name != "ours" and facts[name]["least_cosine"] >= LEAST_COSINE]
+    eligible = [name for name in facts if not name.startswith("ours") and facts[name]["least_cosine"] >= LEAST_COSINE]
     best = min(eligible, key=lambda name: facts[name]["cpu_seconds"])
     cosine = facts["ours"]["least_cosine"]
     return facts, {
@@ -114,10 +130,10 @@ def against_peers(arguments: argparse.Namespace, texts: Path) -> tuple[dict[str,
     }
 
 
-def embed(texts: list[str], out: Path) -> dict[str, float]:
+def embed(texts: list[str], out: Path, config: EncoderConfig | None = None) -> dict[str, float]:
     """Ours, timed."""
     torch.set_num_threads(THREADS)
-    model = InterestModel.start(EncoderConfig())
+    model = InterestModel.start(config or EncoderConfig())
     model.embed("zero_shot", model.tokenise(texts[:WARM_UP]))
     start, cpu = time.perf_counter(), time.process_time()
     vectors = model.embed("zero_shot", model.tokenise(texts))

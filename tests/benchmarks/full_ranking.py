@@ -55,6 +55,7 @@ class Run:
         seed: Of everything drawn.
         validate: Whether to rank what is held out of training instead of the test.
         trial: What is told of it.
+        folder: Where the fine-tuned model is kept, and read from if it is there; None keeps none.
     """
 
     config: EncoderConfig
@@ -62,9 +63,10 @@ class Run:
     seed: int
     validate: bool
     trial: Trial
+    folder: Path | None = None
 
     @classmethod
-    def start(cls, doc: str | None, settings: dict[str, Any], *, name: str, folder: str, **protocol: int) -> Self:
+    def start(cls, doc: str | None, settings: dict[str, Any], *, name: str, folder: str, **protocol: Any) -> Self:
         """From the command line.
 
         Args:
@@ -74,15 +76,21 @@ class Run:
             folder: Of its data, below NIGHTRANK_DATA.
             protocol: What else decides the figures.
         """
-        arguments = command_line(doc).parse_args()
+        parser = command_line(doc)
+        parser.add_argument(
+            "--model", type=Path, default=None, metavar="FOLDER", help="keep the fine-tuned model there"
+        )
+        arguments = parser.parse_args()
         data = data_root()
         config = EncoderConfig(**settings | changes(arguments.overrides))
         resolved = {"encoder": config.model_dump(mode="json"), **protocol}
         trial = Trial.start(arguments, data=name, config=resolved, data_sha256=files_sha256(data / folder))
-        return cls(config, data, arguments.seed, arguments.validate, trial)
+        return cls(config, data, arguments.seed, arguments.validate, trial, arguments.model)
 
     def fine_tune(self, examples: Examples, texts: Texts) -> InterestModel:
-        """An interest model trained on one block."""
+        """An interest model trained on one block; that of the folder, if there is one."""
+        if self.folder is not None and self.folder.exists():
+            return InterestModel.load(self.folder)
         model = InterestModel.start(self.config)
         start = time.monotonic()
         tokenised = model.tokenise(texts.distinct)
@@ -97,31 +105,45 @@ class Run:
             seed=self.seed,
             report=steps_told(),
         )
+        if self.folder is not None:
+            self.folder.mkdir(parents=True)
+            model.save(self.folder)
         return model
 
-    def conclude(self, metric: str, found: dict[str, Floats], *, lift: float = 0, least: float = 0) -> int:
-        """Print each system's mean, the paired differences of the fine-tuned one, and the bars.
+    def conclude(
+        self,
+        metric: str,
+        found: dict[str, Floats],
+        *,
+        lift: float = 0,
+        least: float = 0,
+        ours: str = TUNED,
+        others: str = BEST,
+    ) -> int:
+        """Print each system's mean, the paired differences of ours, and the bars.
 
         Args:
             metric: What was measured.
             found: (requests,) values by system, one request a user.
-            lift: What the fine-tuned system must reach, as a share of the best other one.
+            lift: What our system must reach, as a share of the best other one.
             least: What it must reach in any case.
+            ours: Its name.
+            others: What the best of the others is called.
 
         Returns:
             The exit status: 0 if the bars were reached and the difference from the best other one lies above zero.
         """
-        best = max((name for name in found if name != TUNED), key=lambda name: found[name].mean())
-        ordered = {TUNED: found[TUNED], BEST: found[best], **found}
-        figures, pairs = measured(ordered, np.arange(len(found[TUNED])), metric)
-        name, ratio = f"{TUNED}, {metric}", found[TUNED].mean() / found[best].mean()
-        tell(f"{BEST} is {best}; {TUNED} has {ratio:.3f} of it")
+        best = max((name for name in found if name != ours), key=lambda name: found[name].mean())
+        ordered = {ours: found[ours], others: found[best], **found}
+        figures, pairs = measured(ordered, np.arange(len(found[ours])), metric)
+        name, ratio = f"{ours}, {metric}", found[ours].mean() / found[best].mean()
+        tell(f"{others} is {best}; {ours} has {ratio:.3f} of it")
         return self.trial.conclude(
             figures,
             pairs,
             least={name: least} if least else {},
-            above_zero=[f"{TUNED} over {BEST}, {metric}"],
-            others={f"{name} >= {lift:g} of {BEST}": bool(ratio >= lift)} if lift else {},
+            above_zero=[f"{ours} over {others}, {metric}"],
+            others={f"{name} >= {lift:g} of {others}": bool(ratio >= lift)} if lift else {},
         )
 
 

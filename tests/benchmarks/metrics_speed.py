@@ -88,9 +88,9 @@ def conclude(runs: dict[str, list[dict[str, float]]]) -> int:
     apart = max(
         abs(means["ours"][one] - means[name][other]) for name in ("objects", "arrays") for one, other in METRICS.items()
     )
-    ratio, peak = facts["objects"]["cpu_ratio"], facts["ours"]["peak_bytes"]
-    bars = {
-        f"ours over ranx's objects: {ratio:.1f}x >= {BAR}": ratio >= BAR,
+    ratios = {way: facts[way]["cpu_ratio"] for way in ("objects", "arrays")}
+    peak = facts["ours"]["peak_bytes"]
+    bars = {f"ours over ranx's {way}: {ratio:.1f}x >= {BAR}": ratio >= BAR for way, ratio in ratios.items()} | {
         f"peak {peak / 2**30:.2f} GiB < {MOST_BYTES / 2**30:.0f}": peak < MOST_BYTES,
         f"means agree to {apart:.0e} <= {TOLERANCE}": apart <= TOLERANCE,
     }

@@ -155,8 +155,8 @@ def test_hidden_states_in_a_file_are_those_in_memory_to_the_bit(model, some_text
 
 
 def test_bf16_agrees_with_fp32_closely_but_not_wholly(model, some_texts):
-    texts = model.tokenise(some_texts(300))
-    assert 0.99 < model.agreement(texts) < 1
+    least = model.agreement(model.tokenise(some_texts(300)))
+    assert 0.99 < least < 1 - 1e-6 if model.bf16 else least == pytest.approx(1)
     assert model.agreement(model.tokenise(["mug"])) == model.agreement(model.tokenise(["mug", "mug"]))
 
 

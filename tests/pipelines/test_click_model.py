@@ -139,3 +139,8 @@ def test_a_folder_that_was_touched_is_refused_by_name(harm, folder, command):
 def test_an_unknown_key_is_refused_and_the_nearest_named(folder):
     with pytest.raises(ConfigError, match=r"click_model\.member: unknown key\. Did you mean 'members'"):
         load_click_config(folder.path, ["click_model.member=3"])
+
+
+def test_a_backend_other_than_torch_is_refused(folder):
+    with pytest.raises(ConfigError, match=r"encoder\.backend must be torch"):
+        load_click_config(folder.path, ["encoder.backend=auto"])

@@ -89,7 +89,7 @@ def test_a_text_field_is_not_cut_to_nothing(load, limit):
 
 def test_an_unknown_key_near_nothing_lists_the_known_ones(load):
     (fault,) = refusal(load, labels={"zzz": 1})
-    assert fault == "labels.zzz: unknown key. Known keys: gains, horizon_days."
+    assert fault == "labels.zzz: unknown key. Known keys: gains, horizon_days, value_gain."
 
 
 @pytest.mark.parametrize(

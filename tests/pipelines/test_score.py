@@ -1,11 +1,78 @@
-"""What a night publishes beside the order."""
+"""What a night publishes: the scores that evaluation gives, and what stands beside the order."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
+import pytest
 
+from features.requests import requests_tonight
+from pipelines.chain import Chain
+from pipelines.evaluate import FULL, version_lists
 from pipelines.registry import Registry
-from pipelines.versions import load_version
+from pipelines.score import _rank
+from pipelines.train import Labelled, label
+from pipelines.versions import load_version, working_config
+from ranker.lambdamart import LambdaMart
+
+NIGHTS = 30
+
+
+@pytest.fixture(scope="module")
+def champion(trained_project):
+    """The version, and the configuration it works under, with all that is ranked published."""
+    _, bundle = load_version(Registry(trained_project.config), "champion")
+    config = working_config(trained_project.config, bundle)
+    return bundle, config.model_copy(update={"night": config.night.model_copy(update={"top": 10_000})})
+
+
+def chain_over(log, champion):
+    bundle, config = champion
+    return Chain(log, config, bundle.model, bundle.features.supply, cut=bundle.cut)
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained_project, champion):
+    """Requests of every user on each of `NIGHTS` days with their rows, made together over a log that goes on."""
+    chain = chain_over(trained_project.inputs.log, champion)
+    users = pl.int_range(chain.log.user_ids.len(), dtype=pl.UInt32, eager=True)
+    days = range(chain.log.last_day - NIGHTS + 1, chain.log.last_day + 1)
+    asked = pl.concat([requests_tonight(users, day) for day in days])
+    asked = asked.with_columns(request=pl.int_range(pl.len(), dtype=pl.UInt32))
+    rows = pl.concat(chain.rows(asked, name="evaluation"))
+    assert rows.height >= 100_000
+    return Labelled(asked, asked.clear(), rows)
+
+
+@pytest.mark.parametrize("members", [1, 3])
+def test_night_and_evaluation_give_a_hundred_thousand_rows_the_same_bits(members, trained_project, champion, evaluated):
+    bundle, config = champion
+    log = trained_project.inputs.log
+    if members > 1:
+        trained = trained_project.trained
+        rows = label(trained.chain, config, trained.split.valid, name="validation", encoder_day=0).rows
+        several = config.ranker.model_copy(update={"ensemble": members})
+        ranker = LambdaMart.fit(rows, rows, features=bundle.ranker.features, config=several, seed=0)
+        bundle = replace(bundle, ranker=ranker)
+    lists = version_lists(evaluated, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)[FULL]
+
+    nights = []
+    for (day,), asked in evaluated.requests.group_by("as_of_day", maintain_order=True):
+        published = _rank(chain_over(log.before(day), champion), config, asked["user"], day, "v", bundle)
+        nights.append(published.with_columns(as_of_day=pl.lit(day)))
+
+    codes = lists.join(evaluated.requests, on="request", maintain_order="left")
+    expected = codes.select(
+        "as_of_day",
+        log.user_ids.gather(codes["user"]).alias("user_id"),
+        log.items["item_id"].gather(codes["item"]).alias("item_id"),
+        pl.col("score").alias("evaluated"),
+    )
+    both = expected.join(pl.concat(nights), on=["as_of_day", "user_id", "item_id"], validate="1:1")
+    assert both.height == expected.height == sum(night.height for night in nights)
+    assert both["score"].to_numpy().tobytes() == both["evaluated"].to_numpy().tobytes()
+    assert both["score"].n_unique() > 100
+    assert len(bundle.ranker.boosters) == members
 
 
 def test_reasons_name_families_of_the_version_and_leave_the_order_as_it_is(trained_project, tmp_path, command):

@@ -160,3 +160,16 @@ def test_a_monotone_feature_that_is_none_stops_the_training_before_it_begins(sho
     assert ended.code == 2
     assert "ranker.monotone names what is no feature: 'interest_y'. Did you mean 'interest_z'?" in ended.err
     assert "Fine-tuning" not in ended.err
+
+
+def test_labels_by_value_are_learned_from_and_judged_beside_the_plain_ones(shop_project, tmp_path, command):
+    project = shop_project.copy(tmp_path / "project")
+    ended = command(project, "train", "--set", "labels.value_gain={unit: 10, most: 3}")
+    assert ended.code == 0, ended.err
+    metrics = {row["metric"] for row in ended.facts["systems"]}
+    assert metrics == {"ndcg@5", "ndcg@10", "recall@5", "recall@10", "ndcg@5 (value)", "ndcg@10 (value)"}
+    assert "all (value)" in ended.err
+    (path,) = (project.folder / "out/training").glob("*.parquet")
+    labels = set(pl.read_parquet(path)["label"].unique())
+    assert max(labels) > 3  # a purchase alone counts 3
+    assert max(labels) <= 6

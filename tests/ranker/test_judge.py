@@ -9,7 +9,7 @@ import pytest
 from features.errors import ContractError
 from ranker.compare import holm
 from ranker.config import EvaluationConfig
-from ranker.judge import Judged, Window, judge
+from ranker.judge import SLICES, Judged, Window, judge, pooled
 
 CONFIG = EvaluationConfig(cutoffs=(1, 2), resamples=100)
 SECOND = 1 / math.log2(3)  # discount of rank 2
@@ -146,3 +146,66 @@ def test_scores_without_a_place_in_an_order_are_refused():
         judged({"good": GOOD.with_columns(score=pl.when(pl.col("item") == 1).then(math.nan).otherwise("score"))})
     with pytest.raises(ContractError, match=r"repeat a \(request_id, item_id\)"):
         judged({"good": pl.concat([GOOD, GOOD.head(1)])})
+
+
+def test_windows_are_pooled_as_one_and_a_user_of_both_is_one_cluster():
+    """By hand: a - b is 1 and 0 for user 1 in the windows, and -0.5 for user 2 in the second."""
+    names = ["ndcg@5", "recall@5"]
+
+    def window(rows):
+        told = [
+            {"system": system, "slice": "all", "request": request, "user": user, **dict.fromkeys(names, value)}
+            for system, place in (("a", 0), ("b", 1))
+            for request, user, *values in rows
+            for value in [values[place]]
+        ]
+        return pl.DataFrame(told, schema_overrides={"request": pl.UInt32, "user": pl.UInt32})
+
+    nothing = dict.fromkeys(SLICES)
+    first = (window([(0, 1, 1.0, 0.0)]), nothing | {"all": 0.25})
+    second = (window([(0, 1, 0.5, 0.5), (1, 2, 0.0, 0.5)]), nothing | {"all": 1.0})
+    windows, recalls = zip(first, second, strict=True)
+    config = EvaluationConfig(cutoffs=(5,), resamples=100)
+    judged = pooled(windows, recalls, config=config, seed=0, compared=[("a", "b")])
+    pair = judged.pair("a", "b", "all", "ndcg@5")
+    assert pair["difference"] == pytest.approx((1.0 + 0.0 - 0.5) / 3)
+    # Two clusters: of user 1 (sum 1, two requests) and user 2 (sum -0.5, one); both are drawn, or one of them twice.
+    assert pair["low"] == pytest.approx(-0.5)
+    assert pair["high"] == pytest.approx(0.5)
+    assert (pair["wins"], pair["ties"], pair["losses"]) == (1, 1, 1)
+    row = judged.row("a", "all", "ndcg@5")
+    assert (row["requests"], row["users"]) == (3, 2)
+    assert row["mean"] == pytest.approx(0.5)
+    assert judged.ceiling.rows() == [("all", 0.75), ("repeat", None), ("new-to-user", None), ("cold item", None)]
+    apart = [
+        rows.with_columns(user=pl.col("user") + pl.lit(10 * number, pl.UInt32)) for number, rows in enumerate(windows)
+    ]
+    # Taken for three users, the mean of user 1 alone could be 1.
+    assert (
+        pooled(apart, recalls, config=config, seed=0, compared=[("a", "b")]).pair("a", "b", "all", "ndcg@5")["high"]
+        > 0.5
+    )
+
+
+def test_ndcg_by_value_counts_the_raised_labels_and_leaves_the_others_as_they_were():
+    """Item 1 (label 1, by value 3) stands second, item 2 (label 1) first: gains 7 and 1 in place of 1 and 1."""
+    kinds = {"request": pl.UInt32, "item": pl.UInt32, "label": pl.Int32, "value_label": pl.Int32}
+    rows = {"request": [0, 0], "item": [1, 2], "label": [1, 1], "is_new": [True, True], "value_label": [3, 1]}
+    truth = pl.DataFrame(rows, schema_overrides=kinds)
+    asked = pl.DataFrame({"request": [0], "user": [7]}, schema_overrides={"request": pl.UInt32})
+    lists = pl.DataFrame({"request": [0, 0], "item": [1, 2], "score": [1.0, 2.0]}, schema_overrides=kinds)
+    known = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+
+    def judged(truth):
+        window = Window(asked, truth, known, pl.Series([], dtype=pl.UInt32))
+        better = lists.with_columns(score=-pl.col("score"))
+        systems = {"a": lists, "b": better}
+        return judge(window, systems, candidates=lists, config=CONFIG, seed=0, compared=[("b", "a")])
+
+    found, plain = judged(truth), judged(truth.drop("value_label"))
+    assert found.row("a", "all", "ndcg@2 (value)")["mean"] == pytest.approx((1 + 7 * SECOND) / (7 + SECOND))
+    assert found.row("a", "all", "ndcg@2")["mean"] == 1.0
+    pair = found.pair("b", "a", "all", "ndcg@2 (value)")
+    assert pair["difference"] == pytest.approx(1 - (1 + 7 * SECOND) / (7 + SECOND))
+    assert found.table.filter(~pl.col("metric").str.contains("value")).equals(plain.table)
+    assert found.pairs.filter(~pl.col("metric").str.contains("value")).equals(plain.pairs)

@@ -220,6 +220,22 @@ def test_blocks_of_requests_change_nothing(monkeypatch):
         per_request(pl.concat([rankings, rankings]), truth)
 
 
+@pytest.mark.parametrize("order", ["sorted", "together", "mixed"])
+def test_blocks_of_text_ids_in_any_order_change_nothing(order, monkeypatch):
+    named = [frame.with_columns(pl.format("r{}", "request_id").alias("request_id")) for frame in random_tables(60, 9)]
+    expected = per_request(*named)
+    monkeypatch.setattr(tables_read, "BLOCK_ROWS", 20)
+    arranged = {
+        "sorted": lambda frame: frame.sort("request_id"),
+        "together": lambda frame: frame,  # r2 before r10
+        "mixed": lambda frame: frame.sample(fraction=1, shuffle=True, seed=0),
+    }
+    rankings, truth = map(arranged[order], named)
+    assert_frame_equal(per_request(rankings, truth), expected, check_exact=True)
+    with pytest.raises(ContractError, match="rankings: 1 of"):
+        per_request(pl.concat([rankings, rankings[30:31]]), truth)
+
+
 def test_colliding_hashes_change_nothing(monkeypatch):
     rankings, truth = random_tables(30, 9)
     expected = per_request(rankings, truth)

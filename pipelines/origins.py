@@ -1,0 +1,172 @@
+"""Rolling origin: the whole training judged on several windows, each as if the log had ended with it.
+
+Each origin's log ends where the test window of the next later one opens. What an origin came to is kept under
+`output`/origins, so that a run that was killed goes on at the origin where it stopped.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.errors import ConfigError, IntegrityError
+from features.split import Split
+from features.timeline import EventLog, date_of, day_of
+from pipelines.bundle import library_versions
+from pipelines.check import Inputs
+from pipelines.config import Config
+from pipelines.evaluate import ALL_SYSTEMS, Evaluation, chosen_systems, compared_pairs, judge_trained
+from pipelines.progress import say
+from pipelines.register import metrics_of, series_of
+from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.tracking import Tracking
+from pipelines.train import train
+from ranker.judge import pooled
+
+__all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
+
+
+@dataclass(frozen=True, slots=True)
+class RollingOrigin:
+    """Several windows, judged.
+
+    Attributes:
+        origins: Each window by itself, the earliest first.
+        pooled: All requests of all windows; intervals are clustered by user over them all.
+    """
+
+    origins: tuple[Evaluation, ...]
+    pooled: Evaluation
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"origins": [origin.as_json() for origin in self.origins], "pooled": self.pooled.as_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What an origin came to: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
+
+    facts: dict[str, Any]
+    per_request: pl.DataFrame
+
+
+def rolling_origin(inputs: Inputs, config: Config, count: int, *, chosen: str = ALL_SYSTEMS) -> RollingOrigin:
+    """Train and judge as of several origins, and pool what they came to.
+
+    Each training is a run of its own in MLflow; nothing is registered.
+
+    Args:
+        inputs: The tables.
+        config: Everything configured; each origin is trained by it from the pretrained encoder.
+        count: How many origins, counted back from the log's end.
+        chosen: Names of the systems to judge, as `pipelines.evaluate.evaluate` takes them.
+
+    Raises:
+        ConfigError: The log is too short for so many, or a system is unknown.
+        IntegrityError: What is kept of an origin was altered.
+        TryAgainError: A training of the same configuration is under way in the output folder.
+    """
+    kept = []
+    cuts = origins_of(inputs.log, config, count)
+    folder = Path(config.output) / "origins" / _key(inputs, config)
+    for number, (log, split) in enumerate(cuts, start=1):
+        first_day = str(date_of(split.test.start))
+        path = folder / f"{first_day}.json"
+        say("origin", number=number, of=count, test_from=first_day, kept=path.exists())
+        if not path.exists():
+            _judge(log, inputs, config, path)
+        kept.append(_read(path))
+    kept.reverse()
+    return RollingOrigin(
+        tuple(_evaluation([one], config, chosen) for one in kept), pooled=_evaluation(kept, config, chosen)
+    )
+
+
+def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog, Split]]:
+    """The log as it ends for each origin, and how it is cut; the latest first.
+
+    Raises:
+        ConfigError: The log is too short for so many; the message says how many fit.
+    """
+    found: list[tuple[EventLog, Split]] = []
+    while len(found) < count:
+        try:
+            split = Split.of(log, config.timeline, config.labels)
+        except ConfigError as error:
+            if not found:
+                raise
+            raise ConfigError(
+                f"--origins {count}: {len(found)} fit into this log, since each further one ends "
+                f"timeline.test_days ({config.timeline.test_days}) earlier. For one more, {error}"
+            ) from error
+        found.append((log, split))
+        log = log.until(split.test.start)
+    return found
+
+
+def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:
+    """Train on a log, judge its test window, and keep what came of it."""
+    with Tracking(config).run() as run:
+        trained = train(log, config, run.series)
+        _, evaluation = judge_trained(trained, config)
+        write_parquet(evaluation.judged.per_request, path.with_suffix(".parquet"))
+        told = {"evaluation": evaluation.as_json(), "per_request": sha256_of(path.with_suffix(".parquet"))}
+        run.record(
+            f"origin {path.stem}",
+            metrics=metrics_of(evaluation),
+            series=series_of(trained),
+            tags={
+                "cutoff": trained.cutoff().isoformat(),
+                **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
+            },
+            artefacts={},
+        )
+        write_json(told, path)  # last: an origin is done where this file is
+
+
+def _read(path: Path) -> _Kept:
+    table = path.with_suffix(".parquet")
+    told = read_json(path, what="origin")
+    if not table.is_file() or sha256_of(table) != told.get("per_request"):
+        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
+    return _Kept(told["evaluation"], pl.read_parquet(table))
+
+
+def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluation:
+    """One or several windows as one."""
+    names = chosen_systems(chosen, kept[0].per_request["system"].unique(maintain_order=True).to_list())
+    judged = pooled(
+        [one.per_request.filter(pl.col("system").is_in(names)) for one in kept],
+        [one.facts["candidate_recall"] for one in kept],
+        config=config.evaluation,
+        seed=config.seed,
+        compared=compared_pairs(names),
+    )
+    requests = [one.facts["requests"] for one in kept]
+    distinct = sum(count * one.facts["share_distinct"] for count, one in zip(requests, kept, strict=True))
+    beyond = kept[0].facts["beyond_accuracy"] if len(kept) == 1 else {}
+    return Evaluation(
+        judged=judged,
+        first_day=day_of(date.fromisoformat(kept[0].facts["window"][0])),
+        end_day=day_of(date.fromisoformat(kept[-1].facts["window"][1])) + 1,
+        n_requests=sum(requests),
+        share_distinct=distinct / sum(requests),
+        beyond={
+            system: {name: math.nan if value is None else value for name, value in found.items()}
+            for system, found in beyond.items()
+            if system in names
+        },
+    )
+
+
+def _key(inputs: Inputs, config: Config) -> str:
+    """What the results of origins depend on."""
+    told = [config.digest(), dict(inputs.fingerprints), library_versions()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,139 @@
+"""`nightrank evaluate --origins`: the whole training as of several cut-offs, pooled; and after a kill."""
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import pytest
+from mlflow import MlflowClient
+
+from features.errors import ConfigError
+from features.timeline import date_of
+from pipelines.check import read_inputs
+from pipelines.evaluate import FULL, judge_trained
+from pipelines.origins import origins_of
+from pipelines.tracking import tracking_uri
+from pipelines.train import train
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def rolled(shop_project, tmp_path_factory):
+    """A project whose log fits two origins; the result of judging them, by `judged`."""
+    project = shop_project.copy(tmp_path_factory.mktemp("rolled") / "project")
+    project.change(timeline={"ranker_days": 14})
+    return project
+
+
+@pytest.fixture
+def judged(rolled, command):
+    """What the command came to; it trains the first time only."""
+    return command(rolled, "evaluate", "--origins", "2")
+
+
+def figures(facts, *names):
+    return [row for row in facts["systems"] if not names or row["system"] in names]
+
+
+def test_each_window_is_judged_by_what_was_trained_without_it_and_all_are_pooled(rolled, judged):
+    earlier, later = judged.facts["origins"]
+    inputs = read_inputs(rolled.config)
+    # The latest is what `nightrank train` comes to; the earlier one what it would have, had the log ended there.
+    _, last = judge_trained(train(inputs.log, rolled.config), rolled.config)
+    assert figures(later) == figures(last.as_json())
+    assert later["comparisons"] == last.as_json()["comparisons"]
+    assert later["beyond_accuracy"] == last.as_json()["beyond_accuracy"]
+    (_, split), (shorter, before) = origins_of(inputs.log, rolled.config, 2)
+    assert before.test.end == split.test.start
+    assert shorter.last_day < split.test.start
+    assert shorter.events.equals(inputs.log.events.filter(pl.col("due") < split.test.start))
+    assert earlier["window"] == [str(date_of(before.test.start)), str(date_of(before.test.end - 1))]
+    pooled = judged.facts["pooled"]
+    assert pooled["requests"] == earlier["requests"] + later["requests"]
+    assert pooled["window"] == [earlier["window"][0], later["window"][1]]
+    (full,) = (row for row in figures(pooled, FULL) if (row["slice"], row["metric"]) == ("all", "ndcg@10"))
+    parts = [row for facts in (earlier, later) for row in figures(facts, FULL)]
+    parts = [row for row in parts if (row["slice"], row["metric"]) == ("all", "ndcg@10")]
+    assert full["requests"] == sum(row["requests"] for row in parts)
+    assert full["mean"] == pytest.approx(sum(row["requests"] * row["mean"] for row in parts) / full["requests"])
+    assert max(row["users"] for row in parts) <= full["users"] < sum(row["users"] for row in parts)
+    assert "Pooled over 2 origins, " in judged.err
+    client = MlflowClient(tracking_uri=tracking_uri(rolled.config))
+    runs = client.search_runs(["1"])
+    assert {run.info.run_name for run in runs} == {f"origin {one['window'][0]}" for one in (earlier, later)}
+    assert not client.search_registered_models()
+
+
+def test_finished_origins_are_not_trained_again_and_systems_are_chosen_afterwards(rolled, judged, command):
+    again = command(rolled, "evaluate", "--origins", "2")
+    assert again.facts == judged.facts
+    assert "Fine-tuning" not in again.err
+    some = command(rolled, "evaluate", "--origins", "2", "--systems", "popularity, full system").facts
+    assert figures(some["pooled"]) == figures(judged.facts["pooled"], FULL, "popularity")
+    assert list(some["origins"][0]["beyond_accuracy"]) == [FULL, "popularity"]
+    (one,) = command(rolled, "evaluate", "--origins", "1").facts["origins"]
+    assert one == judged.facts["origins"][1]
+
+
+def test_a_killed_run_goes_on_at_the_origin_where_it_stopped(rolled, judged, command, snapshot, tmp_path):
+    project = rolled.copy(tmp_path / "project")
+    earlier = judged.facts["origins"][0]["window"][0]
+    for path in project.folder.glob(f"out/origins/*/{earlier}.*"):
+        path.unlink()
+    (kept,) = (project.folder / "out/origins").iterdir()
+    told = [sys.executable, "-m", "pipelines.cli", "evaluate", "--origins", "2", "--config", str(project.path)]
+    with subprocess.Popen(told, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
+        for line in killed.stderr:
+            if '"Fine-tuning, lesson 2"' in line:
+                os.kill(killed.pid, signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    before = snapshot(kept)
+    assert not [name for name in before if name.startswith(earlier)]
+    ended = command(project, "evaluate", "--origins", "2")
+    assert ended.facts == judged.facts
+    assert snapshot(kept).items() >= before.items()
+    assert ended.err.count('"kept": true') == 1
+
+
+def test_what_is_kept_of_an_origin_is_of_the_same_data_and_configuration_or_refused(rolled, judged, command, tmp_path):
+    project = rolled.copy(tmp_path / "project")
+    table = next((project.folder / "out/origins").glob(f"*/{judged.facts['origins'][1]['window'][0]}.parquet"))
+    table.write_bytes(table.read_bytes()[:-1])
+    ended = command(project, "evaluate", "--origins", "1")
+    assert ended.code == 12
+    assert f"{table} is missing or was altered. Remove {table.with_suffix('.json')}" in ended.err
+    ended = command(project, "evaluate", "--origins", "1", "--set", "ranker.max_trees=5")
+    assert ended.code == 0
+    assert '"kept": false' in ended.err
+    assert len(list((project.folder / "out/origins").iterdir())) == 2
+
+
+def test_a_log_that_is_too_short_says_how_many_fit(rolled, command):
+    ended = command(rolled, "evaluate", "--origins", "4")
+    assert ended.code == 2
+    assert "--origins 4: 3 fit into this log" in ended.err
+    assert "timeline.test_days (7) earlier. For one more, the log spans 34 days" in ended.err
+    assert "Fine-tuning" not in ended.err
+    log = read_inputs(rolled.config).log
+    with pytest.raises(ConfigError, match=r"^the log spans 20 days"):
+        origins_of(log.until(log.first_day + 20), rolled.config, 2)
+
+
+def test_an_origin_ends_where_the_next_opens_though_a_day_is_without_events(rolled):
+    log = read_inputs(rolled.config).log
+    (_, last), (_, before) = origins_of(log, rolled.config, 2)
+    quiet = replace(log, events=log.events.filter(pl.col("due") != last.test.start - 1))
+    (_, same), (_, shifted) = origins_of(quiet, rolled.config, 2)
+    assert same == last
+    assert shifted.test.end == before.test.end - 1
+
+
+def test_what_only_versions_have_is_refused(rolled, command):
+    ended = command(rolled, "evaluate", "--origins", "2", "--version", "1", "--ablate", "text", "--from", "2024-02-01")
+    assert ended.code == 2
+    assert "--origins trains and judges by itself: leave out --version, --from, --ablate." in ended.err
