@@ -39,7 +39,7 @@ def result(facts: Report) -> None:
 
 def show(*parts: Table | Text | str) -> None:
     """Write for a person, on stderr."""
-    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 140)
+    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
     for part in parts:
         console.print(part if not isinstance(part, str) else Text(part))
 

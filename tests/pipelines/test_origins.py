@@ -80,6 +80,7 @@ def test_finished_origins_are_not_trained_again_and_systems_are_chosen_afterward
     assert one == judged.facts["origins"][1]
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_at_the_origin_where_it_stopped(rolled, judged, command, snapshot, tmp_path):
     project = rolled.copy(tmp_path / "project")
     earlier = judged.facts["origins"][0]["window"][0]
