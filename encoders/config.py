@@ -122,7 +122,7 @@ class EncoderConfig(FrozenConfig):
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
         "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
     )
-    backend: Literal["auto"] | Backend = Field(
+    backend: Literal[Backend, "auto"] = Field(
         default="torch",
         description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
         "openvino (extra openvino, on the processor), or auto, the faster one as the training's machine measures it; "
