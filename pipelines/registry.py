@@ -86,6 +86,8 @@ class Registry:
             hint = (
                 "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
             )
+            if wanted != CHAMPION and self.find(CHAMPION) is not None:
+                hint += f", or name another: {CHAMPION!r} is what is live"
             raise ConfigError(f"registry: {self._model!r} has no version {wanted!r}; {hint}.")
         return found
 

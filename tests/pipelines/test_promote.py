@@ -137,6 +137,7 @@ def test_a_version_that_is_not_there_is_a_usage_error(arguments, project, comman
     ended = command(project, *arguments)
     assert ended.code == 2
     assert "has no version" in ended.err
+    assert "or name another: 'champion' is what is live" in ended.err
 
 
 def test_a_project_without_any_version_says_what_to_do(shop_project, tmp_path, command):
