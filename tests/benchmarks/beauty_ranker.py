@@ -55,7 +55,7 @@ def main() -> int:
     )
     texts, sequences = read(run.data, np.random.default_rng(run.seed))
     model = run.fine_tune(steps_of(run, texts, sequences), texts)
-    known = Known.of(model, texts, [s[:-2] for s in sequences])
+    known = Known.of(model, texts, [s[:-2] for s in sequences], run.config.history_items)
     part = pl.Series(part_of(pl.Series(np.arange(len(sequences)).astype(str)), PARTS))
     taught = lists(known, [s[:-2] for s in sequences], [s[-2] for s in sequences])
     of_row = part.gather(taught["request"])
@@ -101,8 +101,8 @@ class Known:
     had: sparse.csr_array
 
     @classmethod
-    def of(cls, model: InterestModel, texts: Texts, sequences: Sequence[Ints]) -> Self:
-        """From the users' items in order."""
+    def of(cls, model: InterestModel, texts: Texts, sequences: Sequence[Ints], history_items: int) -> Self:
+        """From the users' items in order; so many of the latest are what interest looks at."""
         tokenised, items = model.tokenise(texts.distinct), len(texts.of_item)
         tuned, zero = (model.embed(which, tokenised)[texts.of_item] for which in ("tuned", "zero_shot"))
         had = incidence(sequences, items)
@@ -114,7 +114,7 @@ class Known:
         after = sparse.csr_array((np.ones(pairs.shape[1]), tuple(pairs)), (items, items))
         words = TfidfVectorizer(sublinear_tf=True, min_df=2).fit_transform(texts.distinct)[texts.of_item]
         return cls(
-            scorer=InterestScorer(model.user_tower, tuned, zero, SETTINGS["history_items"]),
+            scorer=InterestScorer(model.user_tower, tuned, zero, history_items),
             near={"tuned_near": nearest(tuned), "zero_near": nearest(zero)},
             cosine=cosine.astype(np.float32),
             following=sparse.csr_array(scale @ after @ scale).astype(np.float32),
@@ -208,8 +208,8 @@ def _lists(known: Known, histories: Sequence[Ints], targets: Sequence[int], firs
 
 def ndcg(table: pl.DataFrame, score: pl.Series, truth: pl.DataFrame) -> npt.NDArray[np.float64]:
     """NDCG@10 of each user, by the project's own metric."""
-    lists = table.select(request_id="request", item_id="item", score=score)
-    return per_request(lists, truth, cutoffs=(10,)).sort("request_id")["ndcg@10"].to_numpy()
+    ranked = table.select(request_id="request", item_id="item", score=score)
+    return per_request(ranked, truth, cutoffs=(10,)).sort("request_id")["ndcg@10"].to_numpy()
 
 
 if __name__ == "__main__":
