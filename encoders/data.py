@@ -242,6 +242,8 @@ class Batch(NamedTuple):
         age_BH: See `Histories`.
         history_gain_BH: See `Histories`.
         event_type_BH: See `Histories`; int64.
+        by_length: Requests whose histories are of similar length, and how many slots they need, at least 1; every
+            request is in one of these groups.
         candidate_BC: Positions in `text_T`, 0 where padded.
         mask_BC: Where there is a candidate.
         gain_BC: Gain of each candidate, 0 for a negative.
@@ -256,6 +258,7 @@ class Batch(NamedTuple):
     age_BH: torch.Tensor
     history_gain_BH: torch.Tensor
     event_type_BH: torch.Tensor
+    by_length: tuple[tuple[torch.Tensor, int], ...]
     candidate_BC: torch.Tensor
     mask_BC: torch.Tensor
     gain_BC: torch.Tensor
@@ -285,12 +288,21 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
         age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
         history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
         event_type_BH=torch.from_numpy(examples.histories.event_type_RH[chosen].astype(np.int64)),
+        by_length=_by_length(known_BH >= 0),
         candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
         mask_BC=torch.from_numpy(at_BC >= 0),
         gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
         query_B=torch.from_numpy(np.searchsorted(text_T, np.maximum(query_B, text_T[0]))),
         query_mask_B=torch.from_numpy(query_B >= 0),
     )
+
+
+def _by_length(mask_BH: npt.NDArray[np.bool_]) -> tuple[tuple[torch.Tensor, int], ...]:
+    """Groups of rows by the power of two that the length of each reaches: less than half of a group is padding."""
+    most = mask_BH.shape[1]
+    length_B = (mask_BH * np.arange(1, most + 1)).max(1)
+    slots_B = np.minimum(2 ** np.ceil(np.log2(np.maximum(length_B, 1))).astype(np.int64), most)
+    return tuple((torch.from_numpy(np.flatnonzero(slots_B == slots)), int(slots)) for slots in np.unique(slots_B))
 
 
 class BlockBatches(Dataset[Batch]):
@@ -332,18 +344,24 @@ class BlockBatches(Dataset[Batch]):
         assert self._log_q is not None
         examples = self._examples
         candidate_BC, gain_BC = batch.text_T[batch.candidate_BC.numpy()], batch.gain_BC.numpy()
-        known_BH = np.where(batch.history_mask_BH.numpy(), batch.text_T[batch.history_BH.numpy()], -1)
         text_P = np.unique(candidate_BC[gain_BC > 0])
-        shape = (len(chosen), len(text_P))
-        gain_BP, mask_BP = np.zeros(shape, np.float32), np.ones(shape, np.bool_)
-        for row, request in enumerate(chosen):
-            start = examples.starts[request]
-            taken = examples.text_of_item[examples.item[start : start + examples.positives[request]]]
-            own = gain_BC[row] > 0
-            drawn = np.searchsorted(text_P, candidate_BC[row, own])
-            mask_BP[row] = ~np.isin(text_P, np.concatenate([taken, known_BH[row]]))
-            mask_BP[row, drawn] = True
-            np.maximum.at(gain_BP[row], drawn, gain_BC[row, own])
+        mask_BP = np.ones((len(chosen), len(text_P)), np.bool_)
+        many = examples.positives[chosen]
+        first = np.repeat(examples.starts[chosen] - np.cumsum(many) + many, many)
+        taken = examples.text_of_item[examples.item[first + np.arange(len(first))]]
+        known_BH, known_mask_BH = batch.text_T[batch.history_BH.numpy()], batch.history_mask_BH.numpy()
+        for rows, texts in (
+            (np.repeat(np.arange(len(chosen)), many), taken),
+            (np.nonzero(known_mask_BH)[0], known_BH[known_mask_BH]),
+        ):
+            at = np.minimum(np.searchsorted(text_P, texts), len(text_P) - 1)
+            found = text_P[at] == texts
+            mask_BP[rows[found], at[found]] = False
+        own_BC = gain_BC > 0
+        drawn = np.nonzero(own_BC)[0], np.searchsorted(text_P, candidate_BC[own_BC])
+        mask_BP[drawn] = True
+        gain_BP = np.zeros(mask_BP.shape, np.float32)
+        np.maximum.at(gain_BP, drawn, gain_BC[own_BC])
         return SharedPositives(
             text_P=torch.from_numpy(np.searchsorted(batch.text_T, text_P)),
             gain_BP=torch.from_numpy(gain_BP),
@@ -368,7 +386,8 @@ class BlockBatches(Dataset[Batch]):
         taken = rng.permutation(many)[: config.positives_per_request]
         room = config.candidates_per_request - len(taken)
         hard = rng.permutation(self._hardest(request))[: round(config.hard_negatives * min(room, end - start - many))]
-        left = rng.permutation(np.setdiff1d(np.arange(many, end - start), hard))[: room - len(hard)]
+        others = np.arange(many, end - start)
+        left = rng.permutation(np.setdiff1d(others, hard) if len(hard) else others)[: room - len(hard)]
         drawn: Ints = start + np.concatenate([taken, hard, left])
         return drawn
 

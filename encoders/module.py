@@ -23,6 +23,7 @@ from encoders.towers import TextTower, UserTower
 __all__ = ["NDCG", "InterestModule", "ReadTexts", "rise_and_fall"]
 
 NDCG = "ndcg@10"
+_SHARED = 2  # dimensions of candidates that all requests have
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +188,15 @@ class InterestModule(lightning.LightningModule):
 
     def _scores(self, batch: Batch, vector_TD: Tensor, candidate_D: Tensor) -> Tensor:
         """Scores (B, C) of candidates of width D: (B, C, D) each request's own, or (C, D) the same for all."""
-        similar_BHC = vector_TD[batch.history_BH] @ candidate_D.mT
-        mask_BHC = batch.history_mask_BH.unsqueeze(-1).expand_as(similar_BHC)
-        match_BC = self.user_tower(similar_BHC, batch.age_BH, batch.history_gain_BH, mask_BHC, batch.event_type_BH)
+        told = (batch.history_BH, batch.history_mask_BH, batch.age_BH, batch.history_gain_BH, batch.event_type_BH)
+        matches = []
+        for rows_G, slots in batch.by_length:
+            history_GH, mask_GH, age_GH, gain_GH, event_type_GH = (part[rows_G, :slots] for part in told)
+            asked_D = candidate_D if candidate_D.ndim == _SHARED else candidate_D[rows_G]
+            similar_GHC = vector_TD[history_GH] @ asked_D.mT
+            mask_GHC = mask_GH.unsqueeze(-1).expand_as(similar_GHC)
+            matches.append(self.user_tower(similar_GHC, age_GH, gain_GH, mask_GHC, event_type_GH))
+        match_BC = torch.cat(matches)[torch.cat([rows_G for rows_G, _ in batch.by_length]).argsort()]
         if self.user_tower.query_gate is not None:
             asked_BC = (vector_TD[batch.query_B].unsqueeze(1) @ candidate_D.mT).squeeze(1)
             match_BC = match_BC + self.user_tower.answer(asked_BC * batch.query_mask_B.unsqueeze(1))

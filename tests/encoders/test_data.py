@@ -8,7 +8,7 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from encoders.data import FINE_TUNED, QUERY, BlockBatches, BlockData, Examples, Histories, WholeLists
+from encoders.data import FINE_TUNED, QUERY, BlockBatches, BlockData, Examples, Histories, WholeLists, _by_length
 
 
 def history_of(*rows) -> pl.DataFrame:
@@ -91,7 +91,8 @@ def batches_of(examples, config, seed=4):
 
 
 def same(one, other) -> bool:
-    return np.array_equal(one.text_T, other.text_T) and all(map(torch.equal, one[1:-1], other[1:-1]))
+    names = set(one._fields) - {"by_length", "shared"}
+    return all(np.array_equal(getattr(one, name), getattr(other, name)) for name in names)
 
 
 def test_a_batch_is_a_function_of_seed_and_step_only(examples, tiny_config):
@@ -150,6 +151,19 @@ def test_a_batch_points_at_the_texts_of_its_items(examples, tiny_config):
     for request in range(11):
         found = sorted(texts[batch.candidate_BC[request]][batch.mask_BC[request]].tolist())
         assert found == sorted(item // 3 for item in range(12))  # 12 candidates, all drawn once
+
+
+@pytest.mark.parametrize("slots", [1, 3, 8, 24])
+def test_each_request_is_in_one_group_that_holds_its_history_and_little_more(slots):
+    rng = np.random.default_rng(slots)
+    mask_BH = rng.random((60, slots)) < 0.3  # with holes, as where items were left out
+    length_B = np.where(mask_BH.any(1), slots - mask_BH[:, ::-1].argmax(1), 0)
+    groups = _by_length(mask_BH)
+    assert sorted(row for rows, _ in groups for row in rows.tolist()) == list(range(60))
+    for rows, held in groups:
+        longest = length_B[rows.numpy()]
+        assert longest.max() <= held <= slots
+        assert held < 2 * max(longest.min(), 1)
 
 
 def test_no_room_for_negatives_is_refused(tiny_config):

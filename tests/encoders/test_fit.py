@@ -438,10 +438,13 @@ def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
     assert held.checks[-1] > 0.8  # of the latest requests; without a query all shelves are alike
 
 
-def test_training_scores_queries_as_the_interest_columns_do(tiny_model, tiny_config):
+def test_training_scores_histories_of_any_length_and_queries_as_the_interest_columns_do(tiny_model, tiny_config):
     model = tiny_model(queries=True, train={"last": 1})
     taught, read = searching(model, TEXTS)
-    taught = replace(taught, histories=lesson().histories)
+    histories = lesson().histories
+    too_many = np.arange(3) >= np.arange(len(taught))[:, None] % 4
+    histories = replace(histories, item_RH=np.where(too_many, -1, histories.item_RH))
+    taught = replace(taught, histories=histories)
     module = InterestModule(model.tuned, model.user_tower, read, config=tiny_config())
     batch = WholeLists(taught)[0]
     with torch.inference_mode():
@@ -451,7 +454,8 @@ def test_training_scores_queries_as_the_interest_columns_do(tiny_model, tiny_con
     rows = pl.DataFrame({"request": np.repeat(np.arange(16, dtype=np.uint32), 6), "item": taught.item[:96]})
     had = taught.histories.item_RH[:16]
     history = pl.DataFrame({"request": np.repeat(np.arange(16, dtype=np.uint32), 3), "item": had.ravel()})
-    history = history.with_columns(as_of_day=2, last_day=1, gain=1, event_type=0)
+    history = history.filter(pl.col("item") >= 0).with_columns(as_of_day=2, last_day=1, gain=1, event_type=0)
+    assert len(batch.by_length) == 3
     scorer = InterestScorer(model.user_tower, vectors[:16], vectors[:16], 3)
     requests = rows.select("request").unique().sort("request")
     found = scorer.columns(requests, history, rows, vectors[taught.query_R[:16]])
