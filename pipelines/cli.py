@@ -12,16 +12,22 @@ from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
 from features.errors import ConfigError, NightrankError
-
-if TYPE_CHECKING:
-    from pipelines.check import Inputs
-    from pipelines.config import Config
-    from pipelines.registry import Registry
+from pipelines.groups import benchmark_app, click_app, features_app, vectors_app
+from pipelines.opening import (
+    DEFAULT,
+    AllowEmpty,
+    ConfigPath,
+    Overrides,
+    open_inputs,
+    open_settings,
+    registry_of,
+    say_read,
+)
 
 __all__ = ["app", "main"]
 
@@ -32,39 +38,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
 )
-
-features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
 app.add_typer(features_app, name="features")
-
-click_app = typer.Typer(
-    no_args_is_help=True,
-    help="Which text is clicked more, learned from A/B tests of texts (headlines): no users needed.",
-)
 app.add_typer(click_app, name="click-model")
-
-vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
 app.add_typer(vectors_app, name="vectors")
-
-benchmark_app = typer.Typer(no_args_is_help=True, help="The project's benchmarks; they need a clone of its repository.")
 app.add_typer(benchmark_app, name="benchmark")
-
-ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
-Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
-]
-AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
-
-_DEFAULT = Path("nightrank.yaml")
 
 
 @app.command()
-def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
+def check(config: ConfigPath = DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
     """Hold the input tables against their contracts, and say what is there."""
     from pipelines import report
     from pipelines.check import refuse_unknown, summary, text_fields
     from pipelines.requests import request_source, requests_summary
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     fields = text_fields(inputs, settings)
     facts = summary(inputs, fields) | requests_summary(request_source(inputs.log, settings))
     report.show(*report.check_table(facts))
@@ -74,7 +61,7 @@ def check(config: ConfigPath = _DEFAULT, overrides: Overrides = [], *, allow_emp
 
 @app.command()
 def train(
-    config: ConfigPath = _DEFAULT,
+    config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     continues: Annotated[bool, typer.Option("--continue", help="Go on from the champion: learn what is new.")] = False,
@@ -91,12 +78,12 @@ def train(
     from pipelines.train import train as train_version
     from pipelines.versions import continuing_config, predecessor
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     refuse_unknown(text_fields(inputs, settings), settings)
     before = None
     if continues or version is not None:
         settings = continuing_config(settings)
-        before = predecessor(_registry(settings), version or "champion", settings)
+        before = predecessor(registry_of(settings), version or "champion", settings)
     with Tracking(settings).run() as run:
         trained = train_version(inputs.log, settings, run.series, continues=before)
         registered = register(trained, inputs, settings, run)
@@ -108,7 +95,7 @@ def train(
 
 @app.command()
 def evaluate(
-    config: ConfigPath = _DEFAULT,
+    config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     versions: Annotated[
@@ -151,8 +138,8 @@ def evaluate(
     from pipelines.versions import judge_versions, load_version
 
     external = read_scores(scores)
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
-    registry = _registry(settings)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
+    registry = registry_of(settings)
     versions = versions or ["challenger"]
     loaded = dict(load_version(registry, wanted) for wanted in versions)
     opens, closes = next(iter(loaded.values())).window
@@ -181,7 +168,7 @@ def _judge_origins(config: Path, overrides: list[str], count: int, systems: str,
     from pipelines.check import refuse_unknown, text_fields
     from pipelines.origins import rolling_origin
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     refuse_unknown(text_fields(inputs, settings), settings)
     facts = rolling_origin(inputs, settings, count, chosen=systems).as_json()
     report.show(*report.origins_table(facts, k=settings.evaluation.cutoffs[-1]))
@@ -190,7 +177,7 @@ def _judge_origins(config: Path, overrides: list[str], count: int, systems: str,
 
 @app.command()
 def promote(
-    config: ConfigPath = _DEFAULT,
+    config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "challenger",
@@ -200,8 +187,8 @@ def promote(
     from pipelines import report
     from pipelines.promote import promote as promote_version
 
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
-    promoted, gates = promote_version(inputs.log, settings, _registry(settings), version)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
+    promoted, gates = promote_version(inputs.log, settings, registry_of(settings), version)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")
     report.show(f"champion: {promoted.name}")
@@ -209,12 +196,12 @@ def promote(
 
 
 @app.command()
-def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+def rollback(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
     """Make the champion before the present one champion again."""
     from pipelines import report
     from pipelines.config import load_config
 
-    registry = _registry(load_config(config, overrides))
+    registry = registry_of(load_config(config, overrides))
     with registry.locked():
         went, came = registry.rollback()
     report.show(f"champion: {came.name} (was {went.name})")
@@ -222,12 +209,12 @@ def rollback(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
 
 
 @app.command()
-def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+def history(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
     """Who was made champion, when, by whom and why; refusals too."""
     from pipelines import report
     from pipelines.config import load_config
 
-    entries = _registry(load_config(config, overrides)).history()
+    entries = registry_of(load_config(config, overrides)).history()
     for entry in entries:
         report.show(f"{entry['at']}  {entry['action']:<9} {entry['from'] or '-'} -> {entry['to']}  by {entry['by']}")
         for name, found in entry["why"].items():
@@ -237,7 +224,7 @@ def history(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
 
 @app.command()
 def score(
-    config: ConfigPath = _DEFAULT,
+    config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
@@ -252,20 +239,20 @@ def score(
     from pipelines.score import score as score_night
     from pipelines.versions import load_version, plan_of_version, working_config
 
-    settings = _settings(config, overrides)
-    name, bundle = load_version(_registry(settings), version)
+    settings = open_settings(config, overrides)
+    name, bundle = load_version(registry_of(settings), version)
     if dry_run:  # which writes nothing, the state included
-        inputs = _told(read_inputs(settings, allow_empty=allow_empty))
+        inputs = say_read(read_inputs(settings, allow_empty=allow_empty))
     else:
         plan, candidates = plan_of_version(settings, bundle), working_config(settings, bundle).candidates
-        inputs = _told(read_for(plan, settings, candidates=candidates, allow_empty=allow_empty))
+        inputs = say_read(read_for(plan, settings, candidates=candidates, allow_empty=allow_empty))
     night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)
 
 
 @app.command()
-def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
+def status(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
     """Say what is published, after verifying it."""
     from pipelines import report
     from pipelines.config import load_config
@@ -279,147 +266,6 @@ def status(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
         facts = {"published": {**told, "rows": rows, "folder": str(live.attempt.folder)}}
     report.show(str(facts["published"] or "nothing is published yet; publish with: nightrank score --date DAY"))
     report.result(facts)
-
-
-@features_app.command("list")
-def features_list(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
-    """Every family and its columns, what they mean, and whether they are on; reads no data."""
-    from pipelines import report
-    from pipelines.config import load_config
-    from pipelines.features import catalogue_of_columns, load_families
-
-    load_families()
-    settings = load_config(config, overrides)
-    kinds = tuple(settings.labels.gains)
-    text = settings.data.items.text_fields
-    columns = catalogue_of_columns(settings.features, kinds=kinds, text=text, requests=settings.requests)
-    report.show(*report.features_table(columns))
-    report.result({"columns": columns})
-
-
-@features_app.command("describe")
-def features_describe(
-    config: ConfigPath = _DEFAULT,
-    overrides: Overrides = [],
-    *,
-    reference: Annotated[Path | None, typer.Option("--reference", help="Statistics of an earlier --to.")] = None,
-    to: Annotated[Path | None, typer.Option("--to", help="Write the statistics, as a later reference.")] = None,
-    latest: Annotated[bool, typer.Option("--latest", help="The log's latest requests, not validation's.")] = False,
-    allow_empty: AllowEmpty = False,
-) -> None:
-    """Mean, spread, undefined share of every feature, and its drift (PSI) against a reference."""
-    from pipelines import report
-    from pipelines.features import describe, write_reference
-
-    settings, inputs = _open(config, overrides, allow_empty=allow_empty)
-    described = describe(inputs.log, settings, reference=reference, latest=latest)
-    facts = described.as_json()
-    report.show(*report.statistics_table(facts))
-    if to is not None:
-        write_reference(described, to)
-        report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
-    report.result(facts)
-
-
-@click_app.command("train")
-def click_model_train(
-    config: ConfigPath = Path("clicks.yaml"), overrides: Overrides = [], *, allow_empty: AllowEmpty = False
-) -> None:
-    """Learn from a table of group, text, impressions and clicks; written under `output`/click-model."""
-    from pipelines import report
-    from pipelines.click_model import train_click_model
-    from pipelines.config import load_click_config
-
-    facts = train_click_model(load_click_config(config, overrides), allow_empty=allow_empty)
-    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
-    report.result(facts)
-
-
-@click_app.command("score")
-def click_model_score(
-    table: Annotated[Path, typer.Argument(help="Table with the texts: a file, a glob or a folder.")],
-    config: ConfigPath = Path("clicks.yaml"),
-    overrides: Overrides = [],
-    *,
-    to: Annotated[Path, typer.Option("--to", help="Parquet file to write: the table with logit and probability.")],
-) -> None:
-    """Score texts: the higher of a group is the one to show."""
-    from pipelines import report
-    from pipelines.click_model import score_click_model
-    from pipelines.config import load_click_config
-
-    facts = score_click_model(load_click_config(config, overrides), table, to)
-    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
-    report.result(facts)
-
-
-@vectors_app.command("stats")
-def vectors_stats(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
-    """A row an encoder: segments, texts, bytes, the registered versions that use it, the last use."""
-    from pipelines import report
-    from pipelines.config import load_config
-    from pipelines.stores import stores
-
-    facts = [store.as_json() for store in stores(load_config(config, overrides))]
-    report.show(*report.stores_table(facts))
-    report.result({"stores": facts})
-
-
-@vectors_app.command("verify")
-def vectors_verify(config: ConfigPath = _DEFAULT, overrides: Overrides = []) -> None:
-    """Hold every segment against its checksum."""
-    from pipelines import report
-    from pipelines.config import load_config
-    from pipelines.stores import verify
-
-    facts = verify(load_config(config, overrides))
-    report.show(f"{facts['segments']} segments of {facts['stores']} stores are whole ({facts['bytes'] / 1e6:.1f} MB)")
-    report.result(facts)
-
-
-@vectors_app.command("gc")
-def vectors_gc(
-    config: ConfigPath = _DEFAULT,
-    overrides: Overrides = [],
-    *,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
-) -> None:
-    """Remove the stores that no registered version needs (`vectors.keep_days` after their last use)."""
-    from pipelines import report
-    from pipelines.config import load_config
-    from pipelines.stores import collect
-
-    facts = collect(load_config(config, overrides), dry_run=dry_run)
-    verb = "would remove" if dry_run else "removed"
-    report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
-    report.result(facts)
-
-
-@benchmark_app.command("quality")
-def benchmark_quality(
-    data: Annotated[list[str], typer.Option("--data", help="A data set by name; repeat for more, else all.")] = [],
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N,...", help="A run each.")] = "0,1,2",
-    to: Annotated[Path, typer.Option("--to", help="Folder of the results file.")] = Path("tests/benchmarks/results"),
-    *,
-    validate: Annotated[bool, typer.Option("--validate", help="Score validation cuts, not the tests.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Score once more what the file holds.")] = False,
-    table: Annotated[
-        bool, typer.Option("--table", help="Print the README's table from the file; run nothing.")
-    ] = False,
-) -> None:
-    """Score data sets by their protocols, a process a seed; what the results file holds is not run again."""
-    from rich.text import Text
-
-    from pipelines import report
-    from pipelines.benchmark import RESULTS, Results, markdown, refuse_missed, run_quality, seeds_of
-
-    if table:
-        sys.stdout.write(markdown(Results.read(to / RESULTS)))
-        return
-    facts = run_quality(data, seeds_of(seeds), to, validate=validate, again=again)
-    report.show(Text(markdown(Results.read(to / RESULTS)), no_wrap=True, overflow="ignore"))
-    report.result(facts)
-    refuse_missed(facts)
 
 
 @app.command()
@@ -457,44 +303,6 @@ def main() -> NoReturn:
         sys.stderr.write(f"nightrank: {type(error).__name__}\n{error}\n")
         sys.exit(error.exit_code)
     sys.exit(0)
-
-
-def _open(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
-    """The configuration and its checked tables."""
-    from pipelines.check import read_inputs
-
-    settings = _settings(config, overrides)
-    return settings, _told(read_inputs(settings, allow_empty=allow_empty))
-
-
-def _settings(config: Path, overrides: list[str]) -> "Config":
-    """The configuration, with the feature families that other packages bring."""
-    from pipelines.config import load_config
-    from pipelines.features import load_families
-
-    load_families()
-    return load_config(config, overrides)
-
-
-def _told(inputs: "Inputs") -> "Inputs":
-    """The tables, after saying what was read."""
-    from pipelines.progress import say
-
-    for name, table in inputs.tables.items():
-        say(
-            "read",
-            table=name,
-            rows=table.n_rows,
-            quarantined=table.bad.height,
-            ignored_columns=list(table.ignored),
-        )
-    return inputs
-
-
-def _registry(settings: "Config") -> "Registry":
-    from pipelines.registry import Registry
-
-    return Registry(settings)
 
 
 def _refuse_strangers() -> None:

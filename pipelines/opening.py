@@ -1,0 +1,69 @@
+"""What every command begins with: its options, the configuration, the tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from pipelines.check import Inputs
+    from pipelines.config import Config
+    from pipelines.registry import Registry
+
+__all__ = [
+    "DEFAULT",
+    "AllowEmpty",
+    "ConfigPath",
+    "Overrides",
+    "open_inputs",
+    "open_settings",
+    "registry_of",
+    "say_read",
+]
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
+]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
+
+DEFAULT = Path("nightrank.yaml")
+
+
+def open_inputs(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables."""
+    from pipelines.check import read_inputs
+
+    settings = open_settings(config, overrides)
+    return settings, say_read(read_inputs(settings, allow_empty=allow_empty))
+
+
+def open_settings(config: Path, overrides: list[str]) -> "Config":
+    """The configuration, with the feature families that other packages bring."""
+    from pipelines.config import load_config
+    from pipelines.features import load_families
+
+    load_families()
+    return load_config(config, overrides)
+
+
+def say_read(inputs: "Inputs") -> "Inputs":
+    """The tables, after saying what was read."""
+    from pipelines.progress import say
+
+    for name, table in inputs.tables.items():
+        say(
+            "read",
+            table=name,
+            rows=table.n_rows,
+            quarantined=table.bad.height,
+            ignored_columns=list(table.ignored),
+        )
+    return inputs
+
+
+def registry_of(settings: "Config") -> "Registry":
+    """The model registry that the configuration names."""
+    from pipelines.registry import Registry
+
+    return Registry(settings)
