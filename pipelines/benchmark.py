@@ -67,8 +67,10 @@ class Benchmark:
     local: bool = True
 
 
+_LONGER = ("--set", "timeline.ranker_days=196", "--set", "timeline.blocks=3")  # 2 % better on validation than 84 days
+
 BENCHMARKS = (
-    Benchmark("online-retail", "Online Retail", "quality.py", ("online-retail",), local=False),
+    Benchmark("online-retail", "Online Retail", "quality.py", ("online-retail", *_LONGER), local=False),
     Benchmark("complete-journey", "Complete Journey", "quality.py", ("complete-journey",), local=False),
     Benchmark("amazon-beauty", "Amazon Beauty", "beauty_ranker.py"),
     Benchmark("amazon-beauty-towers", "Amazon Beauty, towers alone", "beauty.py"),
