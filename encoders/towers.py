@@ -173,15 +173,15 @@ class UserTower(nn.Module):
         age_BH, gain_BH = torch.log(age_BH.clamp(min=1)), torch.log(gain_BH.clamp(min=1))
         # NOTE: Over the last dimension torch reduces each row on its own, over another one in groups of neighbours:
         # a match is the same to the last bit whatever candidates and requests stand beside it.
-        other_BCH = ~mask_BHC.transpose(1, 2).contiguous()
-        similar_BCH = similar_BHC.transpose(1, 2).contiguous().masked_fill(other_BCH, 0.0)
+        left_out_BCH = ~mask_BHC.transpose(1, 2).contiguous()
+        similar_BCH = similar_BHC.transpose(1, 2).contiguous().masked_fill(left_out_BCH, 0.0)
         score_BC = torch.zeros_like(similar_BCH[..., 0])
         for head in range(len(mixture_K)):
             prior_BH = self.gain_K[head] * gain_BH - self.ageing_K[head] * age_BH
             if self.event_KE is not None and event_type_BH is not None:
                 prior_BH = prior_BH + nn.functional.pad(self.event_KE[head], (1, 0))[event_type_BH]
             logit_BCH = self.sharpness_K[head] * similar_BCH + prior_BH.unsqueeze(1)
-            weight_BCH = torch.softmax(logit_BCH.masked_fill(other_BCH, _NEVER), -1)
+            weight_BCH = torch.softmax(logit_BCH.masked_fill(left_out_BCH, _NEVER), -1)
             score_BC = score_BC + mixture_K[head] * (weight_BCH * similar_BCH).sum(-1)
         return score_BC * self.log_scale.exp()
 
