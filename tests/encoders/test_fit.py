@@ -203,6 +203,7 @@ def test_a_failure_leaves_determinism_and_logging_as_they_were(train):
     with pytest.raises(RuntimeError, match="the user stopped it"):
         train(report=fail)
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert logging.getLogger("pytorch_lightning").level == level
 
 
