@@ -11,7 +11,7 @@ __all__ = ["Backend", "ClickModelConfig", "EncoderConfig", "Pooling", "TrainConf
 Pooling = Literal["mean", "cls"]
 """What becomes of a text's hidden states: their mean over its tokens, or the first token's."""
 
-Backend = Literal["torch", "openvino"]
+Backend = Literal["torch", "openvino", "cuda"]
 """What runs the encoder where texts become vectors; training runs on torch."""
 
 _FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft: {peft_type: ..., ...}}"
@@ -125,8 +125,8 @@ class EncoderConfig(FrozenConfig):
     backend: Literal[Backend, "auto"] = Field(
         default="torch",
         description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
-        "openvino (extra openvino, on the processor), or auto, the faster one as the training's machine measures it; "
-        "two such trainings may then differ in it.",
+        "openvino (extra openvino; both on the processor), cuda (torch on a GPU), or auto, the fastest as the training's "
+        "machine measures it; two such trainings may then differ in it.",
     )
     cache_gb: float = Field(
         default=2.0,

@@ -46,10 +46,10 @@ class Reader(Protocol):
         """See `TextTower.pool`."""
 
 
-def bf16_is_native() -> bool:
-    """Whether this machine multiplies bfloat16 in hardware."""
-    if torch.cuda.is_available():
-        return bool(torch.cuda.is_bf16_supported())
+def bf16_is_native(*, on_gpu: bool = False) -> bool:
+    """Whether the processor, or the CUDA device, multiplies bfloat16 in hardware."""
+    if on_gpu:
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     capability = torch.backends.cpu.get_cpu_capability()
     return capability.startswith("AVX512") and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())  # noqa: SLF001
 

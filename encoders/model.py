@@ -21,7 +21,8 @@ from encoders.adapters import layers_trained, require_adapters
 from encoders.architecture import arithmetic
 from encoders.compiled import CompiledTower, require_openvino
 from encoders.config import Backend, EncoderConfig, ItemEmbeddingsConfig, Pooling
-from encoders.embed import Progress, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
+from encoders.embed import Progress, Reader, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
+from encoders.gpu import GpuTower, gpu_is_there, gpu_name, require_gpu
 from encoders.hidden import HiddenStates
 from encoders.items import ItemEmbeddings
 from encoders.loading import Backbone, load_backbone
@@ -58,7 +59,8 @@ class InterestModel:
         query_prefix: Put before a request's query.
         event_types: Those that the user tower tells apart, by code from 1 on.
         item_embeddings: Residuals of items; None where texts alone are read.
-        backend: What runs the text tower where texts become vectors.
+        backend: What runs the text tower where texts become vectors; `run_by` changes it.
+        gpu: Name of the device that does, None for the processor.
     """
 
     tuned: TextTower
@@ -74,7 +76,8 @@ class InterestModel:
     event_types: tuple[str, ...] = ()
     item_embeddings: ItemEmbeddings | None = None
     backend: Backend = "torch"
-    _compiled: dict[str, CompiledTower] = field(default_factory=dict, init=False, repr=False)
+    gpu: str | None = None
+    _compiled: dict[str, Reader] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def queries(self) -> bool:
@@ -102,22 +105,26 @@ class InterestModel:
             )
         if config.backend == "openvino":
             require_openvino("encoder.backend is openvino", "set it to torch")
+        if config.backend == "cuda":
+            require_gpu("encoder.backend is cuda", "set it to torch")
         backbone = load_backbone(config.model, config.pooling)
         tower = TextTower(
             backbone, layers_trained(config.train, backbone.layers), train_embeddings=config.train.full is not None
         )
         require_adapters(tower, config.train)
-        return cls._of(
+        on_gpu = config.backend == "cuda" or (config.backend == "auto" and gpu_is_there())
+        model = cls._of(
             backbone,
             tower,
             max_tokens=min(config.max_tokens, backbone.max_tokens),
-            bf16=bf16_is_native() if config.precision == "auto" else config.precision == "bf16",
+            bf16=bf16_is_native(on_gpu=on_gpu) if config.precision == "auto" else config.precision == "bf16",
             passage_prefix=config.passage_prefix,
             query_prefix=config.query_prefix,
             event_types=tuple(event_types),
             queries=queries,
-            backend="torch" if config.backend == "auto" else config.backend,
         )
+        model.run_by("torch" if config.backend == "auto" else config.backend)
+        return model
 
     @classmethod
     def _of(
@@ -155,7 +162,7 @@ class InterestModel:
         digest.update(f"{self.max_tokens} {self.bf16} {arithmetic(tower.config)}".encode())
         digest.update(json.dumps([tower.pooling, self._prefix(queries=queries)]).encode())
         if self.backend != "torch":
-            digest.update(self.backend.encode())
+            digest.update(f"{self.backend}{self.gpu or ''}".encode())
         for name, tensor in sorted(tower.state_dict().items()):
             digest.update(f"{name}{tuple(tensor.shape)}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
@@ -197,14 +204,20 @@ class InterestModel:
         sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
         return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
-    def reader(self, which: Which) -> CompiledTower | None:
+    def run_by(self, backend: Backend) -> None:
+        """Have texts made into vectors by a backend, which must be there."""
+        self.backend = backend
+        self.gpu = gpu_name() if backend == "cuda" else None
+
+    def reader(self, which: Which) -> Reader | None:
         """What runs a tower, kept until another one is asked for or its weights are others; None for torch."""
         if self.backend == "torch":
             return None
         digest = self.digest(which)
         if digest not in self._compiled:
             self._compiled.clear()
-            self._compiled[digest] = CompiledTower(self._tower(which), bf16=self.bf16)
+            run = GpuTower if self.backend == "cuda" else CompiledTower
+            self._compiled[digest] = run(self._tower(which), bf16=self.bf16)
         return self._compiled[digest]
 
     def agreement(self, texts: TokenisedTexts) -> float:
@@ -297,6 +310,7 @@ class InterestModel:
             "max_tokens": self.max_tokens,
             "bf16": self.bf16,
             "backend": self.backend,
+            "gpu": self.gpu,
             "base_digest": self.base_digest,
         }
         (folder / _CONFIG).write_text(json.dumps(about, indent=2, sort_keys=True, default=str), encoding="utf-8")
@@ -306,7 +320,7 @@ class InterestModel:
         """Read what `save` wrote.
 
         Raises:
-            ConfigError: Its backend is not installed here: another one would make other vectors.
+            ConfigError: Its backend is not here, or another GPU is: vectors would be others.
             IntegrityError: A file is missing or altered, or a weight is missing, unknown or of another shape.
         """
         try:
@@ -326,6 +340,9 @@ class InterestModel:
             tensor.copy_(tensors[name])
         if model.backend == "openvino":
             require_openvino(f"{folder}: its vectors are made by OpenVINO", "use a version that torch alone can run")
+        if model.backend == "cuda":
+            what, remedy = f"{folder}: its vectors are made by a GPU", "use a version with encoder.backend torch"
+            require_gpu(what, remedy, named=model.gpu)
         return model
 
     @classmethod
@@ -350,6 +367,7 @@ class InterestModel:
             "queries": False,
             "event_types": (),
             "backend": "torch",
+            "gpu": None,
         }  # what earlier versions did not have
         told |= {name: about.get(name, default) for name, default in since.items()}
         model = cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 import yaml
 from pydantic import ValidationError
 
@@ -216,6 +217,9 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _backend_version(model: InterestModel) -> dict[str, str]:
+    """What beside torch makes its vectors."""
+    if model.gpu is not None:
+        return {"cuda": str(torch.version.cuda)}
     return {} if model.backend == "torch" else {model.backend: version(model.backend)}
 
 

@@ -3,8 +3,8 @@
     python rectools_peer.py TASK
 
 TASK is the JSON that `run.py` writes: name, folder, out, settings, top, seen, seed, threads. The transformers learn
-from `train.parquet`; the epoch with the best NDCG@10 on `valid.parquet` is kept. Each request of `history.parquet` is
-then a user of its own, whose history is read anew: nothing is learned from it.
+from `train.parquet`, on a GPU where there is one; the epoch with the best NDCG@10 on `valid.parquet` is kept. Each
+request of `history.parquet` is then a user of its own, whose history is read anew: nothing is learned from it.
 
 The loss is RecTools' own, over the positions that have a next item: the library scores the padding too (most of a batch
 where histories are short) and multiplies its loss by 0.
@@ -14,6 +14,7 @@ import json
 import sys
 import time
 import warnings
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,13 @@ FIRST = 10
 
 
 class PositionsThatCount(TransformerLightningModule):
-    """Scores only positions with a next item; validates by NDCG@10 over the whole catalogue, the history left out."""
+    """Scores only positions with a next item; validates by NDCG@10 over the whole catalogue.
+
+    Attributes:
+        seen: Whether items of the history are ranked too.
+    """
+
+    seen = False
 
     def training_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> torch.Tensor:  # noqa: ARG002
         item_ID = self.torch_model.item_model.get_all_embeddings()
@@ -51,7 +58,9 @@ class PositionsThatCount(TransformerLightningModule):
     def validation_step(self, batch: dict[str, torch.Tensor], batch_idx: int) -> None:  # noqa: ARG002
         item_ID = self.torch_model.item_model.get_all_embeddings()
         score_BI = self.torch_model.encode_sessions(batch, item_ID)[:, -1] @ item_ID.T
-        score_BI.scatter_(1, batch["x"], -torch.inf)
+        score_BI[:, 0] = -torch.inf  # padding
+        if not self.seen:
+            score_BI.scatter_(1, batch["x"], -torch.inf)
         next_B1 = batch["y"]
         better_B = (score_BI > score_BI.gather(1, next_B1)).sum(1)
         ndcg_B = torch.where(better_B < FIRST, 1 / torch.log2(better_B + 2.0), 0.0)
@@ -71,7 +80,7 @@ class Best(Callback):
         if found > self.best:
             self.best, self.epoch = found, trainer.current_epoch
             self.weights = {name: value.clone() for name, value in module.state_dict().items()}
-        trainer.should_stop = trainer.current_epoch - self.epoch >= self.patience
+        trainer.should_stop |= trainer.current_epoch - self.epoch >= self.patience
         told = f"epoch {trainer.current_epoch}: ndcg@10 {found:.4f}, best {self.best:.4f}"
         sys.stderr.write(f"{told}, {time.monotonic() - self.start:.0f} s\n")
 
@@ -94,7 +103,7 @@ def main() -> None:
         model, learned = EASEModel(**settings, num_threads=task["threads"]), table(train, "user")
     else:
         learned = table(pl.concat([train, valid]), "user")
-        model = transformer(kind, settings, np.arange(len(learned)) >= len(train))
+        model = transformer(kind, settings, np.arange(len(learned)) >= len(train), seen=task["seen"])
     dataset = Dataset.construct(learned)
     model.fit(dataset)
     seconds = time.monotonic() - start
@@ -103,13 +112,20 @@ def main() -> None:
     told = {"fit_seconds": seconds, "seconds": time.monotonic() - start}
     if kind != "ease":
         best = next(each for each in model.fit_trainer.callbacks if isinstance(each, Best))
-        told |= {"epoch": best.epoch, "validation": best.best}
+        told |= {"epoch": best.epoch, "epochs": model.fit_trainer.current_epoch, "validation": best.best}
+        told |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
     sys.stdout.write(json.dumps(told) + "\n")
 
 
-def transformer(kind: str, settings: dict, held: np.ndarray) -> ModelBase:
+class SeenToo(PositionsThatCount):
+    """The same where items of the history may be recommended again."""
+
+    seen = True
+
+
+def transformer(kind: str, settings: dict, held: np.ndarray, *, seen: bool) -> ModelBase:
     """An untrained transformer, for interactions of which some are `held` out."""
-    epochs, patience = settings.pop("epochs"), settings.pop("patience")
+    epochs, patience, minutes = (settings.pop(name) for name in ("epochs", "patience", "max_minutes"))
     if kind == "esasrec":
         multiplier = settings.pop("ff_factors_multiplier")
         settings |= {
@@ -120,9 +136,10 @@ def transformer(kind: str, settings: dict, held: np.ndarray) -> ModelBase:
     def trainer() -> Trainer:
         return Trainer(
             max_epochs=epochs,
+            max_time=timedelta(minutes=minutes),
             callbacks=[Best(patience)],
-            deterministic=True,
-            accelerator="cpu",
+            deterministic="warn",  # a GPU has no such kernel for some of what the library does
+            accelerator="auto",
             num_sanity_val_steps=0,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -132,7 +149,7 @@ def transformer(kind: str, settings: dict, held: np.ndarray) -> ModelBase:
 
     return CLASSES[kind](
         **settings,
-        lightning_module_type=PositionsThatCount,
+        lightning_module_type=SeenToo if seen else PositionsThatCount,
         get_val_mask_func=lambda _: held,
         get_trainer_func=trainer,
     )
