@@ -456,8 +456,17 @@ class BlockData(lightning.LightningDataModule):
         """The epoch's batches; they are made whole, so nothing is collated."""
         first = self.trainer.current_epoch * self._every if self.trainer is not None else 0
         numbers = range(first, min(first + self._every, len(self._batches)))
-        return DataLoader(Subset(self._batches, numbers), batch_size=None, shuffle=False)
+        return _in_order(Subset(self._batches, numbers))
 
     def val_dataloader(self) -> DataLoader[Batch] | list[DataLoader[Batch]]:
         """The judged requests, in order."""
-        return DataLoader(self._judged, batch_size=None, shuffle=False) if self._judged is not None else []
+        return _in_order(self._judged) if self._judged is not None else []
+
+
+def _in_order(batches: Dataset[Batch]) -> DataLoader[Batch]:
+    """Batches as they are. Torch would make tensors of arrays, and Lightning move those to the device."""
+    return DataLoader(batches, batch_size=None, shuffle=False, collate_fn=_as_it_is)
+
+
+def _as_it_is(batch: Any) -> Any:  # noqa: ANN401 - torch's signature has lists in mind
+    return batch

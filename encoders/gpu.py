@@ -35,7 +35,9 @@ def require_gpu(what: str, remedy: str, *, named: str | None = None) -> None:
         ConfigError: There is none, or another one.
     """
     if not gpu_is_there():
-        raise ConfigError(f"{what}, and torch finds no CUDA device here. Run it on a machine that has one, or {remedy}.")
+        raise ConfigError(
+            f"{what}, and torch finds no CUDA device here. Run it on a machine that has one, or {remedy}."
+        )
     if named is not None and gpu_name() != named:
         raise ConfigError(
             f"{what} of the name {named}, and this is {gpu_name()}, whose last bits differ. Run it on a machine that "

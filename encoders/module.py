@@ -93,6 +93,10 @@ class InterestModule(lightning.LightningModule):
         self.checks: list[float] = []
         self.texts_seen = 0
 
+    def on_fit_start(self) -> None:
+        """What weights are pulled towards lies where they are."""
+        self._start = {name: before.to(self.device) for name, before in self._start.items()}
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """The loss of one batch."""
         live = torch.unique(batch.candidate_BC[batch.mask_BC]) if self.global_step >= self._config.head_steps else None

@@ -23,11 +23,11 @@ _TURNS = 5
 
 
 def settle_backend(model: InterestModel, texts: TokenisedTexts, config: EncoderConfig, *, taught: bool) -> None:
-    """Hold other backends against the catalogue's texts: take the one that `auto` finds fastest, refuse what is not fit.
+    """Hold backends against the catalogue's texts: take the one that `auto` finds fastest, refuse what is not fit.
 
     A backend is fit if its vectors have a cosine of `LEAST_AGREEMENT` to torch's in float32 and are the same to the bit
-    in any batch. `auto` measures wall time in turns with torch on the processor, over some of the texts, after a turn of
-    each that does not count.
+    in any batch. `auto` measures wall time in turns with torch on the processor, over some of the texts, after a turn
+    of each that does not count.
 
     Args:
         model: Its precision is settled; gets the backend.
@@ -65,8 +65,8 @@ def _take_fastest(model: InterestModel, texts: TokenisedTexts) -> dict[str, str]
         else:
             why[backend] = fault
     gains = _gains(model, model.sample(texts), fit)
-    best = max(fit, key=gains.__getitem__, default="torch")
-    taken: Backend = best if gains.get(best, 0.0) >= LEAST_GAIN else "torch"
+    fast: list[Backend] = [backend for backend in fit if gains[backend] >= LEAST_GAIN]
+    taken: Backend = max(fast, key=gains.__getitem__) if fast else "torch"
     model.run_by(taken)
     return why | {
         backend: f"is {gains[backend]:.2f} times as fast as torch here"

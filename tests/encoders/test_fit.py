@@ -319,6 +319,19 @@ def test_an_accumulating_training_is_taken_up_to_the_same_bits(train, tmp_path):
     assert resumed.digest("tuned") == whole.digest("tuned")
 
 
+def test_positions_of_texts_stay_where_the_texts_are(train, monkeypatch):
+    """Tensors move to the device, and the texts are not there."""
+    step, kinds = InterestModule.training_step, set()
+
+    def spied(module, batch, batch_idx):
+        kinds.add(type(batch.text_T))
+        return step(module, batch, batch_idx)
+
+    monkeypatch.setattr(InterestModule, "training_step", spied)
+    train(start_weight=0.1)
+    assert kinds == {np.ndarray}
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="what a machine without a GPU says")
 def test_fp16_without_a_gpu_is_refused(tiny_model):
     with pytest.raises(ConfigError, match=r"encoder\.precision is fp16.*Set it to auto"):

@@ -1,6 +1,6 @@
 """Vectors by a GPU are close to the processor's, and as much as those a pure function of encoder, backend and text.
 
-    pytest -m gpu tests/encoders        # on a machine with a CUDA device; the others run everywhere
+pytest -m gpu tests/encoders        # on a machine with a CUDA device; the others run everywhere
 """
 
 import json
@@ -125,7 +125,11 @@ def test_a_gpu_of_another_name_is_refused(tiny_model, tmp_path, device):
 
 def test_auto_precision_is_that_of_the_gpu_where_it_may_run(tiny_model, device):
     device("Fast 1")
-    assert [tiny_model(backend=name, precision="auto").bf16 for name in ("cuda", "auto", "torch")] == [True, True, False]
+    assert [tiny_model(backend=name, precision="auto").bf16 for name in ("cuda", "auto", "torch")] == [
+        True,
+        True,
+        False,
+    ]
 
 
 def test_a_model_of_before_gpus_is_loaded(tiny_model, tmp_path):
