@@ -125,8 +125,8 @@ class EncoderConfig(FrozenConfig):
     backend: Literal[Backend, "auto"] = Field(
         default="torch",
         description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
-        "openvino (extra openvino; both on the processor), cuda (torch on a GPU), or auto, the fastest as the machine of "
-        "the training measures it; two such trainings may then differ in it.",
+        "openvino (extra openvino; both on the processor), cuda (torch on a GPU), or auto, the fastest as "
+        "measured where it trains; two such trainings may then differ in it.",
     )
     cache_gb: float = Field(
         default=2.0,

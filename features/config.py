@@ -183,6 +183,9 @@ class CandidatesConfig(FrozenConfig):
     popular: int = Field(default=150, ge=0, le=1000, description="Items with most events in the popular window.")
     co_visited: int = Field(default=100, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
     text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
+    similar_users: int = Field(
+        default=150, ge=0, le=1000, description="What users alike engaged with in the popular window."
+    )
     next_basket: int = Field(
         default=200, ge=0, le=1000, description="Items that follow those of the user's last active day."
     )
@@ -258,6 +261,8 @@ class FeaturesConfig(FrozenConfig):
             "exposure",
             "pair",
             "pair_exposure",
+            "similar_users",
+            "value",
             "user_category",
             "user_attribute",
             "item_attribute",

@@ -16,11 +16,14 @@ import polars as pl
 from features.asof import DAY_BITS, DAY_MASK, Ints, summed
 from features.errors import ContractError
 from features.timeline import Calendar, EventLog
+from features.worth import packed_worth
 
-__all__ = ["KEPT_BY_DAY", "Daily", "FoldedLog", "fold_events"]
+__all__ = ["KEPT_BY_DAY", "SUMMED_BY_DAY", "Daily", "FoldedLog", "fold_events"]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
 """Columns of `EventLog.events` that a `FoldedLog` has."""
+SUMMED_BY_DAY = ("value",)
+"""Columns that it knows the sums of (`EventLog.worth`)."""
 
 _CHUNK = 1 << 16  # cells looked through at a time for event types
 
@@ -29,15 +32,17 @@ def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
     """Events of a few days by their ids, as they are kept from night to night.
 
     Args:
-        events: user_id, item_id, event, timestamp of `Events`.
+        events: user_id, item_id, event, timestamp, value of `Events`.
         calendar: Where days are cut.
 
     Returns:
-        user_id, item_id, event, day (Int32), n (Int64): the cells of `Daily`; sorted by the first four.
+        user_id, item_id, event, day (Int32), n (Int64), worth (`features.worth`): the cells of `Daily`; sorted by the
+        first four.
     """
     days = pl.Series("day", calendar.days(events["timestamp"]), dtype=pl.Int32)
     cell = ["user_id", "item_id", "event", "day"]
-    return events.with_columns(days).group_by(cell).agg(n=pl.len().cast(pl.Int64)).sort(cell)
+    sums = {"n": pl.len().cast(pl.Int64), "worth": packed_worth(pl.col("value")).sum()}
+    return events.with_columns(days).group_by(cell).agg(**sums).sort(cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +54,14 @@ class Daily:
         counts: Events of each cell, at least 1.
         n_items: Items of the catalogue that the item codes refer to.
         kinds: The event types, by code.
+        worth: `features.worth` of each cell's events; None where nobody asks for it.
     """
 
     cells: Ints
     counts: Ints
     n_items: int
     kinds: tuple[str, ...]
+    worth: Ints | None = None
 
     @classmethod
     def cell(cls, user: Ints, item: Ints, day: Ints, kind: Ints, *, n_items: int, n_kinds: int) -> Ints:
@@ -81,6 +88,7 @@ class Daily:
         n_items: int,
         kinds: tuple[str, ...],
         counts: Ints | None = None,
+        worth: Ints | None = None,
     ) -> Self:
         """Add up events, or cells that were folded before.
 
@@ -89,9 +97,13 @@ class Daily:
             n_items: Items of the catalogue.
             kinds: Event types by code.
             counts: Events that each stands for; None for one each.
+            worth: What they are worth, if that is asked for; then counts are told too.
         """
-        distinct, totals = summed(cells, counts)
-        return cls(distinct, totals, n_items, kinds)
+        if worth is None or counts is None:
+            distinct, totals = summed(cells, counts)
+            return cls(distinct, totals, n_items, kinds)
+        distinct, sums = summed(cells, np.stack([counts, worth], axis=1))
+        return cls(distinct, sums[:, 0].copy(), n_items, kinds, sums[:, 1].copy())
 
     def plus(self, other: Self) -> Self:
         """The cells of both, over the same codes; those of `other`, the fewer, are merged in without sorting again."""
@@ -100,9 +112,16 @@ class Daily:
         inside = place < len(self.cells)
         held[inside] = self.cells[place[inside]] == other.cells[inside]
         cells = np.insert(self.cells, place[~held], other.cells[~held])
-        counts = np.insert(self.counts, place[~held], other.counts[~held])
-        counts[np.searchsorted(cells, other.cells[held])] += other.counts[held]
-        return replace(self, cells=cells, counts=counts)
+        again = np.searchsorted(cells, other.cells[held])
+
+        def merged(mine: Ints, others: Ints) -> Ints:
+            amounts = np.insert(mine, place[~held], others[~held])
+            amounts[again] += others[held]
+            return amounts
+
+        both = self.worth is not None and other.worth is not None
+        worth = merged(self.worth, other.worth) if both else None  # type: ignore[arg-type]
+        return replace(self, cells=cells, counts=merged(self.counts, other.counts), worth=worth)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
         """The same counts under other codes in the same order; cells of what has no code any more are left out.
@@ -127,15 +146,13 @@ class Daily:
         item = items[(self.cells >> (bits + DAY_BITS)) - np.repeat(old * self.n_items, runs)]
         cells = self.cell(user, item, self.days, self.cells & ((1 << bits) - 1), n_items=n_items, n_kinds=len(kinds))
         kept = (user >= 0) & (item >= 0)
-        counts = self.counts
-        if not kept.all():
-            cells, counts = cells[kept], counts[kept]
-        return replace(self, cells=cells, counts=counts, n_items=n_items, kinds=kinds)
+        if kept.all():
+            return replace(self, cells=cells, n_items=n_items, kinds=kinds)
+        return replace(self._some(kept), cells=cells[kept], n_items=n_items, kinds=kinds)
 
     def before(self, day: int) -> Self:
         """What the batch of `day` knows."""
-        known = self.days < day
-        return replace(self, cells=self.cells[known], counts=self.counts[known])
+        return self._some(self.days < day)
 
     @property
     def days(self) -> Ints:
@@ -162,26 +179,35 @@ class Daily:
             runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
         return runs
 
-    def engaged(self, gains: dict[str, int]) -> tuple[Ints, Ints]:
+    def _some(self, kept: npt.NDArray[np.bool_]) -> Self:
+        """The cells for which `kept` stands."""
+        worth = None if self.worth is None else self.worth[kept]
+        return replace(self, cells=self.cells[kept], counts=self.counts[kept], worth=worth)
+
+    def engaged(self, gains: dict[str, int], *, worth: bool = False) -> tuple[Ints, Ints]:
         """Events that count, of all types together.
 
+        Args:
+            gains: Gain of each event type that counts.
+            worth: Whether to add up what they are worth, and not how many they are.
+
         Returns:
-            (user * n_items + item) << 17 | day, ascending, each once; and how many events.
+            (user * n_items + item) << 17 | day, ascending, each once; and the sums.
         """
         bits = _kind_bits(len(self.kinds))
         counts_K = np.array([gains.get(kind, 0) > 0 for kind in self.kinds], bool)
-        cells, counts = self.cells, self.counts
+        cells, amounts = self.cells, self.worth if worth else self.counts
+        assert amounts is not None, "what was folded without it is asked for its worth"
         if not counts_K.all():
             kept = counts_K[cells & ((1 << bits) - 1)]
-            cells, counts = cells[kept], counts[kept]
+            cells, amounts = cells[kept], amounts[kept]
         stamps = cells >> bits
         first = _run_starts(stamps)
-        return (stamps, counts) if len(first) == len(stamps) else (stamps[first], _sums(counts, first))
+        return (stamps, amounts) if len(first) == len(stamps) else (stamps[first], _sums(amounts, first))
 
     def of_users(self, wanted: npt.NDArray[np.bool_]) -> Self:
         """The cells of some users, which stand as true under their codes."""
-        mine = np.repeat(wanted, self.cells_of_users(len(wanted)))
-        return replace(self, cells=self.cells[mine], counts=self.counts[mine])
+        return self._some(np.repeat(wanted, self.cells_of_users(len(wanted))))
 
     def frame(self) -> pl.DataFrame:
         """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n (Int64)."""
@@ -244,6 +270,13 @@ class FoldedLog(EventLog):
         cells = self.daily.frame()[np.repeat(order, self.daily.counts[order])]
         gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
         return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
+
+    @property
+    def worth(self) -> pl.DataFrame:
+        """See `EventLog.worth`."""
+        stamps, worth = self.daily.engaged(self._gains, worth=True)
+        folded = self.engagements_of(stamps, worth, n_items=self.daily.n_items)
+        return folded.rename({"n": "worth"}).filter(pl.col("worth") > 0)
 
     @property
     def by_kind(self) -> pl.DataFrame:

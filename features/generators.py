@@ -197,6 +197,35 @@ class NextBasket(Generator):
         )
 
 
+class SimilarUsers(Generator):
+    """What users alike engaged with lately."""
+
+    name = "similar_users"
+    meaning = "items that the nearest users engaged with in the popular window, by their summed similarity"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Items inside and outside the history, by the share of the neighbours' summed similarity."""
+        neighbours, parts = self.known.log.user_neighbours, [NOTHING]
+        for (day,), asked in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
+            user, row = np.unique(asked["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
+            weights = neighbours.weights(user, int(day))
+            found = neighbours.engaged(weights, int(day), self.known.config.popular_days)
+            total = np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1)
+            best = top_per_request(
+                pl.DataFrame(
+                    {
+                        "request": pl.Series(np.repeat(np.arange(len(user)), np.diff(found.indptr)), dtype=pl.UInt32),
+                        "item": pl.Series(found.indices, dtype=pl.UInt32),
+                        "score": found.data / np.repeat(total, np.diff(found.indptr)),
+                    }
+                ),
+                self.most,
+            )
+            places = asked.select("request", place=pl.Series(row, dtype=pl.UInt32))
+            parts.append(places.join(best.rename({"request": "place"}), on="place").select(NOTHING.columns))
+        return pl.concat(parts)
+
+
 class PopularInCategory(Generator):
     """What is popular where the user engages."""
 
@@ -420,6 +449,7 @@ GENERATORS: tuple[type[Generator], ...] = (
     CoVisited,
     TextNeighbours,
     NextBasket,
+    SimilarUsers,
     PopularInCategory,
     PopularInSegment,
     NewArrivals,

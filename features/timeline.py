@@ -12,7 +12,7 @@ from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import Self
+from typing import TYPE_CHECKING, Self
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -23,8 +23,20 @@ from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
 from features.comebacks import comebacks
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
+from features.worth import packed_worth
 
-__all__ = ["Calendar", "EventLog", "all_user_ids", "date_of", "day_of", "refuse_gainless", "users_by_code"]
+if TYPE_CHECKING:
+    from features.user_neighbours import UserNeighbours
+
+__all__ = [
+    "Calendar",
+    "EventLog",
+    "all_user_ids",
+    "date_of",
+    "day_of",
+    "refuse_gainless",
+    "users_by_code",
+]
 
 _EPOCH = date(1970, 1, 1)
 
@@ -210,6 +222,16 @@ class EventLog:
         """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
         return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))
 
+    @property
+    def worth(self) -> pl.DataFrame:
+        """Events that count and have a value, folded: user, item (UInt32), day (Int32), worth (`features.worth`).
+
+        In any order.
+        """
+        value = pl.col("value") if "value" in self.events.columns else pl.lit(None, pl.Float64)
+        worth = packed_worth(value).sum().alias("worth")
+        return self.engaged.group_by("user", "item", "day").agg(worth).filter(pl.col("worth") > 0)
+
     @cached_property
     def user_index(self) -> AsOfIndex:
         """Events that count, by user code."""
@@ -224,6 +246,13 @@ class EventLog:
     def item_comebacks(self) -> AsOfIndex:
         """`comebacks` of users to items, by item code."""
         return comebacks(self.engagements, "item")
+
+    @cached_property
+    def user_neighbours(self) -> "UserNeighbours":
+        """Users alike: shared by all that ask about them."""
+        from features.user_neighbours import UserNeighbours  # it is made of a log
+
+        return UserNeighbours(self)
 
     @property
     def latest_day(self) -> int | None:

@@ -41,7 +41,14 @@ from pipelines.supplied import with_supplied
 
 __all__ = ["Folding", "read_for", "read_night"]
 
-_CELL = {"user": pl.UInt32, "item": pl.UInt32, "kind": pl.UInt16, "day": pl.Int32, "n": pl.UInt32}
+_CELL = {
+    "user": pl.UInt32,
+    "item": pl.UInt32,
+    "kind": pl.UInt16,
+    "day": pl.Int32,
+    "n": pl.UInt32,
+    "worth": pl.Int64,
+}
 _FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
 _NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
 
@@ -213,6 +220,7 @@ class Folding:
             n_items=len(self._codes),
             kinds=kinds,
             counts=cells["n"].cast(pl.Int64).to_numpy(),
+            worth=cells["worth"].to_numpy(),
         )
         if self._summed is not None:
             daily = self._summed.under(codes, self._codes, kinds).plus(daily)
@@ -375,6 +383,7 @@ class Folding:
                 pl.Series("kind", self._kinds.number(folded["event"]), dtype=pl.UInt16),
                 "day",
                 pl.col("n").cast(pl.UInt32),
+                "worth",
             )
             self._cells[part.place] = cells
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)

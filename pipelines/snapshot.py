@@ -59,7 +59,8 @@ class Summed:
         back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
-        daily = Daily(held["cell"].to_numpy(), held["n"].to_numpy(), len(item_ids), tuple(record.kinds))
+        cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
+        daily = Daily(cell, n, len(item_ids), tuple(record.kinds), worth)
         return cls(record, daily, users["id"], item_ids)
 
     @property
@@ -74,6 +75,7 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Daily, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        cells = store.put(pl.DataFrame({"cell": daily.cells, "n": daily.counts}), compression="lz4")
+        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts, "worth": daily.worth})
+        cells = store.put(held, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))

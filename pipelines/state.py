@@ -25,7 +25,7 @@ from pipelines.storage import atomic_writer, read_json, write_json
 
 __all__ = ["Entry", "Manifest", "Snapshot", "StateStore", "settings_key", "stat_of"]
 
-_FORMAT = 1  # of what is kept; another one is folded anew
+_FORMAT = 2  # of what is kept; another one is folded anew
 _ABANDONED_SECONDS = 86_400.0
 
 
@@ -44,7 +44,7 @@ class Entry:
         ignored: Columns the contract does not know.
         first: Earliest timestamp of the rows that keep the contract, microseconds since 1970; None without any.
         last: Latest timestamp of these.
-        cells: File of the daily cells: user, item, kind (codes), day, n.
+        cells: File of the daily cells: user, item, kind (codes), day, n, worth.
         identities: File of the events' hashes.
         low: Smallest event_id, see `features.identity`.
         high: Largest event_id.
@@ -77,7 +77,7 @@ class Snapshot:
     """The cells of many files added up, so that a night need not add them up again.
 
     Attributes:
-        cells: File of `features.daily.Daily`: cell and n, under the positions of the ids below.
+        cells: File of `features.daily.Daily`: cell, n and worth, under the positions of the ids below.
         users: File of the user ids, ascending.
         items: File of the item ids of that night's catalogue, ascending.
         kinds: The event types, by code.

@@ -181,7 +181,7 @@ def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at:
         "lambdarank_truncation_level": config.truncation or 2 * stop_at,
         "label_gain": gain_of(config.gain).astype(int).tolist(),
         "deterministic": True,
-        "force_row_wise": True,
+        "force_col_wise": True,
         "seed": seed,
         "verbosity": -1,
     }

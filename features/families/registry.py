@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.config import CandidatesConfig, FeaturesConfig
-from features.daily import KEPT_BY_DAY
+from features.daily import KEPT_BY_DAY, SUMMED_BY_DAY
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
 from features.families.base import Family, Plan, Rows
@@ -24,8 +24,10 @@ from features.families.moment import RequestContext, RequestTime
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
 from features.families.request import SOURCE_GROUP, RequestList
+from features.families.similar_users import SimilarUsers
 from features.families.titles import ItemTitle
 from features.families.user import UserActivity
+from features.families.value import EventValue
 from features.families.values import item_codes
 from features.families.vectors import VectorMatch
 from features.generators import GENERATORS
@@ -57,6 +59,8 @@ for _family in (
     ItemExposure,
     PairHistory,
     PairExposure,
+    SimilarUsers,
+    EventValue,
     UserCategory,
     UserAttributes,
     ItemAttributes,
@@ -174,24 +178,29 @@ def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np
 
 
 def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Columns of single events (a text, a timestamp, ...) that are read; counts by day lack them.
+    """Columns of single events (a text, a timestamp, ...) that are read; what is folded by day lacks them.
 
     Args:
         plan: Which families.
         candidates: Which generators; None for families alone.
     """
+    folded = {*KEPT_BY_DAY, *SUMMED_BY_DAY}
+    return tuple(sorted(name for name in _read_of_events(plan, candidates) if name not in folded))
+
+
+def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
+    """Inputs of the supply that columns are made of: those of items and users, and what is read of events."""
+    of_events = {f"events.{name}" for name in _read_of_events(plan, candidates)}
+    return tuple(name for name in plan.supply.inputs if not name.startswith("events.") or name in of_events)
+
+
+def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]:
     reads = [family.reads for family in chosen(plan.config) if family.columns_of(plan)]
     if candidates is not None:
         reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.supply.has(made.reads)]
     named = {name.removeprefix("events.") for some in reads for name in some}
     named |= set(plan.config.sentiment_columns)
-    return tuple(sorted(name for name in named if "." not in name and name not in KEPT_BY_DAY))
-
-
-def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Inputs of the supply that columns are made of: those of items and users; of events, see `events_read`."""
-    of_events = {f"events.{name}" for name in events_read(plan, candidates)}
-    return tuple(name for name in plan.supply.inputs if not name.startswith("events.") or name in of_events)
+    return {name for name in named if "." not in name}
 
 
 def short_windows(plan: Plan, first_event_day: int, first_as_of_day: int) -> tuple[int, ...]:

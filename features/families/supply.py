@@ -93,10 +93,9 @@ class Supply(FrozenConfig):
             ContractError: It lacks something that the version's columns are made of; all of it is named.
         """
         faults = []
-        found = _tables(log)
         for name in inputs:
             table, column = name.split(".", 1)
-            if column not in found[table].columns or found[table][column].is_null().all():
+            if not _holds(log, table, column):
                 faults.append(f"{table} has nothing in {column!r}")
         present = set(log.events["kind"].unique())
         faults += [f"events has no row of type {kind!r}" for kind in self.kinds if kind not in present]
@@ -164,13 +163,17 @@ def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> li
         "events": (*_OPTIONAL["events"], *config.sentiment_columns, *context),
         "users": config.attributes.users,
     }
-    found = _tables(log)
     return [
-        f"{table}.{name}"
-        for table, names in asked.items()
-        for name in dict.fromkeys(names)
-        if name in found[table].columns and not found[table][name].is_null().all()
+        f"{table}.{name}" for table, names in asked.items() for name in dict.fromkeys(names) if _holds(log, table, name)
     ]
+
+
+def _holds(log: EventLog, table: str, column: str) -> bool:
+    """Whether a table has anything in a column; values of events that do not count are nothing."""
+    if (table, column) == ("events", "value"):
+        return not log.worth.is_empty()
+    frame = _tables(log)[table]
+    return column in frame.columns and not frame[column].is_null().all()
 
 
 def _vocabularies(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> dict[str, tuple[str, ...]]:

@@ -1,3 +1,4 @@
+import math
 from collections import Counter
 
 import numpy as np
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from features.daily import Daily, FoldedLog, fold_events
 from features.errors import ContractError
 from features.timeline import EventLog
+from features.worth import packed_worth, unpacked_worth
 
 GAINS = {"click": 1, "cart": 2, "purchase": 3}
 KINDS = ("a", "b", "c")
@@ -22,11 +24,17 @@ logs = st.lists(codes, max_size=40)
 def daily_of(log):
     user, item, day, kind = (np.array([row[n] for row in log], np.int64) for n in range(4))
     cells = Daily.cell(user, item, day, kind, n_items=N_ITEMS, n_kinds=len(KINDS))
-    return Daily.fold(cells, n_items=N_ITEMS, kinds=KINDS)
+    return folded(cells, kind, day, n_items=N_ITEMS, kinds=KINDS)
+
+
+def folded(cells, kind, day, **told):
+    """Events that are worth something, but for those of the first type."""
+    worth = np.where(kind > 0, (1 << 42) + day - DAY, 0)
+    return Daily.fold(cells, counts=np.ones(len(cells), np.int64), worth=worth, **told)
 
 
 def same(one, other):
-    for name in ("cells", "counts"):
+    for name in ("cells", "counts", "worth"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
     assert (one.n_items, one.kinds) == (other.n_items, other.kinds)
 
@@ -37,7 +45,9 @@ def folded_log(log: EventLog) -> FoldedLog:
     numbered = log.events["kind"].replace_strict(dict(zip(kinds, range(len(kinds)), strict=True)))
     arrays = [series.cast(pl.Int64).to_numpy() for series in (*log.events.select("user", "item", "day"), numbered)]
     cells = Daily.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
-    daily = Daily.fold(cells, n_items=log.items.height, kinds=kinds)
+    worth = log.events.select(packed_worth(pl.col("value"))).to_series().to_numpy()
+    counts = np.ones(len(cells), np.int64)
+    daily = Daily.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, worth=worth)
     return FoldedLog(daily, user_ids=log.user_ids, items=log.items, calendar=log.calendar, gains=GAINS)
 
 
@@ -89,12 +99,14 @@ def test_a_log_of_too_many_pairs_is_refused():
 def test_events_fold_by_their_ids_and_days(shop):
     tables = shop(0, n_events=400)
     events = tables.events
-    folded = fold_events(events, tables.calendar)
+    found = fold_events(events, tables.calendar)
     days = tables.calendar.days(events["timestamp"])
     ids = events.select("user_id", "item_id", "event").iter_rows()
     wanted = Counter((*row, int(day)) for row, day in zip(ids, days, strict=True))
-    assert {tuple(row[:4]): row[4] for row in folded.iter_rows()} == wanted
-    assert [tuple(row[:4]) for row in folded.iter_rows()] == sorted(wanted)
+    assert {tuple(row[:4]): row[4] for row in found.iter_rows()} == wanted
+    assert [tuple(row[:4]) for row in found.iter_rows()] == sorted(wanted)
+    worth = events.select(packed_worth(pl.col("value"))).to_series()
+    assert found["worth"].sum() == worth.sum() > 0
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)
@@ -108,6 +120,8 @@ def test_a_folded_log_is_the_log(shop, seed, day):
         assert other.engaged.sort(cells).equals(one.engaged.select(cells).sort(cells))
         assert other.engagements.equals(one.engagements)
         assert other.first_meetings.equals(one.first_meetings)
+        keys = ["user", "item", "day"]
+        assert other.worth.sort(keys).equals(one.worth.sort(keys))
         assert other.latest_day == one.latest_day
         assert other.active_users.equals(one.active_users)
     supplied = pl.DataFrame({"user": [0]})
@@ -122,6 +136,22 @@ def test_engagements_and_first_meetings_are_what_a_count_finds(shop):
     assert log.engagements.equals(counted)
     met = log.engaged.group_by("user", "item").agg(pl.col("day").min()).sort("user", "item")
     assert log.first_meetings.equals(met)
+
+
+def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
+    told = [0.0, 1.5, -3.0, None, math.inf, math.nan, 1e308]
+    worth = pl.DataFrame({"value": told}).select(packed_worth(pl.col("value"))).to_series().to_numpy()
+    logarithms = [round(math.log1p(value) * 1024) for value in (0.0, 1.5, 0.0, 1e308)]
+    assert unpacked_worth(worth).tolist() == [
+        [logarithms[0], 1],
+        [logarithms[1], 1],
+        [0, 1],
+        *[[0, 0]] * 3,
+        [logarithms[3], 1],
+    ]
+    assert unpacked_worth(np.array([worth.sum()])).tolist() == [[sum(logarithms), 4]]
+    most = np.array([int(worth[-1]) * (2**21 - 1)])  # of what a cell can hold
+    assert unpacked_worth(most).tolist() == [[logarithms[3] * (2**21 - 1), 2**21 - 1]]
 
 
 def test_what_is_not_kept_by_day_is_not_there(shop):
@@ -154,7 +184,7 @@ def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, 
     ]
     arrays = [np.array([row[n] for row in kept], np.int64) for n in range(4)]
     cells = Daily.cell(*arrays, n_items=N_ITEMS * step, n_kinds=len(kinds))
-    same(found, Daily.fold(cells, n_items=N_ITEMS * step, kinds=kinds))
+    same(found, folded(cells, arrays[3], arrays[2], n_items=N_ITEMS * step, kinds=kinds))
 
 
 @pytest.mark.parametrize("n_items", [N_ITEMS, N_ITEMS + 3])
@@ -164,7 +194,7 @@ def test_users_that_came_in_between_move_the_later_ones(n_items):
     found = daily_of(log).recoded(users, np.arange(N_ITEMS), n_items=n_items, kinds=KINDS)
     moved = np.array([(users[user], *rest) for user, *rest in log], np.int64)
     cells = Daily.cell(*moved.T[:4], n_items=n_items, n_kinds=len(KINDS))
-    same(found, Daily.fold(cells, n_items=n_items, kinds=KINDS))
+    same(found, folded(cells, moved.T[3], moved.T[2], n_items=n_items, kinds=KINDS))
     with pytest.raises(ContractError, match="1099511627777 users times"):
         daily_of(log).recoded(users * 0 + (1 << 40), np.arange(N_ITEMS), n_items=1 << 20, kinds=KINDS)
 

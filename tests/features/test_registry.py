@@ -129,7 +129,7 @@ def test_what_the_log_lacks_makes_no_columns():
     plan = Plan(config, Supply.of(log, config))
     assert plan.supply == Supply(kinds=("click",), counted=(), inputs=(), text=(), vocabularies={})
     found = FeatureSet(log, plan).columns
-    assert {family.name for family in found.values()} == {"user", "item", "pair", "request"}
+    assert {family.name for family in found.values()} == {"user", "item", "pair", "similar_users", "request"}
     absent = ("price", "category", "shown", "click", "return", "comment", "text", "vector")
     assert not [name for name in found if any(word in name for word in absent)]
 
@@ -138,7 +138,7 @@ def test_a_night_that_lacks_an_input_names_all_of_it(shop):
     tables = shop(0)
     log = tables.log()
     poorer = EventLog(
-        log.events.filter(pl.col("kind") != "impression").drop("query"),
+        log.events.filter(pl.col("kind") != "impression").drop("query", "value"),
         log.user_ids,
         log.items.with_columns(price=pl.lit(None, pl.Float64)),
         log.calendar,
@@ -147,7 +147,8 @@ def test_a_night_that_lacks_an_input_names_all_of_it(shop):
     tables.plan.supply.require(log, inputs_read(tables.plan))
     with pytest.raises(ContractError) as raised:
         tables.plan.supply.require(poorer, inputs_read(tables.plan))
-    for lacking in ("items has nothing in 'price'", "events has nothing in 'query'", "type 'impression'"):
+    nothing = ("items has nothing in 'price'", "events has nothing in 'query'", "events has nothing in 'value'")
+    for lacking in (*nothing, "type 'impression'"):
         assert lacking in str(raised.value)
 
 
@@ -155,9 +156,19 @@ def test_what_no_family_reads_may_be_missing_at_night(shop):
     tables = shop(0)
     log = tables.log()
     assert "events.value" in tables.plan.supply.inputs
-    assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")
+    assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")  # values are summed by day
+    families = tuple(name for name in tables.plan.config.families if name != "value")
+    plan = replace(tables.plan, config=tables.plan.config.model_copy(update={"families": families}))
     silent = replace(log, events=log.events.drop("value"))
-    tables.plan.supply.require(silent, inputs_read(tables.plan))
+    plan.supply.require(silent, inputs_read(plan))
+
+
+def test_values_of_events_that_do_not_count_make_no_columns(shop):
+    tables = shop(0)
+    value = pl.when(pl.col("event") == "impression").then("value")
+    log = replace(tables, events=tables.events.with_columns(value)).log()
+    assert log.events["value"].null_count() < log.events.height
+    assert "events.value" not in Supply.of(log, FeaturesConfig()).inputs
 
 
 @pytest.mark.parametrize(

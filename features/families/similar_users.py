@@ -1,0 +1,52 @@
+"""What users alike did with the item lately."""
+
+import numpy as np
+
+from features.asof import Floats, Ints
+from features.families.base import Family, Plan, Rows, Values
+from features.timeline import EventLog
+
+__all__ = ["SimilarUsers"]
+
+
+class SimilarUsers(Family):
+    """How many of the user's nearest neighbours engaged with the item, each counting as far as they are alike.
+
+    NaN for a user without neighbours: one without history, or whose items nobody else has.
+    """
+
+    name = "similar_users"
+    keys = ("user", "item")
+    reads = ("user", "item", "gain", "day")
+    windows = (3, 7, 28, 90)
+    columns = {
+        f"similar_users_{days}d": f"share of the nearest users, by similarity, who engaged with it, last {days} days"
+        for days in windows
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
+        self._neighbours = log.user_neighbours
+        self._n_items = log.items.height
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        values = {name: np.full(len(rows), np.nan) for name in self.columns}
+        for day in np.unique(rows.as_of_day).tolist():
+            places = np.flatnonzero(rows.as_of_day == day)
+            user, row = np.unique(rows.user[places], return_inverse=True)
+            weights = self._neighbours.weights(user, day)
+            total = np.asarray(weights.sum(axis=1)).ravel()[row]
+            key = row * self._n_items + rows.item[places]
+            for name, window in zip(values, self.windows, strict=True):
+                found = self._neighbours.engaged(weights, day, window)
+                there = np.repeat(np.arange(len(user)), np.diff(found.indptr)) * self._n_items + found.indices
+                values[name][places] = _share(there, found.data, key, total)
+        return values
+
+
+def _share(there: Ints, weight: Ints, key: Ints, total: Ints) -> Floats:
+    """Weight of each key over a total; the keys that have one are given ascending."""
+    place = np.minimum(np.searchsorted(there, key), max(len(there) - 1, 0))
+    held = there[place] == key if len(there) else np.zeros(len(key), bool)
+    found = np.where(held, weight[place], 0) if len(there) else np.zeros(len(key), np.int64)
+    return np.where(total > 0, found / np.maximum(total, 1), np.nan)

@@ -1,0 +1,63 @@
+"""What engagements are worth (price paid, rating, dwell time, ...): of the item, of the user, of both together."""
+
+import polars as pl
+
+from features.asof import AsOfIndex, Floats, Ints, stamps_of
+from features.families.base import Columns, Family, Plan, Rows, Values, ratio
+from features.timeline import EventLog
+from features.worth import WORTH_GRID, unpacked_worth
+
+__all__ = ["EventValue"]
+
+
+class EventValue(Family):
+    """Means of ``log(1 + value)`` over the engagements that have a value; a value below 0 counts as 0.
+
+    A mean of logarithms tells a bulk order from many small ones, and one outlier does not move it far. NaN where no
+    engagement has a value.
+    """
+
+    name = "value"
+    keys = ("user", "item")
+    reads = ("user", "item", "gain", "day", "events.value")
+    windows = (28,)
+    columns = {
+        "item_value": "mean log(1 + value) of the item's engagements",
+        "item_value_trend": "the same over the last 28 days, less that over all",
+        "user_value": "mean log(1 + value) of the user's engagements",
+        "value_over_user": "the item's mean less the user's",
+        "pair_value": "mean log(1 + value) of the user's engagements with the item",
+        "pair_value_over_item": "that less the item's mean",
+    }
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
+        self._n_items = log.items.height
+        held = log.worth
+        user, item, day = (held[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
+        amounts = unpacked_worth(held["worth"].to_numpy())
+        keys = {"user": user, "item": item, "pair": user * self._n_items + item}
+        self._of = {name: AsOfIndex.of(stamps_of(key, day), amounts) for name, key in keys.items()}
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        return cls.columns if plan.supply.has(["events.value"]) else {}
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        item = rows.by(("item",), lambda some: self._mean("item", some.item, some.as_of_day))
+        lately = rows.by(("item",), lambda some: self._mean("item", some.item, some.as_of_day, self.windows[0]))
+        user = rows.by(("user",), lambda some: self._mean("user", some.user, some.as_of_day))
+        pair = self._mean("pair", rows.user * self._n_items + rows.item, rows.as_of_day)
+        return {
+            "item_value": item,
+            "item_value_trend": lately - item,
+            "user_value": user,
+            "value_over_user": item - user,
+            "pair_value": pair,
+            "pair_value_over_item": pair - item,
+        }
+
+    def _mean(self, of: str, key: Ints, as_of_day: Ints, window_days: int | None = None) -> Floats:
+        value, count = self._of[of].total(key, as_of_day, window_days=window_days).T
+        return ratio(value / WORTH_GRID, count)

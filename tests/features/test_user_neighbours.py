@@ -1,0 +1,72 @@
+"""Neighbours are those of a scan, however few are kept and whoever asks beside."""
+
+import numpy as np
+import pytest
+from log_scan import alike
+
+import features.user_neighbours
+from features.user_neighbours import UserNeighbours
+
+
+def engagements(log, before_day):
+    return [(user, item) for user, item, day in log.engaged.select("user", "item", "day").rows() if day < before_day]
+
+
+def of(weights, row):
+    found = weights[row]
+    return dict(zip(found.indices.tolist(), found.data.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("most", "pool"), [(400, 20_000), (2, 20_000), (400, 3), (2, 3)])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_nearest_of_those_active_last_are_found(shop, monkeypatch, seed, most, pool):
+    monkeypatch.setattr(features.user_neighbours, "_NEIGHBOURS", most)
+    monkeypatch.setattr(features.user_neighbours, "_POOL", pool)
+    tables = shop(seed, n_users=7, n_items=6, n_events=80)
+    log, day = tables.log(), tables.first_day + 30
+    known = engagements(log, day)
+    last = {
+        user: max(d for who, d in log.engaged.select("user", "day").rows() if who == user and d < day)
+        for user, _ in known
+    }
+    latest = sorted(last, key=lambda user: (-last[user], user))[:pool]
+    users = np.arange(log.user_ids.len() + 1)
+    weights = UserNeighbours(log).weights(users, day)
+    for user in users:
+        assert of(weights, user) == alike(known, user, most, latest)
+
+
+def test_whoever_asks_beside_and_whatever_was_asked_before_change_nothing(shop):
+    tables = shop(1, n_users=7, n_items=6, n_events=80)
+    log, days = tables.log(), [tables.first_day + day for day in (40, 20, 30)]
+    users = np.arange(log.user_ids.len())
+    whole = {day: UserNeighbours(log).weights(users, day).toarray() for day in days}
+    shared, rng = UserNeighbours(log), np.random.default_rng(0)
+    for _ in range(20):
+        day = days[rng.integers(3)]
+        some = np.sort(rng.permutation(users)[: rng.integers(1, len(users) + 1)])
+        assert np.array_equal(shared.weights(some, day).toarray(), whole[day][some])
+
+
+def test_without_a_past_there_is_nobody(shop):
+    tables = shop(0)
+    neighbours = UserNeighbours(tables.log())
+    weights = neighbours.weights(np.arange(3), tables.first_day)
+    assert weights.nnz == 0
+    assert neighbours.engaged(weights, tables.first_day, 7).nnz == 0
+
+
+def test_several_days_in_the_window_count_once_and_the_day_itself_not(shop):
+    tables = shop(3, n_users=7, n_items=6, n_events=80)
+    log, day = tables.log(), tables.first_day + 30
+    neighbours = UserNeighbours(log)
+    users = np.arange(log.user_ids.len())
+    weights = neighbours.weights(users, day)
+    found = neighbours.engaged(weights, day, 9).toarray()
+    had = {
+        (user, item) for user, item, when in log.engaged.select("user", "item", "day").rows() if day - 9 <= when < day
+    }
+    for user in users:
+        near = of(weights, user)
+        told = [sum(n for who, n in near.items() if (who, item) in had) for item in range(log.items.height)]
+        assert found[user].tolist() == told
