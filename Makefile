@@ -63,8 +63,8 @@ bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py --incremental
 
 bench-peers: install
-	$(BIN)/python tests/benchmarks/peers/run.py beauty --to .bench/peers
-	$(BIN)/python tests/benchmarks/peers/run.py online-retail --to .bench/peers
+	$(BIN)/python tests/benchmarks/peers/run.py beauty
+	$(BIN)/python tests/benchmarks/peers/run.py online-retail
 
 clean:
 	rm -rf $(VENV) nightrank-demo out build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

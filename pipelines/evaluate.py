@@ -4,6 +4,7 @@ import difflib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from features.errors import ConfigError
 from features.recall import CUTOFFS, recall_by_source, seen_items
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
+from pipelines.external import External, coded_scores
 from pipelines.progress import task
 from pipelines.train import Labelled, Trained, found_by_behaviour, label
 from ranker.baselines import BASELINES
@@ -192,11 +194,23 @@ def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
 
 
-def judge_trained(trained: Trained, config: Config) -> tuple[Labelled, Evaluation]:
-    """What a training made, judged on its test window; and that window's requests."""
+def judge_trained(
+    trained: Trained, config: Config, external: External = MappingProxyType({})
+) -> tuple[Labelled, Evaluation]:
+    """What a training made, judged on its test window; and that window's requests.
+
+    Args:
+        trained: What it made.
+        config: Everything configured.
+        external: Scores of other systems on these requests, which are judged too.
+
+    Raises:
+        ContractError: Other systems' scores are not of these requests: see `pipelines.external.coded_scores`.
+    """
     span, chain = trained.split.test, trained.chain
     labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    lists |= coded_scores(external, labelled, chain.log)
     vectors = chain.zero_shot
     return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
 

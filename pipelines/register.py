@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import polars as pl
 
@@ -13,6 +14,7 @@ from pipelines.bundle import write_bundle
 from pipelines.check import Inputs
 from pipelines.config import Config
 from pipelines.evaluate import Evaluation, candidate_recall, judge_trained
+from pipelines.external import External
 from pipelines.lessons import lesson_series
 from pipelines.plots import recall_plot
 from pipelines.progress import task
@@ -40,7 +42,14 @@ class Registered:
     bundle: Path
 
 
-def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None = None) -> Registered:
+def register(
+    trained: Trained,
+    inputs: Inputs,
+    config: Config,
+    run: Run | None = None,
+    *,
+    external: External = MappingProxyType({}),
+) -> Registered:
     """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live.
 
     Args:
@@ -48,11 +57,12 @@ def register(trained: Trained, inputs: Inputs, config: Config, run: Run | None =
         inputs: The tables it was made of.
         config: Everything configured.
         run: The run that watched the training; None opens one.
+        external: Scores of other systems, judged beside it on the test window.
     """
     if run is None:
         with Tracking(config).run() as own:
-            return register(trained, inputs, config, own)
-    labelled, evaluation = judge_trained(trained, config)
+            return register(trained, inputs, config, own, external=external)
+    labelled, evaluation = judge_trained(trained, config, external)
     recall = candidate_recall(trained, config)
     plot = recall_plot(recall, cut=config.candidates.max_per_request)
     root = Path(config.output)

@@ -8,7 +8,8 @@ target that no source proposes is a miss. `--validate` judges on s[-2] of 15 % o
 nor stop. There are no clocks but the order: the encoder ended before the item it is asked about, so that nothing
 needs cross-fitting. Item codes are shuffled, as in `beauty.py`, whose encoder this is; `--model` keeps it in a
 folder, and reads it from there next time. Events of one day stand in ASIN order, which every model of sequences can
-learn from; `no order` is the ranker without what tells before from after.
+learn from; `no order` is the ranker without what tells before from after. Peers that have ranked the same
+requests (`make bench-peers`) are among the others that the full system must lie above.
 """
 
 # C items of the catalogue
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import polars as pl
 from beauty import FOLDER, NEXT, SETTINGS, read, steps_of
 from full_ranking import Run, Texts, tell
+from peer_results import peer_results
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -33,7 +35,7 @@ from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
 
-FULL = "full system"
+FULL, PEERS = "full system", "beauty"
 BAR = 0.060
 PARTS, HELD, STOPS = 20, range(3), range(3, 5)  # parts of the users, by hash: who is held out, who stops the ranker
 USERS = 512  # whose candidates are made at a time
@@ -51,8 +53,16 @@ Floats = npt.NDArray[np.float32]
 def main() -> int:
     """Run and print; the exit status says whether the bar was reached."""
     run = Run.start(
-        __doc__, SETTINGS, name="amazon-beauty", folder=FOLDER, next=NEXT, proposed=PROPOSED, ranker=RANKER.model_dump()
+        __doc__,
+        SETTINGS,
+        name="amazon-beauty",
+        folder=FOLDER,
+        next=NEXT,
+        proposed=PROPOSED,
+        ranker=RANKER.model_dump(),
+        peers=PEERS,
     )
+    peers = {} if run.validate else peer_results(PEERS)
     texts, sequences = read(run.data, np.random.default_rng(run.seed))
     model = run.fine_tune(steps_of(run, texts, sequences), texts)
     known = Known.of(model, texts, [s[:-2] for s in sequences], run.config.history_items)
@@ -77,6 +87,7 @@ def main() -> int:
         found[name] = ndcg(judged, pl.Series(ranker.predict(judged)), truth)
         best = ", ".join(ranker.gains()["feature"].head(6))
         tell(f"{name}: {ranker.trees} trees; most gain by {best}")
+    found |= {name: pl.read_parquet(path)["ndcg@10"].to_numpy() for name, path in peers.items()}
     return run.conclude("ndcg@10", found, least=BAR, ours=FULL, others="best of the others")
 
 

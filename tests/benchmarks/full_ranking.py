@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from outcome import Trial, changes, command_line, data_root, files_sha256, measured, tell
+from peer_results import told_of_peers
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
@@ -66,7 +67,16 @@ class Run:
     folder: Path | None = None
 
     @classmethod
-    def start(cls, doc: str | None, settings: dict[str, Any], *, name: str, folder: str, **protocol: Any) -> Self:
+    def start(
+        cls,
+        doc: str | None,
+        settings: dict[str, Any],
+        *,
+        name: str,
+        folder: str,
+        peers: str | None = None,
+        **protocol: Any,
+    ) -> Self:
         """From the command line.
 
         Args:
@@ -74,6 +84,7 @@ class Run:
             settings: Of the encoder, where they are not the defaults.
             name: Of the benchmark.
             folder: Of its data, below NIGHTRANK_DATA.
+            peers: The data's name among the peers that the test is compared with; None compares with none.
             protocol: What else decides the figures.
         """
         parser = command_line(doc)
@@ -83,7 +94,8 @@ class Run:
         arguments = parser.parse_args()
         data = data_root()
         config = EncoderConfig(**settings | changes(arguments.overrides))
-        resolved = {"encoder": config.model_dump(mode="json"), **protocol}
+        beside = told_of_peers(peers) if peers is not None and not arguments.validate else {}
+        resolved = {"encoder": config.model_dump(mode="json"), **protocol, **beside}
         trial = Trial.start(arguments, data=name, config=resolved, data_sha256=files_sha256(data / folder))
         return cls(config, data, arguments.seed, arguments.validate, trial, arguments.model)
 

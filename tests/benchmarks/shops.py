@@ -9,6 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from outcome import Trial, tables_sha256
+from peer_results import told_of_peers
 
 from pipelines.config import Config, load_config
 from pipelines.datasets import Dataset, complete_journey, load_dataset
@@ -24,7 +25,9 @@ JOURNEY = {
 
 
 @contextmanager
-def project(parser: argparse.ArgumentParser, *, name: str = "{}") -> Iterator[tuple[Config, Trial]]:
+def project(
+    parser: argparse.ArgumentParser, *, name: str = "{}", peers: bool = False
+) -> Iterator[tuple[Config, Trial]]:
     """The configuration of a log that was written to `--to`, by default a folder that does not outlive the run.
 
     With `--validate` the log ends where the test begins, so that the 28 days before that are scored in its place.
@@ -32,10 +35,12 @@ def project(parser: argparse.ArgumentParser, *, name: str = "{}") -> Iterator[tu
     Args:
         parser: Of `outcome.command_line`; `data` and `households` are among its arguments or defaults.
         name: Of the benchmark, where it is not the data set's.
+        peers: Whether the test is compared with what peers made of it.
     """
     parser.add_argument("--to", type=Path, default=None)
     arguments = parser.parse_args()
     dataset = _dataset(arguments.data, arguments.households)
+    beside = told_of_peers(arguments.data) if peers and not arguments.validate else {}
     until = dataset.span[1].date() + timedelta(days=1 - dataset.config["timeline"]["test_days"])
     with tempfile.TemporaryDirectory(prefix=f"nightrank-{arguments.data}-") as passing:
         path = write_dataset(dataset, arguments.to or Path(passing), until=until if arguments.validate else None)
@@ -43,7 +48,7 @@ def project(parser: argparse.ArgumentParser, *, name: str = "{}") -> Iterator[tu
         trial = Trial.start(
             arguments,
             data=name.format(arguments.data),
-            config={key: value for key, value in config.portable().items() if key != "seed"},
+            config={key: value for key, value in config.portable().items() if key != "seed"} | beside,
             data_sha256=tables_sha256(dataset.items, dataset.events),
         )
         yield config, trial

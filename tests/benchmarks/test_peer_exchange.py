@@ -22,7 +22,7 @@ def peers(monkeypatch):
     import run
 
     yield run
-    for name in ("run", "exchange", "beauty", "processes", "full_ranking"):
+    for name in ("run", "exchange", "beauty", "processes", "full_ranking", "peer_results", "outcome"):
         sys.modules.pop(name, None)
 
 
@@ -73,7 +73,7 @@ def test_a_request_without_a_list_gets_what_most_users_had(exchange):
 def test_ndcg_counts_a_hit_by_its_rank_and_a_missing_list_as_nothing(peers):
     truth = pl.DataFrame({"request_id": [0, 1, 2], "item_id": [5, 6, 7], "label": 1})
     found = pl.DataFrame({"request": [0, 0, 1], "item": [4, 5, 6], "score": [2.0, 1.0, 0.5]})
-    assert peers.ndcg(found, truth) == pytest.approx((1 / log2(3) + 1 + 0) / 3)
+    assert peers.ndcg(found, truth)["ndcg@10"].to_list() == pytest.approx([1 / log2(3), 1, 0])
 
 
 def test_a_peer_counts_from_nine_tenths_of_its_published_figure(peers):

@@ -106,10 +106,10 @@ def _placed(rows: Sequence[Ints], of: str, first: Sequence[int] | None = None) -
     )
 
 
-def ndcg(found: pl.DataFrame, truth: pl.DataFrame) -> float:
-    """Mean NDCG@10 of request, item, score."""
+def ndcg(found: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
+    """NDCG@10 of request, item, score: request_id, ndcg@10, by request_id."""
     lists = found.rename({"request": "request_id", "item": "item_id"})
-    return float(per_request(lists, truth, cutoffs=[10])["ndcg@10"].mean())
+    return per_request(lists, truth, cutoffs=[10]).select("request_id", "ndcg@10").sort("request_id")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
