@@ -21,7 +21,7 @@ from pipelines.chain import Chain
 from pipelines.config import Config
 from pipelines.rows import kept_rows
 from pipelines.train import Labelled, Trained, fit_ranker, label, recent
-from ranker.lambdamart import LambdaMart
+from ranker.ranker import Ranker
 
 __all__ = ["BEHAVIOUR", "FIELD", "PREQUENTIAL", "TEXT", "Whole", "emptied", "parts_of", "ranked", "without"]
 
@@ -59,8 +59,8 @@ class Whole:
     chain: Chain
     config: Config
     columns: tuple[Column, ...]
-    ranker: LambdaMart
-    behaviour_ranker: LambdaMart
+    ranker: Ranker
+    behaviour_ranker: Ranker
     encoder_day: int
     valid: Span
     rows: str
@@ -108,7 +108,7 @@ class Whole:
         chain = Chain(log, self.config, self.chain.model, supply, cut=cut)
         return label(chain, self.config, span, name=f"Scoring {name}", encoder_day=self.encoder_day).rows
 
-    def ranker_without(self, part: str, *, given: bool = False) -> LambdaMart:
+    def ranker_without(self, part: str, *, given: bool = False) -> Ranker:
         """A ranker of the version's rows that lacks a part; of lists that were given, its own where it has one."""
         if part == TEXT and given:  # else that ranker's candidates differ too
             return self.behaviour_ranker
@@ -135,7 +135,7 @@ class Whole:
         return fitted, label(self.chain, self.config, self.valid, name=name, encoder_day=self.encoder_day).rows
 
 
-def ranked(ranker: LambdaMart, rows: pl.DataFrame) -> pl.DataFrame:
+def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
     """The list of a ranker: request, item, score."""
     return rows.select("request", "item").with_columns(pl.Series("score", ranker.predict(rows)))
 

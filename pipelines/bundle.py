@@ -24,12 +24,16 @@ from features.timeline import date_of
 from pipelines.config import Config
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
-from ranker.lambdamart import LambdaMart
+from ranker.ranker import Ranker
 
 __all__ = ["Bundle", "library_versions", "load_bundle", "verify_files", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
+_RANKERS = (
+    ("ranker/booster.txt", "ranker/network.safetensors"),
+    ("ranker/behaviour.txt", "ranker/behaviour.safetensors"),
+)
 _FILES = {
     "candidates.json",
     "config.yaml",
@@ -39,8 +43,7 @@ _FILES = {
     "encoder/config.json",
     "encoder/model.safetensors",
     "encoder/tokenizer.json",
-    "ranker/booster.txt",
-    "ranker/behaviour.txt",
+    *(name for names in _RANKERS for name in names),
 }
 _LIBRARIES = (
     "torch",
@@ -75,8 +78,8 @@ class Bundle:
     digest: str
     manifest: dict[str, Any]
     model: InterestModel
-    ranker: LambdaMart
-    behaviour_ranker: LambdaMart
+    ranker: Ranker
+    behaviour_ranker: Ranker
     features: FeatureManifest
     config: dict[str, Any]
     window: tuple[date, date]
@@ -122,8 +125,10 @@ def write_bundle(
         for inner in ("encoder", "ranker"):
             (staging / inner).mkdir()
         model.save(staging / "encoder")
-        (staging / "ranker/booster.txt").write_text(ranker.to_text(), encoding="utf-8")
-        (staging / "ranker/behaviour.txt").write_text(behaviour_ranker.to_text(), encoding="utf-8")
+        for of, (forest, network) in zip((ranker, behaviour_ranker), _RANKERS, strict=True):
+            text, arrays = of.files()
+            (staging / forest).write_text(text, encoding="utf-8")
+            (staging / network).write_bytes(arrays)
         golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
         write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), staging / "golden.parquet")
         write_json(_manifest_of(trained).model_dump(mode="json"), staging / "features.json")
@@ -197,8 +202,10 @@ def load_bundle(folder: Path) -> Bundle:
     """
     manifest = verify_files(folder)
     features = _read_manifest(folder)
-    ranker = LambdaMart.from_text((folder / "ranker/booster.txt").read_text(encoding="utf-8"), features.ranker)
-    behaviour = LambdaMart.from_text((folder / "ranker/behaviour.txt").read_text(encoding="utf-8"), features.behaviour)
+    ranker, behaviour = (
+        Ranker.read((folder / forest).read_text(encoding="utf-8"), (folder / network).read_bytes(), names)
+        for (forest, network), names in zip(_RANKERS, (features.ranker, features.behaviour), strict=True)
+    )
     _rescore(folder, ranker)
     cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
@@ -251,7 +258,7 @@ def _read_manifest(folder: Path) -> FeatureManifest:
         ) from error
 
 
-def _rescore(folder: Path, ranker: LambdaMart) -> None:
+def _rescore(folder: Path, ranker: Ranker) -> None:
     golden = pl.read_parquet(folder / "golden.parquet")
     try:
         scores = ranker.predict(golden)

@@ -24,8 +24,8 @@ from pipelines.train import Labelled, Trained, found_by_behaviour, label
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
-from ranker.lambdamart import LambdaMart
 from ranker.metrics import CONVENTIONS
+from ranker.ranker import Ranker
 
 __all__ = [
     "ALL_SYSTEMS",
@@ -292,7 +292,7 @@ def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def version_lists(
-    labelled: Labelled, ranker: LambdaMart, behaviour_ranker: LambdaMart, pooling: str
+    labelled: Labelled, ranker: Ranker, behaviour_ranker: Ranker, pooling: str
 ) -> dict[str, pl.DataFrame]:
     """The lists of the systems that a training makes, the full system first."""
     rows = labelled.rows
@@ -300,7 +300,7 @@ def version_lists(
     def text(column: str) -> pl.DataFrame:
         return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
 
-    def ranked(by: LambdaMart, candidates: pl.DataFrame) -> pl.DataFrame:
+    def ranked(by: Ranker, candidates: pl.DataFrame) -> pl.DataFrame:
         return candidates.select("request", "item").with_columns(pl.Series("score", by.predict(candidates)))
 
     return {

@@ -21,7 +21,7 @@ from pipelines.progress import say, task
 from pipelines.publish import Attempt
 from pipelines.versions import working_config
 from ranker.explain import reasons
-from ranker.lambdamart import LambdaMart
+from ranker.ranker import Ranker
 
 __all__ = ["Night", "score"]
 
@@ -128,7 +128,7 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
     return good.with_columns(best["reasons"]) if most else good
 
 
-def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: LambdaMart) -> pl.DataFrame:
+def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
     """The list for a user that nobody has seen: what the same ranker makes of no history at all."""
     nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
     rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))

@@ -31,7 +31,9 @@ from pipelines.progress import say, task
 from pipelines.requests import request_source, requests_summary
 from pipelines.rows import keep_rows, kept_rows
 from ranker.lambdamart import LambdaMart
+from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.metrics import per_request
+from ranker.ranker import Ranker
 
 __all__ = [
     "VALID_NDCG",
@@ -112,8 +114,8 @@ class Trained:
     """
 
     model: InterestModel
-    ranker: LambdaMart
-    behaviour_ranker: LambdaMart
+    ranker: Ranker
+    behaviour_ranker: Ranker
     pooling: str
     split: Split
     encoder_day: int
@@ -369,18 +371,33 @@ def _latest(chain: Chain, span: Span, config: Config) -> Span:
 
 def fit_ranker(
     name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
-) -> LambdaMart:
+) -> Ranker:
     """A ranker of labelled rows."""
-    with task(f"Training the {name}", config.ranker.max_trees, "trees") as advance:
-        return LambdaMart.fit(
-            _taught_twice(fitted),
-            _taught_twice(valid),
+    told, stop_at = config.ranker, config.evaluation.cutoffs[-1]
+    fitted, valid = _taught_twice(fitted), _taught_twice(valid)
+    with task(f"Training the {name}", told.max_trees, "trees") as advance:
+        forest = LambdaMart.fit(
+            fitted,
+            valid,
             features=features,
-            config=config.ranker,
+            config=told,
             seed=config.seed,
-            stop_at=config.evaluation.cutoffs[-1],
-            report=lambda _, score: advance(1, note=f"ndcg@{config.evaluation.cutoffs[-1]} {score:.4f}"),
+            stop_at=stop_at,
+            report=lambda _, score: advance(1, note=f"ndcg@{stop_at} {score:.4f}"),
         )
+    network = None
+    if told.learns_network and told.network is not None:
+        with task(f"Training the {name}'s network", steps_of(told, fitted), "steps") as advance:
+            network = fit_listnet(
+                fitted,
+                features=features,
+                config=told,
+                seed=config.seed,
+                report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+            )
+    ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
+    say(name, trees=forest.trees, network_share=ranker.share)
+    return ranker
 
 
 def _ndcg(labelled: Labelled, column: str) -> float:

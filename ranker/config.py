@@ -6,7 +6,20 @@ from pydantic import Field, PositiveInt, model_validator
 
 from features.config import FrozenConfig
 
-__all__ = ["EvaluationConfig", "RankerConfig"]
+__all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig"]
+
+
+class NetworkConfig(FrozenConfig):
+    """ListNet, the network beside LambdaMART."""
+
+    hidden: tuple[PositiveInt, ...] = Field(default=(128, 64), max_length=8, description="Width of each hidden layer.")
+    epochs: int = Field(default=6, ge=1, le=1000, description="Times that each training request is seen.")
+    requests_per_batch: int = Field(default=64, ge=1, description="Requests of a step.")
+    learning_rate: float = Field(
+        default=0.002, gt=0, le=1, description="Highest rate of AdamW; it rises and falls once."
+    )
+    weight_decay: float = Field(default=1e-4, ge=0, description="Of AdamW.")
+    dropout: float = Field(default=0.1, ge=0, lt=1, description="Share of hidden values that training leaves out.")
 
 
 class RankerConfig(FrozenConfig):
@@ -41,9 +54,26 @@ class RankerConfig(FrozenConfig):
         default=False,
         description="Learn what a logged position does to clicks, and leave it out of the score (lambdarank only).",
     )
+    network: NetworkConfig | None = Field(
+        default_factory=NetworkConfig,
+        description="Beside the trees; null for trees alone. With monotone or position_debias there is none.",
+    )
     max_requests: int = Field(
         default=8000, ge=1, description="Most recent requests with a positive that the ranker trains on."
     )
+
+    @property
+    def learns_network(self) -> bool:
+        """Whether there is a network: it cannot be held to monotone constraints, nor told positions."""
+        return self.network is not None and not self.monotone and not self.position_debias
+
+    @model_validator(mode="after")
+    def _no_network_where_it_cannot_be(self) -> Self:
+        if not self.learns_network and self.network not in (None, NetworkConfig()):
+            which = "position_debias" if self.position_debias else "monotone"
+            msg = f"ranker.{which} is for trees alone: leave out ranker.network, or set it to null"
+            raise ValueError(msg)
+        return self
 
     @model_validator(mode="after")
     def _debias_by_lambdarank(self) -> Self:

@@ -1,4 +1,4 @@
-"""Why an item stands where it stands: TreeSHAP contributions, added up by feature family."""
+"""Why an item stands where it stands: contributions of features, added up by feature family."""
 
 # N rows, F features
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ def reasons(contribution_NF: npt.NDArray[np.float64], families: Sequence[str], m
     understanding with explainable AI for trees"): with the ranker's mean they add up to the score.
 
     Args:
-        contribution_NF: `LambdaMart.contributions`.
+        contribution_NF: `Ranker.contributions`.
         families: Family of each feature, in their order.
         most: Families named for a row.
 

@@ -1,4 +1,6 @@
-"""What must hold before LightGBM sees a table: it would end the process, or score silently wrong."""
+"""What must hold before a ranker sees a table: LightGBM would end the process, or score silently wrong."""
+
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +9,24 @@ import polars as pl
 from features.errors import ContractError, listed
 from ranker.tables import MAX_LABEL
 
-__all__ = ["MAX_CANDIDATES", "feature_matrix", "feature_table", "group_sizes", "label_vector"]
+__all__ = [
+    "MAX_CANDIDATES",
+    "feature_blocks",
+    "feature_matrix",
+    "feature_table",
+    "group_sizes",
+    "label_vector",
+    "recency_weight",
+    "with_positives",
+]
+
+DAY = "as_of_day"
+"""Column that weighs; like `POSITION` never a feature."""
 
 MAX_CANDIDATES = 10_000
 """Rows a request may have (LightGBM's own limit)."""
 
+_BLOCK_ROWS = 200_000
 _NUMBERS = (
     *(pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64),
     *(pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64),
@@ -31,8 +46,9 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
     Raises:
         ContractError: A feature is missing, is no number, or is infinite; all are named.
     """
-    missing = [name for name in features if name not in table.columns]
-    wrong = [f"{name} ({table.schema[name]})" for name in features if table.schema.get(name, pl.Int8) not in _NUMBERS]
+    schema = table.schema
+    missing = [name for name in features if name not in schema]
+    wrong = [f"{name} ({schema[name]})" for name in features if schema.get(name, pl.Int8) not in _NUMBERS]
     faults = []
     if missing:
         faults.append(f"features missing: {listed(missing, most=20)}")
@@ -41,8 +57,8 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
     if faults:
         raise ContractError("ranker: " + "; ".join(faults) + ".")
     numbers = table.select(pl.col(name).cast(pl.Float32) for name in features)
-    infinite = numbers.select(pl.all().is_infinite().any())
-    names = [name for name in features if infinite[name].item()]
+    infinite = numbers.select(pl.all().is_infinite().any()).row(0) if features else ()
+    names = [name for name, there in zip(features, infinite, strict=True) if there]
     if names:
         raise ContractError(f"ranker: infinite values in {listed(names, most=20)}; use null where undefined.")
     return numbers
@@ -51,6 +67,13 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
 def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """The same as `feature_table` as one (rows, features) float32 matrix in C order, NaN where undefined."""
     return feature_table(table, features).to_numpy(order="c")
+
+
+def feature_blocks(table: pl.DataFrame, features: tuple[str, ...]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+    """`feature_matrix` of 200,000 rows at a time, so that memory stays flat, and which rows they are."""
+    for start in range(0, table.height, _BLOCK_ROWS):
+        block = feature_matrix(table.slice(start, _BLOCK_ROWS), features)
+        yield slice(start, start + len(block)), block
 
 
 def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:
@@ -92,3 +115,34 @@ def group_sizes(requests: pl.Series) -> npt.NDArray[np.int32]:
             f"{int(sizes.max())}). Lower candidates.max_per_request."
         )
     return sizes
+
+
+def with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFrame:
+    """The requests that teach, or tell when to stop: those that have a positive.
+
+    Args:
+        table: request, label; rows of a request together.
+        what: It is, for the error.
+        remedy: Key that makes it longer.
+
+    Raises:
+        ContractError: No request has one, or a label is wrong.
+    """
+    label_vector(table["label"])  # NOTE: first, since the filter would drop wrong labels unsaid
+    teaches = table.select((pl.col("label").max() > 0).over("request")).to_series()
+    kept = table if teaches.all() else table.filter(teaches)
+    if kept.is_empty():
+        raise ContractError(
+            f"ranker: no {what} request has a positive among its candidates, so there is nothing to learn "
+            f"or to stop on. Lengthen {remedy}, or raise the quotas under candidates."
+        )
+    return kept
+
+
+def recency_weight(table: pl.DataFrame, half_life_days: float | None) -> npt.NDArray[np.float32] | None:
+    """Each row's weight by the age of its request, 1 on the latest day; None where all count alike."""
+    if half_life_days is None:
+        return None
+    day = table[DAY].to_numpy().astype(np.float64)
+    weight: npt.NDArray[np.float32] = np.exp2((day - day.max()) / half_life_days).astype(np.float32)
+    return weight

@@ -11,9 +11,17 @@ import numpy.typing as npt
 import polars as pl
 
 from features.assemble import POSITION
-from features.errors import ConfigError, ContractError, IntegrityError
+from features.errors import ConfigError, IntegrityError
 from ranker.config import RankerConfig
-from ranker.groups import feature_matrix, feature_table, group_sizes, label_vector
+from ranker.groups import (
+    feature_blocks,
+    feature_matrix,
+    feature_table,
+    group_sizes,
+    label_vector,
+    recency_weight,
+    with_positives,
+)
 from ranker.metrics import Gain, gain_of, ndcg_at
 from ranker.positions import clicks_weighed, discounted_gain, examination
 
@@ -21,11 +29,7 @@ __all__ = ["LambdaMart"]
 
 Report = Callable[[int, float], None]
 
-DAY = "as_of_day"
-"""Column that weighs; like `POSITION` never a feature."""
-
 _MEMBERS = re.compile(r"^(?=tree$)", re.MULTILINE)  # where each model's text begins
-_BLOCK_ROWS = 200_000  # rows scored at a time: memory stays flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +74,16 @@ class LambdaMart:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
             ConfigError: The configuration debiases positions, and none is known.
         """
-        train = _with_positives(train, "training", remedy="timeline.ranker_days")
-        valid = _with_positives(valid, "validation", remedy="timeline.valid_days")
+        train = with_positives(train, "training", remedy="timeline.ranker_days")
+        valid = with_positives(valid, "validation", remedy="timeline.valid_days")
         params = _params(config, features, seed, stop_at)
-        fitted = _dataset(train, features, params, weight=_weight(train, config), position=_position(train, config))
+        fitted = _dataset(
+            train,
+            features,
+            params,
+            weight=recency_weight(train, config.recency_half_life_days),
+            position=_position(train, config),
+        )
         held_out = _dataset(valid, features, params, reference=fitted)
         stopping = [lgb.early_stopping(config.patience, first_metric_only=True, verbose=False)]
         boosters, reached = [], []
@@ -129,13 +139,17 @@ class LambdaMart:
             ContractError: A feature is missing, no number, or infinite.
         """
         scores = np.empty(table.height, np.float64)
-        for start in range(0, table.height, _BLOCK_ROWS):
-            block = feature_matrix(table.slice(start, _BLOCK_ROWS), self.features)
-            total = np.asarray(self.boosters[0].predict(block))
-            for booster in self.boosters[1:]:
-                total = total + np.asarray(booster.predict(block))
-            scores[start : start + len(block)] = total / len(self.boosters)
+        for rows, block in feature_blocks(table, self.features):
+            scores[rows] = self.score(block)
         return scores
+
+    def score(self, values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """The same of `ranker.groups.feature_matrix`: (rows,) scores."""
+        total = np.asarray(self.boosters[0].predict(values))
+        for booster in self.boosters[1:]:
+            total = total + np.asarray(booster.predict(values))
+        mean: npt.NDArray[np.float64] = total / len(self.boosters)
+        return mean
 
     def contributions(self, table: pl.DataFrame) -> npt.NDArray[np.float64]:
         """What each feature adds to each row's score (TreeSHAP): (rows, features), the mean of the models'.
@@ -154,19 +168,6 @@ class LambdaMart:
         """Total split gain of each feature over all models, largest first: feature, gain."""
         gain = np.sum([booster.feature_importance(importance_type="gain") for booster in self.boosters], 0)
         return pl.DataFrame({"feature": self.features, "gain": gain}).sort("gain", descending=True)
-
-
-def _with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFrame:
-    """The requests that teach, or tell when to stop: those that have a positive."""
-    label_vector(table["label"])  # NOTE: first, since the filter would drop wrong labels unsaid
-    teaches = table.select((pl.col("label").max() > 0).over("request")).to_series()
-    kept = table if teaches.all() else table.filter(teaches)
-    if kept.is_empty():
-        raise ContractError(
-            f"ranker: no {what} request has a positive among its candidates, so there is nothing to learn "
-            f"or to stop on. Lengthen {remedy}, or raise the quotas under candidates."
-        )
-    return kept
 
 
 def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at: int) -> dict[str, Any]:
@@ -190,15 +191,6 @@ def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at:
     if config.monotone:
         params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
     return params
-
-
-def _weight(table: pl.DataFrame, config: RankerConfig) -> npt.NDArray[np.float32] | None:
-    """Each row's weight by the age of its request, 1 on the latest day."""
-    if config.recency_half_life_days is None:
-        return None
-    day = table[DAY].to_numpy().astype(np.float64)
-    weight: npt.NDArray[np.float32] = np.exp2((day - day.max()) / config.recency_half_life_days).astype(np.float32)
-    return weight
 
 
 def _position(table: pl.DataFrame, config: RankerConfig) -> npt.NDArray[np.int32] | None:

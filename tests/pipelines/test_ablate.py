@@ -69,7 +69,7 @@ def whole(trained_project):
 
 
 def test_with_all_its_parts_a_version_is_trained_again_to_the_same_bits(whole, trained_project):
-    assert whole.ranker_without("nothing").to_text() == trained_project.trained.ranker.to_text()
+    assert whole.ranker_without("nothing").files() == trained_project.trained.ranker.files()
 
 
 def test_in_sample_rows_are_those_of_the_version_but_for_what_the_encoder_says(whole):
@@ -123,7 +123,7 @@ def test_of_given_lists_the_ranker_without_text_is_the_one_that_there_is(whole):
     assert whole.ranker_without("text", given=True) is whole.behaviour_ranker
     other = whole.ranker_without("text")
     assert other.features == whole.behaviour_ranker.features
-    assert other.to_text() != whole.behaviour_ranker.to_text()  # its candidates are those of all generators
+    assert other.files() != whole.behaviour_ranker.files()  # its candidates are those of all generators
 
 
 def test_an_unknown_part_is_refused_with_the_nearest_before_anything_is_scored(project, command):

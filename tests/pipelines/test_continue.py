@@ -59,8 +59,8 @@ def results(trained):
         [lesson.losses for lesson in trained.lessons],
         [(lesson.old_before, lesson.old_after) for lesson in trained.lessons],
         trained.model.digest("tuned"),
-        trained.ranker.to_text(),
-        trained.behaviour_ranker.to_text(),
+        trained.ranker.files(),
+        trained.behaviour_ranker.files(),
         trained.rows,
     )
 

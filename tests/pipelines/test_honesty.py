@@ -98,7 +98,7 @@ def same(project, other):
     assert again.lessons == trained.lessons
     assert again.valid_ndcg == trained.valid_ndcg
     assert again.model.digest("tuned") == trained.model.digest("tuned")
-    assert again.ranker.to_text() == trained.ranker.to_text()
+    assert again.ranker.files() == trained.ranker.files()
     assert evaluation.as_json() == project.registered.evaluation.as_json()
 
 

@@ -29,6 +29,8 @@ BUNDLE = {
     "encoder/model.safetensors",
     "encoder/tokenizer.json",
     "ranker/booster.txt",
+    "ranker/network.safetensors",
+    "ranker/behaviour.safetensors",
     "ranker/behaviour.txt",
 }
 ANY_ID = re.compile(r"\b[uie]0\d{5}\b")  # as the simulated shop numbers users, items and events

@@ -17,6 +17,7 @@ from pipelines.train import label
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
+from ranker.ranker import Ranker
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def flat_ranker(project):
         trained.chain, project.config, trained.split.valid, name="rows", encoder_day=trained.split.valid.start
     ).rows
     config = RankerConfig(max_trees=1, min_child_samples=10**6)
-    return LambdaMart.fit(rows, rows, features=trained.chain.features, config=config, seed=0)
+    return Ranker(LambdaMart.fit(rows, rows, features=trained.chain.features, config=config, seed=0))
 
 
 def aliases(project):

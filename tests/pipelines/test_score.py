@@ -14,6 +14,8 @@ from pipelines.score import _rank
 from pipelines.train import Labelled, label
 from pipelines.versions import load_version, working_config
 from ranker.lambdamart import LambdaMart
+from ranker.listnet_fit import fit_listnet
+from ranker.ranker import Ranker
 
 NIGHTS = 30
 
@@ -52,8 +54,9 @@ def test_night_and_evaluation_give_a_hundred_thousand_rows_the_same_bits(members
         trained = trained_project.trained
         rows = label(trained.chain, config, trained.split.valid, name="validation", encoder_day=0).rows
         several = config.ranker.model_copy(update={"ensemble": members})
-        ranker = LambdaMart.fit(rows, rows, features=bundle.ranker.features, config=several, seed=0)
-        bundle = replace(bundle, ranker=ranker)
+        forest = LambdaMart.fit(rows, rows, features=bundle.ranker.features, config=several, seed=0)
+        network = fit_listnet(rows, features=bundle.ranker.features, config=several, seed=0)
+        bundle = replace(bundle, ranker=Ranker(forest, network, share=0.5, spreads=(0.7, 1.3)))
     lists = version_lists(evaluated, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)[FULL]
 
     nights = []
@@ -72,7 +75,7 @@ def test_night_and_evaluation_give_a_hundred_thousand_rows_the_same_bits(members
     assert both.height == expected.height == sum(night.height for night in nights)
     assert both["score"].to_numpy().tobytes() == both["evaluated"].to_numpy().tobytes()
     assert both["score"].n_unique() > 100
-    assert len(bundle.ranker.boosters) == members
+    assert len(bundle.ranker.forest.boosters) == members
 
 
 def test_reasons_name_families_of_the_version_and_leave_the_order_as_it_is(trained_project, tmp_path, command):

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError, IntegrityError
-from ranker import lambdamart
+from ranker import groups, lambdamart
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import ndcg_at
@@ -93,7 +93,7 @@ def test_a_score_depends_on_its_own_row_only(model, monkeypatch):
     held_out = lists(2)
     scores = model.predict(held_out)
     assert np.array_equal(model.predict(held_out[100:117]), scores[100:117])
-    monkeypatch.setattr(lambdamart, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(groups, "_BLOCK_ROWS", 7)
     assert np.array_equal(model.predict(held_out), scores)
 
 
@@ -251,9 +251,8 @@ def test_a_monotone_feature_moves_every_score_one_way(direction):
 
 def test_a_request_weighs_half_after_each_half_life():
     days = pl.DataFrame({"as_of_day": [30, 20, 10, 30]})
-    weight = lambdamart._weight(days, changed(recency_half_life_days=10.0))
-    assert weight.tolist() == [1, 0.5, 0.25, 1]
-    assert lambdamart._weight(days, CONFIG) is None
+    assert groups.recency_weight(days, 10.0).tolist() == [1, 0.5, 0.25, 1]
+    assert groups.recency_weight(days, None) is None
 
 
 def test_recent_requests_are_learned_and_old_ones_are_not():

@@ -1,0 +1,134 @@
+"""The ranker of a version: LambdaMART and, beside it, ListNet; a score is a weighted mean of theirs."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from features.errors import IntegrityError
+from ranker.groups import feature_blocks, group_sizes, label_vector
+from ranker.lambdamart import LambdaMart
+from ranker.listnet import ListNet
+from ranker.metrics import Gain, ndcg_at
+
+__all__ = ["SHARES", "Ranker"]
+
+SHARES = (0.0, 0.25, 0.5, 0.75)
+"""Of the network in a score: what validation chooses among."""
+
+_SHARE, _SPREADS = "share", "spreads"
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ranker:
+    """A fitted ranker.
+
+    Attributes:
+        forest: LambdaMART.
+        network: ListNet over the same features; None leaves the score to the forest.
+        share: Of the network in a score.
+        spreads: Standard deviations of the forest's and the network's scores within validation requests; each one's
+            scores are divided by its own.
+    """
+
+    forest: LambdaMart
+    network: ListNet | None = None
+    share: float = 0.0
+    spreads: tuple[float, float] = (1.0, 1.0)
+
+    @classmethod
+    def of(
+        cls, forest: LambdaMart, network: ListNet | None, valid: pl.DataFrame, *, gain: Gain, stop_at: int = 10
+    ) -> Self:
+        """The two together, in the share of `SHARES` that ranks validation requests best; none where none is better.
+
+        Args:
+            forest: LambdaMART.
+            network: ListNet, or None.
+            valid: request, label and the features; rows of a request together. They taught neither.
+            gain: Of a label in the NDCG.
+            stop_at: Rank where it is cut.
+        """
+        if network is None:
+            return cls(forest)
+        labels, sizes = label_vector(valid["label"]), group_sizes(valid["request"])
+        scores = forest.predict(valid), network.predict(valid)
+        spreads = _spread(scores[0], sizes), _spread(scores[1], sizes)
+        if not all(spreads):
+            return cls(forest)
+        parts = scores[0] / spreads[0], scores[1] / spreads[1]
+        found = [
+            float(np.nanmean(ndcg_at((1 - share) * parts[0] + share * parts[1], labels, sizes, stop_at, gain)))
+            for share in SHARES
+        ]
+        share = SHARES[int(np.argmax(found))]
+        return cls(forest, network, share, spreads) if share else cls(forest)
+
+    @property
+    def features(self) -> tuple[str, ...]:
+        """Ordered names of the columns it reads."""
+        return self.forest.features
+
+    def predict(self, table: pl.DataFrame) -> Floats:
+        """Scores, higher is better, one a row; columns are found by name.
+
+        Raises:
+            ContractError: A feature is missing, no number, or infinite.
+        """
+        if self.network is None:
+            return self.forest.predict(table)
+        of_forest, of_network = self._weights
+        scores = np.empty(table.height)
+        for rows, block in feature_blocks(table, self.features):
+            scores[rows] = self.forest.score(block) * of_forest + self.network.score(block) * of_network
+        return scores
+
+    def contributions(self, table: pl.DataFrame) -> Floats:
+        """What each feature adds to each row's score: (rows, features), by `LambdaMart` and `ListNet.contributions`.
+
+        Raises:
+            ContractError: As `predict`.
+        """
+        found = self.forest.contributions(table)
+        if self.network is None:
+            return found
+        of_forest, of_network = self._weights
+        return found * of_forest + self.network.contributions(table) * of_network
+
+    @property
+    def _weights(self) -> tuple[float, float]:
+        return (1 - self.share) / self.spreads[0], self.share / self.spreads[1]
+
+    def files(self) -> tuple[str, bytes]:
+        """What it is kept as: LightGBM's own text format, and the network with its share as safetensors."""
+        arrays = {} if self.network is None else self.network.to_arrays()
+        return self.forest.to_text(), save({**arrays, _SHARE: np.array(self.share), _SPREADS: np.array(self.spreads)})
+
+    @classmethod
+    def read(cls, forest: str, network: bytes, features: tuple[str, ...]) -> Self:
+        """A ranker from what `files` gave, whose hashes the caller has checked.
+
+        Raises:
+            IntegrityError: They are no ranker of these features.
+        """
+        trees = LambdaMart.from_text(forest, features)
+        try:
+            arrays = load(network)
+            share, (first, second) = float(arrays.pop(_SHARE)), arrays.pop(_SPREADS).tolist()
+        except (SafetensorError, KeyError, ValueError, TypeError) as error:
+            raise IntegrityError(f"the ranker's network cannot be read ({error}). Fetch the bundle again.") from error
+        if not arrays:
+            return cls(trees)
+        return cls(trees, ListNet.from_arrays(arrays, features), share, (first, second))
+
+
+def _spread(scores: Floats, sizes: npt.NDArray[np.int32]) -> float:
+    """Standard deviation of scores within requests."""
+    starts = np.cumsum(sizes) - sizes
+    centred = scores - np.repeat(np.add.reduceat(scores, starts) / sizes, sizes)
+    return float(np.sqrt((centred**2).mean()))
