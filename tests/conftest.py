@@ -407,7 +407,12 @@ def shop_project(tmp_path_factory, tiny_encoder):
             "head_steps": 10,
             "requests_per_batch": 16,
         },
-        ranker={"max_trees": 20, "min_child_samples": 20, "num_leaves": 7},
+        ranker={
+            "max_trees": 20,
+            "min_child_samples": 20,
+            "num_leaves": 7,
+            "network": {"hidden": [8], "epochs": 1},
+        },
         candidates={"popular": 30, "co_visited": 20, "text_neighbours": 20},
         evaluation={"resamples": 200},
         promotion={"min_lift_over_baseline": -1.0, "max_loss_to_champion": 1.0},

@@ -1,4 +1,4 @@
-"""Amazon Beauty, leave-one-out, the full system: LambdaMART over interest and behaviour, N@10 over the whole catalogue.
+"""Amazon Beauty, leave-one-out, the full system: the ranker over interest and behaviour, N@10 over the whole catalogue.
 
     NIGHTRANK_DATA=... python tests/benchmarks/beauty_ranker.py [--validate] [--model FOLDER] [--seed N]
 
@@ -33,7 +33,9 @@ from features.candidates import GRID
 from features.partition import part_of
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
+from ranker.listnet_fit import fit_listnet
 from ranker.metrics import per_request
+from ranker.ranker import Ranker
 
 FULL, PEERS = "full system", "beauty"
 BAR = 0.060
@@ -83,10 +85,12 @@ def main() -> int:
     found = {name: ndcg(judged, judged[name].cast(pl.Float64), truth) for name in ("knn", "zero_shot_top3", "interest")}
     for name, left_out in (("behaviour only", TEXT), ("no order", ORDER), (FULL, ())):
         kept = tuple(feature for feature in features if not feature.startswith(left_out or ("-",)))
-        ranker = LambdaMart.fit(taught, stops, features=kept, config=RANKER, seed=run.seed)
+        forest = LambdaMart.fit(taught, stops, features=kept, config=RANKER, seed=run.seed)
+        network = fit_listnet(taught, features=kept, config=RANKER, seed=run.seed)
+        ranker = Ranker.of(forest, network, stops, gain=RANKER.gain)
         found[name] = ndcg(judged, pl.Series(ranker.predict(judged)), truth)
-        best = ", ".join(ranker.gains()["feature"].head(6))
-        tell(f"{name}: {ranker.trees} trees; most gain by {best}")
+        best = ", ".join(forest.gains()["feature"].head(6))
+        tell(f"{name}: {forest.trees} trees, {ranker.share:g} of the network; most gain by {best}")
     found |= {name: pl.read_parquet(path)["ndcg@10"].to_numpy() for name, path in peers.items()}
     return run.conclude("ndcg@10", found, least=BAR, ours=FULL, others="best of the others")
 

@@ -14,9 +14,11 @@ from pipelines.register import register
 from pipelines.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.storage import sha256_of
 from pipelines.train import label
+from pipelines.versions import load_version
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
+from ranker.listnet_fit import fit_listnet
 from ranker.ranker import Ranker
 
 
@@ -30,19 +32,33 @@ def challenge(project, **changes):
     return register(replace(project.trained, **changes), project.inputs, project.config).version
 
 
-def flat_ranker(project):
-    """A ranker that never splits, so that all its scores are one."""
+def validation_rows(project):
     trained = project.trained
-    rows = label(
+    return label(
         trained.chain, project.config, trained.split.valid, name="rows", encoder_day=trained.split.valid.start
     ).rows
+
+
+def flat_ranker(project):
+    """A ranker that never splits, so that all its scores are one."""
+    rows, features = validation_rows(project), project.trained.chain.features
     config = RankerConfig(max_trees=1, min_child_samples=10**6)
-    return Ranker(LambdaMart.fit(rows, rows, features=trained.chain.features, config=config, seed=0))
+    return Ranker(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
 
 
 def aliases(project):
     registry = Registry(project.config)
     return {alias: found.number for alias in (CHAMPION, PREVIOUS) if (found := registry.find(alias)) is not None}
+
+
+def test_a_version_keeps_its_network(project):
+    forest, rows = project.trained.ranker.forest, validation_rows(project)
+    network = fit_listnet(rows, features=forest.features, config=RankerConfig(), seed=0)
+    ranker = Ranker(forest, network, share=0.25, spreads=(0.5, 2.0))
+    version = challenge(project, ranker=ranker)
+    _, bundle = load_version(Registry(project.config), str(version.number))
+    assert bundle.ranker.files() == ranker.files()
+    assert bundle.ranker.predict(rows).tobytes() == ranker.predict(rows).tobytes()
 
 
 def test_a_challenger_with_constant_scores_stays_out_and_every_failed_gate_is_named(project, command):
