@@ -68,14 +68,6 @@ class RankerConfig(FrozenConfig):
         return self.network is not None and not self.monotone and not self.position_debias
 
     @model_validator(mode="after")
-    def _no_network_where_it_cannot_be(self) -> Self:
-        if not self.learns_network and self.network not in (None, NetworkConfig()):
-            which = "position_debias" if self.position_debias else "monotone"
-            msg = f"ranker.{which} is for trees alone: leave out ranker.network, or set it to null"
-            raise ValueError(msg)
-        return self
-
-    @model_validator(mode="after")
     def _debias_by_lambdarank(self) -> Self:
         if self.position_debias and self.objective != "lambdarank":
             msg = "ranker.position_debias needs ranker.objective: lambdarank; rank_xendcg does not know positions"

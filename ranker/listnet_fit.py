@@ -25,6 +25,7 @@ __all__ = ["fit_listnet", "steps_of"]
 
 Report = Callable[[int, float], None]
 
+_LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 65_536  # rows whose inputs are made at a time
 
 
@@ -163,7 +164,10 @@ def _member(lists: _Lists, config: NetworkConfig, seed: int, told: Callable[[flo
         network = _network(lists.width, config)
         optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
         rates = torch.optim.lr_scheduler.OneCycleLR(
-            optimiser, config.learning_rate, total_steps=_steps(config, len(lists)) + 1, pct_start=0.1
+            optimiser,
+            config.learning_rate,
+            total_steps=max(_steps(config, len(lists)) + 1, _LEAST_STEPS),
+            pct_start=0.1,
         )
         network.train()
         for _ in range(config.epochs):

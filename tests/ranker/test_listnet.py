@@ -149,6 +149,13 @@ def test_requests_without_a_positive_teach_nothing(network):
     assert all(np.array_equal(arrays[name], others[name]) for name in arrays)
 
 
+@pytest.mark.parametrize("requests", range(1, 24))
+def test_however_few_requests_there_are_they_teach(requests):
+    once = CONFIG.model_copy(update={"network": NetworkConfig(hidden=(4,), epochs=1, requests_per_batch=1)})
+    train = lists(0, requests=requests)
+    assert np.isfinite(fitted(train, config=once).predict(train)).all()
+
+
 def test_a_feature_that_says_nothing_or_is_nowhere_defined_does_no_harm():
     train = lists(0).with_columns(noise=pl.lit(None, pl.Float32), right=pl.lit(3.0))
     found = fitted(train).predict(train)
@@ -217,5 +224,3 @@ def test_where_a_network_cannot_be_held_to_what_is_asked_there_is_none(key):
     assert not RankerConfig(**{key: value}).learns_network
     assert RankerConfig().learns_network
     assert not RankerConfig(network=None).learns_network
-    with pytest.raises(ValueError, match=f"ranker.{key} is for trees alone"):
-        RankerConfig(**{key: value}, network=NetworkConfig(epochs=2))
