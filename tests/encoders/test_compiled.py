@@ -17,6 +17,7 @@ openvino = pytest.mark.skipif(
     not encoders.compiled.openvino_is_installed(), reason="openvino is not installed (extra openvino)"
 )
 PRECISIONS = ["fp32", "bf16"]
+ONE_OF_THEM_SLOW = ["fp32", pytest.param("bf16", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def threads():
 
 
 @openvino
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ONE_OF_THEM_SLOW)
 def test_a_vector_is_bit_equal_in_any_subset_in_any_order_on_any_threads(model, some_texts, threads, precision):
     compiled, texts = model(precision), some_texts(ROWS + 40, seed=6)
     whole = compiled.embed("tuned", compiled.tokenise(texts))
@@ -132,7 +133,7 @@ print(model.backend, model.digest("tuned"), "openvino" in sys.modules, sys.modul
 
 
 @openvino
-@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("precision", ONE_OF_THEM_SLOW)
 def test_a_saved_model_makes_the_same_bits_in_another_process_and_tells_nobody(model, some_texts, tmp_path, precision):
     compiled, texts = model(precision), some_texts(80, seed=3)
     compiled.save(tmp_path)

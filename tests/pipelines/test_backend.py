@@ -117,6 +117,7 @@ def never(texts):
     raise AssertionError(len(texts))
 
 
+@pytest.mark.slow
 @openvino
 def test_training_evaluation_and_night_use_one_backend(shop_project, tmp_path, command, monkeypatch):
     project = shop_project.copy(tmp_path / "project")

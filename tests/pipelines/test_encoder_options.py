@@ -2,6 +2,7 @@
 
 import numpy as np
 import polars as pl
+import pytest
 import yaml
 
 from encoders.config import ItemEmbeddingsConfig
@@ -18,6 +19,7 @@ from pipelines.versions import judge_versions
 TEXT = [{"field": "description", "max_words": 3}, "title"]
 
 
+@pytest.mark.slow
 def test_a_version_of_adapters_prefix_and_limits_ranks_a_night_of_another_configuration(
     shop_project, tmp_path, command
 ):

@@ -254,6 +254,7 @@ def test_versions_are_compared_on_the_same_requests(project, command):
     assert pair["wins"] + pair["ties"] + pair["losses"] == facts["requests"]
 
 
+@pytest.mark.slow
 def test_a_delayed_log_does_not_keep_a_version_from_its_own_test_window(shop_project, tmp_path, command):
     """With an ingestion lag all that a version saw lies before the as-of of its test, not only before the cut-off."""
     project = shop_project.copy(tmp_path / "project")
