@@ -386,7 +386,7 @@ def fit_ranker(
             report=lambda _, score: advance(1, note=f"ndcg@{stop_at} {score:.4f}"),
         )
     network = None
-    if told.learns_network and told.network is not None:
+    if told.learns_network:
         with task(f"Training the {name}'s network", steps_of(told, fitted), "steps") as advance:
             network = fit_listnet(
                 fitted,

@@ -1,6 +1,6 @@
 """What the ranker can be told."""
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -12,7 +12,9 @@ __all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig"]
 class NetworkConfig(FrozenConfig):
     """ListNet, the network beside LambdaMART."""
 
-    hidden: tuple[PositiveInt, ...] = Field(default=(128, 64), max_length=8, description="Width of each hidden layer.")
+    hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
+        default=(128, 64), max_length=8, description="Width of each hidden layer; float64 adds up no wider one exactly."
+    )
     epochs: int = Field(default=6, ge=1, le=1000, description="Times that each training request is seen.")
     requests_per_batch: int = Field(default=64, ge=1, description="Requests of a step.")
     learning_rate: float = Field(

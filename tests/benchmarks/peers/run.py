@@ -12,7 +12,7 @@ are there with the same data, settings and scripts are not made again.
   figure:
   - SASRec .0531 and eSASRec .0523: of RecTools' own authors, on this split ("SASRec+SS", "eSASRec" in the README of
     github.com/blondered/transformer_benchmark, arXiv 2508.06450); settings as in their configuration file, 256 factors
-    (their table says 64; on s[-2] 256 are better: .0625 against .0612), where ten epochs without a better one end it;
+    (their table says 64; chosen on s[-2]), where ten epochs without a better one end it;
   - BERT4Rec .0170: Table 1 of TIGER, arXiv 2305.05065;
   - implicit's models and EASE: no published figure on this split is known to us; shown and not counted.
   implicit's settings were chosen on s[-2].
