@@ -418,25 +418,35 @@ def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFram
 
 
 def recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
-    """The rows of the `most` latest requests that have a positive among their candidates."""
-    latest = _with_positive(later, most)
-    return _one_after_the_other(_with_positive(rows, most - latest["request"].n_unique()), latest)
+    """What a ranker learns from rows and later ones: the `most` latest lists, and as many of items new to the user.
+
+    A list is a request with a positive among its candidates; of one that is too old to be kept whole, what is new to
+    the user is kept where that has a positive: those are few, and every one is worth having.
+    """
+    latest, whole, new = _latest_lists(later, most, most)
+    older, _, _ = _latest_lists(rows, most - whole, most - new)
+    return _one_after_the_other(older, latest)
 
 
-def _with_positive(rows: pl.DataFrame, most: int) -> pl.DataFrame:
-    """The rows of the `most` latest requests that have a positive among their candidates."""
-    useful = rows.filter(pl.col("label") > 0)["request"].unique().sort(descending=True).head(most)
-    return rows.filter(pl.col("request").is_in(useful.implode()))
+def _latest_lists(rows: pl.DataFrame, whole: int, new: int) -> tuple[pl.DataFrame, int, int]:
+    """Rows of the latest lists, and how many lists of both kinds that is."""
+    positive = rows.filter(pl.col("label") > 0).select("request", is_new=~(pl.col("pair_events_all") > 0))
+    of_all = positive["request"].unique().sort(descending=True).head(whole)
+    of_new = positive.filter("is_new")["request"].unique().sort(descending=True).head(new)
+    kept_whole, kept_new = (pl.col("request").is_in(some.implode()) for some in (of_all, of_new))
+    kept = rows.filter(kept_whole | (kept_new & ~(pl.col("pair_events_all") > 0)))
+    return kept, len(of_all), len(of_new)
 
 
 def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each request as it is, and once more with what is new to the user alone.
+    """Each request as it is, and once more with what is new to the user alone, where that is not all of it.
 
     What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
     new items is learned.
     """
-    new = rows.filter(~(pl.col("pair_events_all") > 0)).filter((pl.col("label").max() > 0).over("request"))
-    return _one_after_the_other(rows, new)
+    is_new = ~(pl.col("pair_events_all") > 0)
+    teaches = (pl.col("label").filter(is_new).max() > 0).over("request") & ~is_new.all().over("request")
+    return _one_after_the_other(rows, rows.filter(teaches).filter(is_new))
 
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:

@@ -34,9 +34,9 @@ class RankerConfig(FrozenConfig):
         default="exponential", description="Gain of a label in the objective and in the NDCG that stops it."
     )
     num_leaves: int = Field(default=15, ge=2, le=4096, description="Leaves of a tree.")
-    learning_rate: float = Field(default=0.05, gt=0, le=1, description="Shrinkage of each tree.")
-    max_trees: int = Field(default=400, ge=1, le=20_000, description="Trees at most; early stopping ends sooner.")
-    patience: int = Field(default=100, ge=1, description="Trees without a better validation NDCG before it stops.")
+    learning_rate: float = Field(default=0.1, gt=0, le=1, description="Shrinkage of each tree.")
+    max_trees: int = Field(default=200, ge=1, le=20_000, description="Trees at most; early stopping ends sooner.")
+    patience: int = Field(default=50, ge=1, description="Trees without a better validation NDCG before it stops.")
     min_child_samples: int = Field(default=300, ge=1, description="Rows a leaf must hold.")
     feature_fraction: float = Field(default=0.5, gt=0, le=1, description="Share of features tried for a tree.")
     l2: float = Field(default=20.0, ge=0, description="L2 penalty on leaf values.")
@@ -61,7 +61,9 @@ class RankerConfig(FrozenConfig):
         description="Beside the trees; null for trees alone. With monotone or position_debias there is none.",
     )
     max_requests: int = Field(
-        default=8000, ge=1, description="Most recent requests with a positive that the ranker trains on."
+        default=8000,
+        ge=1,
+        description="Most recent requests with a positive that the ranker trains on, and as many lists of new items.",
     )
 
     @property

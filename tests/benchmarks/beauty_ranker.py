@@ -44,7 +44,7 @@ USERS = 512  # whose candidates are made at a time
 PROPOSED = 120  # items, by each source
 NEAREST, SHARPNESS = 30, 10.0  # neighbours of an item by text, and how fast their weight falls with the cosine
 DECAY = 0.7  # of an item's weight from the user's last to the one before
-RANKER = RankerConfig(min_child_samples=100, max_trees=600, patience=60, num_leaves=31)
+RANKER = RankerConfig(min_child_samples=100, max_trees=600, patience=60, num_leaves=31, learning_rate=0.05)
 SOURCES = ("knn", "next", "smooth", "tuned_near", "zero_near")
 TEXT = ("interest", "zero", "tuned", "tfidf", "smooth", "wanted")  # columns that begin so know a text
 ORDER = ("next", "before", "smooth_next")  # and these the order
