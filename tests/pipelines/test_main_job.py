@@ -162,7 +162,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"
-    assert run.data.params["ranker.patience"] == "100"  # a default is resolved too
+    assert run.data.params["ranker.patience"] == "50"  # a default is resolved too
     for block, losses in enumerate(lesson.losses for lesson in trained.lessons):
         logged = client.get_metric_history(version.run_id, f"encoder.block_{block}.loss")
         assert [metric.value for metric in sorted(logged, key=lambda metric: metric.step)] == losses
