@@ -50,6 +50,8 @@ __all__ = [
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
+_IS_NEW = ~(pl.col("pair_events_all") > 0)  # the user never had the item
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -403,7 +405,7 @@ def fit_ranker(
 def _ndcg(labelled: Labelled, column: str) -> float:
     """Mean NDCG@10 of one score on new-to-user items: what text is there for."""
     names = {"request": "request_id", "item": "item_id"}
-    new = labelled.rows.filter(~(pl.col("pair_events_all") > 0))
+    new = labelled.rows.filter(_IS_NEW)
     lists = new.select("request", "item", score=pl.col(column).fill_nan(-1e9).cast(pl.Float64)).rename(names)
     truth = labelled.truth.filter("is_new").select("request", "item", "label").rename(names)
     if truth.is_empty():
@@ -430,11 +432,11 @@ def recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFram
 
 def _latest_lists(rows: pl.DataFrame, whole: int, new: int) -> tuple[pl.DataFrame, int, int]:
     """Rows of the latest lists, and how many lists of both kinds that is."""
-    positive = rows.filter(pl.col("label") > 0).select("request", is_new=~(pl.col("pair_events_all") > 0))
+    positive = rows.filter(pl.col("label") > 0).select("request", is_new=_IS_NEW)
     of_all = positive["request"].unique().sort(descending=True).head(whole)
     of_new = positive.filter("is_new")["request"].unique().sort(descending=True).head(new)
     kept_whole, kept_new = (pl.col("request").is_in(some.implode()) for some in (of_all, of_new))
-    kept = rows.filter(kept_whole | (kept_new & ~(pl.col("pair_events_all") > 0)))
+    kept = rows.filter(kept_whole | (kept_new & _IS_NEW))
     return kept, len(of_all), len(of_new)
 
 
@@ -444,9 +446,8 @@ def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
     What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
     new items is learned.
     """
-    is_new = ~(pl.col("pair_events_all") > 0)
-    teaches = (pl.col("label").filter(is_new).max() > 0).over("request") & ~is_new.all().over("request")
-    return _one_after_the_other(rows, rows.filter(teaches).filter(is_new))
+    teaches = (pl.col("label").filter(_IS_NEW).max() > 0).over("request") & ~_IS_NEW.all().over("request")
+    return _one_after_the_other(rows, rows.filter(teaches).filter(_IS_NEW))
 
 
 def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
