@@ -17,8 +17,9 @@ import polars.selectors as cs
 
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, Facts, facts_of, keys_of
+from features.decay import decayed
 from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, Supplied, popular_items
-from features.neighbours import FIXED, GRID, Neighbours, top_per_request
+from features.neighbours import GRID, Neighbours, top_per_request
 from features.queries import Queries
 from features.timeline import EventLog
 
@@ -35,11 +36,6 @@ __all__ = [
 
 _MAX_LESSONS = 2000  # requests that teach the cut: the latest
 _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
-
-
-def decayed(age_days: pl.Expr, half_life_days: float) -> pl.Expr:
-    """Fixed-point weight 2^16 * 2^(-(age - 1) / half-life) as an integer, at least 1."""
-    return (pl.lit(2.0).pow(-(age_days - 1) / half_life_days) * FIXED).round().cast(pl.Int64).clip(lower_bound=1)
 
 
 def histories(

@@ -186,6 +186,9 @@ class CandidatesConfig(FrozenConfig):
     similar_users: int = Field(
         default=150, ge=0, le=1000, description="What users alike engaged with in the popular window."
     )
+    ease: int = Field(
+        default=200, ge=0, le=1000, description="Items that the history speaks for by ridge regressions (EASE)."
+    )
     next_basket: int = Field(
         default=200, ge=0, le=1000, description="Items that follow those of the user's last active day."
     )
@@ -262,6 +265,7 @@ class FeaturesConfig(FrozenConfig):
             "pair",
             "pair_exposure",
             "similar_users",
+            "ease",
             "value",
             "user_category",
             "user_attribute",

@@ -17,8 +17,9 @@ import polars as pl
 from scipy import sparse
 
 from features.config import CandidatesConfig
+from features.decay import FIXED
 from features.families.supply import require_columns
-from features.neighbours import FIXED, GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
+from features.neighbours import GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
 from features.queries import Queries
 from features.timeline import EventLog
 
@@ -205,25 +206,27 @@ class SimilarUsers(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """Items inside and outside the history, by the share of the neighbours' summed similarity."""
-        neighbours, parts = self.known.log.user_neighbours, [NOTHING]
-        for (day,), asked in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
-            user, row = np.unique(asked["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
-            weights = neighbours.weights(user, int(day))
-            found = neighbours.engaged(weights, int(day), self.known.config.popular_days)
+        neighbours, window = self.known.log.user_neighbours, self.known.config.popular_days
+
+        def shares(user: npt.NDArray[np.int64], day: int) -> sparse.csr_matrix:
+            weights = neighbours.weights(user, day)
+            found = neighbours.engaged(weights, day, window)
             total = np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1)
-            best = top_per_request(
-                pl.DataFrame(
-                    {
-                        "request": pl.Series(np.repeat(np.arange(len(user)), np.diff(found.indptr)), dtype=pl.UInt32),
-                        "item": pl.Series(found.indices, dtype=pl.UInt32),
-                        "score": found.data / np.repeat(total, np.diff(found.indptr)),
-                    }
-                ),
-                self.most,
-            )
-            places = asked.select("request", place=pl.Series(row, dtype=pl.UInt32))
-            parts.append(places.join(best.rename({"request": "place"}), on="place").select(NOTHING.columns))
-        return pl.concat(parts)
+            found.data = found.data / np.repeat(total, np.diff(found.indptr))
+            return found
+
+        return _best_of_users(requests, shares, self.most)
+
+
+class Ease(Generator):
+    """What each item's regression on all others makes of the history."""
+
+    name = "ease"
+    meaning = "items that the history speaks for, by each item's ridge regression on all others (EASE)"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Items inside and outside the history, by the score of `features.ease`."""
+        return _best_of_users(requests, self.known.log.ease.scores, self.most)
 
 
 class PopularInCategory(Generator):
@@ -450,6 +453,7 @@ GENERATORS: tuple[type[Generator], ...] = (
     TextNeighbours,
     NextBasket,
     SimilarUsers,
+    Ease,
     PopularInCategory,
     PopularInSegment,
     NewArrivals,
@@ -484,4 +488,25 @@ def _refreshed(
         if day not in as_of:
             as_of[day] = make(day)
         parts.append(reach(as_of[day], held.filter(pl.col("refreshed") == day)))
+    return pl.concat(parts)
+
+
+def _best_of_users(
+    requests: pl.DataFrame, scores: Callable[[npt.NDArray[np.int64], int], sparse.csr_matrix], most: int
+) -> pl.DataFrame:
+    """The `most` best items of each request, by what `scores` gives users (ascending codes) as of a day."""
+    parts = [NOTHING]
+    for (day,), asked in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
+        user, row = np.unique(asked["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
+        found = scores(user, int(day))
+        scored = pl.DataFrame(
+            {
+                "request": pl.Series(np.repeat(np.arange(len(user)), np.diff(found.indptr)), dtype=pl.UInt32),
+                "item": pl.Series(found.indices, dtype=pl.UInt32),
+                "score": found.data,
+            }
+        )
+        places = asked.select("request", place=pl.Series(row, dtype=pl.UInt32))
+        best = top_per_request(scored, most).rename({"request": "place"})
+        parts.append(places.join(best, on="place").select(NOTHING.columns))
     return pl.concat(parts)

@@ -13,17 +13,15 @@ import polars as pl
 from scipy import sparse
 
 from features.config import CandidatesConfig
+from features.decay import FIXED
 from features.timeline import EventLog
 
-__all__ = ["FIXED", "GRID", "NOTHING", "Neighbours", "best_of_many", "leading_items", "top_per_request"]
+__all__ = ["GRID", "NOTHING", "Neighbours", "best_of_many", "leading_items", "top_per_request"]
 
 GRID = 4000
 """Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
 is exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on
 batch, threads or BLAS."""
-
-FIXED = 1 << 16
-"""One, in the fixed-point weights of past events: integer sums do not depend on their order."""
 
 NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
 """What a generator gives that proposes nothing."""

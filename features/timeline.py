@@ -26,6 +26,7 @@ from features.errors import ContractError, listed
 from features.worth import packed_worth
 
 if TYPE_CHECKING:
+    from features.ease import Ease
     from features.user_neighbours import UserNeighbours
 
 __all__ = [
@@ -253,6 +254,13 @@ class EventLog:
         from features.user_neighbours import UserNeighbours  # it is made of a log
 
         return UserNeighbours(self)
+
+    @cached_property
+    def ease(self) -> "Ease":
+        """Regressions of items on histories: shared by all that ask about them."""
+        from features.ease import Ease  # it is made of a log
+
+        return Ease(self)
 
     @property
     def latest_day(self) -> int | None:

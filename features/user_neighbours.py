@@ -14,7 +14,8 @@ import polars as pl
 from scipy import sparse
 
 from features.asof import Floats, Ints
-from features.neighbours import FIXED, best_of_many
+from features.decay import FIXED
+from features.neighbours import best_of_many
 from features.timeline import EventLog
 
 __all__ = ["UserNeighbours"]

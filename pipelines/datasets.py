@@ -141,7 +141,7 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
         value="sales_value",
     )
     events = _sampled(events.sort("timestamp", "user_id", "item_id", "value"), households, weeks)
-    products = pl.read_parquet(folder / "products.parquet").drop("manufacturer_id")
+    products = pl.read_parquet(folder / "products.parquet").cast({"manufacturer_id": pl.String})
     items = events.select("item_id").unique().join(products, left_on="item_id", right_on="product_id", how="left")
     config = _config(
         items={

@@ -37,7 +37,7 @@ __all__ = ["run_demo"]
 _SETTINGS = {
     "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 56},
     "candidates": {"max_per_request": 240},
-    "features": {"attributes": {"items": ["product_type"]}},
+    "features": {"attributes": {"items": ["product_type", "manufacturer_id"]}},
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
     "ranker": {"max_requests": 3000},
 }

@@ -50,6 +50,7 @@ __all__ = [
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
+_NEW_LISTS = 2  # lists of new items a whole one that the ranker learns from: they are half as long
 _IS_NEW = ~(pl.col("pair_events_all") > 0)  # the user never had the item
 
 
@@ -420,13 +421,13 @@ def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFram
 
 
 def recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
-    """What a ranker learns from rows and later ones: the `most` latest lists, and as many of items new to the user.
+    """What a ranker learns from, old rows and later ones: the `most` latest lists, and twice as many of new items.
 
     A list is a request with a positive among its candidates; of one that is too old to be kept whole, what is new to
     the user is kept where that has a positive: those are few, and every one is worth having.
     """
-    latest, whole, new = _latest_lists(later, most, most)
-    older, _, _ = _latest_lists(rows, most - whole, most - new)
+    latest, whole, new = _latest_lists(later, most, _NEW_LISTS * most)
+    older, _, _ = _latest_lists(rows, most - whole, _NEW_LISTS * most - new)
     return _one_after_the_other(older, latest)
 
 

@@ -63,7 +63,7 @@ class RankerConfig(FrozenConfig):
     max_requests: int = Field(
         default=8000,
         ge=1,
-        description="Most recent requests with a positive that the ranker trains on, and as many lists of new items.",
+        description="Latest requests with a positive that the ranker trains on, and twice as many lists of new items.",
     )
 
     @property

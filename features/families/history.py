@@ -1,29 +1,15 @@
 """What each user had engaged with, oldest first: what lies before a day is one slice of it."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Self
 
 import numpy as np
 import polars as pl
 
 from features.asof import Ints, before, stamps_of
-from features.candidates import decayed
 from features.timeline import EventLog
 
-__all__ = ["FIXED", "History", "decay_weights", "spread"]
-
-FIXED = 1 << 16
-"""One, in the fixed-point weights of past events: integer sums do not depend on their order."""
-
-_DAYS = 40_000  # ages that weights are tabled for; more days than a log can span
-
-
-@lru_cache(maxsize=8)
-def decay_weights(half_life_days: float) -> Ints:
-    """Fixed-point weight of an event by its age in days (1: the day before), as `candidates.decayed` has it."""
-    age = pl.DataFrame({"age": np.arange(_DAYS)})
-    return age.select(decayed(pl.col("age"), half_life_days)).to_series().to_numpy()
+__all__ = ["History", "spread"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,9 +4,10 @@ import numpy as np
 import polars as pl
 
 from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
+from features.decay import FIXED, decay_weights
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
 from features.families.counts import KindCounts
-from features.families.history import FIXED, decay_weights, spread
+from features.families.history import spread
 from features.timeline import EventLog
 
 __all__ = ["Gaps", "ItemPopularity"]

@@ -13,8 +13,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features.asof import AsOfIndex, Floats, Ints
+from features.decay import FIXED, decay_weights
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
-from features.families.history import FIXED, History, decay_weights, spread
+from features.families.history import History, spread
 from features.families.tokens import Tokens, phrases_of, words_of
 from features.timeline import EventLog
 

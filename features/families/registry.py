@@ -17,6 +17,7 @@ from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
 from features.families.base import Family, Plan, Rows
 from features.families.comments import ItemComments
+from features.families.ease import HistoryEase
 from features.families.exposure import ItemExposure, PairExposure
 from features.families.item import ItemPopularity
 from features.families.lexical import TextPhrases, TextWords
@@ -60,6 +61,7 @@ for _family in (
     PairHistory,
     PairExposure,
     SimilarUsers,
+    HistoryEase,
     EventValue,
     UserCategory,
     UserAttributes,

@@ -18,7 +18,7 @@ from pipelines.project import write_dataset
 LOGS = ("online-retail", "complete-journey")
 JOURNEY = {
     "candidates": {"max_per_request": 240},
-    "features": {"attributes": {"items": ["product_type"]}},
+    "features": {"attributes": {"items": ["product_type", "manufacturer_id"]}},
     "encoder": {"max_tokens": 32},
 }
 """What the demo sets for the Complete Journey, less what only keeps it short."""

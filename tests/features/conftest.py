@@ -16,6 +16,7 @@ ALL = CandidatesConfig(
     co_visited=1000,
     text_neighbours=1000,
     similar_users=1000,
+    ease=1000,
     next_basket=1000,
     popular_in_category=1000,
     popular_in_segment=1000,

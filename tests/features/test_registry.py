@@ -129,7 +129,7 @@ def test_what_the_log_lacks_makes_no_columns():
     plan = Plan(config, Supply.of(log, config))
     assert plan.supply == Supply(kinds=("click",), counted=(), inputs=(), text=(), vocabularies={})
     found = FeatureSet(log, plan).columns
-    assert {family.name for family in found.values()} == {"user", "item", "pair", "similar_users", "request"}
+    assert {family.name for family in found.values()} == {"user", "item", "pair", "similar_users", "ease", "request"}
     absent = ("price", "category", "shown", "click", "return", "comment", "text", "vector")
     assert not [name for name in found if any(word in name for word in absent)]
 

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from itertools import pairwise
 from statistics import fmean
 from types import SimpleNamespace
 
 import polars as pl
-from log_scan import alike
+from log_scan import alike, regressed
 
 NAN = math.nan
 MU, PRIOR, HALF_LIFE = 5.0, 20.0, 30.0
@@ -160,6 +160,19 @@ def of_similar_users(shop, user, item):
         there = {e.user for e in shop.engaged if e.item == item and shop.as_of - window <= e.day}
         found[f"similar_users_{window}d"] = ratio(sum(n for who, n in near.items() if who in there), sum(near.values()))
     return found
+
+
+def of_ease(shop, user, item):
+    def histories(as_of):
+        held = defaultdict(Counter)
+        for e in shop.engaged:
+            if e.day < as_of:
+                held[e.user][e.item] += weight(as_of - e.day, 30)
+        return {who: {what: int(min(w, 1) * 1024) / 1024 for what, w in has.items()} for who, has in held.items()}
+
+    fitted = regressed(list(histories(shop.as_of // 7 * 7).values()))
+    mine = histories(shop.as_of).get(user, {})
+    return {"pair_ease": sum(w * fitted.get((other, item), 0) for other, w in mine.items())}
 
 
 def of_worth(shop, user, item):
@@ -375,6 +388,7 @@ ORACLES = {
     "pair": of_pair,
     "pair_exposure": of_pair_exposure,
     "similar_users": of_similar_users,
+    "ease": of_ease,
     "value": of_worth,
     "user_category": of_value("category"),
     "user_attribute": lambda *asked: of_value("brand")(*asked) | of_value("size")(*asked),

@@ -5,6 +5,8 @@ from collections import Counter, defaultdict
 from functools import cache
 from itertools import pairwise
 
+import numpy as np
+
 from features.candidates import GRID
 
 
@@ -33,6 +35,24 @@ def alike(engagements, user, most=400, pool=None):
     return dict(sorted(found.items(), key=lambda row: (-row[1], row[0]))[:most])
 
 
+def regressed(histories):
+    """(item, item): weight of the one in the ridge regression of the other on all items, in multiples of 1/65536.
+
+    Args:
+        histories: Of each user, item: weight, at most 1.
+    """
+    items = sorted({item for held in histories for item in held})
+    X = np.array([[held.get(item, 0.0) for item in items] for held in histories]).reshape(len(histories), len(items))
+    found = {}
+    for place, item in enumerate(items):
+        others = np.delete(X, place, axis=1)
+        weights = np.linalg.solve(others.T @ others + 100 * np.eye(len(items) - 1), others.T @ X[:, place])
+        for other, weight in zip(items[:place] + items[place + 1 :], weights.tolist(), strict=True):
+            if (near := round(weight * 65536)) > 0:
+                found[other, item] = near / 65536
+    return found
+
+
 class Scan:
     """What a log tells, by going through it event by event."""
 
@@ -43,6 +63,7 @@ class Scan:
         self.log = log
         self.engagements = log.engaged.select("user", "item", "day", "gain").rows()
         self.co_visited, self.next_basket = cache(self._co_visited), cache(self._next_basket)
+        self.ease_weights = cache(self._ease_weights)
 
     def history(self, user, as_of_day, half_life=30.0):
         """item: [count, last day, highest gain, weight], most recent first."""
@@ -66,6 +87,22 @@ class Scan:
         for who, item in held:
             scores[item] += near[who]
         return {item: score / sum(near.values()) for item, score in scores.items()}
+
+    def ease(self, user, as_of_day):
+        """item: what the history says of it, by the regressions of the last seventh day."""
+        scores = Counter()
+        mine = self.ease_history(user, as_of_day)
+        for (one, two), weight in self.ease_weights(as_of_day // 7 * 7).items():
+            scores[two] += mine.get(one, 0) * weight
+        return {item: score for item, score in scores.items() if score > 0}
+
+    def ease_history(self, user, as_of_day):
+        """item: decayed count, at most 1, cut to 1/1024, above 0."""
+        cut = {item: min(held[3], self.ONE) // 64 / 1024 for item, held in self.history(user, as_of_day).items()}
+        return {item: weight for item, weight in cut.items() if weight}
+
+    def _ease_weights(self, before_day):
+        return regressed([self.ease_history(user, before_day) for user in range(self.log.user_ids.len())])
 
     def _co_visited(self, before_day, most):
         """(item, item): shrunk cosine."""

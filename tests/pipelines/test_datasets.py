@@ -129,6 +129,7 @@ def test_the_journey_has_the_known_texts_and_no_price(journey: Dataset) -> None:
     assert journey.items.select(text).n_unique() == 15_809
     assert journey.items.columns == [
         "item_id",
+        "manufacturer_id",
         "department",
         "brand",
         "product_category",

@@ -146,13 +146,13 @@ NEITHER = [(6, 1, 0), (7, 0, 0)]
 @pytest.mark.parametrize(
     ("most", "kept"),
     [
-        (1, {3: [4, 5], 5: [1, 2]}),  # the latest list, and the latest of new items
-        (2, {1: [4, 5], 3: [3, 4, 5], 5: [1, 2]}),
-        (9, {0: [1, 2], 1: [3, 4, 5], 3: [3, 4, 5], 5: [1, 2]}),
+        (1, {2: [4, 5], 3: [4, 5], 5: [1, 2]}),  # the latest list, and the two latest of new items
+        (2, {1: [4, 5], 2: [4, 5], 3: [3, 4, 5], 5: [1, 2]}),
+        (9, {0: [1, 2], 1: [3, 4, 5], 2: [3, 4, 5], 3: [3, 4, 5], 5: [1, 2]}),
     ],
 )
 def test_of_lists_too_old_to_be_kept_whole_the_new_items_stay(most, kept):
-    rows = labelled(OLD_WANTED, NEW_WANTED, NEITHER, NEW_WANTED, NEITHER, OLD_WANTED)
+    rows = labelled(OLD_WANTED, NEW_WANTED, NEW_WANTED, NEW_WANTED, NEITHER, OLD_WANTED)
     found = recent(rows.clear(), rows, most=most)
     lists = found.group_by("request", maintain_order=True).agg("item")["item"].to_list()
     assert lists == list(kept.values())

@@ -1,0 +1,32 @@
+"""What the rest of the history says of the item."""
+
+import numpy as np
+
+from features.families.base import Family, Plan, Rows, Values
+from features.timeline import EventLog
+
+__all__ = ["HistoryEase"]
+
+
+class HistoryEase(Family):
+    """The item's score by the user's history under `features.ease`.
+
+    0 where nothing of the history speaks for the item.
+    """
+
+    name = "ease"
+    keys = ("user", "item")
+    reads = ("user", "item", "gain", "day")
+    columns = {"pair_ease": "what the user's history says of the item, by its ridge regression on all others (EASE)"}
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
+        self._ease = log.ease
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        values = np.zeros(len(rows))
+        for day in np.unique(rows.as_of_day).tolist():
+            places = np.flatnonzero(rows.as_of_day == day)
+            user, row = np.unique(rows.user[places], return_inverse=True)
+            values[places] = np.asarray(self._ease.scores(user, day)[row, rows.item[places]]).ravel()
+        return {"pair_ease": values}

@@ -1,0 +1,63 @@
+"""EASE is each item's own ridge regression, knows the items with most weight, and answers alike whoever asks beside."""
+
+import numpy as np
+import pytest
+
+import features.ease
+from features.ease import Ease
+
+
+def pairs_of(matrix):
+    found = matrix.tocoo()
+    return dict(zip(zip(found.row.tolist(), found.col.tolist(), strict=True), found.data.tolist(), strict=True))
+
+
+@pytest.mark.parametrize("day", [0, 1, 13, 30, 60])
+@pytest.mark.parametrize("seed", range(4))
+def test_weights_are_those_of_each_items_own_regression(shop, scan, seed, day):
+    log = shop(seed).log()
+    before = log.first_day + day
+    assert pairs_of(Ease(log).weights(before)) == scan(log).ease_weights(before)
+
+
+def test_it_knows_the_items_with_most_weight_ties_by_code(shop, scan, monkeypatch):
+    log = shop(1).log()
+    day = log.last_day + 1
+    total = {}
+    for user in range(log.user_ids.len()):
+        for item, weight in scan(log).ease_history(user, day).items():
+            total[item] = total.get(item, 0) + weight
+    monkeypatch.setattr(features.ease, "_ITEMS", 3)
+    known = sorted(sorted(total, key=lambda item: (-total[item], item))[:3])
+    found = {item for pair in pairs_of(Ease(log).weights(day)) for item in pair}
+    assert len(total) > 3
+    assert found
+    assert found <= set(known)
+
+
+def test_the_strongest_weights_of_an_item_stay(shop, monkeypatch):
+    log = shop(1).log()
+    whole = Ease(log).weights(log.last_day + 1).toarray()
+    monkeypatch.setattr(features.ease, "_STRONGEST", 2)
+    for of_whole, of_few in zip(whole, Ease(log).weights(log.last_day + 1).toarray(), strict=True):
+        best = [item for item in np.lexsort((np.arange(len(of_whole)), -of_whole))[:2] if of_whole[item] > 0]
+        assert np.flatnonzero(of_few).tolist() == sorted(best)
+        assert of_few[best].tolist() == of_whole[best].tolist()
+
+
+def test_whoever_asks_beside_and_whatever_was_asked_before_change_nothing(shop):
+    tables = shop(1, n_users=7, n_items=6, n_events=80)
+    log, days = tables.log(), [tables.first_day + day for day in (40, 20, 30)]
+    users = np.arange(log.user_ids.len() + 1)
+    whole = {day: Ease(log).scores(users, day).toarray() for day in days}
+    assert all(scores[:-1].any() and not scores[-1].any() for scores in whole.values())
+    shared, rng = Ease(log), np.random.default_rng(0)
+    for _ in range(20):
+        day = days[rng.integers(3)]
+        some = np.sort(rng.permutation(users)[: rng.integers(1, len(users) + 1)])
+        assert np.array_equal(shared.scores(some, day).toarray(), whole[day][some])
+
+
+def test_without_a_past_nothing_is_said(shop):
+    tables = shop(0)
+    assert Ease(tables.log()).scores(np.arange(3), tables.first_day).nnz == 0
