@@ -262,6 +262,7 @@ class FeaturesConfig(FrozenConfig):
             "user",
             "item",
             "exposure",
+            "offers",
             "pair",
             "pair_exposure",
             "similar_users",

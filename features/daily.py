@@ -236,6 +236,7 @@ class FoldedLog(EventLog):
         gains: Gain of each event type that counts.
         users: Attributes of users in the order of user codes, or None.
         supplied: See `EventLog.supplied`.
+        offers: See `EventLog.offers`.
     """
 
     def __init__(
@@ -248,9 +249,10 @@ class FoldedLog(EventLog):
         gains: dict[str, int],
         users: pl.DataFrame | None = None,
         supplied: pl.DataFrame | None = None,
+        offers: pl.DataFrame | None = None,
     ) -> None:
-        told = {"user_ids": user_ids, "items": items, "calendar": calendar, "users": users, "supplied": supplied}
-        for name, value in told.items():
+        tables = {"items": items, "users": users, "supplied": supplied, "offers": offers}
+        for name, value in {"user_ids": user_ids, "calendar": calendar, **tables}.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "daily", daily)
         object.__setattr__(self, "_gains", dict(gains))
@@ -309,6 +311,7 @@ class FoldedLog(EventLog):
             gains=self._gains,
             users=self.users,
             supplied=self.supplied,
+            offers=self.offers,
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-__all__ = ["Clicks", "Events", "Items", "Rankings", "SuppliedCandidates", "TrainingTable", "Users"]
+__all__ = ["Clicks", "Events", "Items", "Offers", "Rankings", "SuppliedCandidates", "TrainingTable", "Users"]
 
 
 # What lies outside is a missing value in disguise (the epoch, 1900) or another unit of time.
@@ -98,6 +98,20 @@ class SuppliedCandidates(dy.Schema):
 
     # NOTE: a null day is a key of its own: the row holds always.
     row_unique = _rule(lambda: ~pl.struct("user_id", "item_id", "day").is_duplicated())
+
+
+class Offers(dy.Schema):
+    """What is known ahead of an item: an offer of some kind holds from its first day to its last."""
+
+    item_id = dy.Any()
+    offer = dy.String(nullable=False, min_length=1)
+    first_day = dy.Date(nullable=False, min=_FIRST.date(), max_exclusive=_LAST.date())
+    last_day = dy.Date(nullable=False, min=_FIRST.date(), max_exclusive=_LAST.date())
+    reach = dy.Float64(nullable=True, min_exclusive=0.0, max=1.0)
+
+    item_id_present = _present("item_id")
+
+    ends_after_it_begins = _rule(lambda: pl.col("first_day") <= pl.col("last_day"))
 
 
 class Clicks(dy.Schema):

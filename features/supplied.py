@@ -5,7 +5,7 @@ import polars as pl
 from features.contracts import ROW, Checked, check_table
 from features.errors import ContractError
 from features.schemas import SuppliedCandidates
-from features.timeline import EventLog, day_of
+from features.timeline import EventLog
 
 __all__ = ["supplied_candidates"]
 
@@ -44,10 +44,9 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         .join(items.cast({"item_id": checked.good.schema["item_id"]}), on="item_id", maintain_order="left")
         .sort(ROW)
     )
-    days = coded["day"].map_elements(day_of, return_dtype=pl.Int32, skip_nulls=True)
     order = 1.0 / pl.int_range(1, pl.len() + 1).over("user", "day")
     score = pl.col("score") if "score" in frame.columns else order
-    return coded.with_columns(day=days).select("user", "item", "day", score=score.cast(pl.Float64))
+    return coded.select("user", "item", pl.col("day").cast(pl.Int32), score=score.cast(pl.Float64))
 
 
 def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> list[str]:

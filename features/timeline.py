@@ -128,6 +128,7 @@ class EventLog:
         calendar: What the days mean.
         users: Attributes of users in the order of user codes, null for users without a row in `Users`.
         supplied: Candidates of your own, as `features.supplied.supplied_candidates` codes them; None for none.
+        offers: What is known ahead of items, as `features.offers.coded_offers` codes it; None for none.
     """
 
     events: pl.DataFrame
@@ -136,6 +137,7 @@ class EventLog:
     calendar: Calendar
     users: pl.DataFrame | None = None
     supplied: pl.DataFrame | None = None
+    offers: pl.DataFrame | None = None
 
     @classmethod
     def build(
@@ -286,10 +288,11 @@ class EventLog:
         assert isinstance(last, int)  # the contract refuses an empty table
         return last
 
-    def with_supplied(self, supplied: pl.DataFrame) -> Self:
-        """The same log with candidates of your own; see `supplied`."""
+    def with_tables(self, **tables: pl.DataFrame) -> Self:
+        """The same log with `supplied` or `offers`."""
         log = copy(self)
-        object.__setattr__(log, "supplied", supplied)
+        for name, table in tables.items():
+            object.__setattr__(log, name, table)
         return log
 
     def before(self, day: int) -> "EventLog":

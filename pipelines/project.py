@@ -108,6 +108,8 @@ def _tables(dataset: Dataset, until: date | None, *, partitioned: bool) -> dict[
     tables = {"items.parquet": dataset.items}
     if dataset.users is not None:
         tables["users.parquet"] = dataset.users
+    if dataset.offers is not None:
+        tables["offers.parquet"] = dataset.offers
     if not partitioned:
         return tables | {"events.parquet": events}
     days = events.group_by(pl.col("timestamp").dt.date().alias("day"), maintain_order=True)

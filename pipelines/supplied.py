@@ -1,5 +1,10 @@
-"""Read the table of candidates that a user supplies, if there is one."""
+"""Read what a user may supply beside the log: a table of candidates, a table of offers."""
 
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from features.offers import coded_offers
 from features.supplied import supplied_candidates
 from features.timeline import EventLog
 from pipelines.config import Config
@@ -7,18 +12,27 @@ from pipelines.storage import read_raw
 
 __all__ = ["with_supplied"]
 
+_TABLES: Mapping[str, tuple[str, Callable[[pl.DataFrame, EventLog], pl.DataFrame]]] = {
+    "candidates": ("supplied", supplied_candidates),
+    "offers": ("offers", coded_offers),
+}
+"""Under `data`: what the log calls the table, and what codes it."""
+
 
 def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, str]]:
-    """The log with the table of `data.candidates` under its codes, and the fingerprint of that table by its name.
+    """The log with the tables `data.candidates` and `data.offers` under its codes, and the fingerprint of each by name.
 
     The log as it is, and no fingerprint, where none is configured.
 
     Raises:
         ConfigError: No file there.
-        ContractError: See `features.supplied.supplied_candidates`.
+        ContractError: See `features.supplied.supplied_candidates`, `features.offers.coded_offers`.
         IntegrityError: A file is truncated or empty.
     """
-    if config.data.candidates is None:
-        return log, {}
-    table = read_raw(config.data.candidates, name="candidates", allow_empty=True)
-    return log.with_supplied(supplied_candidates(table.frame, log)), {"candidates": table.fingerprint}
+    tables, fingerprints = {}, {}
+    for name, (held, coded) in _TABLES.items():
+        told = getattr(config.data, name)
+        if told is not None:
+            table = read_raw(told, name=name, allow_empty=True)
+            tables[held], fingerprints[name] = coded(table.frame, log), table.fingerprint
+    return log.with_tables(**tables) if tables else log, fingerprints

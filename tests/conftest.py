@@ -27,8 +27,9 @@ from features.candidates import GRID
 from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.families.supply import Supply
+from features.offers import coded_offers
 from features.requests import requests_tonight
-from features.timeline import Calendar, EventLog, day_of
+from features.timeline import Calendar, EventLog, date_of, day_of
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks
 GAINS = {"click": 1, "cart": 2, "purchase": 3}
@@ -54,9 +55,10 @@ class Tables:
     calendar: Calendar
     text_vectors: np.ndarray
     plan: Plan | None = None
+    offers: pl.DataFrame | None = None
 
     def log(self) -> EventLog:
-        return EventLog.build(
+        log = EventLog.build(
             events=self.events,
             items=self.items,
             users=self.users,
@@ -64,6 +66,7 @@ class Tables:
             gains=GAINS,
             keep=("query", "text", "mood", *CONTEXT),
         )
+        return log if self.offers is None else log.with_tables(offers=coded_offers(self.offers, log))
 
     @property
     def first_day(self) -> int:
@@ -167,9 +170,23 @@ def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
         device=pl.Series(some(["phone", "desk"], n_events), dtype=pl.String),
         depth=pl.Series(some([1.0, 2.5], n_events), dtype=pl.Float64),
     )
-    rich = replace(tables, items=items, events=events, users=users)
+    rich = replace(tables, items=items, events=events, users=users, offers=_offers(items["item_id"], rng))
     supply = Supply.of(rich.log(), FEATURES, text=TEXT, context=CONTEXT)
     return replace(rich, plan=Plan(FEATURES, supply))
+
+
+def _offers(item_ids: pl.Series, rng: np.random.Generator, count: int = 25) -> pl.DataFrame:
+    """Offers of two kinds that begin within the log's days or before, some of them side by side."""
+    first = day_of(START.date()) + rng.integers(-10, 45, count)
+    return pl.DataFrame(
+        {
+            "item_id": rng.choice(item_ids.to_numpy(), count),
+            "offer": rng.choice(["leaflet", "Front page"], count),
+            "first_day": [date_of(int(day)) for day in first],
+            "last_day": [date_of(int(day + more)) for day, more in zip(first, rng.integers(0, 20, count), strict=True)],
+            "reach": pl.Series(rng.choice([0.25, 0.5, 1.0], count)).replace(1.0, None),
+        }
+    )
 
 
 def assembler_of(tables: Tables, config: CandidatesConfig | None = None) -> Assembler:
@@ -212,6 +229,20 @@ def other_futures(tables: Tables, as_of: datetime, rng: np.random.Generator) -> 
     yield replace(tables, events=pl.concat([past, future.filter(pl.Series(rng.random(future.height) < 1 / 2))]))
     added = _scrambled(tables.events, as_of, rng)
     yield replace(tables, events=pl.concat([added, future, past]))
+    if tables.offers is not None:
+        yield replace(tables, offers=_other_offers(tables, as_of, rng))
+
+
+def _other_offers(tables: Tables, as_of: datetime, rng: np.random.Generator) -> pl.DataFrame:
+    """What begins on the day of the batch or before is known, but not how long it will go on; the rest is another."""
+    day = date_of(int(tables.calendar.days(pl.Series([as_of], dtype=pl.Datetime("us", "UTC")))[0]))
+    begun = pl.col("first_day") <= day
+    longer = pl.when(pl.col("last_day") >= day).then(pl.col("last_day") + timedelta(days=int(rng.integers(9))))
+    known = tables.offers.filter(begun).with_columns(last_day=longer.otherwise("last_day"))
+    later = tables.offers.filter(~begun)
+    return pl.concat(
+        [known, later.with_columns(later["item_id"].shuffle(int(rng.integers(1000))), offer=pl.lit("leaflet"))]
+    )
 
 
 def _scrambled(events: pl.DataFrame, as_of: datetime, rng: np.random.Generator) -> pl.DataFrame:

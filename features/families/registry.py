@@ -22,6 +22,7 @@ from features.families.exposure import ItemExposure, PairExposure
 from features.families.item import ItemPopularity
 from features.families.lexical import TextPhrases, TextWords
 from features.families.moment import RequestContext, RequestTime
+from features.families.offers import ItemOffers
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
 from features.families.request import SOURCE_GROUP, RequestList
@@ -58,6 +59,7 @@ for _family in (
     UserActivity,
     ItemPopularity,
     ItemExposure,
+    ItemOffers,
     PairHistory,
     PairExposure,
     SimilarUsers,

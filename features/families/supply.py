@@ -14,7 +14,7 @@ from features.config import FeaturesConfig, FrozenConfig
 from features.errors import ConfigError, ContractError, listed
 from features.timeline import EventLog
 
-__all__ = ["UNKNOWN", "Supply", "require_columns", "slug"]
+__all__ = ["UNKNOWN", "Supply", "refuse_one_name", "require_columns", "slug"]
 
 UNKNOWN = 0
 """Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
@@ -32,6 +32,7 @@ class Supply(FrozenConfig):
         text: Text fields of the catalogue.
         vocabularies: Values of each attribute or context column that is text, most frequent first; code 1 is the
             first.
+        offers: Kinds of offers, sorted.
     """
 
     kinds: tuple[str, ...]
@@ -39,6 +40,7 @@ class Supply(FrozenConfig):
     inputs: tuple[str, ...]
     text: tuple[str, ...]
     vocabularies: dict[str, tuple[str, ...]]
+    offers: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -58,12 +60,7 @@ class Supply(FrozenConfig):
         """
         _require_configured(log, config, context)
         kinds = tuple(sorted(log.events["kind"].unique()))
-        slugs = {slug(kind): kind for kind in kinds}
-        if len(slugs) < len(kinds):
-            clash = next(kind for kind in kinds if slugs[slug(kind)] != kind)
-            raise ContractError(
-                f"events: the types {clash!r} and {slugs[slug(clash)]!r} would give one column name. Rename one."
-            )
+        refuse_one_name(kinds, table="events", what="types")
         engaged = log.events.filter(pl.col("gain") > 0)["kind"].unique()
         counted = kinds if len(engaged) > 1 else tuple(kind for kind in kinds if kind not in set(engaged))
         return cls(
@@ -72,6 +69,7 @@ class Supply(FrozenConfig):
             inputs=tuple(_inputs(log, config, context)),
             text=tuple(text),
             vocabularies=_vocabularies(log, config, context),
+            offers=() if log.offers is None else tuple(log.offers["offer"].unique().sort()),
         )
 
     def has(self, reads: Iterable[str]) -> bool:
@@ -100,6 +98,8 @@ class Supply(FrozenConfig):
         present = set(log.events["kind"].unique())
         faults += [f"events has no row of type {kind!r}" for kind in self.kinds if kind not in present]
         faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
+        if self.offers and log.offers is None:
+            faults.append("there is no table of offers (data.offers)")
         if faults:
             raise ContractError(
                 f"features: this version reads what the log lacks: {listed(faults)}. Deliver it as before (and name it "
@@ -114,6 +114,18 @@ def slug(kind: str) -> str:
     'add_to_cart'
     """
     return re.sub(r"\W+", "_", kind.lower())
+
+
+def refuse_one_name(kinds: Iterable[str], *, table: str, what: str) -> None:
+    """Stop where two kinds would give one column name.
+
+    Raises:
+        ContractError: They would; both are named.
+    """
+    slugs: dict[str, str] = {}
+    for kind in kinds:
+        if (other := slugs.setdefault(slug(kind), kind)) != kind:
+            raise ContractError(f"{table}: the {what} {other!r} and {kind!r} would give one column name. Rename one.")
 
 
 def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:

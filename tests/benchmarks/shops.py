@@ -49,7 +49,7 @@ def project(
             arguments,
             data=name.format(arguments.data),
             config={key: value for key, value in config.portable().items() if key != "seed"} | beside,
-            data_sha256=tables_sha256(dataset.items, dataset.events),
+            data_sha256=tables_sha256(*(t for t in (dataset.items, dataset.events, dataset.offers) if t is not None)),
         )
         yield config, trial
 

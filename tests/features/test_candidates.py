@@ -168,7 +168,7 @@ def listed(log, *rows):
     """The log with a supplied table of rows (user, item, score) that hold always."""
     schema = {"user": pl.UInt32, "item": pl.UInt32, "score": pl.Float64}
     table = pl.DataFrame(rows, schema=schema, orient="row")
-    return log.with_supplied(table.with_columns(day=pl.lit(None, pl.Int32)))
+    return log.with_tables(supplied=table.with_columns(day=pl.lit(None, pl.Int32)))
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

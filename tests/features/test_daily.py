@@ -125,7 +125,7 @@ def test_a_folded_log_is_the_log(shop, seed, day):
         assert other.latest_day == one.latest_day
         assert other.active_users.equals(one.active_users)
     supplied = pl.DataFrame({"user": [0]})
-    assert folded.with_supplied(supplied).before(tables.first_day + day).supplied.equals(supplied)
+    assert folded.with_tables(supplied=supplied).before(tables.first_day + day).supplied.equals(supplied)
     assert folded.supplied is None
 
 

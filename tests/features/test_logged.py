@@ -304,7 +304,7 @@ def test_a_list_ranked_at_night_gets_the_rows_that_training_gave_it(small_shop):
     once = once.filter(pl.col("as_of_day") == once["as_of_day"][0])
     trained = assembler.portion(once).rows.drop("request", POSITION)
     table = once.select("user", item="shown", day="as_of_day").explode("item").with_columns(score=pl.lit(1.0))
-    log = assembler.log.before(once["as_of_day"][0]).with_supplied(table)
+    log = assembler.log.before(once["as_of_day"][0]).with_tables(supplied=table)
     night = Assembler(log, CandidatesConfig(source="logged"), None, assembler.plan)
     tonight = requests_tonight(once["user"], once["as_of_day"][0])
     assert once.height > 5

