@@ -1,12 +1,16 @@
 """What the ranker can be told."""
 
+from collections.abc import Callable
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
 from features.config import FrozenConfig
 
-__all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig"]
+__all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report"]
+
+Report = Callable[[int, float], None]
+"""Who is told of a training: the number of the tree or step, and its NDCG or loss."""
 
 
 class NetworkConfig(FrozenConfig):

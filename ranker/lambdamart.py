@@ -12,7 +12,7 @@ import polars as pl
 
 from features.assemble import POSITION
 from features.errors import ConfigError, IntegrityError
-from ranker.config import RankerConfig
+from ranker.config import RankerConfig, Report
 from ranker.groups import (
     feature_blocks,
     feature_matrix,
@@ -26,8 +26,6 @@ from ranker.metrics import Gain, gain_of, ndcg_at
 from ranker.positions import clicks_weighed, discounted_gain, examination
 
 __all__ = ["LambdaMart"]
-
-Report = Callable[[int, float], None]
 
 _MEMBERS = re.compile(r"^(?=tree$)", re.MULTILINE)  # where each model's text begins
 

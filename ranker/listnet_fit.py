@@ -1,15 +1,13 @@
 """Training of `ranker.listnet.ListNet`; the only place of this package that knows torch."""
 
 # N rows, F features, I inputs, B requests of a batch, C the most rows of one of them
-from collections.abc import Callable
-
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
 from torch import nn
 
-from ranker.config import NetworkConfig, RankerConfig
+from ranker.config import NetworkConfig, RankerConfig, Report
 from ranker.groups import (
     feature_matrix,
     feature_table,
@@ -22,8 +20,6 @@ from ranker.listnet import INPUT_GRID, Layer, ListNet, on_weight_grid, squashed
 from ranker.metrics import gain_of
 
 __all__ = ["fit_listnet", "steps_of"]
-
-Report = Callable[[int, float], None]
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 65_536  # rows whose inputs are made at a time
