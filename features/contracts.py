@@ -181,6 +181,10 @@ def _remedy(declared: dy.Column, found: pl.DataType) -> str | None:
         fits, remedy = found in _IDS, "ids as text or integers"
     elif isinstance(declared, dy.Datetime):
         fits, remedy = found in _CLOCKS, "it as Datetime or as ISO 8601 text"
+    elif isinstance(declared, dy.Date):
+        # NOTE: a clock with a zone has another date elsewhere, and a number might count from anywhere.
+        is_date = found in (pl.Date, pl.String, pl.Null) or (isinstance(found, pl.Datetime) and found.time_zone is None)
+        fits, remedy = is_date, "it as Date or as text like 2024-12-31"
     elif isinstance(declared, dy.List):
         fits, remedy = found == pl.Null or found.is_nested(), "a list of numbers in each row"
     elif declared.dtype.is_numeric():
@@ -191,23 +195,24 @@ def _remedy(declared: dy.Column, found: pl.DataType) -> str | None:
 
 
 def _read(table: pl.DataFrame, schema: type[dy.Schema], zone: str) -> pl.DataFrame:
-    """Integer ids as Int64, so that tables join, and every clock in microseconds UTC.
+    """Integer ids as Int64, so that tables join, every clock in microseconds UTC, and every date as such.
 
-    What is no time, or not one time in its zone, becomes null.
+    What is no time, not one time in its zone, or no date, becomes null.
     """
-    ids = [name for name, column in schema.columns().items() if isinstance(column, dy.Any)]
-    clocks = [_utc(pl.col(name), table.schema[name], zone).alias(name) for name in _clocks(schema)]
-    return table.with_columns(*clocks, pl.col(name for name in ids if table.schema[name].is_integer()).cast(pl.Int64))
+    clocks = [_utc(pl.col(name), table.schema[name], zone).alias(name) for name in _named(schema, dy.Datetime)]
+    dates = [_date(pl.col(name), table.schema[name]).alias(name) for name in _named(schema, dy.Date)]
+    ids = [name for name in _named(schema, dy.Any) if table.schema[name].is_integer()]
+    return table.with_columns(*clocks, *dates, pl.col(ids).cast(pl.Int64))
 
 
-def _clocks(schema: type[dy.Schema]) -> list[str]:
-    return [name for name, column in schema.columns().items() if isinstance(column, dy.Datetime)]
+def _named(schema: type[dy.Schema], kind: type[dy.Column]) -> list[str]:
+    return [name for name, column in schema.columns().items() if isinstance(column, kind)]
 
 
 def _unreadable(told: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
-    """`row` and list of rules of the rows with a clock that says something, but no time."""
+    """`row` and list of rules of the rows with a clock or date that says something, but no time."""
     parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
-    for name in _clocks(schema):
+    for name in (*_named(schema, dy.Datetime), *_named(schema, dy.Date)):
         lost = table.filter(told[name].is_not_null() & table[name].is_null())
         parts.append(lost.select(ROW, pl.lit(f"{name}_unreadable").alias(RULES)))
     return pl.concat(parts).group_by(ROW).agg(RULES)
@@ -224,6 +229,10 @@ def _utc(column: pl.Expr, found: pl.DataType, zone: str) -> pl.Expr:
     if isinstance(found, pl.Datetime) and found.time_zone is not None:
         return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
     return _localized(column.cast(pl.Datetime("us")), zone)
+
+
+def _date(column: pl.Expr, found: pl.DataType) -> pl.Expr:
+    return column.str.to_date("%Y-%m-%d", strict=False) if found == pl.String else column.cast(pl.Date)
 
 
 def _localized(naive: pl.Expr, zone: str) -> pl.Expr:

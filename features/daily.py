@@ -311,7 +311,7 @@ class FoldedLog(EventLog):
             gains=self._gains,
             users=self.users,
             supplied=self.supplied,
-            offers=self.offers,
+            offers=self.offers_before(day),
         )
 
 

@@ -1,8 +1,9 @@
 """What a linear autoencoder over items makes of a history, as of any day (EASE: Steck 2019, arXiv 1905.03375).
 
 Each item is predicted by the ridge regression of its own on all other items of a user's history. All regressions come
-out of one inverse. Weights are whole multiples of small steps and sums of products exact, so that a user gets the same
-scores to the last bit beside whomever they are asked.
+out of one inverse. Weights are rounded to whole multiples of small steps, and sums of products are exact, so that a
+user gets the same scores to the last bit beside whomever they are asked. The inverse itself moves with BLAS and its
+threads, by some 1e-11 of a step before it is rounded.
 """
 
 from functools import lru_cache
@@ -11,6 +12,7 @@ import numpy as np
 from scipy import linalg, sparse
 
 from features.asof import Ints
+from features.by_day import RowsByDay
 from features.decay import FIXED, decay_weights
 from features.neighbours import best_of_many
 from features.timeline import EventLog
@@ -22,6 +24,8 @@ _ITEMS = 5000  # that it knows, those with most weight: its time grows with thei
 _STRONGEST = 100  # regression weights of an item that are kept
 _HALF_LIFE_DAYS = 30.0
 _REFRESH_DAYS = 7
+_FITS_HELD = 16  # a portion of requests spans no more weeks
+_DAYS_HELD = 4  # days whose scores are kept: they are large, and cheap beside a fit
 _GRID = 1024  # histories are cut to 1/1024: sums of their products are exact in float64
 
 
@@ -42,20 +46,20 @@ class Ease:
         events = (log.engagements[name].to_numpy().astype(np.int64) for name in ("user", "item", "day", "n"))
         self._user, self._item, self._day, self._n = events
         self._histories = lru_cache(maxsize=1)(self._histories_before)
-        self._weights = lru_cache(maxsize=2)(self.weights)
-        self._scores = lru_cache(maxsize=8)(self._scores_of)
+        self._weights = lru_cache(maxsize=_FITS_HELD)(self.weights)
+        self._scores = RowsByDay(self._scores_of, days=_DAYS_HELD)
 
     def scores(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
         """What the histories of users say of items.
 
         Args:
-            user: (N,) codes.
+            user: (N,) codes, ascending, each once.
             as_of_day: What happened before it counts.
 
         Returns:
             CSR (N, items), float64, sorted indices: above 0; a user without history has none.
         """
-        return self._scores(user.tobytes(), as_of_day)
+        return self._scores.of(user, as_of_day)
 
     def weights(self, before_day: int) -> sparse.csr_matrix:
         """CSR (items, items), row = item of the history: weights fitted before a day, in steps of 1/65536."""
@@ -79,8 +83,8 @@ class Ease:
         cells = (best["score"].to_numpy(), (items[best["request"].to_numpy()], best["item"].to_numpy()))
         return sparse.csr_matrix(cells, shape=(self._size[1],) * 2)
 
-    def _scores_of(self, user: bytes, as_of_day: int) -> sparse.csr_matrix:
-        held = self._histories(as_of_day)[np.frombuffer(user, np.int64)]
+    def _scores_of(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
+        held = self._histories(as_of_day)[user]
         scores = sparse.csr_matrix(held @ self._weights(as_of_day // _REFRESH_DAYS * _REFRESH_DAYS))
         scores.sort_indices()
         return scores

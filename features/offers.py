@@ -1,5 +1,7 @@
 """Offers: what is known ahead about items for a span of days, such as a leaflet, a display or a price cut."""
 
+from datetime import date
+
 import polars as pl
 
 from features.contracts import check_table
@@ -12,6 +14,7 @@ __all__ = ["coded_offers"]
 
 _NAME = "offers"
 _MOST_KINDS = 20  # each makes two columns
+_NO_END = date(2299, 12, 31)
 
 
 def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
@@ -22,8 +25,8 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     not in the catalogue say nothing.
 
     Args:
-        frame: item_id, offer (its kind), first_day and last_day (dates, both included), and optionally reach: the
-            share of shops, or of people, that it holds for; 1 where it is null or there is no such column.
+        frame: item_id, offer (its kind), first_day (a date), and optionally last_day (a date, included; null for until
+            further notice) and reach (the share of shops, or of people, that it holds for; null for all).
         log: The log whose items it must name.
 
     Returns:
@@ -33,9 +36,11 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is known; all with
             counts.
     """
-    checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day", "last_day"))
+    checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day"))
     items = log.items.select("item", "item_id")
     faults = [f"{rows} rows break {rule} (first at row {first})" for rule, rows, first in checked.rules.rows()]
+    if checked.n_duplicates:
+        faults.append(f"{checked.n_duplicates} rows repeat an earlier one (where each is a part, add up their reach)")
     good, kinds = checked.good, checked.good["offer"].unique().sort()
     if len(kinds) > _MOST_KINDS:
         faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
@@ -53,5 +58,6 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
             f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."
         )
     refuse_one_name(kinds, table=_NAME, what="kinds")
-    days = pl.col("first_day", "last_day").cast(pl.Int32)  # days since 1970, as everywhere
-    return known.select("item", "offer", days, pl.col("reach").fill_null(1.0))
+    days = pl.col("first_day"), pl.col("last_day").fill_null(_NO_END)
+    numbers = [day.cast(pl.Int32) for day in days]  # days since 1970, as everywhere
+    return known.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))

@@ -101,12 +101,12 @@ class SuppliedCandidates(dy.Schema):
 
 
 class Offers(dy.Schema):
-    """What is known ahead of an item: an offer of some kind holds from its first day to its last."""
+    """What is known ahead of an item: an offer of some kind holds from its first day to its last, if it has one."""
 
     item_id = dy.Any()
     offer = dy.String(nullable=False, min_length=1)
     first_day = dy.Date(nullable=False, min=_FIRST.date(), max_exclusive=_LAST.date())
-    last_day = dy.Date(nullable=False, min=_FIRST.date(), max_exclusive=_LAST.date())
+    last_day = dy.Date(nullable=True, min=_FIRST.date(), max_exclusive=_LAST.date())
     reach = dy.Float64(nullable=True, min_exclusive=0.0, max=1.0)
 
     item_id_present = _present("item_id")

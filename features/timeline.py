@@ -297,7 +297,11 @@ class EventLog:
 
     def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""
-        return replace(self, events=self.events.filter(pl.col("day") < day))
+        return replace(self, events=self.events.filter(pl.col("day") < day), offers=self.offers_before(day))
+
+    def offers_before(self, day: int) -> pl.DataFrame | None:
+        """Offers that the batch of `day` knows: those that begin on it too."""
+        return None if self.offers is None else self.offers.filter(pl.col("first_day") <= day)
 
     def until(self, day: int) -> "EventLog":
         """The same log as if it had ended when `day` opened; codes stay as they are."""

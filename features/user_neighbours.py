@@ -4,7 +4,6 @@ Two users are alike as far as they engaged with the same items. Weights are whol
 so that a user gets the same neighbours to the last bit beside whomever they are asked.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,6 +13,7 @@ import polars as pl
 from scipy import sparse
 
 from features.asof import Floats, Ints
+from features.by_day import RowsByDay
 from features.decay import FIXED
 from features.neighbours import best_of_many
 from features.timeline import EventLog
@@ -57,7 +57,7 @@ class UserNeighbours:
         events = log.engagements.cast(pl.Int64)  # by (user, item, day)
         self._user, self._item, self._day, self._n = (events[name].to_numpy() for name in ("user", "item", "day", "n"))
         self._by_day = np.argsort(self._day, kind="stable")
-        self._found: OrderedDict[int, tuple[Ints, sparse.csr_matrix]] = OrderedDict()
+        self._found = RowsByDay(self._nearest, days=_DAYS_HELD)
         self._histories = lru_cache(maxsize=1)(self._histories_before)
 
     def weights(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
@@ -71,15 +71,7 @@ class UserNeighbours:
             CSR (N, users), int64: the similarity of each neighbour in whole multiples of 1/65536, above 0; a user
             without history has none.
         """
-        known, weight = self._found.get(as_of_day, (np.empty(0, np.int64), None))
-        place = np.searchsorted(known, user)
-        if weight is None or not np.array_equal(known[np.minimum(place, len(known) - 1)], user):
-            place, weight = np.arange(len(user)), self._nearest(user, as_of_day)
-            self._found[as_of_day] = (user, weight)
-            self._found.move_to_end(as_of_day)
-            if len(self._found) > _DAYS_HELD:
-                self._found.popitem(last=False)
-        return weight[place]
+        return self._found.of(user, as_of_day)
 
     def engaged(self, weights: sparse.csr_matrix, as_of_day: int, window_days: int) -> sparse.csr_matrix:
         """CSR (N, items), int64: the summed weight of the neighbours that engaged with each item in the window."""

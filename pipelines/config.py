@@ -25,7 +25,7 @@ from features.config import (
 from features.errors import ConfigError
 from ranker.config import EvaluationConfig, RankerConfig
 
-__all__ = ["ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
+__all__ = ["TABLES", "ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
 
 
 TABLES = ("items", "events", "users", "candidates", "offers")

@@ -103,7 +103,12 @@ def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan
 
 
 def catalogue_of_columns(
-    config: FeaturesConfig, *, kinds: tuple[str, ...], text: tuple[str, ...], requests: RequestsConfig
+    config: FeaturesConfig,
+    *,
+    kinds: tuple[str, ...],
+    text: tuple[str, ...],
+    requests: RequestsConfig,
+    offers: bool = False,
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
 
@@ -115,11 +120,12 @@ def catalogue_of_columns(
         kinds: Event types that are counted one by one.
         text: Text fields of the catalogue.
         requests: Whether a request's own time and context are known.
+        offers: Whether there is a table of offers; KIND stands for each kind of it.
     """
     on = {family.name for family in chosen(config)}
     rows = []
     for family in FAMILIES.values():
-        plan = Plan(config, _everything(config, kinds, text, requests.context_columns), requests)
+        plan = Plan(config, _everything(config, kinds, text, requests.context_columns, offers=offers), requests)
         columns, knows_text = family.columns_of(plan), family.text_of(plan)
         nothing = {"": f"(nothing configured) {(family.__doc__ or '').splitlines()[0]}"}
         for name, meaning in (columns or nothing).items():
@@ -204,7 +210,7 @@ def _window(log: EventLog, config: Config, *, latest: bool) -> Span:
 
 
 def _everything(
-    config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...], context: tuple[str, ...]
+    config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...], context: tuple[str, ...], *, offers: bool
 ) -> Supply:
     """A supply that lacks nothing."""
     roles = config.roles
@@ -216,4 +222,11 @@ def _everything(
         *(f"users.{name}" for name in config.attributes.users),
         *(f"events.{name}" for name in ("text", "query", *config.sentiment_columns, *context)),
     )
-    return Supply(kinds=occurring, counted=kinds, inputs=inputs, text=text, vocabularies={})
+    return Supply(
+        kinds=occurring,
+        counted=kinds,
+        inputs=(*inputs, "offers.offer") if offers else inputs,
+        text=text,
+        vocabularies={},
+        offers=("KIND",) if offers else (),
+    )

@@ -31,7 +31,9 @@ def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> No
     settings = open_settings(config, overrides)
     kinds = tuple(settings.labels.gains)
     text = settings.data.items.text_fields
-    columns = catalogue_of_columns(settings.features, kinds=kinds, text=text, requests=settings.requests)
+    columns = catalogue_of_columns(
+        settings.features, kinds=kinds, text=text, requests=settings.requests, offers=settings.data.offers is not None
+    )
     report.show(*report.features_table(columns))
     report.result({"columns": columns})
 

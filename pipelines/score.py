@@ -16,7 +16,7 @@ from features.timeline import EventLog, date_of, day_of
 from pipelines.bundle import Bundle
 from pipelines.chain import Chain
 from pipelines.check import Inputs
-from pipelines.config import Config
+from pipelines.config import TABLES, Config
 from pipelines.progress import say, task
 from pipelines.publish import Attempt
 from pipelines.versions import working_config
@@ -173,7 +173,7 @@ def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
 def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
     """Hash of everything that decides what is published."""
     resolved = config.resolved()
-    for table in ("items", "events", "users"):
+    for table in TABLES:
         if resolved["data"][table] is not None:
             resolved["data"][table].pop("path")
     resolved["features"].pop("max_memory_gb")  # it decides how, not what

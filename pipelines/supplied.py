@@ -8,6 +8,7 @@ from features.offers import coded_offers
 from features.supplied import supplied_candidates
 from features.timeline import EventLog
 from pipelines.config import Config
+from pipelines.progress import say
 from pipelines.storage import read_raw
 
 __all__ = ["with_supplied"]
@@ -35,4 +36,5 @@ def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, st
         if told is not None:
             table = read_raw(told, name=name, allow_empty=True)
             tables[held], fingerprints[name] = coded(table.frame, log), table.fingerprint
+            say(f"{name} read", rows=table.frame.height, of_unknown_items=table.frame.height - tables[held].height)
     return log.with_tables(**tables) if tables else log, fingerprints

@@ -1,6 +1,8 @@
 """Training of `ranker.listnet.ListNet`; the only place of this package that knows torch."""
 
 # N rows, F features, I inputs, B requests of a batch, C the most rows of one of them
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl

@@ -17,6 +17,7 @@ class HistoryEase(Family):
     name = "ease"
     keys = ("user", "item")
     reads = ("user", "item", "gain", "day")
+    null_policy = "0 where nothing of the history speaks for the item"
     columns = {"pair_ease": "what the user's history says of the item, by its ridge regression on all others (EASE)"}
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature

@@ -50,6 +50,8 @@ class ItemOffers(Family):
 
     name = "offers"
     keys = ("item",)
+    reads = ("offers.offer",)
+    null_policy = "0 without an offer"
     windows = (_LATELY_DAYS,)
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
@@ -59,21 +61,23 @@ class ItemOffers(Family):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        told = {
-            "": "summed reach of the item's offers of the kind {!r} that hold on the day",
-            f"_{_LATELY_DAYS}d": f"the same, on average over the {_LATELY_DAYS} days before",
-        }
+        meanings = (
+            "summed reach of the item's offers of the kind {!r} that hold on the day",
+            f"summed reach of its offers of the kind {{!r}}, on average over the {_LATELY_DAYS} days before",
+        )
+        kinds = plan.supply.offers if plan.supply.has(cls.reads) else ()
         return {
-            f"item_offer_{slug(kind)}{suffix}": meaning.format(kind)
-            for kind in plan.supply.offers
-            for suffix, meaning in told.items()
+            name: meaning.format(kind) for kind in kinds for name, meaning in zip(_names(kind), meanings, strict=True)
         }
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         values: dict[str, Floats] = {}
         for kind, reach in self._reach.items():
-            name = f"item_offer_{slug(kind)}"
-            values[name] = reach.on(rows.item, rows.as_of_day)
-            values[f"{name}_{_LATELY_DAYS}d"] = reach.lately(rows.item, rows.as_of_day)
+            now, lately = _names(kind)
+            values |= {now: reach.on(rows.item, rows.as_of_day), lately: reach.lately(rows.item, rows.as_of_day)}
         return values
+
+
+def _names(kind: str) -> tuple[str, str]:
+    return f"item_offer_now_{slug(kind)}", f"item_offer_{_LATELY_DAYS}d_{slug(kind)}"

@@ -193,9 +193,10 @@ def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
 
 
 def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Inputs of the supply that columns are made of: those of items and users, and what is read of events."""
-    of_events = {f"events.{name}" for name in _read_of_events(plan, candidates)}
-    return tuple(name for name in plan.supply.inputs if not name.startswith("events.") or name in of_events)
+    """Inputs of the supply that columns are made of: those of items and users, and what is read of other tables."""
+    read = {f"events.{name}" for name in _read_of_events(plan, candidates)}
+    read |= {name for family in chosen(plan.config) for name in family.reads}
+    return tuple(name for name in plan.supply.inputs if name.startswith(("items.", "users.")) or name in read)
 
 
 def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]:

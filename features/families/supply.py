@@ -19,7 +19,7 @@ __all__ = ["UNKNOWN", "Supply", "refuse_one_name", "require_columns", "slug"]
 UNKNOWN = 0
 """Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
 
-_OPTIONAL = {"items": ("category", "price"), "events": ("value", "text", "query")}
+_OPTIONAL = {"items": ("category", "price"), "events": ("value", "text", "query"), "offers": ("offer",)}
 
 
 class Supply(FrozenConfig):
@@ -93,13 +93,13 @@ class Supply(FrozenConfig):
         faults = []
         for name in inputs:
             table, column = name.split(".", 1)
-            if not _holds(log, table, column):
+            if not _tables(log)[table].width:
+                faults.append(f"there is no table of {table} (data.{table})")
+            elif not _holds(log, table, column):
                 faults.append(f"{table} has nothing in {column!r}")
         present = set(log.events["kind"].unique())
         faults += [f"events has no row of type {kind!r}" for kind in self.kinds if kind not in present]
         faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
-        if self.offers and log.offers is None:
-            faults.append("there is no table of offers (data.offers)")
         if faults:
             raise ContractError(
                 f"features: this version reads what the log lacks: {listed(faults)}. Deliver it as before (and name it "
@@ -153,7 +153,8 @@ def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, t
 
 def _tables(log: EventLog) -> dict[str, pl.DataFrame]:
     users = pl.DataFrame() if log.users is None else log.users
-    return {"items": log.items, "events": log.events, "users": users}
+    offers = pl.DataFrame() if log.offers is None else log.offers
+    return {"items": log.items, "events": log.events, "users": users, "offers": offers}
 
 
 def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
@@ -174,6 +175,7 @@ def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> li
         "items": (*_OPTIONAL["items"], *config.attributes.items, *config.vectors),
         "events": (*_OPTIONAL["events"], *config.sentiment_columns, *context),
         "users": config.attributes.users,
+        "offers": _OPTIONAL["offers"],
     }
     return [
         f"{table}.{name}" for table, names in asked.items() for name in dict.fromkeys(names) if _holds(log, table, name)

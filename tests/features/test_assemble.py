@@ -183,13 +183,15 @@ from features.assemble import Assembler
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.families.supply import Supply
+from features.offers import coded_offers
 from features.timeline import Calendar, EventLog
 
 folder, threads = sys.argv[1:]
 assert pl.thread_pool_size() == int(threads)
-read = {name: pl.read_parquet(f"{folder}/{name}.parquet") for name in ("events", "items", "users", "asked")}
+read = {name: pl.read_parquet(f"{folder}/{name}.parquet") for name in ("events", "items", "users", "offers", "asked")}
 log = EventLog.build(events=read["events"], items=read["items"], users=read["users"],
     calendar=Calendar(CalendarConfig()), gains={"click": 1, "cart": 2, "purchase": 3}, keep=["query", "text", "mood"])
+log = log.with_tables(offers=coded_offers(read["offers"], log))
 config = FeaturesConfig.model_validate_json(Path(f"{folder}/config.json").read_bytes())
 supply = Supply.model_validate_json(Path(f"{folder}/supply.json").read_bytes())
 assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config, supply))
@@ -200,7 +202,7 @@ pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).w
 
 def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
     tables = shop(12, n_users=300, n_items=120, n_events=9000)
-    for name in ("events", "items", "users"):
+    for name in ("events", "items", "users", "offers"):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
     tables.asked(33).write_parquet(tmp_path / "asked.parquet")
     np.save(tmp_path / "vectors.npy", tables.text_vectors)

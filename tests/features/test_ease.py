@@ -1,10 +1,17 @@
 """EASE is each item's own ridge regression, knows the items with most weight, and answers alike whoever asks beside."""
 
+from dataclasses import replace
+from datetime import UTC, datetime
+
 import numpy as np
+import polars as pl
 import pytest
+from scipy.linalg import inv
 
 import features.ease
 from features.ease import Ease
+
+START = datetime(2024, 3, 20, 12, tzinfo=UTC)
 
 
 def pairs_of(matrix):
@@ -20,19 +27,29 @@ def test_weights_are_those_of_each_items_own_regression(shop, scan, seed, day):
     assert pairs_of(Ease(log).weights(before)) == scan(log).ease_weights(before)
 
 
-def test_it_knows_the_items_with_most_weight_ties_by_code(shop, scan, monkeypatch):
-    log = shop(1).log()
-    day = log.last_day + 1
-    total = {}
-    for user in range(log.user_ids.len()):
-        for item, weight in scan(log).ease_history(user, day).items():
-            total[item] = total.get(item, 0) + weight
-    monkeypatch.setattr(features.ease, "_ITEMS", 3)
-    known = sorted(sorted(total, key=lambda item: (-total[item], item))[:3])
-    found = {item for pair in pairs_of(Ease(log).weights(day)) for item in pair}
-    assert len(total) > 3
-    assert found
-    assert found <= set(known)
+def test_it_knows_the_items_with_most_weight_ties_by_code(shop, monkeypatch):
+    tables = shop(0)
+    baskets = {"u00": ("i02", "i05", "i01"), "u01": ("i05", "i02", "i01"), "u02": ("i02", "i00")}  # i01, i05 alike
+    events = pl.DataFrame([{"user_id": user, "item_id": item} for user, items in baskets.items() for item in items])
+    events = events.with_columns(event=pl.lit("click"), timestamp=pl.lit(START), value=pl.lit(None, pl.Float64))
+    log = replace(tables, events=events, offers=None).log()
+    items = dict(log.items.select("item", "item_id").rows())
+    for most, expected in ((9, ["i00", "i01", "i02", "i05"]), (3, ["i01", "i02", "i05"]), (2, ["i01", "i02"])):
+        monkeypatch.setattr(features.ease, "_ITEMS", most)
+        found = {items[item] for pair in pairs_of(Ease(log).weights(log.last_day + 1)) for item in pair}
+        assert sorted(found) == expected
+
+
+def test_what_is_asked_twice_is_fitted_once(shop, monkeypatch):
+    tables = shop(1)
+    log, fitted, users = tables.log(), [], np.arange(tables.users.height)
+    monkeypatch.setattr(features.ease.linalg, "inv", lambda *args, **told: fitted.append(1) or inv(*args, **told))
+    ease = Ease(log)
+    for _ in ("generator", "family"):
+        for day in range(30):
+            ease.scores(users, tables.first_day + day)
+    weeks = {(tables.first_day + day) // 7 for day in range(30)}
+    assert len(fitted) <= len(weeks)
 
 
 def test_the_strongest_weights_of_an_item_stay(shop, monkeypatch):

@@ -146,14 +146,14 @@ def of_exposure(shop, _, item):
 
 def of_offers(shop, _, item):
     found = {}
-    for kind, name in (("leaflet", "item_offer_leaflet"), ("Front page", "item_offer_front_page")):
+    for kind, name in (("leaflet", "leaflet"), ("Front page", "front_page")):
         mine = [offer for offer in shop.offers if (offer.item, offer.offer) == (item, kind)]
 
         def reach(day, mine=mine):
             return sum(offer.reach for offer in mine if offer.first_day <= day <= offer.last_day)
 
-        found[name] = reach(shop.as_of)
-        found[f"{name}_28d"] = fmean(reach(day) for day in range(shop.as_of - 28, shop.as_of))
+        found[f"item_offer_now_{name}"] = reach(shop.as_of)
+        found[f"item_offer_28d_{name}"] = fmean(reach(day) for day in range(shop.as_of - 28, shop.as_of))
     return found
 
 

@@ -33,7 +33,7 @@ def test_a_plan_is_learned_from_and_tonights_moves_the_ranking(planned, command)
     trained = command(planned, "train")
     assert trained.code == 0, trained.err
     bundle = load_bundle(Path(trained.facts["bundle"]))
-    assert {"item_offer_leaflet", "item_offer_leaflet_28d"} <= set(bundle.ranker.features)
+    assert {"item_offer_now_leaflet", "item_offer_28d_leaflet"} <= set(bundle.ranker.features)
     assert command(planned, "promote").code == 0
     plan = pl.read_parquet(planned.folder / PLACE)
     halves = [planned.dataset.items["item_id"].sort().gather_every(2, offset) for offset in (0, 1)]
