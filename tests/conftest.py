@@ -186,7 +186,7 @@ def _offers(item_ids: pl.Series, rng: np.random.Generator, count: int = 25) -> p
             "last_day": [date_of(int(day + more)) for day, more in zip(first, rng.integers(0, 20, count), strict=True)],
             "reach": pl.Series(rng.choice([0.25, 0.5, 1.0], count)).replace(1.0, None),
         }
-    )
+    ).unique(maintain_order=True)
 
 
 def assembler_of(tables: Tables, config: CandidatesConfig | None = None) -> Assembler:
@@ -242,7 +242,7 @@ def _other_offers(tables: Tables, as_of: datetime, rng: np.random.Generator) -> 
     later = tables.offers.filter(~begun)
     return pl.concat(
         [known, later.with_columns(later["item_id"].shuffle(int(rng.integers(1000))), offer=pl.lit("leaflet"))]
-    )
+    ).unique(maintain_order=True)
 
 
 def _scrambled(events: pl.DataFrame, as_of: datetime, rng: np.random.Generator) -> pl.DataFrame:
