@@ -15,7 +15,7 @@ from features.families.registry import chosen
 from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
 from features.text import item_texts
-from features.timeline import Calendar, EventLog
+from features.timeline import Calendar, EventLog, date_of
 from pipelines.config import Config
 from pipelines.storage import RawTable, read_raw, write_parquet
 from pipelines.supplied import with_supplied
@@ -196,7 +196,20 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
             }
             for field in fields
         },
+        "offers": {} if log.offers is None else _kinds(log.offers),
         "quarantine": {name: str(path) for name, path in inputs.quarantine.items()},
+    }
+
+
+def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
+    """How many offers of each kind there are, of how many items, and when the first and the last of them begin."""
+    first = pl.col("first_day")
+    kinds = offers.group_by("offer").agg(
+        rows=pl.len(), items=pl.col("item").n_unique(), first=first.min(), last=first.max()
+    )
+    return {
+        kind: {"rows": rows, "items": items, "first": str(date_of(first)), "last": str(date_of(last))}
+        for kind, rows, items, first, last in kinds.sort("offer").rows()
     }
 
 

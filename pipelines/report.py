@@ -63,7 +63,17 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
-    return [tables, log, *_requests_table(facts), text, *where]
+    return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where]
+
+
+def _offers_table(facts: Report) -> list[Table]:
+    """Offers of items of the catalogue, where a table of them is given."""
+    if not facts["offers"]:
+        return []
+    table = Table("offer", "rows", "items", "first begins", "last begins", title="Offers")
+    for kind, told in facts["offers"].items():
+        table.add_row(plain(kind), f"{told['rows']:,}", f"{told['items']:,}", told["first"], told["last"])
+    return [table]
 
 
 def _requests_table(facts: Report) -> list[Table]:

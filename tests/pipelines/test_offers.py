@@ -29,6 +29,21 @@ def share_on_top(project, items):
     return top["item_id"].is_in(items).mean()
 
 
+def test_check_tells_what_is_on_offer(planned, command):
+    plan = pl.read_parquet(planned.folder / PLACE)
+    checked = command(planned, "check")
+    assert checked.code == 0
+    assert checked.facts["offers"] == {
+        "leaflet": {
+            "rows": plan.height,
+            "items": plan["item_id"].n_unique(),
+            "first": str(plan["first_day"].min()),
+            "last": str(plan["first_day"].max()),
+        }
+    }
+    assert "first begins" in checked.err
+
+
 def test_a_plan_is_learned_from_and_tonights_moves_the_ranking(planned, command):
     trained = command(planned, "train")
     assert trained.code == 0, trained.err
