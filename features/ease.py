@@ -3,7 +3,7 @@
 Each item is predicted by the ridge regression of its own on all other items of a user's history. All regressions come
 out of one inverse. Weights are rounded to whole multiples of small steps, and sums of products are exact, so that a
 user gets the same scores to the last bit beside whomever they are asked. The inverse itself moves with BLAS and its
-threads, by some 1e-11 of a step before it is rounded.
+threads, far less than by a step.
 """
 
 from functools import lru_cache

@@ -19,7 +19,7 @@ from scipy import sparse
 from features.config import CandidatesConfig
 from features.decay import FIXED
 from features.families.supply import require_columns
-from features.neighbours import GRID, NOTHING, Neighbours, best_of_many, leading_items, top_per_request
+from features.neighbours import GRID, NOTHING, Neighbours, best_of_many, best_of_rows, leading_items, top_per_request
 from features.queries import Queries
 from features.timeline import EventLog
 
@@ -498,15 +498,7 @@ def _best_of_users(
     parts = [NOTHING]
     for (day,), asked in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
         user, row = np.unique(asked["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
-        found = scores(user, int(day))
-        scored = pl.DataFrame(
-            {
-                "request": pl.Series(np.repeat(np.arange(len(user)), np.diff(found.indptr)), dtype=pl.UInt32),
-                "item": pl.Series(found.indices, dtype=pl.UInt32),
-                "score": found.data,
-            }
-        )
+        best = best_of_rows(scores(user, int(day)), np.arange(len(user)), most).rename({"request": "place"})
         places = asked.select("request", place=pl.Series(row, dtype=pl.UInt32))
-        best = top_per_request(scored, most).rename({"request": "place"})
         parts.append(places.join(best, on="place").select(NOTHING.columns))
     return pl.concat(parts)

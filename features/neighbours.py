@@ -16,7 +16,7 @@ from features.config import CandidatesConfig
 from features.decay import FIXED
 from features.timeline import EventLog
 
-__all__ = ["GRID", "NOTHING", "Neighbours", "best_of_many", "leading_items", "top_per_request"]
+__all__ = ["GRID", "NOTHING", "Neighbours", "best_of_many", "best_of_rows", "leading_items", "top_per_request"]
 
 GRID = 4000
 """Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
@@ -162,18 +162,28 @@ class Neighbours:
         entries = (held["weight"].to_numpy() / FIXED, (rows, held["item"].to_numpy()))
         scores = sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
         kept = np.arange(scores.nnz) if most is None else _leading(scores, most + (sizes if outside else 0 * sizes))
-        reached = pl.DataFrame(
-            {
-                "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
-                "item": pl.Series(scores.indices[kept], dtype=pl.UInt32),
-                "score": pl.Series(scores.data[kept], dtype=pl.Float64),
-            }
-        )
+        reached = _frame(scores, requests, kept)
         return reached.join(held, on=["request", "item"], how="anti") if outside else reached
 
     def reach(self, history: pl.DataFrame, most: int, *, outside: bool = True) -> pl.DataFrame:
         """The `most` best items of `near` for each request: request, item, score, rank."""
         return top_per_request(self.near(history, most=most, outside=outside), most)
+
+
+def best_of_rows(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], most: int) -> pl.DataFrame:
+    """The `most` best items of each request by its row of scores: request, item, score, rank."""
+    kept = _leading(scores, np.full(len(requests), most))
+    return top_per_request(_frame(scores, requests, kept), most)
+
+
+def _frame(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: npt.NDArray[np.int64]) -> pl.DataFrame:
+    return pl.DataFrame(
+        {
+            "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
+            "item": pl.Series(scores.indices[kept], dtype=pl.UInt32),
+            "score": pl.Series(scores.data[kept], dtype=pl.Float64),
+        }
+    )
 
 
 def _leading(scores: sparse.csr_matrix, most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

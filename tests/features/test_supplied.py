@@ -93,3 +93,9 @@ def test_days_are_dates(shop):
     coded = supplied_candidates(table, shop(0).log())
     assert coded["day"].to_list() == [(date(2024, 3, 30) - date(1970, 1, 1)).days]
     assert coded.schema["day"] == pl.Int32
+
+
+def test_days_of_a_csv_are_read(shop):
+    table = pl.DataFrame({"user_id": ["u01"], "item_id": ["i01"], "day": [date(2024, 3, 30)]})
+    log = shop(0).log()
+    assert supplied_candidates(table.cast({"day": pl.String}), log).equals(supplied_candidates(table, log))
