@@ -1,4 +1,4 @@
-"""Rows of a matrix that several parts ask for on one day: made once."""
+"""Rows of a sparse matrix that several parts ask for on one day: made once, and looked up."""
 
 from collections import OrderedDict
 from collections.abc import Callable
@@ -6,9 +6,9 @@ from collections.abc import Callable
 import numpy as np
 from scipy import sparse
 
-from features.asof import Ints
+from features.asof import Floats, Ints
 
-__all__ = ["RowsByDay"]
+__all__ = ["RowsByDay", "cells_of"]
 
 
 class RowsByDay:
@@ -34,3 +34,20 @@ class RowsByDay:
             if len(self._held) > self._days:
                 self._held.popitem(last=False)
         return rows[place]
+
+
+def cells_of(matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Ints | Floats:
+    """The value of each (row, column), 0 where there is none; a fraction of the time of scipy's own lookup.
+
+    Args:
+        matrix: CSR, sorted indices.
+        row: (N,) places of rows.
+        column: (N,) places of columns.
+    """
+    width = matrix.shape[1]
+    there = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr)) * width + matrix.indices
+    if not len(there):
+        return np.zeros(len(row), matrix.dtype)
+    key = row * width + column
+    place = np.minimum(np.searchsorted(there, key), len(there) - 1)
+    return np.where(there[place] == key, matrix.data[place], 0)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from features.by_day import cells_of
 from features.families.base import Family, Plan, Rows, Values
 from features.timeline import EventLog
 
@@ -29,5 +30,5 @@ class HistoryEase(Family):
         for day in np.unique(rows.as_of_day).tolist():
             places = np.flatnonzero(rows.as_of_day == day)
             user, row = np.unique(rows.user[places], return_inverse=True)
-            values[places] = np.asarray(self._ease.scores(user, day)[row, rows.item[places]]).ravel()
+            values[places] = cells_of(self._ease.scores(user, day), row, rows.item[places])
         return {"pair_ease": values}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from features.asof import Floats, Ints
-from features.families.base import Family, Plan, Rows, Values
+from features.by_day import cells_of
+from features.families.base import Family, Plan, Rows, Values, ratio
 from features.timeline import EventLog
 
 __all__ = ["SimilarUsers"]
@@ -26,7 +26,6 @@ class SimilarUsers(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
         self._neighbours = log.user_neighbours
-        self._n_items = log.items.height
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -36,17 +35,7 @@ class SimilarUsers(Family):
             user, row = np.unique(rows.user[places], return_inverse=True)
             weights = self._neighbours.weights(user, day)
             total = np.asarray(weights.sum(axis=1)).ravel()[row]
-            key = row * self._n_items + rows.item[places]
             for name, window in zip(values, self.windows, strict=True):
                 found = self._neighbours.engaged(weights, day, window)
-                there = np.repeat(np.arange(len(user)), np.diff(found.indptr)) * self._n_items + found.indices
-                values[name][places] = _share(there, found.data, key, total)
+                values[name][places] = ratio(cells_of(found, row, rows.item[places]), total)
         return values
-
-
-def _share(there: Ints, weight: Ints, key: Ints, total: Ints) -> Floats:
-    """Weight of each key over a total; the keys that have one are given ascending."""
-    place = np.minimum(np.searchsorted(there, key), max(len(there) - 1, 0))
-    held = there[place] == key if len(there) else np.zeros(len(key), bool)
-    found = np.where(held, weight[place], 0) if len(there) else np.zeros(len(key), np.int64)
-    return np.where(total > 0, found / np.maximum(total, 1), np.nan)
