@@ -126,10 +126,10 @@ def evaluate(
 ) -> None:
     """Judge registered versions and the baselines on the same requests (default: the version's own test window)."""
     if origins:
-        told = {"--version": versions, "--from": first, "--to": last, "--scores": scores, "--ablate": ablate}
+        told = {"--version": versions, "--from": first, "--to": last, "--ablate": ablate}
         if taken := [name for name, value in told.items() if value]:
             raise ConfigError(f"--origins trains and judges by itself: leave out {', '.join(taken)}.")
-        _judge_origins(config, overrides, origins, systems, allow_empty=allow_empty)
+        _judge_origins(config, overrides, origins, systems, scores, allow_empty=allow_empty)
         return
     from features.timeline import day_of
     from pipelines import report
@@ -162,15 +162,19 @@ def evaluate(
     report.result({"versions": list(loaded), **facts})
 
 
-def _judge_origins(config: Path, overrides: list[str], count: int, systems: str, *, allow_empty: bool) -> None:
+def _judge_origins(
+    config: Path, overrides: list[str], count: int, systems: str, scores: list[str], *, allow_empty: bool
+) -> None:
     """Judge the whole training as of several cut-offs."""
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
+    from pipelines.external import read_scores
     from pipelines.origins import rolling_origin
 
+    external = read_scores(scores)
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     refuse_unknown(text_fields(inputs, settings), settings)
-    facts = rolling_origin(inputs, settings, count, chosen=systems).as_json()
+    facts = rolling_origin(inputs, settings, count, chosen=systems, external=external).as_json()
     report.show(*report.origins_table(facts, k=settings.evaluation.cutoffs[-1]))
     report.result(facts)
 

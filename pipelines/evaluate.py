@@ -205,12 +205,13 @@ def judge_trained(
         external: Scores of other systems on these requests, which are judged too.
 
     Raises:
+        ConfigError: Another system is called as one of ours.
         ContractError: Other systems' scores are not of these requests: see `pipelines.external.coded_scores`.
     """
     span, chain = trained.split.test, trained.chain
     labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
-    lists |= coded_scores(external, labelled, chain.log)
+    lists |= coded_scores(external, labelled, chain.log, taken=(*lists, *BASELINES, AS_SHOWN))
     vectors = chain.zero_shot
     return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
 

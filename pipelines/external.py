@@ -1,6 +1,6 @@
 """Scores of other systems: files that name what they rank by ids, judged on the same requests as ours."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
@@ -43,7 +43,9 @@ def read_scores(told: Sequence[str]) -> dict[str, pl.DataFrame]:
     return found
 
 
-def coded_scores(external: External, labelled: Labelled, log: EventLog) -> dict[str, pl.DataFrame]:
+def coded_scores(
+    external: External, labelled: Labelled, log: EventLog, *, taken: Collection[str] = ()
+) -> dict[str, pl.DataFrame]:
     """The lists of other systems under our codes, in contract.
 
     A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
@@ -54,14 +56,18 @@ def coded_scores(external: External, labelled: Labelled, log: EventLog) -> dict[
             day, a date), logged requests by request_id. Ids of a CSV are text, and are read as the log has them.
         labelled: The window's requests, and the candidates where these are given.
         log: Whose ids are meant.
+        taken: Names of the systems that are judged beside them.
 
     Returns:
         request, item (UInt32 codes), score (Float64), for each name.
 
     Raises:
+        ConfigError: An external system is called as another one.
         ContractError: Naming all faults of all files, with counts: columns missing, ids or scores missing, of another
             type, or unknown, NaN or infinite scores, rows that repeat a pair, requests without a list.
     """
+    if clash := sorted({*taken} & {*external}):
+        raise ConfigError(f"--scores: {', '.join(clash)} is what a system of ours is called. Choose another name.")
     coded, faults = {}, []
     asked = _asked(labelled, log)
     for name, frame in external.items():

@@ -8,9 +8,10 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import polars as pl
@@ -21,12 +22,24 @@ from features.timeline import EventLog, date_of, day_of
 from pipelines.bundle import library_versions
 from pipelines.check import Inputs
 from pipelines.config import Config
-from pipelines.evaluate import ALL_SYSTEMS, Evaluation, chosen_systems, compared_pairs, judge_trained
+from pipelines.evaluate import (
+    ALL_SYSTEMS,
+    AS_SHOWN,
+    OURS,
+    Evaluation,
+    chosen_systems,
+    compared_pairs,
+    evaluate,
+    judge_trained,
+)
+from pipelines.external import External, coded_scores
 from pipelines.progress import say
 from pipelines.register import metrics_of, series_of
+from pipelines.requests import request_source
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
-from pipelines.train import train
+from pipelines.train import Labelled, train
+from ranker.baselines import BASELINES
 from ranker.judge import pooled
 
 __all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
@@ -56,8 +69,23 @@ class _Kept:
     facts: dict[str, Any]
     per_request: pl.DataFrame
 
+    def beside(self, others: Evaluation | None) -> "_Kept":
+        """The same with other systems, judged on the same requests."""
+        if others is None:
+            return self
+        beyond = {**self.facts["beyond_accuracy"], **others.as_json()["beyond_accuracy"]}
+        rows = pl.concat([self.per_request, others.judged.per_request])
+        return _Kept({**self.facts, "beyond_accuracy": beyond}, rows)
 
-def rolling_origin(inputs: Inputs, config: Config, count: int, *, chosen: str = ALL_SYSTEMS) -> RollingOrigin:
+
+def rolling_origin(
+    inputs: Inputs,
+    config: Config,
+    count: int,
+    *,
+    chosen: str = ALL_SYSTEMS,
+    external: External = MappingProxyType({}),
+) -> RollingOrigin:
     """Train and judge as of several origins, and pool what they came to.
 
     Each training is a run of its own in MLflow; nothing is registered.
@@ -67,22 +95,25 @@ def rolling_origin(inputs: Inputs, config: Config, count: int, *, chosen: str = 
         config: Everything configured; each origin is trained by it from the pretrained encoder.
         count: How many origins, counted back from the log's end.
         chosen: Names of the systems to judge, as `pipelines.evaluate.evaluate` takes them.
+        external: Scores of other systems on the requests of all windows, judged too; they are not kept.
 
     Raises:
-        ConfigError: The log is too short for so many, or a system is unknown.
+        ConfigError: The log is too short for so many, a system is unknown, or another one is called as one of ours.
+        ContractError: Other systems' scores are not of these requests: see `pipelines.external.coded_scores`.
         IntegrityError: What is kept of an origin was altered.
         TryAgainError: A training of the same configuration is under way in the output folder.
     """
     kept = []
     cuts = origins_of(inputs.log, config, count)
+    others = _judged(external, cuts, config)  # at once: what cannot be judged is refused before anything is trained
     folder = Path(config.output) / "origins" / _key(inputs, config)
-    for number, (log, split) in enumerate(cuts, start=1):
+    for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
         first_day = str(date_of(split.test.start))
         path = folder / f"{first_day}.json"
         say("origin", number=number, of=count, test_from=first_day, kept=path.exists())
         if not path.exists():
             _judge(log, inputs, config, path)
-        kept.append(_read(path))
+        kept.append(_read(path).beside(beside))
     kept.reverse()
     return RollingOrigin(
         tuple(_evaluation([one], config, chosen) for one in kept), pooled=_evaluation(kept, config, chosen)
@@ -109,6 +140,45 @@ def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog
         found.append((log, split))
         log = log.until(split.test.start)
     return found
+
+
+def _judged(external: External, cuts: Sequence[tuple[EventLog, Split]], config: Config) -> Sequence[Evaluation | None]:
+    """Other systems, judged in each window; None where there are none."""
+    if not external:
+        return [None] * len(cuts)
+    windows = [_window(log, split, config) for log, split in cuts]
+    sizes = [window.requests.height for window in windows]  # numbered from 0 in each
+    starts = [sum(sizes[:number]) for number in range(len(sizes))]
+    together = Labelled(
+        pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=True)),
+        windows[0].truth.clear(),
+        pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=True)),
+        windows[0].given,
+    )
+    coded = coded_scores(external, together, cuts[0][0], taken=(*OURS, *BASELINES, AS_SHOWN))
+    found = []
+    for window, start, size, (log, split) in zip(windows, starts, sizes, cuts, strict=True):
+        within = pl.col("request").is_between(start, start + size, closed="left")
+        lists = {name: _moved(rows.filter(within), -start) for name, rows in coded.items()}
+        asked = replace(window, given=False)  # or else the order that was shown would be one more
+        found.append(evaluate(log, config, asked, lists=lists, first_day=split.test.start, chosen=", ".join(lists)))
+    return found
+
+
+def _window(log: EventLog, split: Split, config: Config) -> Labelled:
+    """An origin's requests, and the lists that were given."""
+    source = request_source(log, config)
+    requests = source.between(split.test.start, split.test.closed_end)
+    given = "shown" in requests.columns and config.candidates.source == "logged"
+    shown = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+    if given:
+        shown = requests.select("request", item="shown").explode("item")
+    return Labelled(requests, source.truth(requests), shown, given)
+
+
+def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:
+    """The same with the numbers of requests so much higher."""
+    return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(pl.UInt32))
 
 
 def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:

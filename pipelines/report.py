@@ -201,7 +201,7 @@ def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[T
     names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
     table = Table("system", *names, title=f"Beyond accuracy: the first {k} of every list")
     for system, found in systems.items():
-        table.add_row(system, *("-" if (value := found[name]) is None else f"{value:.4f}" for name in names))
+        table.add_row(system, *("-" if (value := found.get(name)) is None else f"{value:.4f}" for name in names))
     return [table]
 
 

@@ -218,9 +218,7 @@ def judge_versions(
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
-    if taken := sorted({*lists, *BASELINES, AS_SHOWN} & {*(external or ())}):
-        raise ConfigError(f"--scores: {', '.join(taken)} is what a system of ours is called. Choose another name.")
-    lists |= coded_scores(external or {}, asked, log)
+    lists |= coded_scores(external or {}, asked, log, taken=(*lists, *BASELINES, AS_SHOWN))
     return evaluate(
         log,
         config,

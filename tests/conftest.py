@@ -28,8 +28,9 @@ from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, 
 from features.families.base import Plan
 from features.families.supply import Supply
 from features.offers import coded_offers
-from features.requests import requests_tonight
+from features.requests import requests_between, requests_tonight
 from features.timeline import Calendar, EventLog, date_of, day_of
+from ranker.baselines import popularity
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks
 GAINS = {"click": 1, "cart": 2, "purchase": 3}
@@ -508,6 +509,24 @@ def command(capfd, monkeypatch):
         return Ended(int(ended.value.code or 0), told.out, told.err)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def popularity_by_ids():
+    """The baseline's lists as another system would bring them: user_id, item_id, score, day."""
+
+    def lists(log: EventLog, first_day: int, end_day: int) -> pl.DataFrame:
+        requests = requests_between(log, first_day, end_day)
+        days = {day: date_of(day) for day in requests["as_of_day"].unique()}
+        return (
+            popularity(log, requests)
+            .join(requests, on="request", maintain_order="left")
+            .join(log.items.select("item", "item_id"), on="item", maintain_order="left")
+            .join(log.user_ids.to_frame("user_id").with_row_index("user"), on="user", maintain_order="left")
+            .select("user_id", "item_id", "score", day=pl.col("as_of_day").replace_strict(days, return_dtype=pl.Date))
+        )
+
+    return lists
 
 
 def contents(folder: Path) -> dict[str, tuple[bytes, int]]:

@@ -4,31 +4,21 @@ import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError
-from features.requests import requests_between
-from features.timeline import date_of, day_of
+from features.timeline import day_of
 from pipelines.evaluate import FULL, OURS, chosen_systems
 from pipelines.external import coded_scores, read_scores
 from pipelines.registry import Registry
 from pipelines.train import Labelled
 from pipelines.versions import load_version
-from ranker.baselines import BASELINES, popularity
+from ranker.baselines import BASELINES
 
 
 @pytest.fixture(scope="module")
-def by_popularity(trained_project):
-    """The lists of the baseline by ids, as another system would bring them: user_id, day, item_id, score."""
-    log = trained_project.inputs.log
+def by_popularity(trained_project, popularity_by_ids):
+    """The lists of the baseline on the version's own window."""
     _, bundle = load_version(Registry(trained_project.config), "1")
     first, last = (day_of(day) for day in bundle.window)
-    requests = requests_between(log, first, last + 1)
-    days = {day: date_of(day) for day in requests["as_of_day"].unique()}
-    return (
-        popularity(log, requests)
-        .join(requests, on="request", maintain_order="left")
-        .join(log.items.select("item", "item_id"), on="item", maintain_order="left")
-        .join(log.user_ids.to_frame("user_id").with_row_index("user"), on="user", maintain_order="left")
-        .select("user_id", "item_id", "score", day=pl.col("as_of_day").replace_strict(days, return_dtype=pl.Date))
-    )
+    return popularity_by_ids(trained_project.inputs.log, first, last + 1)
 
 
 @pytest.fixture

@@ -114,6 +114,63 @@ def test_what_is_kept_of_an_origin_is_of_the_same_data_and_configuration_or_refu
     assert len(list((project.folder / "out/origins").iterdir())) == 2
 
 
+@pytest.fixture(scope="module")
+def by_popularity(rolled, popularity_by_ids):
+    """The lists of the baseline in both windows."""
+    cuts = origins_of(read_inputs(rolled.config).log, rolled.config, 2)
+    return pl.concat(popularity_by_ids(log, split.test.start, split.test.end) for log, split in cuts)
+
+
+@pytest.fixture
+def judged_beside(rolled, judged, by_popularity, command, tmp_path):
+    """Judge a file of scores as well, of the baseline or of what is made of it."""
+    assert judged.code == 0  # what it trained is kept
+
+    def run(*arguments, name="theirs", change=lambda lists: lists):
+        change(by_popularity).sample(fraction=1.0, shuffle=True, seed=0).write_parquet(tmp_path / "theirs.parquet")
+        scores = f"{name}={tmp_path / 'theirs.parquet'}"
+        return command(rolled, "evaluate", "--origins", "2", "--scores", scores, *arguments)
+
+    return run
+
+
+def test_scores_of_others_are_judged_in_each_window_and_pooled_and_nothing_is_trained_for_them(judged, judged_beside):
+    ended = judged_beside()
+    assert "Fine-tuning" not in ended.err
+    for facts, before in zip(ended.facts["origins"], judged.facts["origins"], strict=True):
+        assert figures(facts)[: len(figures(before))] == figures(before)
+    for facts in (*ended.facts["origins"], ended.facts["pooled"]):
+        assert len(figures(facts, "theirs")) > 8
+        theirs, baseline = (
+            [{**row, "system": ""} for row in figures(facts, name)] for name in ("theirs", "popularity")
+        )
+        assert theirs == baseline
+        pairs = {row["against"]: row for row in facts["comparisons"] if row["slice"] == "all" and "5" in row["metric"]}
+        assert pairs["theirs"]["low"] == pairs["popularity"]["low"]
+    alone = judged_beside("--systems", "theirs, popularity").facts["pooled"]
+    assert {row["system"] for row in figures(alone)} == {"theirs", "popularity"}
+    assert {row["difference"] for row in alone["comparisons"]} == {0.0}
+
+
+def test_scores_that_cannot_be_judged_are_refused_before_anything_is_trained(judged_beside, by_popularity):
+    first = by_popularity["day"].min()
+    untrained = ("--set", "ranker.max_trees=5")
+    ended = judged_beside(*untrained, change=lambda lists: lists.filter(pl.col("day") > first))
+    assert ended.code == 10
+    asked = by_popularity.select("user_id", "day").unique()
+    absent = asked.filter(day=first).height
+    assert f"- theirs: {absent} of {asked.height} requests of the window have no row: score them" in ended.err
+    assert "Fine-tuning" not in ended.err
+    later = pl.col("day").dt.offset_by("1y")
+    ended = judged_beside(*untrained, change=lambda lists: pl.concat([lists, lists.head(3).with_columns(later)]))
+    assert ended.code == 10
+    assert f"- theirs: 3 of {by_popularity.height + 3} rows are of requests that the window does not ask" in ended.err
+    ended = judged_beside(*untrained, name="popularity")
+    assert ended.code == 2
+    assert "--scores: popularity is what a system of ours is called. Choose another name." in ended.err
+    assert "Fine-tuning" not in ended.err
+
+
 def test_a_log_that_is_too_short_says_how_many_fit(rolled, command):
     ended = command(rolled, "evaluate", "--origins", "4")
     assert ended.code == 2

@@ -16,13 +16,13 @@ import polars as pl
 from beauty import read
 
 from features.requests import requests_between, truth_of
-from features.split import Split
 from features.timeline import EventLog, date_of
 from pipelines.check import read_inputs
 from pipelines.config import Config, load_config
 from pipelines.datasets import load_dataset
 from pipelines.evaluate import Evaluation, evaluate
 from pipelines.external import coded_scores
+from pipelines.origins import origins_of
 from pipelines.project import write_dataset
 from pipelines.train import Labelled
 from ranker.metrics import per_request
@@ -114,12 +114,12 @@ def ndcg(found: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Retail:
-    """Online Retail by its protocol.
+    """Online Retail by its protocol, as of one cut-off.
 
     Attributes:
-        log: All of it.
+        log: All of it until the window ends.
         config: Of its project.
-        requests: Of the last 28 days, as `features.requests.requests_between` makes them.
+        requests: Of its last 28 days, as `features.requests.requests_between` makes them.
         first_day: First of these days.
     """
 
@@ -129,12 +129,13 @@ class Retail:
     first_day: int
 
     @classmethod
-    def read(cls, folder: Path) -> "Retail":
-        """The data set as a project in a folder."""
+    def read(cls, folder: Path, origins: int = 1) -> list["Retail"]:
+        """A project in a folder, as of each of the cut-offs that `nightrank evaluate --origins` takes, latest first."""
         config = load_config(write_dataset(load_dataset("online-retail"), folder))
-        log = read_inputs(config).log
-        test = Split.of(log, config.timeline, config.labels).test
-        return cls(log, config, requests_between(log, test.start, test.closed_end), test.start)
+        return [
+            cls(log, config, requests_between(log, split.test.start, split.test.closed_end), split.test.start)
+            for log, split in origins_of(read_inputs(config).log, config, origins)
+        ]
 
     def exchange(self) -> Exchange:
         """What lies before the test is learned, but the last day of one user in ten, which chooses the epoch."""

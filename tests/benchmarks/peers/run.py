@@ -1,6 +1,7 @@
 """Peers in the same harness: other libraries learn what ours learns from, and our judge ranks what they recommend.
 
-    NIGHTRANK_DATA=... python tests/benchmarks/peers/run.py beauty|online-retail [--peers NAME,...] [--to FOLDER]
+    NIGHTRANK_DATA=... python tests/benchmarks/peers/run.py beauty|online-retail [--peers NAME,...]
+        [--origins N] [--to FOLDER]
 
 Each library runs in an environment of its own, made on first use below BENCH_FOLDER (`.bench` in the repository), from
 the requirements file beside this one; BENCH_PYTHON names a Python that has them all instead. Peers learn once, from
@@ -16,7 +17,9 @@ are there with the same data, settings and scripts are not made again.
   - BERT4Rec .0170: Table 1 of TIGER, arXiv 2305.05065;
   - implicit's models and EASE: no published figure on this split is known to us; shown and not counted.
   implicit's settings were chosen on s[-2].
-- online-retail: the requests of the last 28 days, with the settings of beauty. A peer counts as it does there.
+- online-retail: the requests of the last 28 days, with the settings of beauty. A peer counts as it does there. With
+  `--origins N` peers learn as of each of so many cut-offs, and all their lists lie in `online-retail/origins`, as
+  `nightrank evaluate --origins N --scores NAME=PATH` reads them.
 """
 
 import argparse
@@ -37,6 +40,7 @@ from exchange import Exchange, Retail, beauty, ndcg  # noqa: E402
 from peer_results import ROOT, peers_folder  # noqa: E402
 from processes import THREADS, peer_python, run  # noqa: E402
 
+from features.timeline import date_of  # noqa: E402
 from pipelines import report  # noqa: E402
 from pipelines.external import read_scores  # noqa: E402
 
@@ -92,6 +96,7 @@ def main() -> int:
     parser.add_argument("data", choices=("beauty", "online-retail"))
     parser.add_argument("--peers", default=",".join(PEERS), metavar="NAME,...")
     parser.add_argument("--to", type=Path, default=peers_folder(), help="by default where our benchmarks look for them")
+    parser.add_argument("--origins", type=int, default=1, help="cut-offs of online-retail")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     names = arguments.peers.split(",")
@@ -113,10 +118,19 @@ def main() -> int:
         on_beauty.write_text(json.dumps(results), encoding="utf-8")
         told = {"requests": len(exchange.requests), "ndcg@10": results}
     else:
-        retail = Retail.read(folder / "project")
+        retail, *earlier = Retail.read(folder / "project", arguments.origins)
         lists = scores(retail.exchange(), names, folder, arguments.seed)
         for name, found in lists.items():
             retail.named(found).write_parquet(judged / f"{name}.parquet")
+        if earlier:
+            before = [
+                (window, scores(window.exchange(), names, folder / str(date_of(window.first_day)), arguments.seed))
+                for window in earlier
+            ]
+            (folder / "origins").mkdir(exist_ok=True)
+            for name, found in lists.items():
+                each = [retail.named(found), *(window.named(made[name]) for window, made in before)]
+                pl.concat(each).write_parquet(folder / "origins" / f"{name}.parquet")
         facts = retail.judge(read_scores([f"{name}={judged / f'{name}.parquet'}" for name in lists])).as_json()
         report.show(*report.systems_table(facts, k=10))
         told = {"systems": [row for row in facts["systems"] if row["metric"] == "ndcg@10"]}
