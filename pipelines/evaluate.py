@@ -34,15 +34,19 @@ __all__ = [
     "FINE_TUNED_TEXT",
     "FULL",
     "OURS",
+    "TAKEN",
     "ZERO_SHOT_TEXT",
     "Evaluation",
+    "beyond_lists",
     "candidate_recall",
     "chosen_names",
     "chosen_systems",
     "compared_pairs",
     "evaluate",
     "judge_trained",
+    "refuse_empty",
     "version_lists",
+    "window_of",
 ]
 
 FULL = "full system"
@@ -56,6 +60,8 @@ AS_SHOWN = "as shown"
 
 ALL_SYSTEMS = "all"
 """Choose every system."""
+TAKEN = (ALL_SYSTEMS, *OURS, *BASELINES, AS_SHOWN)
+"""What no other system may be called."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
@@ -142,8 +148,7 @@ def evaluate(
     Raises:
         ConfigError: The window has no request, or a name is unknown.
     """
-    if labelled.requests.is_empty() or labelled.truth.is_empty():
-        raise ConfigError("evaluation: the window has no request with a positive. Choose other days.")
+    refuse_empty(labelled, "the window", remedy="Choose other days.")
     shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
     known, without = [*lists, *BASELINES, *shown], dict(ablated or {})
     wanted = {*chosen_systems(chosen, known), *without.values(), *((FULL,) if without else ())}
@@ -159,10 +164,7 @@ def evaluate(
                 advance(1)
     if AS_SHOWN in names:
         systems[AS_SHOWN] = _as_shown(labelled.rows)
-    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
-    seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
-    cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
-    window = Window(labelled.requests, labelled.truth, had_before, cold)
+    window = window_of(log, config, labelled, first_day)
     with task("Judging systems", 1) as advance:
         judged = judge(
             window,
@@ -173,8 +175,7 @@ def evaluate(
             compared=compared_pairs(names),
         )
         advance(1)
-    had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
-    beyond = _beyond(systems, log.items, had, config=config, vectors=vectors)
+    beyond = beyond_lists(systems, log, config, first_day=first_day, vectors=vectors)
     scores = systems[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
     days = labelled.requests["as_of_day"]
     return Evaluation(
@@ -186,6 +187,29 @@ def evaluate(
         beyond=beyond,
         ablated=without,
     )
+
+
+def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
+    """Stop where there is nothing to judge.
+
+    Args:
+        labelled: Requests and truth.
+        what: Which window it is.
+        remedy: What to do.
+
+    Raises:
+        ConfigError: No request has a positive.
+    """
+    if labelled.requests.is_empty() or labelled.truth.is_empty():
+        raise ConfigError(f"evaluation: {what} has no request with a positive. {remedy}")
+
+
+def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
+    """Requests and truth of a window that opens on a day, and whose items those are."""
+    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
+    seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
+    cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
+    return Window(labelled.requests, labelled.truth, had_before, cold)
 
 
 def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
@@ -211,7 +235,7 @@ def judge_trained(
     span, chain = trained.split.test, trained.chain
     labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
-    lists |= coded_scores(external, labelled, chain.log, taken=(*lists, *BASELINES, AS_SHOWN))
+    lists |= coded_scores(external, labelled, chain.log, taken=TAKEN)
     vectors = chain.zero_shot
     return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
 
@@ -256,16 +280,17 @@ def chosen_names(told: str, known: Sequence[str], *, unknown: str, further: str 
     return [name for name in known if name in chosen]
 
 
-def _beyond(
+def beyond_lists(
     systems: Mapping[str, pl.DataFrame],
-    items: pl.DataFrame,
-    had: pl.DataFrame,
-    *,
+    log: EventLog,
     config: Config,
-    vectors: npt.NDArray[np.int16] | None,
+    *,
+    first_day: int,
+    vectors: npt.NDArray[np.int16] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """What each system's lists are like, given who (user, item) `had` what before the window."""
-    users = items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
+    """What each system's lists are like, given who had what before the window's first day: `Evaluation.beyond`."""
+    had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
+    users = log.items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
     known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
     found = {}
     for system, lists in systems.items():

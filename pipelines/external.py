@@ -56,7 +56,7 @@ def coded_scores(
             day, a date), logged requests by request_id. Ids of a CSV are text, and are read as the log has them.
         labelled: The window's requests, and the candidates where these are given.
         log: Whose ids are meant.
-        taken: Names of the systems that are judged beside them.
+        taken: What none of them may be called.
 
     Returns:
         request, item (UInt32 codes), score (Float64), for each name.
@@ -67,7 +67,7 @@ def coded_scores(
             type, or unknown, NaN or infinite scores, rows that repeat a pair, requests without a list.
     """
     if clash := sorted({*taken} & {*external}):
-        raise ConfigError(f"--scores: {', '.join(clash)} is what a system of ours is called. Choose another name.")
+        raise ConfigError(f"scores: {', '.join(clash)} is taken by a system of ours. Choose another name.")
     coded, faults = {}, []
     asked = _asked(labelled, log)
     for name, frame in external.items():
@@ -150,14 +150,16 @@ def _coded(
     strange, unknown = known["request"].null_count(), known["item"].null_count()
     faults = []
     if strange:
-        faults.append(f"{strange} {of} are of requests that the window does not ask: drop them, or choose other days")
+        others = known.filter(pl.col("request").is_null())
+        faults.append(f"{strange} {of} are of requests that are not judged{_days(others)}: drop them")
     if unknown:
         faults.append(f"{unknown} {of} name an item that the catalogue lacks: drop them")
     if repeated := rows.height - rows.unique(subset=[*keys, "item_id"]).height:
         faults.append(f"{repeated} {of} repeat a request and item: keep one row a pair")
     coded = known.select("request", "item", "score").drop_nulls()
-    if without := asked.join(coded, on="request", how="anti").height:
-        faults.append(f"{without} of {asked.height} requests of the window have no row: score them")
+    without = asked.join(coded, on="request", how="anti")
+    if without.height:
+        faults.append(f"{without.height} of {asked.height} judged requests have no row{_days(without)}: score them")
     if labelled.given:
         given = labelled.rows.select("request", "item")
         if absent := given.join(coded, on=["request", "item"], how="anti").height:
@@ -165,3 +167,12 @@ def _coded(
         if extra := coded.join(given, on=["request", "item"], how="anti").height:
             faults.append(f"{extra} {of} score an item that was not shown: drop them")
     return coded, faults
+
+
+def _days(rows: pl.DataFrame) -> str:
+    """Which days some rows are of, where that is known."""
+    if "day" not in rows.columns or not rows["day"].count():
+        return ""
+    day = pl.col("day").cast(pl.String)
+    first, last = rows.select(first=day.min(), last=day.max()).row(0)
+    return f" ({first})" if first == last else f" ({first} to {last})"

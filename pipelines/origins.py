@@ -8,8 +8,9 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -26,11 +27,14 @@ from pipelines.evaluate import (
     ALL_SYSTEMS,
     AS_SHOWN,
     OURS,
+    TAKEN,
     Evaluation,
+    beyond_lists,
     chosen_systems,
     compared_pairs,
-    evaluate,
     judge_trained,
+    refuse_empty,
+    window_of,
 )
 from pipelines.external import External, coded_scores
 from pipelines.progress import say
@@ -40,7 +44,7 @@ from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
 from pipelines.train import Labelled, train
 from ranker.baselines import BASELINES
-from ranker.judge import pooled
+from ranker.judge import SLICES, by_request, pooled
 
 __all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
 
@@ -69,13 +73,32 @@ class _Kept:
     facts: dict[str, Any]
     per_request: pl.DataFrame
 
-    def beside(self, others: Evaluation | None) -> "_Kept":
-        """The same with other systems, judged on the same requests."""
+    def beside(self, others: "_Others | None", path: Path) -> "_Kept":
+        """The same with other systems, judged on the same requests; they stand after ours, before the baselines.
+
+        Raises:
+            IntegrityError: What is kept is of other requests: another version of nightrank made it.
+        """
         if others is None:
             return self
-        beyond = {**self.facts["beyond_accuracy"], **others.as_json()["beyond_accuracy"]}
-        rows = pl.concat([self.per_request, others.judged.per_request])
-        return _Kept({**self.facts, "beyond_accuracy": beyond}, rows)
+        keys = ["slice", "request", "user"]
+        one, other = (rows.filter(system=rows["system"][0]).select(keys) for rows in (self.per_request, others.rows))
+        if not one.sort(keys).equals(other.sort(keys)):
+            raise IntegrityError(
+                f"{path} is of other requests than today's. Remove it, and the origin is judged again."
+            )
+        is_ours = pl.col("system").is_in(OURS)
+        parts = [self.per_request.filter(is_ours), others.rows, self.per_request.filter(~is_ours)]
+        rows = pl.concat(parts).sort(pl.col("slice").cast(pl.Enum(SLICES)), maintain_order=True)
+        return _Kept({**self.facts, "beyond_accuracy": {**self.facts["beyond_accuracy"], **others.beyond}}, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What other systems came to in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
+
+    rows: pl.DataFrame
+    beyond: dict[str, dict[str, float]]
 
 
 def rolling_origin(
@@ -98,14 +121,18 @@ def rolling_origin(
         external: Scores of other systems on the requests of all windows, judged too; they are not kept.
 
     Raises:
-        ConfigError: The log is too short for so many, a system is unknown, or another one is called as one of ours.
+        ConfigError: The log is too short for so many, a window has no request, a system is unknown, or another one is
+            called as one of ours.
         ContractError: Other systems' scores are not of these requests: see `pipelines.external.coded_scores`.
-        IntegrityError: What is kept of an origin was altered.
+        IntegrityError: What is kept of an origin was altered, or is of other requests.
         TryAgainError: A training of the same configuration is under way in the output folder.
     """
     kept = []
     cuts = origins_of(inputs.log, config, count)
-    others = _judged(external, cuts, config)  # at once: what cannot be judged is refused before anything is trained
+    # What cannot be judged is refused before anything is trained.
+    windows = _windows(cuts, config)
+    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].given else ())])
+    others = _judged(external, cuts, windows, config) if external else [None] * count
     folder = Path(config.output) / "origins" / _key(inputs, config)
     for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
         first_day = str(date_of(split.test.start))
@@ -113,7 +140,7 @@ def rolling_origin(
         say("origin", number=number, of=count, test_from=first_day, kept=path.exists())
         if not path.exists():
             _judge(log, inputs, config, path)
-        kept.append(_read(path).beside(beside))
+        kept.append(_read(path).beside(beside, path))
     kept.reverse()
     return RollingOrigin(
         tuple(_evaluation([one], config, chosen) for one in kept), pooled=_evaluation(kept, config, chosen)
@@ -142,38 +169,51 @@ def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog
     return found
 
 
-def _judged(external: External, cuts: Sequence[tuple[EventLog, Split]], config: Config) -> Sequence[Evaluation | None]:
-    """Other systems, judged in each window; None where there are none."""
-    if not external:
-        return [None] * len(cuts)
-    windows = [_window(log, split, config) for log, split in cuts]
-    sizes = [window.requests.height for window in windows]  # numbered from 0 in each
-    starts = [sum(sizes[:number]) for number in range(len(sizes))]
-    together = Labelled(
-        pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=True)),
-        windows[0].truth.clear(),
-        pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=True)),
-        windows[0].given,
-    )
-    coded = coded_scores(external, together, cuts[0][0], taken=(*OURS, *BASELINES, AS_SHOWN))
+def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
+    """Each origin's requests and truth; of lists that were given, the pairs that were shown.
+
+    Raises:
+        ConfigError: A window has no request with a positive.
+    """
     found = []
-    for window, start, size, (log, split) in zip(windows, starts, sizes, cuts, strict=True):
-        within = pl.col("request").is_between(start, start + size, closed="left")
-        lists = {name: _moved(rows.filter(within), -start) for name, rows in coded.items()}
-        asked = replace(window, given=False)  # or else the order that was shown would be one more
-        found.append(evaluate(log, config, asked, lists=lists, first_day=split.test.start, chosen=", ".join(lists)))
+    for log, split in cuts:
+        source = request_source(log, config)
+        requests = source.between(split.test.start, split.test.closed_end)
+        given = config.candidates.source == "logged"
+        pairs = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+        if given:
+            pairs = requests.select("request", item="shown").explode("item")
+        window = Labelled(requests, source.truth(requests), pairs, given)
+        days = f"the window from {date_of(split.test.start)} to {date_of(split.test.end - 1)}"
+        refuse_empty(window, days, remedy="Ask for fewer origins, or set timeline.test_days.")
+        found.append(window)
     return found
 
 
-def _window(log: EventLog, split: Split, config: Config) -> Labelled:
-    """An origin's requests, and the lists that were given."""
-    source = request_source(log, config)
-    requests = source.between(split.test.start, split.test.closed_end)
-    given = "shown" in requests.columns and config.candidates.source == "logged"
-    shown = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
-    if given:
-        shown = requests.select("request", item="shown").explode("item")
-    return Labelled(requests, source.truth(requests), shown, given)
+def _judged(
+    external: External, cuts: Sequence[tuple[EventLog, Split]], windows: Sequence[Labelled], config: Config
+) -> list[_Others]:
+    """Other systems in each window; a file holds the lists of them all, so that their requests are numbered on."""
+    starts = list(accumulate((window.requests.height for window in windows), initial=0))
+    together = Labelled(
+        pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=False)),
+        windows[0].truth.clear(),
+        pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=False)),
+        windows[0].given,
+    )
+    coded = coded_scores(external, together, cuts[0][0], taken=TAKEN)
+    found = []
+    for (log, split), window, (start, end) in zip(cuts, windows, pairwise(starts), strict=True):
+        within = pl.col("request").is_between(start, end, closed="left")
+        lists = {name: _moved(rows.filter(within), -start) for name, rows in coded.items()}
+        asked = window_of(log, config, window, split.test.start)
+        found.append(
+            _Others(
+                by_request(asked, lists, config.evaluation),
+                beyond_lists(lists, log, config, first_day=split.test.start),
+            )
+        )
+    return found
 
 
 def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:

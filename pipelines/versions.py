@@ -14,11 +14,10 @@ from pipelines.ablate import Whole, parts_of, without
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
 from pipelines.config import Config, flat
-from pipelines.evaluate import ALL_SYSTEMS, AS_SHOWN, Evaluation, chosen_names, evaluate, version_lists
+from pipelines.evaluate import ALL_SYSTEMS, TAKEN, Evaluation, chosen_names, evaluate, version_lists
 from pipelines.external import External, coded_scores
 from pipelines.registry import Registry
 from pipelines.train import Labelled, Predecessor, label
-from ranker.baselines import BASELINES
 
 __all__ = [
     "continuing_config",
@@ -218,7 +217,7 @@ def judge_versions(
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))
     assert asked is not None  # callers name at least one version
-    lists |= coded_scores(external or {}, asked, log, taken=(*lists, *BASELINES, AS_SHOWN))
+    lists |= coded_scores(external or {}, asked, log, taken={*TAKEN, *lists})
     return evaluate(
         log,
         config,

@@ -11,7 +11,7 @@ from ranker.compare import PairedResult, clustered_intervals, holm, paired_diffe
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
-__all__ = ["SLICES", "Judged", "Window", "by_value", "judge", "pooled"]
+__all__ = ["SLICES", "Judged", "Window", "by_request", "by_value", "judge", "pooled"]
 
 SLICES = ("all", "repeat", "new-to-user", "cold item")
 """All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
@@ -92,6 +92,21 @@ def judge(
     Raises:
         ContractError: A list has duplicates or scores that are no numbers.
     """
+    rows = by_request(window, systems, config)
+    return _verdict(rows, _ceiling(window, candidates), config=config, seed=seed, compared=compared)
+
+
+def by_request(window: Window, systems: Mapping[str, pl.DataFrame], config: EvaluationConfig) -> pl.DataFrame:
+    """`Judged.per_request`: what `judge` makes its verdict of.
+
+    Args:
+        window: Requests and truth.
+        systems: As `judge` takes them.
+        config: Cut-offs.
+
+    Raises:
+        ContractError: A list has duplicates or scores that are no numbers.
+    """
     judged = []
     for slice_name in SLICES:
         truth = _within(window.truth, window, slice_name)
@@ -106,8 +121,7 @@ def judge(
             )
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
     names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
-    rows = pl.concat(judged).select("system", "slice", "request", "user", *names)
-    return _verdict(rows, _ceiling(window, candidates), config=config, seed=seed, compared=compared)
+    return pl.concat(judged).select("system", "slice", "request", "user", *names)
 
 
 def pooled(

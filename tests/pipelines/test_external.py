@@ -87,10 +87,10 @@ def test_all_faults_of_all_files_are_named_with_counts(evaluated, by_popularity)
     assert ended.err.splitlines()[-9:] == [
         "scores: the files cannot be judged.",
         f"- nan: 3 of {rows} rows have a NaN score: it has no place in an order",
-        f"- twice: 1 of {rows + 4} rows are of requests that the window does not ask: drop them, or choose other days",
+        f"- twice: 1 of {rows + 4} rows are of requests that are not judged ({strange['day'][0]}): drop them",
         f"- twice: 1 of {rows + 4} rows name an item that the catalogue lacks: drop them",
         f"- twice: 2 of {rows + 4} rows repeat a request and item: keep one row a pair",
-        f"- missing: 1 of {asked.height} requests of the window have no row: score them",
+        f"- missing: 1 of {asked.height} judged requests have no row ({one['day'][0]}): score them",
         "- typed: item_id is Int64, and String is wanted: cast it",
         "- narrow: there is no column day; it must have user_id, day, item_id, score",
         f"- absent: {rows} of {rows} rows have no user_id: drop them",
@@ -114,7 +114,7 @@ def test_given_lists_want_a_score_for_every_shown_item_and_for_no_other(trained_
     assert str(caught.value).splitlines()[1:] == [
         "- theirs: 1 of 3 shown pairs have no score: score every shown item",
         "- theirs: 1 of 3 rows score an item that was not shown: drop them",
-        "- few: 1 of 2 requests of the window have no row: score them",
+        "- few: 1 of 2 judged requests have no row: score them",
         "- few: 1 of 3 shown pairs have no score: score every shown item",
     ]
 
@@ -147,7 +147,7 @@ def test_what_is_not_there_is_wrong_usage(project, command, arguments, message):
 def test_a_name_of_ours_or_given_twice_is_refused(project, evaluated, by_popularity):
     ended = evaluated(**{"full system": by_popularity})
     assert ended.code == 2
-    assert "full system is what a system of ours is called" in ended.err
+    assert "full system is taken by a system of ours. Choose another name." in ended.err
     path = str(project.folder / "full system.parquet")
     with pytest.raises(ConfigError, match="each name once"):
         read_scores([f"a={path}", f"a={path}"])

@@ -1,23 +1,30 @@
 """`nightrank evaluate --origins`: the whole training as of several cut-offs, pooled; and after a kill."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
 import polars as pl
 import pytest
 from mlflow import MlflowClient
 
-from features.errors import ConfigError
+from features.errors import ConfigError, ContractError
+from features.simulate import ShopConfig
 from features.timeline import date_of
 from pipelines.check import read_inputs
-from pipelines.evaluate import FULL, judge_trained
-from pipelines.origins import origins_of
+from pipelines.config import load_config
+from pipelines.datasets import simulated
+from pipelines.evaluate import FULL, evaluate, judge_trained
+from pipelines.origins import _judged, _windows, origins_of
+from pipelines.project import write_dataset
+from pipelines.storage import sha256_of
 from pipelines.tracking import tracking_uri
-from pipelines.train import train
+from pipelines.train import Labelled, train
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -138,18 +145,77 @@ def test_scores_of_others_are_judged_in_each_window_and_pooled_and_nothing_is_tr
     ended = judged_beside()
     assert "Fine-tuning" not in ended.err
     for facts, before in zip(ended.facts["origins"], judged.facts["origins"], strict=True):
-        assert figures(facts)[: len(figures(before))] == figures(before)
+        assert [row for row in figures(facts) if row["system"] != "theirs"] == figures(before)
+    assert [row for row in figures(ended.facts["pooled"]) if row["system"] != "theirs"] == figures(
+        judged.facts["pooled"]
+    )
     for facts in (*ended.facts["origins"], ended.facts["pooled"]):
         assert len(figures(facts, "theirs")) > 8
         theirs, baseline = (
             [{**row, "system": ""} for row in figures(facts, name)] for name in ("theirs", "popularity")
         )
         assert theirs == baseline
-        pairs = {row["against"]: row for row in facts["comparisons"] if row["slice"] == "all" and "5" in row["metric"]}
-        assert pairs["theirs"]["low"] == pairs["popularity"]["low"]
-    alone = judged_beside("--systems", "theirs, popularity").facts["pooled"]
-    assert {row["system"] for row in figures(alone)} == {"theirs", "popularity"}
-    assert {row["difference"] for row in alone["comparisons"]} == {0.0}
+        theirs, baselines = (
+            [{**row, "against": ""} for row in facts["comparisons"] if row["against"] == name]
+            for name in ("theirs", "popularity")
+        )
+        assert theirs == baselines
+    alone = judged_beside("--systems", "popularity, theirs").facts["pooled"]
+    assert {(row["system"], row["against"]) for row in alone["comparisons"]} == {("theirs", "popularity")}
+
+
+def test_one_window_tells_what_their_lists_are_like_too(judged_beside, judged):
+    first = date.fromisoformat(judged.facts["origins"][1]["window"][0])
+    ended = judged_beside("--origins", "1", name="a, b", change=lambda lists: lists.filter(pl.col("day") >= first))
+    (facts,) = ended.facts["origins"]
+    of = facts["beyond_accuracy"]
+    assert of["a, b"].items() < of["popularity"].items()  # which has diversity by text besides
+    assert list(of["a, b"])
+
+
+def test_given_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path):
+    dataset = simulated(ShopConfig(users=60, items=80, days=48))
+    told = ("requests.source=logged", "candidates.source=logged", "timeline.ranker_days=12", "labels.horizon_days=2")
+    config = load_config(write_dataset(dataset, tmp_path), told)
+    log = read_inputs(config).log
+    cuts = origins_of(log, config, 2)
+    windows = _windows(cuts, config)
+    shown = [window.rows.join(window.requests.select("request", "request_id"), on="request") for window in windows]
+    scores = pl.concat(
+        rows.select(
+            "request_id", item_id=log.items["item_id"].gather(rows["item"]), score=pl.col("item").cast(pl.Float64)
+        )
+        for rows in shown
+    )
+    later, earlier = _judged({"theirs": scores.sample(fraction=1.0, shuffle=True, seed=0)}, cuts, windows, config)
+    for found, window, (_, split) in zip((later, earlier), windows, cuts, strict=True):
+        assert window.given
+        rows = found.rows.filter(slice="all")
+        asked = window.requests.filter(pl.col("request").is_in(rows["request"].implode()))
+        assert rows["request"].to_list() == sorted(window.truth["request"].unique())
+        assert rows["user"].to_list() == asked["user"].to_list()
+        assert asked["as_of_day"].is_between(split.test.start, split.test.closed_end - 1).all()
+    # As a system of ours is judged.
+    labelled = Labelled(windows[1].requests, windows[1].truth, windows[1].rows)
+    lists = {"ours": windows[1].rows.with_columns(score=pl.col("item").cast(pl.Float64))}
+    one = evaluate(cuts[1][0], config, labelled, lists=lists, first_day=cuts[1][1].test.start, chosen="ours")
+    assert earlier.rows.drop("system").equals(one.judged.per_request.drop("system"))
+    with pytest.raises(ContractError, match=rf"theirs: 1 of {scores.height} shown pairs have no score"):
+        _judged({"theirs": scores[1:]}, cuts, windows, config)
+
+
+def test_what_is_kept_of_other_requests_is_refused(rolled, judged, judged_beside, command, tmp_path):
+    project = rolled.copy(tmp_path / "project")
+    first_day = judged.facts["origins"][1]["window"][0]
+    table = next((project.folder / "out/origins").glob(f"*/{first_day}.parquet"))
+    rows = pl.read_parquet(table)
+    rows.with_columns(request=rows["request"].max() - rows["request"]).write_parquet(table)
+    told = json.loads(table.with_suffix(".json").read_text())
+    table.with_suffix(".json").write_text(json.dumps({**told, "per_request": sha256_of(table)}))
+    assert judged_beside().code == 0
+    ended = command(project, "evaluate", "--origins", "2", "--scores", f"theirs={tmp_path / 'theirs.parquet'}")
+    assert ended.code == 12
+    assert f"{table.with_suffix('.json')} is of other requests than today's. Remove it" in ended.err
 
 
 def test_scores_that_cannot_be_judged_are_refused_before_anything_is_trained(judged_beside, by_popularity):
@@ -159,15 +225,18 @@ def test_scores_that_cannot_be_judged_are_refused_before_anything_is_trained(jud
     assert ended.code == 10
     asked = by_popularity.select("user_id", "day").unique()
     absent = asked.filter(day=first).height
-    assert f"- theirs: {absent} of {asked.height} requests of the window have no row: score them" in ended.err
+    assert f"- theirs: {absent} of {asked.height} judged requests have no row ({first}): score them" in ended.err
     assert "Fine-tuning" not in ended.err
     later = pl.col("day").dt.offset_by("1y")
     ended = judged_beside(*untrained, change=lambda lists: pl.concat([lists, lists.head(3).with_columns(later)]))
     assert ended.code == 10
-    assert f"- theirs: 3 of {by_popularity.height + 3} rows are of requests that the window does not ask" in ended.err
+    assert f"- theirs: 3 of {by_popularity.height + 3} rows are of requests that are not judged (" in ended.err
     ended = judged_beside(*untrained, name="popularity")
     assert ended.code == 2
-    assert "--scores: popularity is what a system of ours is called. Choose another name." in ended.err
+    assert "scores: popularity is taken by a system of ours. Choose another name." in ended.err
+    ended = judged_beside(*untrained, "--systems", "full system, their")
+    assert ended.code == 2
+    assert "'their' is no system here. Did you mean 'theirs'?" in ended.err
     assert "Fine-tuning" not in ended.err
 
 
