@@ -45,8 +45,8 @@ bench-headlines: install
 
 bench-encoder: install
 	$(BIN)/nightrank benchmark quality --data amazon-beauty-towers --data citeulike-a
-	$(BIN)/python tests/benchmarks/ablations.py online-retail
-	$(BIN)/python tests/benchmarks/ablations.py simulated
+	$(BIN)/python tests/benchmarks/ablations.py online-retail; of_retail=$$?; \
+	$(BIN)/python tests/benchmarks/ablations.py simulated && exit $$of_retail
 
 bench-speed: install
 	$(BIN)/python tests/benchmarks/encoder_speed.py

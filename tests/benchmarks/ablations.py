@@ -1,8 +1,11 @@
-"""What parts of the design are worth: prequential scores, robustness to typos, a field less. One training, one window.
+"""What parts of the design are worth: text, behaviour, prequential scores, a field less; and what typos cost.
 
     NIGHTRANK_DATA=... python tests/benchmarks/ablations.py online-retail|simulated [--to FOLDER] [--set KEY=VALUE ...]
 
-- *without text*, *without behaviour*: the ranker is trained without the columns that know a text; without all others.
+One training, one window.
+
+- *without text*, *without behaviour*: the ranker is trained anew without the columns that know a text, or without all
+  others; candidates stay.
 - *without prequential*: the ranker is trained on scores of the final encoder, which has seen those very purchases; all
   else is as it was. This is what the blocks of the timeline avoid.
 - *typos*: one letter of each title is swapped with the next, lost, doubled or replaced, in the catalogue that

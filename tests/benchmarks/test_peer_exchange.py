@@ -10,6 +10,10 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipelines.check import read_inputs
+from pipelines.external import read_scores
+from pipelines.origins import _judged, _windows, origins_of
+
 HERE = Path(__file__).resolve().parent
 BENCH = Path(os.environ.get("BENCH_FOLDER", HERE.parents[1] / ".bench"))
 
@@ -57,6 +61,51 @@ def test_what_a_history_holds_ends_before_what_is_asked(peers, tmp_path):
     assert found.valid["at"].to_list() == [3, 1]
     assert not {*truth["item_id"]} & {*of["history"]}
     assert truth["request_id"].to_list() == [0, 1]
+
+
+@pytest.fixture
+def windows(peers, shop_project, tmp_path):
+    """The simulated shop as of two cut-offs, and all of its log."""
+    project = shop_project.copy(tmp_path / "project")
+    project.change(timeline={"ranker_days": 14})
+    log = read_inputs(project.config).log
+    return log, project.config, peers.Retail.of(log, project.config, 2)
+
+
+def test_peers_learn_as_of_each_cut_off_from_what_lies_before_it(windows):
+    log, _, found = windows
+    engaged = log.engaged.with_row_index("at")
+    for window in found:
+        exchange = window.exchange()
+        learned = pl.concat([exchange.train, exchange.valid])
+        told = engaged.join(learned, on="at", how="semi")
+        assert learned.height == told.height == engaged.filter(pl.col("day") < window.first_day).height
+        assert exchange.valid.height
+        known = exchange.history.join(engaged.select("at", "day", "user"), on="at")
+        asked = window.requests.cast(pl.Int64).join(known, on="request", suffix="_of")
+        assert (asked["user"] == asked["user_of"]).all()
+        assert (asked["day"] < asked["as_of_day"]).all()
+        assert (
+            asked.height == window.requests.join(engaged, on="user").filter(pl.col("day") < pl.col("as_of_day")).height
+        )
+    assert found[1].first_day < found[0].first_day
+
+
+def test_lists_of_all_cut_offs_are_read_by_origins(peers, windows, tmp_path, monkeypatch):
+    log, config, found = windows
+
+    def first_items(exchange, names, *_):
+        made = {name: exchange.requests.to_frame().join(pl.DataFrame({"item": [3, 4]}), how="cross") for name in names}
+        return {name: rows.with_columns(score=pl.col("item").cast(pl.Float64)) for name, rows in made.items()}
+
+    monkeypatch.setattr(peers, "scores", first_items)
+    latest, *earlier = found
+    lists = {"some": latest.named(first_items(latest.exchange(), ["some"])["some"])}
+    peers.over_all(lists, earlier, tmp_path, 0)
+    read = read_scores([str(tmp_path / "origins-2" / "some.parquet")])
+    cuts = origins_of(log, config, 2)
+    judged = _judged(read, cuts, _windows(cuts, config), config)
+    assert [one.rows["system"].unique().to_list() for one in judged] == [["some"]] * 2
 
 
 def test_a_request_without_a_list_gets_what_most_users_had(exchange):

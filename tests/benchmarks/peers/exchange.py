@@ -132,9 +132,14 @@ class Retail:
     def read(cls, folder: Path, origins: int = 1) -> list["Retail"]:
         """A project in a folder, as of each of the cut-offs that `nightrank evaluate --origins` takes, latest first."""
         config = load_config(write_dataset(load_dataset("online-retail"), folder))
+        return cls.of(read_inputs(config).log, config, origins)
+
+    @classmethod
+    def of(cls, log: EventLog, config: Config, origins: int) -> list["Retail"]:
+        """The same of a log that was read."""
         return [
-            cls(log, config, requests_between(log, split.test.start, split.test.closed_end), split.test.start)
-            for log, split in origins_of(read_inputs(config).log, config, origins)
+            cls(cut, config, requests_between(cut, split.test.start, split.test.closed_end), split.test.start)
+            for cut, split in origins_of(log, config, origins)
         ]
 
     def exchange(self) -> Exchange:

@@ -18,7 +18,7 @@ are there with the same data, settings and scripts are not made again.
   - implicit's models and EASE: no published figure on this split is known to us; shown and not counted.
   implicit's settings were chosen on s[-2].
 - online-retail: the requests of the last 28 days, with the settings of beauty. A peer counts as it does there. With
-  `--origins N` peers learn as of each of so many cut-offs, and all their lists lie in `online-retail/origins`, as
+  `--origins N` peers learn as of each of so many cut-offs, and all their lists lie in `online-retail/origins-N`, as
   `nightrank evaluate --origins N --scores NAME=PATH` reads them.
 """
 
@@ -102,6 +102,8 @@ def main() -> int:
     names = arguments.peers.split(",")
     if unknown := sorted({*names} - {*PEERS}):
         parser.error(f"--peers: {', '.join(unknown)} is no peer here. Choose of: {', '.join(PEERS)}.")
+    if arguments.origins < 1 or (arguments.origins > 1 and arguments.data == "beauty"):
+        parser.error("--origins: 1 or more, and of online-retail alone: beauty has no clocks.")
     if "NIGHTRANK_DATA" not in os.environ:
         parser.error("NIGHTRANK_DATA must name the folder of the data sets.")
     folder = arguments.to / arguments.data
@@ -119,18 +121,14 @@ def main() -> int:
         told = {"requests": len(exchange.requests), "ndcg@10": results}
     else:
         retail, *earlier = Retail.read(folder / "project", arguments.origins)
-        lists = scores(retail.exchange(), names, folder, arguments.seed)
+        lists = {
+            name: retail.named(found)
+            for name, found in scores(retail.exchange(), names, folder, arguments.seed).items()
+        }
         for name, found in lists.items():
-            retail.named(found).write_parquet(judged / f"{name}.parquet")
+            found.write_parquet(judged / f"{name}.parquet")
         if earlier:
-            before = [
-                (window, scores(window.exchange(), names, folder / str(date_of(window.first_day)), arguments.seed))
-                for window in earlier
-            ]
-            (folder / "origins").mkdir(exist_ok=True)
-            for name, found in lists.items():
-                each = [retail.named(found), *(window.named(made[name]) for window, made in before)]
-                pl.concat(each).write_parquet(folder / "origins" / f"{name}.parquet")
+            over_all(lists, earlier, folder, arguments.seed)
         facts = retail.judge(read_scores([f"{name}={judged / f'{name}.parquet'}" for name in lists])).as_json()
         report.show(*report.systems_table(facts, k=10))
         told = {"systems": [row for row in facts["systems"] if row["metric"] == "ndcg@10"]}
@@ -145,6 +143,19 @@ def main() -> int:
         report.show(f"{name:22}{figures}  {verdicts[name]}")
     sys.stdout.write(json.dumps(told | {"counts": verdicts, "seed": arguments.seed}) + "\n")
     return 0
+
+
+def over_all(lists: dict[str, pl.DataFrame], earlier: list[Retail], folder: Path, seed: int) -> None:
+    """Write each peer's lists of all windows to one file, from those of the last one."""
+    found = {name: [last] for name, last in lists.items()}
+    for window in earlier:
+        made = scores(window.exchange(), list(lists), folder / str(date_of(window.first_day)), seed)
+        for name, before in made.items():
+            found[name].append(window.named(before))
+    together = folder / f"origins-{len(earlier) + 1}"
+    together.mkdir(exist_ok=True)
+    for name, each in found.items():
+        pl.concat(each).write_parquet(together / f"{name}.parquet")
 
 
 def kept(path: Path) -> dict[str, float]:
