@@ -26,13 +26,15 @@ JOURNEY = {
         "new_share": 2 / 3,
     },
     "features": {"attributes": {"items": ["product_type", "manufacturer_id"]}},
-    "encoder": {"max_tokens": 32},
-    "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 56},
+    "encoder": {
+        "max_tokens": 32,
+        "item_embeddings": {"item_id": True, "attributes": ["product_type", "manufacturer_id"]},
+    },
 }
 """For the Complete Journey, where a basket holds seven products that are new to the household, of 68,509.
 
-Chosen on the 28 days before the test: 240 new candidates hold 14 % of the new purchases, where the defaults' hold 9 %,
-and 56 days teach as much about new items as 98.
+Chosen on the days before its test: the candidates hold 14 % of the new purchases in place of 9 %, and with embeddings the
+interest alone has an NDCG@10 of new items of .0148 in place of .0135.
 """
 
 
