@@ -33,8 +33,8 @@ JOURNEY = {
 }
 """For the Complete Journey, where a basket holds seven products that are new to the household, of 68,509.
 
-Chosen on the days before its test: the candidates hold 14 % of the new purchases in place of 9 %, and with embeddings the
-interest alone has an NDCG@10 of new items of .0148 in place of .0135.
+Chosen on the days before its test, where the candidates hold 14 % of the new purchases in place of 9 %, and the
+interest alone has an NDCG@10 of new items of .0148 with embeddings, and of .0135 without.
 """
 
 
