@@ -57,7 +57,7 @@ class Ease:
             as_of_day: What happened before it counts.
 
         Returns:
-            CSR (N, items), float64, sorted indices: above 0; a user without history has none.
+            CSR (N, items), float64, indices in no order: above 0; a user without history has none.
         """
         return self._scores.of(user, as_of_day)
 
@@ -85,9 +85,7 @@ class Ease:
 
     def _scores_of(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
         held = self._histories(as_of_day)[user]
-        scores = sparse.csr_matrix(held @ self._weights(as_of_day // _REFRESH_DAYS * _REFRESH_DAYS))
-        scores.sort_indices()
-        return scores
+        return sparse.csr_matrix(held @ self._weights(as_of_day // _REFRESH_DAYS * _REFRESH_DAYS))
 
     def _histories_before(self, day: int) -> sparse.csr_matrix:
         """CSR (users, items), float64, in steps of 1/1024."""

@@ -210,7 +210,7 @@ class SimilarUsers(Generator):
 
         def shares(user: npt.NDArray[np.int64], day: int) -> sparse.csr_matrix:
             weights = neighbours.weights(user, day)
-            found = neighbours.engaged(weights, day, window)
+            (found,) = neighbours.engaged(weights, day, [window])
             total = np.maximum(np.asarray(weights.sum(axis=1)).ravel(), 1)
             found.data = found.data / np.repeat(total, np.diff(found.indptr))
             return found

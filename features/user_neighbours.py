@@ -4,6 +4,7 @@ Two users are alike as far as they engaged with the same items. Weights are whol
 so that a user gets the same neighbours to the last bit beside whomever they are asked.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -73,16 +74,31 @@ class UserNeighbours:
         """
         return self._found.of(user, as_of_day)
 
-    def engaged(self, weights: sparse.csr_matrix, as_of_day: int, window_days: int) -> sparse.csr_matrix:
-        """CSR (N, items), int64: the summed weight of the neighbours that engaged with each item in the window."""
-        edges = [as_of_day - window_days, as_of_day]
-        first, end = np.searchsorted(self._day, edges, sorter=self._by_day)
-        rows = self._by_day[first:end]
-        cells = (np.ones(len(rows), np.int64), (self._user[rows], self._item[rows]))
-        held = sparse.csr_matrix(cells, shape=self._size)
-        held.data[:] = 1  # several days count once
-        found = sparse.csr_matrix(weights @ held)
-        found.sort_indices()
+    def engaged(self, weights: sparse.csr_matrix, as_of_day: int, windows: Sequence[int]) -> list[sparse.csr_matrix]:
+        """The neighbours that engaged with each item, by when they did last.
+
+        Args:
+            weights: Of the neighbours, by `weights`.
+            as_of_day: What happened before it counts.
+            windows: Days that they look back, ascending.
+
+        Returns:
+            For each window, CSR (N, items), int64, indices in no order: the summed weight of the neighbours whose last
+            engagement lies in it, and in no narrower one.
+        """
+        edges = [as_of_day - window for window in (*reversed(windows), 0)]
+        first, *ends = np.searchsorted(self._day, edges, sorter=self._by_day)
+        rows = self._by_day[first : ends[-1]][::-1]
+        _, last = np.unique(self._user[rows] * self._size[1] + self._item[rows], return_index=True)
+        last = rows[last]
+        narrowest = len(windows) - np.searchsorted(edges, self._day[last], side="right")
+        found = []
+        for place in range(len(windows)):
+            cells = last[narrowest == place]
+            held = sparse.csr_matrix(
+                (np.ones(len(cells), np.int64), (self._user[cells], self._item[cells])), shape=self._size
+            )
+            found.append(sparse.csr_matrix(weights @ held))
         return found
 
     def _nearest(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:

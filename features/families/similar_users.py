@@ -35,7 +35,8 @@ class SimilarUsers(Family):
             user, row = np.unique(rows.user[places], return_inverse=True)
             weights = self._neighbours.weights(user, day)
             total = np.asarray(weights.sum(axis=1)).ravel()[row]
-            for name, window in zip(values, self.windows, strict=True):
-                found = self._neighbours.engaged(weights, day, window)
-                values[name][places] = ratio(cells_of(found, row, rows.item[places]), total)
+            engaged = np.zeros(len(places))
+            for name, found in zip(values, self._neighbours.engaged(weights, day, self.windows), strict=True):
+                engaged += cells_of(found, row, rows.item[places])
+                values[name][places] = ratio(engaged, total)
         return values

@@ -53,20 +53,23 @@ def test_without_a_past_there_is_nobody(shop):
     neighbours = UserNeighbours(tables.log())
     weights = neighbours.weights(np.arange(3), tables.first_day)
     assert weights.nnz == 0
-    assert neighbours.engaged(weights, tables.first_day, 7).nnz == 0
+    assert [found.nnz for found in neighbours.engaged(weights, tables.first_day, [3, 7])] == [0, 0]
 
 
-def test_several_days_in_the_window_count_once_and_the_day_itself_not(shop):
+def test_several_days_in_a_window_count_once_in_the_narrowest_and_the_day_itself_not(shop):
     tables = shop(3, n_users=7, n_items=6, n_events=80)
     log, day = tables.log(), tables.first_day + 30
     neighbours = UserNeighbours(log)
     users = np.arange(log.user_ids.len())
     weights = neighbours.weights(users, day)
-    found = neighbours.engaged(weights, day, 9).toarray()
-    had = {
-        (user, item) for user, item, when in log.engaged.select("user", "item", "day").rows() if day - 9 <= when < day
-    }
-    for user in users:
-        near = of(weights, user)
-        told = [sum(n for who, n in near.items() if (who, item) in had) for item in range(log.items.height)]
-        assert found[user].tolist() == told
+    rows = log.engaged.select("user", "item", "day").rows()
+    found = 0
+    for window, last in zip((2, 9, 20), neighbours.engaged(weights, day, [2, 9, 20]), strict=True):
+        found = found + last.toarray()  # each has what no narrower one has
+        had = {(user, item) for user, item, when in rows if day - window <= when < day}
+        for user in users:
+            near = of(weights, user)
+            told = [sum(n for who, n in near.items() if (who, item) in had) for item in range(log.items.height)]
+            assert found[user].tolist() == told
+        (alone,) = neighbours.engaged(weights, day, [window])
+        assert (alone.toarray() == found).all()
