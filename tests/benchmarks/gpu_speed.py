@@ -65,8 +65,8 @@ def _model(arguments: argparse.Namespace) -> Iterator[str]:
     if not arguments.random:
         yield arguments.model
         return
-    sys.path.append(str(Path(__file__).resolve().parents[1]))
-    from conftest import random_encoder
+    sys.path.append(str(Path(__file__).resolve().parents[1] / "oracles"))
+    from random_encoder import random_encoder
 
     with tempfile.TemporaryDirectory() as folder:
         sizes = {"heads": 12, "positions": 512, "spread": 0.05, "seed": 0} | SHAPE
