@@ -1,31 +1,34 @@
 """Hold a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
 
 Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one
-message. Messages name tables, columns, counts and row numbers, never a value: ids and texts stay in the
-quarantine.
+message. Messages name tables, columns, counts and row numbers, and how a value is written where that tells what is
+wrong with it (`99/99/9999`), but never a value: ids and texts stay in the quarantine.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import dataframely as dy
 import polars as pl
 
+from features.clocks import Clock
+from features.dtypes import dtype_name, stacked
 from features.errors import ContractError, listed
+from features.reading import ROW, RULES, plain, read_columns, remarks, remedy, unreadable, written_twice
 from features.schemas import Events, Items
 
 __all__ = ["ROW", "RULES", "STRAY", "Checked", "check_references", "check_table", "counted", "enforce"]
 
-ROW = "row"
-"""Column of the quarantine that holds the 0-based number of the row in its table."""
-RULES = "rules"
-"""Column of the quarantine that holds the names of the rules the row broke, comma-separated."""
 STRAY = "item_not_in_items"
 """Rule of the events whose item is not in the catalogue."""
 
-_IDS = (pl.String, pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Null)
-_CLOCKS = (pl.String, pl.Date, pl.Datetime, pl.Null)
-_LARGEST_ID = 2**63 - 1
+_SIMILAR = {
+    "spaces around them": pl.element().str.strip_chars(),
+    "leading zeros": pl.element().str.replace(r"^0+(.)", "${1}"),
+    "`.0` at their end": pl.element().str.strip_suffix(".0"),
+    "another case": pl.element().str.to_lowercase(),
+}
+"""How ids of two tables may differ in writing: what to say of it, and what makes them alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,10 @@ class Checked:
         n_rows: Rows the table came with, exact duplicates included.
         n_duplicates: Rows dropped because an earlier row equals them in every column but `extracted_at`.
         ignored: Columns the contract does not know.
+        remarks: By rule: how its first value is written, and what would be read.
+        as_missing: By column: how many NaN were read as missing.
+        cut: By column: how many texts are longer than `features.text.MAX_TEXT_CHARS` and were cut to that.
+        files: Place and number of rows of each file that the table was read from, in order, where that is known.
     """
 
     name: str
@@ -51,6 +58,23 @@ class Checked:
     n_rows: int
     n_duplicates: int
     ignored: Sequence[str]
+    remarks: Mapping[str, str] = field(default_factory=dict)
+    as_missing: Mapping[str, int] = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
+    files: Sequence[tuple[str, int]] = ()
+
+    def where(self, row: int) -> str:
+        """A row for a message: its number, and where the table has several files the file that it stands in.
+
+        >>> Checked("items", *(pl.DataFrame() for _ in range(3)), 5, 0, (), files=(("a.csv", 2), ("b.csv", 3))).where(3)
+        "row 1 of 'b.csv'"
+        """
+        if len(self.files) > 1:
+            for place, rows in self.files:
+                if row < rows:
+                    return f"row {row} of {place!r}"
+                row -= rows
+        return f"row {row}"
 
 
 def check_table(
@@ -60,9 +84,11 @@ def check_table(
     name: str,
     required: Sequence[str],
     extra: Mapping[str, dy.Column] | None = None,
-    zone: str = "UTC",
+    clock: Clock = Clock(),  # noqa: B008 - it is frozen
 ) -> Checked:
     """Hold `frame` against `schema`.
+
+    A NaN is a missing number, a whole float (`3.0`) an integer, a date without a time its day.
 
     Args:
         frame: The table under our column names; optional columns may be absent, unknown ones are ignored.
@@ -70,13 +96,14 @@ def check_table(
         name: How messages call the table.
         required: Columns that must be there.
         extra: Further columns that must be there and are kept (text fields, attributes), with their contract.
-        zone: IANA zone of timestamps that carry none.
+        clock: How times are meant.
 
     Raises:
         ContractError: The table as a whole is unusable; every reason is named.
     """
     full = _widened(schema, extra or {})
-    faults = _table_faults(frame, full, [*required, *(extra or {})])
+    frame, faults = plain(frame, full)
+    faults += _table_faults(frame, full, [*required, *(extra or {})], clock)
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
     columns = [column for column in frame.columns if column in full.column_names() and column != ROW]
@@ -84,17 +111,21 @@ def check_table(
     telling = [column for column in columns if column != Events.extracted_at.name]
     unique = frame.select(columns).with_row_index(ROW).unique(telling, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]
-    told = unique.with_columns(pl.lit(None).alias(column) for column in absent)
-    table = _read(told, full, zone)
-    good, broken = _split(table, full, _unreadable(told, table, full))
+    came = unique.with_columns(pl.lit(None).alias(column) for column in absent)
+    read = read_columns(came, full, clock)
+    good, broken = _split(read.table, full, unreadable(came, read.table, full))
+    rules = counted(broken)
     return Checked(
         name=name,
         good=good,
         bad=broken.with_columns(pl.col(RULES).list.join(",")).join(unique, on=ROW, maintain_order="left"),
-        rules=counted(broken),
+        rules=rules,
         n_rows=frame.height,
         n_duplicates=frame.height - unique.height,
         ignored=[column for column in frame.columns if column not in columns],
+        remarks=remarks(rules, unique, full, clock),
+        as_missing=read.as_missing,
+        cut=read.cut,
     )
 
 
@@ -115,35 +146,60 @@ def check_references(items: Checked, events: Checked) -> Checked:
     stray = events.good.filter(~known).with_columns(pl.lit(STRAY).alias(RULES))
     if stray.is_empty():
         return events
+    like = _written_otherwise(stray[key], items.good[key])
     return replace(
         events,
         good=events.good.filter(known),
-        bad=pl.concat([events.bad, stray], how="diagonal_relaxed"),
+        bad=stacked([events.bad, stray]),
         rules=_ordered(pl.concat([events.rules, counted(stray.select(ROW, pl.concat_list(RULES)))])),
+        remarks={**events.remarks, STRAY: like} if like else events.remarks,
     )
 
 
-def enforce(tables: Sequence[Checked], max_share: float) -> None:
+def _written_otherwise(stray: pl.Series, known: pl.Series) -> str:
+    """How ids that match nothing differ from those that they may mean; empty where nothing is alike."""
+    if stray.dtype != pl.String:
+        return ""
+    found = []
+    for what, alike in _SIMILAR.items():
+        mine, theirs = (ids.implode().list.eval(alike).explode() for ids in (stray, known))
+        count = int(mine.is_in(theirs.implode()).sum())
+        if count:
+            found.append(f"{count} would match without {what}")
+    return "; ".join(found) and f"{'; '.join(found)}: write them alike in both tables"
+
+
+def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, object] | None = None) -> None:
     """Stop where too many rows were set aside.
 
     Args:
         tables: All tables of the job.
         max_share: Largest share (0-1) of a table's rows that may be set aside.
+        kept: By table: where its rows were put.
 
     Raises:
         ContractError: Names every table above the share, with the count of each rule.
     """
-    faults = []
-    for table in tables:
-        if table.bad.height / table.n_rows > max_share:
-            rules = ", ".join(f"{rule} {n} (first at row {row})" for rule, n, row in table.rules.rows())
-            faults.append(f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {rules}.")
-    if faults:
-        faults.append(
-            f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that "
-            "share; the rows lie in the quarantine."
-        )
-        raise ContractError("\n".join(faults))
+    above = [table for table in tables if table.bad.height / max(table.n_rows, 1) > max_share]
+    if not above:
+        return
+    faults = [
+        f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: "
+        + ", ".join(_rule(table, *rule) for rule in table.rules.rows())
+        + "."
+        for table in above
+    ]
+    places = [str(kept[table.name]) for table in above if kept and table.name in kept]
+    lie = f"; the rows lie in {', '.join(places)}" if places else ""
+    faults.append(
+        f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that share{lie}."
+    )
+    raise ContractError("\n".join(faults))
+
+
+def _rule(table: Checked, rule: str, rows: int, first: int) -> str:
+    remark = f": {table.remarks[rule]}" if rule in table.remarks else ""
+    return f"{rule} {rows} (first at {table.where(first)}{remark})"
 
 
 def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy.Schema]:
@@ -153,7 +209,7 @@ def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy
     return type(schema.__name__, (schema,), members)
 
 
-def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequence[str]) -> list[str]:
+def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequence[str], clock: Clock) -> list[str]:
     """All that makes the table as a whole unusable."""
     faults = []
     missing = [column for column in required if column not in frame.columns]
@@ -166,78 +222,17 @@ def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequen
     if frame.is_empty():
         faults.append("the table has no rows.")
     for column, declared in schema.columns().items():
-        found = frame.schema.get(column, pl.Null())
-        remedy = _remedy(declared, found)
-        if remedy is not None and column != ROW:
-            faults.append(f"column {column!r} is {found}; write {remedy}.")
-        if found == pl.UInt64 and isinstance(declared, dy.Any) and (frame[column] > _LARGEST_ID).any():
-            faults.append(f"column {column!r} has integers above {_LARGEST_ID}; write its ids as text.")
+        if column == ROW or column not in frame.columns:
+            continue
+        wanted = remedy(declared, frame[column], clock)
+        if wanted is not None:
+            faults.append(f"column {column!r} is {dtype_name(frame.schema[column])}; write {wanted}.")
+        elif isinstance(declared, dy.Any) and (twice := written_twice(frame[column])):
+            faults.append(
+                f"column {column!r} has {twice} ids that end in `.0` beside the same numbers without it, which would "
+                "be two ids each. Write whole numbers without `.0`."
+            )
     return faults
-
-
-def _remedy(declared: dy.Column, found: pl.DataType) -> str | None:
-    """How to write a column that cannot be read as what is declared; None where it can."""
-    if isinstance(declared, dy.Any):
-        fits, remedy = found in _IDS, "ids as text or integers"
-    elif isinstance(declared, dy.Datetime):
-        fits, remedy = found in _CLOCKS, "it as Datetime or as ISO 8601 text"
-    elif isinstance(declared, dy.Date):
-        # NOTE: a clock with a zone has another date elsewhere, and a number might count from anywhere.
-        is_date = found in (pl.Date, pl.String, pl.Null) or (isinstance(found, pl.Datetime) and found.time_zone is None)
-        fits, remedy = is_date, "it as Date or as text like 2024-12-31"
-    elif isinstance(declared, dy.List):
-        fits, remedy = found == pl.Null or found.is_nested(), "a list of numbers in each row"
-    elif declared.dtype.is_numeric():
-        fits, remedy = found.is_numeric() or found in (pl.String, pl.Null), "it as numbers"
-    else:
-        fits, remedy = not (found.is_nested() or found in (pl.Binary, pl.Object)), "it as text"
-    return None if fits else remedy
-
-
-def _read(table: pl.DataFrame, schema: type[dy.Schema], zone: str) -> pl.DataFrame:
-    """Integer ids as Int64, so that tables join, every clock in microseconds UTC, and every date as such.
-
-    What is no time, not one time in its zone, or no date, becomes null.
-    """
-    clocks = [_utc(pl.col(name), table.schema[name], zone).alias(name) for name in _named(schema, dy.Datetime)]
-    dates = [_date(pl.col(name), table.schema[name]).alias(name) for name in _named(schema, dy.Date)]
-    ids = [name for name in _named(schema, dy.Any) if table.schema[name].is_integer()]
-    return table.with_columns(*clocks, *dates, pl.col(ids).cast(pl.Int64))
-
-
-def _named(schema: type[dy.Schema], kind: type[dy.Column]) -> list[str]:
-    return [name for name, column in schema.columns().items() if isinstance(column, kind)]
-
-
-def _unreadable(told: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
-    """`row` and list of rules of the rows with a clock or date that says something, but no time."""
-    parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
-    for name in (*_named(schema, dy.Datetime), *_named(schema, dy.Date)):
-        lost = table.filter(told[name].is_not_null() & table[name].is_null())
-        parts.append(lost.select(ROW, pl.lit(f"{name}_unreadable").alias(RULES)))
-    return pl.concat(parts).group_by(ROW).agg(RULES)
-
-
-def _utc(column: pl.Expr, found: pl.DataType, zone: str) -> pl.Expr:
-    if found == pl.String:
-        # NOTE: or else 01/02/2024 would be read, or not, by what stands in the column's first row.
-        iso = column.str.contains(r"^\d{4}-\d\d-\d\d")
-        has_zone = column.str.contains(r"(Z|[+-]\d\d:?\d\d)$")
-        aware = pl.when(iso & has_zone).then(column).str.to_datetime(time_unit="us", time_zone="UTC", strict=False)
-        naive = pl.when(iso & ~has_zone).then(column).str.to_datetime(time_unit="us", strict=False)
-        return pl.coalesce(aware, _localized(naive, zone))
-    if isinstance(found, pl.Datetime) and found.time_zone is not None:
-        return column.dt.convert_time_zone("UTC").dt.cast_time_unit("us")
-    return _localized(column.cast(pl.Datetime("us")), zone)
-
-
-def _date(column: pl.Expr, found: pl.DataType) -> pl.Expr:
-    return column.str.to_date("%Y-%m-%d", strict=False) if found == pl.String else column.cast(pl.Date)
-
-
-def _localized(naive: pl.Expr, zone: str) -> pl.Expr:
-    """A local time in UTC; in an hour that the clock change skips or repeats null, so that nobody guesses."""
-    return naive.dt.replace_time_zone(zone, ambiguous="null", non_existent="null").dt.convert_time_zone("UTC")
 
 
 def _split(table: pl.DataFrame, schema: type[dy.Schema], unreadable: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:

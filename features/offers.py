@@ -5,6 +5,7 @@ from datetime import date
 import polars as pl
 
 from features.contracts import check_table
+from features.dtypes import ids_like
 from features.errors import ContractError
 from features.families.supply import refuse_one_name
 from features.schemas import Offers
@@ -44,15 +45,10 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     good, kinds = checked.good, checked.good["offer"].unique().sort()
     if len(kinds) > _MOST_KINDS:
         faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
-    known = good.clear()
-    if (good.schema["item_id"] == pl.String) == (items.schema["item_id"] == pl.String):
-        coded = good.with_columns(pl.col("item_id").cast(items.schema["item_id"], strict=False))
-        known = coded.join(items, on="item_id", maintain_order="left")
+    coded = good.with_columns(ids_like(good["item_id"], items.schema["item_id"]))
+    known = coded.join(items, on="item_id", maintain_order="left")
     if known.is_empty():
-        faults.append(
-            f"none of the {frame.height} rows names an item of the catalogue (item_id is {good.schema['item_id']} here "
-            f"and {items.schema['item_id']} there)"
-        )
+        faults.append(f"none of the {frame.height} rows names an item of the catalogue")
     if faults:
         raise ContractError(
             f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."

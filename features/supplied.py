@@ -1,8 +1,11 @@
 """Candidates of the user's own: a table that some other system writes, held against its contract and the log."""
 
+from dataclasses import replace
+
 import polars as pl
 
 from features.contracts import ROW, Checked, check_table
+from features.dtypes import ids_like
 from features.errors import ContractError
 from features.schemas import SuppliedCandidates
 from features.timeline import EventLog
@@ -30,9 +33,11 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         ContractError: Columns are missing (a wrong key), rows are duplicated or break a rule, or users or items are
             unknown; all with counts.
     """
-    checked = check_table(frame, SuppliedCandidates, name=_NAME, required=("user_id", "item_id"))
     users = log.user_ids.to_frame("user_id").with_row_index("user")
     items = log.items.select("item", "item_id")
+    checked = check_table(frame, SuppliedCandidates, name=_NAME, required=("user_id", "item_id"))
+    alike = [ids_like(checked.good[key], table.schema[key]) for key, table in (("user_id", users), ("item_id", items))]
+    checked = replace(checked, good=checked.good.with_columns(alike))
     faults = _faults(checked, frame, users, items)
     if faults:
         raise ContractError(
@@ -40,8 +45,8 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
             "other tables know."
         )
     coded = (
-        checked.good.join(users.cast({"user_id": checked.good.schema["user_id"]}), on="user_id", maintain_order="left")
-        .join(items.cast({"item_id": checked.good.schema["item_id"]}), on="item_id", maintain_order="left")
+        checked.good.join(users, on="user_id", maintain_order="left")
+        .join(items, on="item_id", maintain_order="left")
         .sort(ROW)
     )
     order = 1.0 / pl.int_range(1, pl.len() + 1).over("user", "day")
@@ -58,14 +63,10 @@ def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: p
     if unscored:
         faults.append(f"{unscored} rows have no score while there is a column of them")
     for key, table in (("user_id", users), ("item_id", items)):
-        found = checked.good
-        if found.schema[key] != table.schema[key] and pl.String in (found.schema[key], table.schema[key]):
-            faults.append(f"{key} is {found.schema[key]} here and {table.schema[key]} in the log")
-            continue
-        strange = found.filter(~pl.col(key).is_in(table[key].cast(found.schema[key]).implode()))
+        strange = checked.good.filter(~pl.col(key).is_in(table[key].implode()).fill_null(value=False))
         if not strange.is_empty():
             faults.append(
-                f"{strange.height} of {frame.height} rows name {strange[key].n_unique()} unknown "
-                f"{key.removesuffix('_id')}s (first at row {strange[ROW][0]})"
+                f"{strange.height} of {frame.height} rows name unknown {key.removesuffix('_id')}s (first at row "
+                f"{strange[ROW][0]})"
             )
     return faults

@@ -6,9 +6,12 @@ import polars as pl
 
 from features.config import TextFieldConfig
 
-__all__ = ["SEPARATOR", "item_texts"]
+__all__ = ["MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
 
 SEPARATOR = " | "
+
+MAX_TEXT_CHARS = 20_000
+"""Characters of a text that anything reads; contracts cut a longer one."""
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> pl.Series:

@@ -1,29 +1,35 @@
 """Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import dataframely as dy
 import polars as pl
 
+from features.clocks import Clock
 from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
+from features.dtypes import text_ids, with_text_ids
 from features.errors import ContractError
 from features.families.registry import chosen
 from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
 from features.text import item_texts
-from features.timeline import Calendar, EventLog, date_of
-from pipelines.config import Config
-from pipelines.storage import RawTable, read_raw, write_parquet
+from features.timeline import Calendar, EventLog, date_of, day_of
+from pipelines.config import Config, TableConfig
+from pipelines.storage import write_parquet
 from pipelines.supplied import with_supplied
+from pipelines.tables import RawTable, read_raw
 
 __all__ = [
+    "JOINED_IDS",
     "Inputs",
     "TextField",
     "checked_tables",
+    "clock_of",
+    "joint_text_ids",
     "raw_tables",
     "read_inputs",
     "refuse_unknown",
@@ -31,6 +37,7 @@ __all__ = [
     "set_aside",
     "summary",
     "text_fields",
+    "with_joint_ids",
 ]
 
 _REQUIRED = {
@@ -38,6 +45,8 @@ _REQUIRED = {
     "events": ("user_id", "item_id", "event", "timestamp"),
     "users": ("user_id",),
 }
+JOINED_IDS = ("user_id", "item_id")
+"""Ids that tables are joined on, and that therefore have one type in all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +58,14 @@ class Inputs:
         fingerprints: sha256 of each table's files.
         quarantine: File of the rows set aside, for each table that has any.
         log: Events and catalogue on codes and days.
+        left_out: Places of the files that were not read, by table.
     """
 
     tables: Mapping[str, Checked]
     fingerprints: Mapping[str, str]
     quarantine: Mapping[str, Path]
     log: EventLog
+    left_out: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def span(self) -> tuple[datetime, datetime]:
@@ -97,7 +108,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
     """
     raw = raw_tables(config, _REQUIRED, allow_empty=allow_empty)
     refuse_unknown_names(raw, config)
-    checked = checked_tables(raw, config)
+    checked = checked_tables(with_joint_ids(raw, joint_text_ids(raw)), config)
     checked["events"] = check_references(checked["items"], checked["events"])
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
@@ -110,11 +121,32 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
     log, supplied = with_supplied(events, config)
-    return Inputs(checked, {name: table.fingerprint for name, table in raw.items()} | supplied, quarantine, log)
+    fingerprints = {name: table.fingerprint for name, table in raw.items()} | supplied
+    return Inputs(checked, fingerprints, quarantine, log, {name: table.left_out for name, table in raw.items()})
+
+
+def joint_text_ids(raw: Mapping[str, RawTable]) -> frozenset[str]:
+    """Which ids are text in some table, and so in all."""
+    return text_ids((table.frame for table in raw.values()), JOINED_IDS)
+
+
+def with_joint_ids(raw: Mapping[str, RawTable], text: frozenset[str]) -> dict[str, RawTable]:
+    """The tables, with some ids as text in all of them."""
+    return {name: replace(table, frame=with_text_ids(table.frame, text)) for name, table in raw.items()}
+
+
+def clock_of(config: Config, table: TableConfig) -> Clock:
+    """How a table's times are meant: a date without a time is a day of the calendar."""
+    calendar = Calendar(config.calendar)
+
+    def opens(day: date) -> datetime:
+        return calendar.cutoff(day_of(day))
+
+    return Clock(config.data.timezone, opens, table.times)
 
 
 def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
-    """Those of some tables that are configured, by name; see `pipelines.storage.read_raw`."""
+    """Those of some tables that are configured, by name; see `pipelines.tables.read_raw`."""
     told = {name: getattr(config.data, name) for name in names}
     return {
         name: read_raw(table, name=name, allow_empty=allow_empty) for name, table in told.items() if table is not None
@@ -131,7 +163,7 @@ def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]
     quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height}
     for name, path in quarantine.items():
         write_parquet(checked[name].bad.sort(ROW, RULES), path)
-    enforce(list(checked.values()), config.data.quarantine.max_share)
+    enforce(list(checked.values()), config.data.quarantine.max_share, kept=quarantine)
     return quarantine
 
 
@@ -180,6 +212,10 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
                 "quarantined": table.bad.height,
                 "rules": dict(zip(table.rules[RULES].to_list(), table.rules["rows"].to_list(), strict=True)),
                 "ignored_columns": list(table.ignored),
+                "read_as_missing": dict(table.as_missing),
+                "texts_cut": dict(table.cut),
+                "files": len(table.files),
+                "files_left_out": list(inputs.left_out.get(name, ())),
             }
             for name, table in inputs.tables.items()
         },
@@ -261,17 +297,21 @@ def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Che
     checked: dict[str, Checked] = {}
     faults = []
     for name, table in raw.items():
+        told: TableConfig = getattr(config.data, name)
         try:
-            checked[name] = check_table(
+            found = check_table(
                 table.frame,
                 schemas[name],
                 name=name,
                 required=_REQUIRED[name],
                 extra=_extra(name, table.frame, config),
-                zone=config.data.timezone,
+                clock=clock_of(config, told),
             )
         except ContractError as error:
             faults.append(str(error))
+        else:
+            ignored = [column for column in found.ignored if column not in told.columns.values()]
+            checked[name] = replace(found, ignored=ignored, files=table.files)
     if faults:
         raise ContractError("\n".join(faults))
     return checked

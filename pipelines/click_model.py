@@ -15,7 +15,8 @@ from features.errors import ContractError, IntegrityError, listed
 from features.schemas import Clicks
 from pipelines.config import ClickConfig
 from pipelines.progress import task
-from pipelines.storage import read_json, read_raw, sha256_of, write_json, write_parquet
+from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.tables import read_raw
 
 __all__ = ["load_click_model", "score_click_model", "train_click_model", "write_click_model"]
 

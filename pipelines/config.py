@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from encoders.config import ClickModelConfig, EncoderConfig
+from features.clocks import EpochUnit
 from features.config import (
     CalendarConfig,
     CandidatesConfig,
@@ -36,12 +37,17 @@ class TableConfig(FrozenConfig):
     """Where a table lies, and what its columns are called there."""
 
     path: str = Field(
-        description="A .parquet, .csv or .csv.gz file, a glob, or a folder of them (day partitions); "
-        "relative to the configuration file."
+        description="A .parquet, .csv or .tsv file (the latter perhaps gzipped), a glob, or a folder of them (day "
+        "partitions; links are followed); relative to the configuration file."
     )
     columns: dict[str, str] = Field(default_factory=dict, description="Our column name: your column name.")
     constants: dict[str, str] = Field(
         default_factory=dict, description="Our column name: one value for every row (event: purchase, say)."
+    )
+
+    times: EpochUnit | None = Field(
+        default=None,
+        description="What numbers in columns of times count, from 1970 in UTC: s, ms, us or ns; null: they are refused.",
     )
 
     @field_validator("constants", mode="before")

@@ -17,7 +17,7 @@ import polars as pl
 from features.errors import ConfigError, ContractError, IntegrityError, NightrankError, listed
 from features.simulate import ShopConfig, simulate
 from pipelines.config import TableConfig
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 
 __all__ = [
     "DEMO_HOUSEHOLDS",

@@ -9,7 +9,7 @@ from features.errors import ConfigError, ContractError
 from features.timeline import EventLog, date_of
 from pipelines.config import TableConfig
 from pipelines.progress import say
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 from pipelines.train import Labelled
 
 __all__ = ["External", "coded_scores", "read_scores"]

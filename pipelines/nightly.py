@@ -8,7 +8,7 @@ an event that stands in two files, and files that differ in their columns.
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,25 +19,29 @@ from features.codes import Codes, Numbers
 from features.config import CandidatesConfig
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.daily import Daily, FoldedLog, fold_events
+from features.dtypes import ids_like, kept_as_text, stacked, with_text_ids
 from features.errors import ConfigError, ContractError
 from features.families.base import Plan
 from features.families.registry import events_read
 from features.identity import Identities
 from features.timeline import Calendar, all_user_ids, refuse_gainless, users_by_code
-from pipelines.check import Inputs, checked_tables, raw_tables, read_inputs, refuse_unknown_names, set_aside
+from pipelines.check import (
+    JOINED_IDS,
+    Inputs,
+    checked_tables,
+    joint_text_ids,
+    raw_tables,
+    read_inputs,
+    refuse_unknown_names,
+    set_aside,
+    with_joint_ids,
+)
 from pipelines.config import Config
 from pipelines.progress import say
 from pipelines.snapshot import Summed
 from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
-from pipelines.storage import (
-    RawTable,
-    fingerprint_of,
-    read_file,
-    refuse_empty,
-    stacked,
-    table_files,
-)
 from pipelines.supplied import with_supplied
+from pipelines.tables import RawTable, fingerprint_of, read_file, refuse_empty, stacked_files, table_files
 
 __all__ = ["Folding", "read_for", "read_night"]
 
@@ -96,18 +100,41 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     raw = raw_tables(config, ("items", "users"), allow_empty=allow_empty)
     try:
         refuse_unknown_names(raw, config)
-        checked = checked_tables(raw, config)
+        folding, checked = _folded(raw, config, allow_empty=allow_empty)
     except (ConfigError, ContractError):
         read_inputs(config, allow_empty=allow_empty)  # which names the faults of all tables together
         raise
-    folding = Folding(config, checked["items"])
-    folding.update(allow_empty=allow_empty)
     checked = {"items": checked["items"], "events": folding.events(), **checked}
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
     log, supplied = with_supplied(folding.log(users), config)
-    return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log)
+    left_out = {name: table.left_out for name, table in raw.items()} | {"events": folding.left_out}
+    return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log, left_out)
+
+
+def _folded(
+    raw: Mapping[str, RawTable], config: Config, *, allow_empty: bool
+) -> "tuple[Folding, dict[str, Checked]]":
+    """The log brought up to date, and the other tables, with ids of one type in all of them."""
+    text = joint_text_ids(raw)
+    while True:
+        checked = checked_tables(with_joint_ids(raw, text), config)
+        folding = Folding(config, checked["items"], text)
+        try:
+            folding.update(allow_empty=allow_empty)
+        except _IdsAreTextError as told:
+            text |= told.names
+        else:
+            return folding, checked
+
+
+class _IdsAreTextError(Exception):
+    """Files of the log have ids as text that were integers so far; all tables must follow."""
+
+    def __init__(self, names: frozenset[str]) -> None:
+        super().__init__(*names)
+        self.names = names
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +145,7 @@ class _Read:
     stat: list[int]
     sha256: str
     frame: pl.DataFrame
+    text_ids: list[str]
 
 
 class Folding:
@@ -126,15 +154,18 @@ class Folding:
     Args:
         config: Where the files and the state lie.
         items: The catalogue, checked.
+        text_ids: Which ids are text in the other tables, and so here.
     """
 
-    def __init__(self, config: Config, items: Checked) -> None:
+    def __init__(self, config: Config, items: Checked, text_ids: frozenset[str]) -> None:
         self._config = config
         self._items = items
+        self._text_ids = text_ids
         self._codes = Codes.of(items.good["item_id"].sort())
         self._calendar = Calendar(config.calendar)
         self._store = StateStore(Path(config.output) / "state")
-        self._root, self._files = table_files(config.data.events, name="events")
+        self._found = table_files(config.data.events, name="events")
+        self._files = self._found.paths
         self._entries: dict[str, Entry] = {}
         self._cells: dict[str, pl.DataFrame] = {}
         self._summed: Summed | None = None
@@ -145,19 +176,23 @@ class Folding:
 
         Args:
             allow_empty: Whether files without rows are fine.
+
+        Raises:
+            _IdsAreTextError: Files have ids as text that `text_ids` does not name.
         """
         manifest, rebuilt = self._opened()
         known = {} if manifest is None else manifest.entries
         found = {self._place(file): self._unchanged(known.get(self._place(file)), file) for file in self._files}
         found |= self._loaded({place: entry for place, entry in found.items() if isinstance(entry, Entry)}, manifest)
         self._entries = {place: entry for place, entry in found.items() if isinstance(entry, Entry)}
+        self._follow_text(frozenset(name for entry in self._entries.values() for name in entry.text_ids))
         folded = [file for file in self._files if self._place(file) not in self._entries]
         frontier = max((entry.last for entry in self._entries.values() if entry.last is not None), default=None)
         causes = {place: entry for place, entry in found.items() if isinstance(entry, str)}
         causes |= {place: "gone" for place in known if place not in found}
         anew = self._fold_each(folded, old={place for place in causes if place in known})
         if anew is not None:
-            rebuilt, folded = anew, self._files
+            rebuilt, folded = anew, list(self._files)
             self._fold_all()
         if not allow_empty:
             refuse_empty([place for place, entry in self._entries.items() if not entry.rows], self._files, "events")
@@ -170,7 +205,7 @@ class Folding:
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over places and contents of the log's files, as `storage.RawTable` has it."""
+        """sha256 over places and contents of the log's files, as `tables.RawTable` has it."""
         return fingerprint_of([(place, self._entries[place].sha256) for place in map(self._place, self._files)])
 
     def events(self) -> Checked:
@@ -182,7 +217,7 @@ class Folding:
             if aside is not None:
                 parts.append(self._still_aside(aside).with_columns(pl.col(ROW) + rows))
             rows += entry.rows
-        bad = pl.concat(parts, how="diagonal_relaxed") if parts else pl.DataFrame(schema=_NONE_ASIDE)
+        bad = stacked(parts) if parts else pl.DataFrame(schema=_NONE_ASIDE)
         entries = self._entries.values()
         return Checked(
             name="events",
@@ -192,7 +227,14 @@ class Folding:
             n_rows=rows,
             n_duplicates=sum(entry.duplicates for entry in entries),
             ignored=sorted({name for entry in entries for name in entry.ignored}),
+            remarks={rule: remark for entry in entries for rule, remark in entry.remarks.items()},
+            files=[(place, self._entries[place].rows) for place in map(self._place, self._files)],
         )
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Places of the log's files that are not read."""
+        return self._found.left_out
 
     def log(self, users: pl.DataFrame | None) -> FoldedLog:
         """The log of all cells of items in the catalogue.
@@ -254,6 +296,8 @@ class Folding:
         manifest, why = self._store.manifest(settings_key(self._config))
         if manifest is None:
             return None, why
+        if manifest.text_ids != sorted(self._text_ids):
+            return None, "an id is text that was an integer, or the other way round"
         users, items = self._store.get(manifest.users), self._store.get(manifest.items)
         if users is None or items is None:
             return None, "a file of it is missing or damaged"
@@ -263,7 +307,7 @@ class Folding:
         return manifest, None
 
     def _place(self, file: Path) -> str:
-        return file.relative_to(self._root).as_posix()
+        return self._found.place(file)
 
     def _unchanged(self, entry: Entry | None, file: Path) -> Entry | str:
         """The entry of a file if the file is what it was, else why it is to be folded."""
@@ -272,7 +316,7 @@ class Folding:
         stat = stat_of(file)
         if stat == entry.stat:
             return entry
-        if read_file(file, self._root, name="events")[1] != entry.sha256:
+        if self._read(file).sha256 != entry.sha256:
             return "changed"
         return replace(entry, stat=stat)
 
@@ -312,8 +356,8 @@ class Folding:
         """Without the rows whose item has come into the catalogue since."""
         if not (aside[RULES] == STRAY).any():
             return aside
-        ids = aside["item_id"]
-        known = pl.Series(self._codes.code(ids.cast(self._items.good["item_id"].dtype, strict=False)) >= 0)
+        ids = ids_like(aside["item_id"], self._items.good.schema["item_id"])
+        known = pl.Series(self._codes.code(ids) >= 0) & ids.is_not_null()
         return aside.filter(~(known & (pl.col(RULES) == STRAY)))
 
     def _fold_each(self, files: Sequence[Path], *, old: set[str]) -> str | None:
@@ -345,16 +389,24 @@ class Folding:
 
     def _read(self, file: Path) -> _Read:
         stat = stat_of(file)
-        frame, sha256 = read_file(file, self._root, name="events")
-        return _Read(self._place(file), stat, sha256, frame)
+        frame, sha256 = read_file(file, self._found, self._config.data.events, name="events")
+        text = kept_as_text(frame, JOINED_IDS)
+        self._follow_text(text)
+        return _Read(self._place(file), stat, sha256, with_text_ids(frame, self._text_ids), sorted(text))
+
+    def _follow_text(self, names: frozenset[str]) -> None:
+        """Have all tables take ids as text that files of the log have as text."""
+        if not names <= self._text_ids:
+            raise _IdsAreTextError(names)
 
     def _fold(self, read: Sequence[_Read]) -> list[Identities]:
         """Hold files against the contract, together, and keep what comes of each."""
-        frame = stacked([part.frame for part in read], self._config.data.events, name="events")
+        frame = stacked_files([part.frame for part in read], self._config.data.events, name="events")
+        counted_files = [(part.place, part.frame.height) for part in read]
         if frame.is_empty() and len(self._files) > len(read):
             checked = judged = Checked("events", pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), 0, 0, ())
         else:
-            checked = checked_tables({"events": RawTable(frame, "", len(read))}, self._config)["events"]
+            checked = checked_tables({"events": RawTable(frame, "", counted_files)}, self._config)["events"]
             judged = check_references(self._items, checked)
         identities, start = [], 0
         for part in read:
@@ -365,9 +417,12 @@ class Folding:
                 table.filter(mine) if table.height else table for table in (checked.good, checked.bad, judged.bad)
             )
             self._enter(part, named, good, aside.with_columns(pl.col(ROW) - start) if aside.height else None)
-            entry = self._entries[part.place]
-            repeated = part.frame.height - good.height - bad.height
-            self._entries[part.place] = replace(entry, duplicates=repeated, ignored=list(checked.ignored))
+            self._entries[part.place] = replace(
+                self._entries[part.place],
+                duplicates=part.frame.height - good.height - bad.height,
+                ignored=list(checked.ignored),
+                remarks=dict(judged.remarks),
+            )
             identities.append(named)
             start = end
         return identities
@@ -402,6 +457,8 @@ class Folding:
             low=named.low,
             high=named.high,
             aside=None if aside is None else self._store.put(aside),
+            remarks={},
+            text_ids=part.text_ids,
         )
 
     def _save(self) -> None:
@@ -409,7 +466,8 @@ class Folding:
         kinds = self._kinds.ids.to_list()
         settings = settings_key(self._config)
         record = None if self._summed is None else self._summed.record
-        self._store.keep(Manifest(settings, self._entries, users, items, kinds, self._entangled, record))
+        text = sorted(self._text_ids)
+        self._store.keep(Manifest(settings, self._entries, users, items, kinds, self._entangled, record, text))
 
 
 def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) -> int:

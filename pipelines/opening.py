@@ -1,11 +1,13 @@
 """What every command begins with: its options, the configuration, the tables."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipelines.check import Inputs
     from pipelines.config import Config
     from pipelines.registry import Registry
@@ -58,8 +60,15 @@ def say_read(inputs: "Inputs") -> "Inputs":
             rows=table.n_rows,
             quarantined=table.bad.height,
             ignored_columns=list(table.ignored),
+            **_left_out(inputs.left_out.get(name, ())),
+            **{"read_as_missing": dict(table.as_missing)} if table.as_missing else {},
         )
     return inputs
+
+
+def _left_out(places: "Sequence[str]") -> dict[str, Any]:
+    """How many files were not read, and the first of them; nothing where all were."""
+    return {"files_left_out": len(places), "such_as": list(places[:5])} if places else {}
 
 
 def registry_of(settings: "Config") -> "Registry":

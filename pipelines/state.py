@@ -25,7 +25,7 @@ from pipelines.storage import atomic_writer, read_json, write_json
 
 __all__ = ["Entry", "Manifest", "Snapshot", "StateStore", "settings_key", "stat_of"]
 
-_FORMAT = 2  # of what is kept; another one is folded anew
+_FORMAT = 3  # of what is kept; another one is folded anew
 _ABANDONED_SECONDS = 86_400.0
 
 
@@ -49,6 +49,8 @@ class Entry:
         low: Smallest event_id, see `features.identity`.
         high: Largest event_id.
         aside: File of the rows set aside, numbered within the file; None where there are none.
+        remarks: What is said of the rules that its rows broke, see `features.contracts.Checked`.
+        text_ids: Which of its ids are text.
     """
 
     place: str
@@ -65,6 +67,8 @@ class Entry:
     low: int | None
     high: int | None
     aside: str | None
+    remarks: dict[str, str]
+    text_ids: list[str]
 
     @property
     def files(self) -> list[str]:
@@ -108,6 +112,7 @@ class Manifest:
         kinds: Event types, by code.
         entangled: Whether rows of one file were judged by those of another (an event that stands in both).
         snapshot: Most of the cells, added up; None where nothing was yet.
+        text_ids: Which ids are text, in all files and tables.
     """
 
     settings: str
@@ -117,6 +122,7 @@ class Manifest:
     kinds: list[str]
     entangled: bool
     snapshot: Snapshot | None
+    text_ids: list[str]
 
     @classmethod
     def read(cls, value: Any) -> Self:  # noqa: ANN401 - whatever JSON holds
@@ -215,6 +221,7 @@ def settings_key(config: Config) -> str:
         _FORMAT,
         events.columns,
         events.constants,
+        events.times,
         config.data.timezone,
         config.calendar.model_dump(mode="json"),
     ]

@@ -9,7 +9,7 @@ from features.supplied import supplied_candidates
 from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.progress import say
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 
 __all__ = ["with_supplied"]
 

@@ -38,7 +38,7 @@ from features.text import item_texts
 from pipelines.config import load_config
 from pipelines.datasets import load_dataset
 from pipelines.project import write_dataset
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 from pipelines.vectors import VectorStore
 
 HERE = Path(__file__).resolve().parent

@@ -17,7 +17,8 @@ import polars as pl
 import yaml
 
 from pipelines.benchmark import Difference, Figure, Outcome, Setup
-from pipelines.storage import fingerprint_of, sha256_of
+from pipelines.storage import sha256_of
+from pipelines.tables import fingerprint_of
 from ranker.compare import clustered_interval, paired_difference
 
 _START = time.monotonic()

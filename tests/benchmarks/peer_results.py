@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.storage import fingerprint_of, sha256_of
+from pipelines.storage import sha256_of
+from pipelines.tables import fingerprint_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

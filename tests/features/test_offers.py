@@ -12,7 +12,7 @@ from features.families.registry import FeatureSet, inputs_read
 from features.families.supply import Supply
 from features.offers import coded_offers
 from pipelines.config import TableConfig
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 
 SPAN = {"first_day": date(2024, 4, 1), "last_day": date(2024, 4, 7)}
 LATER = {"first_day": date(2024, 4, 7)}.items()

@@ -10,7 +10,7 @@ import pytest
 from pipelines import supplied
 from pipelines.bundle import load_bundle
 from pipelines.publish import published
-from pipelines.storage import read_raw
+from pipelines.tables import read_raw
 
 PLACE = "candidates.parquet"
 
