@@ -141,8 +141,8 @@ def _from_text(column: pl.Series, clock: Clock) -> pl.Series:
     )
     read = [
         _opened(chosen["date"].str.to_date("%Y-%m-%d", strict=False), clock),
-        chosen["aware"].str.to_datetime(time_unit="us", time_zone="UTC", strict=False),
-        _localized(chosen["naive"].str.to_datetime(time_unit="us", strict=False), clock),
+        _parsed(chosen["aware"], "UTC"),
+        _localized(_parsed(chosen["naive"], None), clock),
     ]
     found = pl.select(pl.coalesce(read)).to_series()
     left = (found.is_null() & text.is_not_null() & (text != "")).arg_true()
@@ -150,6 +150,14 @@ def _from_text(column: pl.Series, clock: Clock) -> pl.Series:
         others = _of_rarer_forms(text.gather(left), clock)
         found = found.scatter(left, others)
     return found.alias(column.name)
+
+
+def _parsed(text: pl.Series, zone: str | None) -> pl.Series:
+    """What polars reads by itself; null elsewhere, and where it finds no form at all."""
+    try:
+        return text.str.to_datetime(time_unit="us", time_zone=zone, strict=False)
+    except pl.exceptions.ComputeError:
+        return pl.Series([None] * len(text), dtype=pl.Datetime("us", zone))
 
 
 def _of_rarer_forms(text: pl.Series, clock: Clock) -> pl.Series:

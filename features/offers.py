@@ -5,7 +5,7 @@ from datetime import date
 import polars as pl
 
 from features.contracts import check_table
-from features.dtypes import ids_like
+from features.dtypes import dtype_name, ids_like
 from features.errors import ContractError
 from features.families.supply import refuse_one_name
 from features.schemas import Offers
@@ -48,7 +48,10 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     coded = good.with_columns(ids_like(good["item_id"], items.schema["item_id"]))
     known = coded.join(items, on="item_id", maintain_order="left")
     if known.is_empty():
-        faults.append(f"none of the {frame.height} rows names an item of the catalogue")
+        faults.append(
+            f"none of the {frame.height} rows names an item of the catalogue (item_id is "
+            f"{dtype_name(good['item_id'].dtype)} here and {dtype_name(items['item_id'].dtype)} there)"
+        )
     if faults:
         raise ContractError(
             f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."

@@ -111,7 +111,7 @@ def read_columns(came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> C
             continue
         if missing := int(_is_missing(column).sum()):
             as_missing[name] = missing
-        columns.append(_read(column, declared, clock))
+        columns.append(_read(column, declared, clock).alias(name))
     return Columns(came.with_columns(columns), as_missing, cut)
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import polars as pl
 
 from features.contracts import ROW, Checked, check_table
-from features.dtypes import ids_like
+from features.dtypes import dtype_name, ids_like
 from features.errors import ContractError
 from features.schemas import SuppliedCandidates
 from features.timeline import EventLog
@@ -67,6 +67,11 @@ def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: p
         if not strange.is_empty():
             faults.append(
                 f"{strange.height} of {frame.height} rows name unknown {key.removesuffix('_id')}s (first at row "
-                f"{strange[ROW][0]})"
+                f"{strange[ROW][0]}{_kinds(frame[key].dtype, table[key].dtype)})"
             )
     return faults
+
+
+def _kinds(here: pl.DataType, there: pl.DataType) -> str:
+    """What to say of ids of two types, which seldom meet."""
+    return "" if here == there else f"; they are {dtype_name(here)} here and {dtype_name(there)} in the log"

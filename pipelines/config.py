@@ -47,7 +47,7 @@ class TableConfig(FrozenConfig):
 
     times: EpochUnit | None = Field(
         default=None,
-        description="What numbers in columns of times count, from 1970 in UTC: s, ms, us or ns; null: they are refused.",
+        description="What numbers in columns of times count from 1970 (UTC): s, ms, us or ns; null: they are refused.",
     )
 
     @field_validator("constants", mode="before")

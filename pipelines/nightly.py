@@ -113,9 +113,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log, left_out)
 
 
-def _folded(
-    raw: Mapping[str, RawTable], config: Config, *, allow_empty: bool
-) -> "tuple[Folding, dict[str, Checked]]":
+def _folded(raw: Mapping[str, RawTable], config: Config, *, allow_empty: bool) -> "tuple[Folding, dict[str, Checked]]":
     """The log brought up to date, and the other tables, with ids of one type in all of them."""
     text = joint_text_ids(raw)
     while True:

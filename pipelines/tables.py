@@ -197,7 +197,7 @@ def _refuse_unnamed(file: Path, root: Path, name: str) -> None:
 
 
 def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tuple[pl.DataFrame, str]:
-    """The rows of one file, under our column names and with what its folders say, ids as text or Int64; and its sha256.
+    """The rows of one file under our column names, with what its folders say, ids as text or Int64; and its sha256.
 
     Raises:
         IntegrityError: The file is truncated, empty or otherwise unreadable.
@@ -213,14 +213,14 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
     except ContractError as error:
         raise ContractError(f"{name}: {place}: {error}") from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        words = str(error).splitlines()[0]
+        words = next(iter(str(error).splitlines()), type(error).__name__)
         raise IntegrityError(f"{name}: {file} is no complete Parquet file ({words}). Fetch it again.") from error
 
 
 def _bytes(file: Path, name: str) -> bytes:
     try:
         content = file.read_bytes()
-        if content.startswith(_GZIP):
+        if file.name.lower().endswith(".gz") or content.startswith(_GZIP):
             content = gzip.decompress(content)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise IntegrityError(f"{name}: {file} is no complete gzip file. Fetch it again.") from error
