@@ -103,7 +103,7 @@ def check_table(
     """
     full = _widened(schema, extra or {})
     frame, faults = plain(frame, full)
-    faults += _table_faults(frame, full, [*required, *(extra or {})], clock)
+    faults += _table_faults(frame, full, [*required, *(extra or {})], clock, name)
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
     columns = [column for column in frame.columns if column in full.column_names() and column != ROW]
@@ -123,7 +123,7 @@ def check_table(
         n_rows=frame.height,
         n_duplicates=frame.height - unique.height,
         ignored=[column for column in frame.columns if column not in columns],
-        remarks=remarks(rules, unique, full, clock),
+        remarks=remarks(rules, unique, full, clock, table=name),
         as_missing=read.as_missing,
         cut=read.cut,
     )
@@ -209,7 +209,9 @@ def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy
     return type(schema.__name__, (schema,), members)
 
 
-def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequence[str], clock: Clock) -> list[str]:
+def _table_faults(
+    frame: pl.DataFrame, schema: type[dy.Schema], required: Sequence[str], clock: Clock, name: str
+) -> list[str]:
     """All that makes the table as a whole unusable."""
     faults = []
     missing = [column for column in required if column not in frame.columns]
@@ -224,7 +226,7 @@ def _table_faults(frame: pl.DataFrame, schema: type[dy.Schema], required: Sequen
     for column, declared in schema.columns().items():
         if column == ROW or column not in frame.columns:
             continue
-        wanted = remedy(declared, frame[column], clock)
+        wanted = remedy(declared, frame[column], clock, table=name)
         if wanted is not None:
             faults.append(f"column {column!r} is {dtype_name(frame.schema[column])}; write {wanted}.")
         elif isinstance(declared, dy.Any) and (twice := written_twice(frame[column])):

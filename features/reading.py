@@ -66,13 +66,13 @@ def written_twice(ids: pl.Series) -> int:
     return int(pointed.str.strip_suffix(".0").is_in(ids.implode()).sum()) if len(pointed) else 0
 
 
-def remedy(declared: dy.Column, column: pl.Series, clock: Clock) -> str | None:
+def remedy(declared: dy.Column, column: pl.Series, clock: Clock, *, table: str) -> str | None:
     """How to write a column that cannot be read as what is declared; None where it can."""
     found = column.dtype
     if isinstance(declared, dy.Any):
         fits, wanted = found in _IDS, "ids as text or integers"
     elif isinstance(declared, dy.Datetime):
-        fits, wanted = found in _CLOCKS or (clock.unit is not None and found.is_numeric()), _clock_remedy(column)
+        fits, wanted = found in _CLOCKS or (clock.unit is not None and found.is_numeric()), _clock_remedy(column, table)
     elif isinstance(declared, dy.Date):
         # NOTE: a clock with a zone has another date elsewhere, and a number might count from anywhere.
         is_date = found in (pl.Date, pl.String, pl.Null) or (isinstance(found, pl.Datetime) and found.time_zone is None)
@@ -86,11 +86,13 @@ def remedy(declared: dy.Column, column: pl.Series, clock: Clock) -> str | None:
     return None if fits else wanted
 
 
-def _clock_remedy(column: pl.Series) -> str:
+def _clock_remedy(column: pl.Series, table: str) -> str:
     as_time = "it as Datetime or as ISO 8601 text"
-    if not column.dtype.is_numeric():
-        return as_time
-    return f"{as_time}; or, where it counts from 1970, name the unit (times: {likely_unit(column)}, by its size)"
+    return f"{as_time}; {_by_unit(column, table)}" if column.dtype.is_numeric() else as_time
+
+
+def _by_unit(column: pl.Series, table: str) -> str:
+    return f"or, where it counts from 1970, set data.{table}.times (by its size: {likely_unit(column)})"
 
 
 def read_columns(came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> Columns:
@@ -159,7 +161,9 @@ def _is_missing(column: pl.Series) -> pl.Series:
     return pl.Series([False]).new_from_index(0, len(column))
 
 
-def remarks(rules: pl.DataFrame, came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> dict[str, str]:
+def remarks(
+    rules: pl.DataFrame, came: pl.DataFrame, schema: type[dy.Schema], clock: Clock, *, table: str
+) -> dict[str, str]:
     """How the first value that broke a rule about times or numbers is written, and what would be read."""
     found = {}
     for rule, _, first in rules.rows():
@@ -167,15 +171,10 @@ def remarks(rules: pl.DataFrame, came: pl.DataFrame, schema: type[dy.Schema], cl
         if name == rule or name not in came.columns:
             continue
         declared = schema.columns()[name]
-        is_clock, is_date = isinstance(declared, dy.Datetime), isinstance(declared, dy.Date)
-        value = came.filter(pl.col(ROW) == first)[name][0]
-        accepted = FORMS if is_clock else "a date such as 2024-12-31" if is_date else _NUMBERS
-        shape = shape_of(value)
-        found[rule] = f"written like {shape!r}; read is {accepted}{_epoch_remark(came[name], shape, clock, is_clock)}"
+        shape = shape_of(came.filter(pl.col(ROW) == first)[name][0])
+        accepted = "a date such as 2024-12-31" if isinstance(declared, dy.Date) else _NUMBERS
+        if isinstance(declared, dy.Datetime):
+            counts = clock.unit is None and not shape.strip("9.")
+            accepted = f"{FORMS}; {_by_unit(came[name], table)}" if counts else FORMS
+        found[rule] = f"written like {shape!r}; read is {accepted}"
     return found
-
-
-def _epoch_remark(column: pl.Series, shape: str, clock: Clock, is_clock: bool) -> str:  # noqa: FBT001
-    if not is_clock or clock.unit is not None or shape.strip("9."):
-        return ""
-    return f", or where it counts from 1970, with its unit named (times: {likely_unit(column)}, by its size)"

@@ -1,6 +1,6 @@
 """Verb `features`: which columns there are, and what they look like now against what they looked like before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -52,6 +52,7 @@ class Described:
         requests: How many.
         columns: Statistics of each column.
         psi: Population stability index of each column that the reference has too.
+        gone: Columns of the reference that there are no longer.
     """
 
     first_day: int
@@ -59,6 +60,7 @@ class Described:
     requests: int
     columns: Mapping[str, ColumnStatistics]
     psi: Mapping[str, float]
+    gone: Sequence[str]
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -68,6 +70,7 @@ class Described:
             "requests": self.requests,
             "columns": told,
             "psi": dict(self.psi),
+            "gone": list(self.gone),
         }
 
 
@@ -180,6 +183,7 @@ def describe(log: EventLog, config: Config, *, reference: Path | None = None, la
         requests=asked.height,
         columns=statistics_of(rows),
         psi={} if known is None else drifts(rows, known),
+        gone=[name for name in known or () if name not in rows.columns],
     )
 
 

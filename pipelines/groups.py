@@ -56,6 +56,8 @@ def features_describe(
     described = describe(inputs.log, settings, reference=reference, latest=latest)
     facts = described.as_json()
     report.show(*report.statistics_table(facts))
+    if described.gone:
+        report.show(f"columns of the reference that there are no longer: {', '.join(described.gone)}")
     if to is not None:
         write_reference(described, to)
         report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")

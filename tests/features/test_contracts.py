@@ -353,7 +353,7 @@ def test_texts_are_cut_to_what_is_read_of_them():
 
 def test_numbers_that_count_from_1970_need_a_unit():
     frame = events_of(timestamp=[1_714_564_800_000])
-    with pytest.raises(ContractError, match=r"'timestamp' is Int64; .*name the unit \(times: ms, by its size\)"):
+    with pytest.raises(ContractError, match=r"'timestamp' is Int64; .*set data\.events\.times \(by its size: ms\)"):
         checked(frame)
     assert checked(frame, clock=Clock(unit="ms")).good["timestamp"].to_list() == [NOON]
 
@@ -362,7 +362,7 @@ def test_numbers_that_count_from_1970_need_a_unit():
     ("columns", "remark"),
     [
         ({"timestamp": ["05/01/2024 8:00 PM"]}, "written like '99/99/9999 9:99 aa'; read is ISO 8601, such as"),
-        ({"timestamp": ["1714564800"]}, "written like '9999999999'; .*with its unit named \\(times: s, by its size\\)"),
+        ({"timestamp": ["1714564800"]}, "written like '9999999999'; .*set data.events.times \\(by its size: s\\)"),
         ({"value": ["9,99 €"]}, "written like '9,99 €'; read is a number, with a point"),
     ],
 )

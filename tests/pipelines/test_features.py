@@ -87,7 +87,13 @@ def test_describe_tells_drift_against_what_it_wrote_before(own_columns, command,
     again = command(own_columns, "features", "describe", "--reference", str(reference))
     assert set(again.facts["psi"].values()) == {0.0}
     assert again.facts["psi"].keys() == told.keys()
+    assert again.facts["gone"] == []
+    other = json.loads(reference.read_text(encoding="utf-8"))
+    other["columns"]["of_before"] = next(iter(other["columns"].values()))
+    reference.write_text(json.dumps(other), encoding="utf-8")
     latest = command(own_columns, "features", "describe", "--latest", "--reference", str(reference))
+    assert latest.facts["gone"] == ["of_before"]
+    assert "of_before" in latest.err
     assert latest.facts["window"] != first.facts["window"]
     assert latest.facts["psi"]["user_days_since_first"] > 0
 

@@ -370,7 +370,6 @@ def test_rows_that_disagree_about_an_event_are_set_aside_in_both_files(shop):
     "other",
     [
         lambda frame: frame.drop("value"),
-        lambda frame: frame.with_columns(user_id=pl.int_range(pl.len())),
         lambda frame: frame.with_columns(device=pl.lit("phone")),
     ],
 )
@@ -380,6 +379,31 @@ def test_files_that_differ_in_columns_are_judged_together(shop, other):
     assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
     shop.write(N_DAYS, day_of_events(N_DAYS))
     assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
+
+
+@pytest.mark.parametrize("changed", ["user_id", "item_id"])
+def test_ids_that_become_integers_or_text_are_the_same_ids(shop, changed):
+    """`shop.night` holds each night against a reading of everything."""
+
+    def as_numbers(frame):
+        return frame.with_columns(pl.col("user_id", "item_id").str.extract(r"(\d+)").cast(pl.Int64))
+
+    for name, key in (("items", "item_id"), ("users", "user_id")):
+        table = pl.read_parquet(shop.folder / f"{name}.parquet")
+        number = pl.col(key).str.extract(r"(\d+)").cast(pl.Int64)
+        table.with_columns(number).write_parquet(shop.folder / f"{name}.parquet")
+    for day in range(N_DAYS - 1):
+        shop.write(day, as_numbers(day_of_events(day)))
+    first, _ = shop.night()
+    assert first.log.user_ids.dtype == first.log.items.schema["item_id"] == pl.Int64
+    shop.write(N_DAYS - 1, as_numbers(day_of_events(N_DAYS - 1)).with_columns(pl.col(changed).cast(pl.String)))
+    second, said = shop.night()
+    assert said["rebuilt_because"] == "an id is text that was an integer, or the other way round"
+    found = {"user_id": second.log.user_ids.dtype, "item_id": second.log.items.schema["item_id"]}
+    assert found == {"user_id": pl.Int64, "item_id": pl.Int64} | {changed: pl.String}
+    shop.write(N_DAYS, as_numbers(day_of_events(N_DAYS)).with_columns(pl.col(changed).cast(pl.Float64)))
+    third, _ = shop.night()
+    assert third.log.user_ids.len() == second.log.user_ids.len()
 
 
 def test_rows_that_break_the_contract_keep_their_numbers(shop):
