@@ -11,7 +11,6 @@ import os
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -129,7 +128,7 @@ def table_files(table: TableConfig, *, name: str) -> Files:
         ContractError: A link leads nowhere, a folder cannot be read, or a name is no UTF-8.
     """
     root = _root(table.path)
-    found = sorted(set(_found(table.path, name)))
+    found = sorted(set(_found(table.path, root, name)))
     named = Path(table.path)
     wanted = [file for file in found if _is_data(file) and (file == named or not _is_hidden(file, root))]
     for file in found:
@@ -142,18 +141,23 @@ def table_files(table: TableConfig, *, name: str) -> Files:
 
 
 def _root(path: str) -> Path:
-    """The folder that a path starts from: itself, a file's own, or what stands before the first wildcard."""
+    """The folder that a path starts from: itself, a file's own, or what is there before the first wildcard."""
     named = Path(path)
-    if named.exists():
+    if named.exists() or named.is_symlink():
         return named if named.is_dir() else named.parent
-    return Path(*takewhile(lambda part: not glob.has_magic(part), named.parts))
+    # NOTE: what is there is no wildcard, even if it has brackets in its name.
+    return next(parent for parent in named.parents if parent.is_dir() or parent == parent.parent)
 
 
-def _found(path: str, name: str) -> Iterator[Path]:
+def _found(path: str, root: Path, name: str) -> Iterator[Path]:
     """All files at a path; those of a folder that a glob finds too."""
     named = Path(path)
-    there = named.exists() or named.is_symlink()
-    for start in [named] if there else map(Path, glob.glob(path, recursive=True)):  # noqa: PTH207
+    if named.exists() or named.is_symlink():
+        starts = [named]
+    else:
+        pattern = str(named.relative_to(root))
+        starts = [root / found for found in glob.glob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
+    for start in starts:
         if start.is_dir():
             yield from _below(start, name)
         else:

@@ -80,6 +80,8 @@ def test_a_path_with_brackets_is_a_path(tmp_path):
     FRAME.write_parquet(tmp_path / "log[1]" / "part[2].parquet")
     assert len(raw(tmp_path / "log[1]").files) == 1
     assert len(raw(tmp_path / "log[1]" / "part[2].parquet").files) == 1
+    assert len(raw(tmp_path / "log[1]" / "part*.parquet").files) == 1
+    assert len(raw(tmp_path / "log[[]1]" / "*").files) == 1
 
 
 def test_temporary_hidden_and_marker_files_are_ignored(tmp_path):
