@@ -141,7 +141,7 @@ class NightConfig(FrozenConfig):
 
     top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
     max_days_behind: int = Field(
-        default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
+        default=3, ge=0, le=3650, description="Days that the log's latest event may lie before the eve of the day."
     )
     reasons: int = Field(
         default=0,
@@ -356,6 +356,8 @@ def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
     """One line: the YAML path, what is wrong, and the nearest key if one is unknown."""
     location = [str(part) for part in fault["loc"]]
     path = ".".join(location) or "configuration"
+    if fault["type"] == "tuple_type":
+        return f"{path}: write a list, such as [ONE, OTHER]"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
     known = _keys_at(kind, location[:-1])
