@@ -141,7 +141,7 @@ class NightConfig(FrozenConfig):
 
     top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
     max_days_behind: int = Field(
-        default=3, ge=0, le=3650, description="Days that the log's latest event may lie before the eve of the day."
+        default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
     )
     reasons: int = Field(
         default=0,

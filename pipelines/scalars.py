@@ -12,6 +12,7 @@ _AS_WRITTEN = (
     *(("data", table, "constants") for table in ("items", "events", "users", "candidates", "offers", "clicks")),
 )
 """Keys whose values are text as it is written, in a list or by name."""
+_MERGE = "tag:yaml.org,2002:merge"
 _NULL = "tag:yaml.org,2002:null"
 _TEXT = "tag:yaml.org,2002:str"
 
@@ -43,7 +44,10 @@ def _keep_text(node: yaml.Node, keys: Sequence[str]) -> None:
     """Make plain scalars text: those of the lists and mappings under some keys, nulls apart."""
     if keys and isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            if key.value == keys[0]:
+            if key.tag == _MERGE:
+                for merged in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+                    _keep_text(merged, keys)
+            elif key.value == keys[0]:
                 _keep_text(value, keys[1:])
     elif not keys:
         values = [value for _, value in node.value] if isinstance(node, yaml.MappingNode) else node.value

@@ -31,6 +31,7 @@ Night = dict[str, Any]
 """What a night reports: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids are of no item."""
 
+_MAX_DAYS_BEHIND = 36_500  # a century; weights of older events are not defined
 _WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "features.max_memory_gb")
 """Tonight's keys, or how they begin, that do not decide what is published."""
 
@@ -52,7 +53,7 @@ def score(
     is live stand beside it; what is live stays.
 
     Args:
-        inputs: The checked tables.
+        inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
         config: Today's configuration.
         when: The day that the rankings are for.
         version: Name of the version, as the rankings carry it.
@@ -224,11 +225,12 @@ def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
         raise BlockedError(
             f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
         )
-    behind = day - 1 - last
-    if behind > config.night.max_days_behind:
+    behind, allowed = day - 1 - last, min(config.night.max_days_behind, _MAX_DAYS_BEHIND)
+    if behind > allowed:
         raise BlockedError(
             f"the latest event before {date_of(day)} is of {date_of(last)}, {behind} days short of the eve; "
-            f"night.max_days_behind allows {config.night.max_days_behind}. Deliver the missing extracts, or raise it."
+            f"night.max_days_behind allows {allowed}. Deliver the missing extracts, or raise it (up to "
+            f"{_MAX_DAYS_BEHIND})."
         )
 
 

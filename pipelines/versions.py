@@ -85,7 +85,7 @@ def say_not_followed(keys: list[str], version: str) -> None:
             "keys not followed",
             keys=keys,
             version=version,
-            because="they are the version's own, and it was trained with other values",
+            because="the version works by what it was trained with, where they have other values",
             remedy="train and promote again to follow them, or set them back",
         )
 

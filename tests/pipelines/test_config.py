@@ -324,6 +324,9 @@ def test_blocked_ids_are_text_as_they_are_written_in_the_file_and_in_overrides(l
     )
     path.write_text(yaml.safe_dump(config.resolved()), encoding="utf-8")
     assert load_config(path).candidates.blocked == IDS
+    base = f"candidates: &base {{blocked: {AS_WRITTEN}}}\n"
+    path.write_text(base + whole.partition("candidates")[0] + "candidates: {<<: *base, popular: 010}", encoding="utf-8")
+    assert load_config(path).candidates.blocked == IDS
 
 
 def test_a_blocked_id_that_is_none_or_a_list_that_is_none_names_the_key(load):

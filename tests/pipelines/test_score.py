@@ -291,9 +291,11 @@ def test_fault_50_a_day_whose_future_the_version_saw_is_refused_or_ranked_beside
 
 
 @pytest.mark.parametrize(
-    ("year", "says"), [(1, "starts on 2024-01-01"), (1969, "starts on 2024-01-01"), (9999, "night.max_days_behind")]
+    ("year", "says"),
+    [(1, "starts on 2024-01-01"), (1969, "starts on 2024-01-01"), (9999, "max_days_behind allows 36500")],
 )
 def test_a_day_far_away_is_blocked_with_what_the_log_has(year, says, trained_project, champion):
     bundle, config = champion
+    config = config.model_copy(update={"night": config.night.model_copy(update={"max_days_behind": 10**9})})
     with pytest.raises(BlockedError, match=says):
         score(trained_project.inputs, config, when=date(year, 1, 1), version="v", bundle=bundle, dry_run=True)
