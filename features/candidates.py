@@ -29,9 +29,11 @@ __all__ = [
     "TEXT_SOURCES",
     "CandidateGenerators",
     "Neighbours",
+    "blocked_items",
     "histories",
     "popular_items",
     "top_per_request",
+    "unmatched_ids",
 ]
 
 _MAX_LESSONS = 2000  # requests that teach the cut: the latest
@@ -81,6 +83,23 @@ def histories(
     )
 
 
+def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:
+    """(items,) which items are blocked: those of a blocked id as text, and of whole numbers those of its value."""
+    return item_ids.is_in(_ids_like(item_ids, blocked).implode()).to_numpy()
+
+
+def unmatched_ids(item_ids: pl.Series, blocked: Sequence[str | int]) -> int:
+    """How many blocked ids, each once, are of no item of the catalogue."""
+    ids = _ids_like(item_ids, blocked)
+    return ids.null_count() + int((~ids.drop_nulls().unique().is_in(item_ids.implode())).sum())
+
+
+def _ids_like(item_ids: pl.Series, blocked: Sequence[str | int]) -> pl.Series:
+    """Distinct blocked ids in the type of the catalogue's, null where they cannot be of it."""
+    told = pl.Series([str(name) for name in blocked], dtype=pl.String).unique()
+    return told.cast(item_ids.dtype, strict=False)
+
+
 @dataclass(slots=True)
 class CandidateGenerators:
     """All generators over one log, their union, its filters and its cut.
@@ -101,8 +120,10 @@ class CandidateGenerators:
     queries: Queries | None = None
     _known: Known = field(init=False)
     _generators: tuple[Generator, ...] = field(init=False)
+    _blocked: npt.NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
+        self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
         self._known = Known(self.log, self.config, self.text_vectors, self.queries)
         self._generators = tuple(generator(self._known) for generator in GENERATORS)
         if self.given:  # what gives the lists at night must not be told from what gave them in the log
@@ -230,10 +251,8 @@ class CandidateGenerators:
         allowed = self._on_sale(union, requests)
         if self.config.already_bought == "drop":
             allowed &= ~_among(union, keys_of(history))
-        if self.config.blocked:
-            ids = self.log.items["item_id"].cast(pl.String)
-            blocked = ids.is_in([str(name) for name in self.config.blocked]).to_numpy()
-            allowed &= ~blocked[union & 0xFFFFFFFF]
+        if self._blocked.any():
+            allowed &= ~self._blocked[union & 0xFFFFFFFF]
         return allowed
 
     def _on_sale(self, union: npt.NDArray[np.int64], requests: pl.DataFrame) -> npt.NDArray[np.bool_]:

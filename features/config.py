@@ -1,10 +1,12 @@
 """What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
 from datetime import time
-from typing import Annotated, Any, Literal, Self
+from enum import Enum
+from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
+from pydantic.fields import FieldInfo
 
 __all__ = [
     "AttributesConfig",
@@ -13,6 +15,7 @@ __all__ = [
     "FeaturesConfig",
     "FrozenConfig",
     "LabelsConfig",
+    "Owner",
     "RequestsConfig",
     "RolesConfig",
     "TextFieldConfig",
@@ -21,10 +24,49 @@ __all__ = [
 ]
 
 
+class Owner(Enum):
+    """Whose a key of the configuration is: what it takes for a change of it to have an effect.
+
+    The value is what the key's description ends with.
+    """
+
+    TONIGHT = "Tonight's."
+    """What the file says when a command runs, whatever the version at work was trained with."""
+    VERSION = "The version's."
+    """What a version's candidates, features and vectors are made by: kept with it, and taken from there."""
+    TRAINING = "The training's."
+    """Read where something is trained; kept with the version, and no longer read when it ranks."""
+    EVALUATION = "The evaluation's."
+    """What the file says when versions are judged and promoted."""
+
+
 class FrozenConfig(BaseModel):
-    """Base of every configuration: frozen, and a key it does not know is an error."""
+    """Base of every configuration: frozen, and a key it does not know is an error.
+
+    A field with a description is a key, one without is a section of keys.
+
+    Attributes:
+        owner: Whose the keys of the section are, but for those that an `Owner` is annotated at. Each description ends
+            with it.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    owner: ClassVar[Owner | None] = None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form
+        super().__pydantic_init_subclass__(**kwargs)
+        for field in cls.model_fields.values():
+            told, owner = field.description, cls.owner_of(field)
+            if told is not None and owner is not None and not told.endswith(owner.value):
+                field.description = f"{told} {owner.value}"
+
+    @classmethod
+    def owner_of(cls, field: FieldInfo) -> Owner | None:
+        """Whose a key of this section is; None of a section."""
+        if field.description is None:
+            return None
+        return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
 
 
 def _known_zone(name: str) -> str:
@@ -40,6 +82,8 @@ ZoneName = Annotated[str, AfterValidator(_known_zone)]
 
 class TextFieldConfig(FrozenConfig):
     """A text field of the catalogue, and how much of it is read; in YAML its name alone, where all of it is."""
+
+    owner = Owner.VERSION
 
     field: str = Field(min_length=1, description="Name of the column.")
     max_words: int | None = Field(default=None, ge=1, description="Words that are read, counted by white space.")
@@ -59,6 +103,8 @@ class TextFieldConfig(FrozenConfig):
 
 class CalendarConfig(FrozenConfig):
     """When a batch day opens."""
+
+    owner = Owner.VERSION
 
     timezone: ZoneName = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
     cutoff: time = Field(default=time(0, 0), description="Local time at which a batch day opens.")
@@ -92,6 +138,8 @@ _NO_CONTEXT = frozenset(
 
 class RequestsConfig(FrozenConfig):
     """What a ranking request is, and when it is answered."""
+
+    owner = Owner.VERSION
 
     source: Literal["engaged_days", "logged"] = Field(
         default="engaged_days",
@@ -128,6 +176,8 @@ class RequestsConfig(FrozenConfig):
 class ValueGainConfig(FrozenConfig):
     """How much an event's value (price times quantity, say) raises its gain."""
 
+    owner = Owner.VERSION
+
     unit: float = Field(
         gt=0,
         description="Value, as the log has it, that raises a gain by 1, which doubles 2^gain; 3 units raise it by 2, "
@@ -138,6 +188,8 @@ class ValueGainConfig(FrozenConfig):
 
 class LabelsConfig(FrozenConfig):
     """Which events count as success, and for how long after a request."""
+
+    owner = Owner.VERSION
 
     gains: dict[str, int] = Field(
         default={"click": 1, "cart": 2, "purchase": 3},
@@ -175,6 +227,8 @@ class LabelsConfig(FrozenConfig):
 class CandidatesConfig(FrozenConfig):
     """Where candidates come from; how many items each generator may propose for a request (0 switches one off)."""
 
+    owner = Owner.VERSION
+
     source: Literal["generated", "logged"] = Field(
         default="generated",
         description="What the generators propose; or the list as it was shown, for nights that re-rank given lists.",
@@ -198,8 +252,12 @@ class CandidatesConfig(FrozenConfig):
     popular_in_segment: int = Field(
         default=100, ge=0, le=1000, description="Popular items among users of the same segment."
     )
-    new_arrivals: int = Field(default=30, ge=0, le=1000, description="New items nearest by text to the history.")
-    supplied: int = Field(default=200, ge=0, le=1000, description="Items of your own table (data.candidates).")
+    new_arrivals: Annotated[int, Owner.TONIGHT] = Field(
+        default=30, ge=0, le=1000, description="New items nearest by text to the history."
+    )
+    supplied: Annotated[int, Owner.TONIGHT] = Field(
+        default=200, ge=0, le=1000, description="Items of your own table (data.candidates)."
+    )
     by_query: int = Field(default=40, ge=0, le=1000, description="Items that match the user's query best (BM25).")
     segment: str | None = Field(
         default=None, description="Column of users whose equal values make a segment; none proposes nothing."
@@ -216,10 +274,13 @@ class CandidatesConfig(FrozenConfig):
         description="Most recent distinct items of a user that neighbours look at.",
     )
     new_days: int = Field(default=28, ge=1, le=365, description="An item is new for so many days.")
-    already_bought: Literal["keep", "drop"] = Field(
+    already_bought: Annotated[Literal["keep", "drop"], Owner.TONIGHT] = Field(
         default="keep", description="Whether items that the user had engaged with before may be candidates."
     )
-    blocked: tuple[str | int, ...] = Field(default=(), description="Ids of items that are never candidates.")
+    blocked: Annotated[tuple[str | int, ...], Owner.TONIGHT] = Field(
+        default=(),
+        description="Ids of items that are never candidates, read as they are written (00123 keeps its zeros).",
+    )
     max_per_request: int = Field(
         default=300,
         ge=1,
@@ -239,6 +300,8 @@ class CandidatesConfig(FrozenConfig):
 class AttributesConfig(FrozenConfig):
     """Columns of your tables that become features: numbers as they are, text as a frozen vocabulary's code."""
 
+    owner = Owner.VERSION
+
     items: tuple[str, ...] = Field(
         default=(), description="Columns of items; each also gives counts, recency and lift of (user, its value)."
     )
@@ -248,6 +311,8 @@ class AttributesConfig(FrozenConfig):
 class RolesConfig(FrozenConfig):
     """Which event types play which part; types that do not occur are no fault."""
 
+    owner = Owner.VERSION
+
     shown: tuple[str, ...] = Field(default=("impression",), description="The item was shown.")
     clicked: tuple[str, ...] = Field(default=("click", "view"), description="It was looked at.")
     bought: tuple[str, ...] = Field(default=("purchase",), description="It was bought.")
@@ -256,6 +321,8 @@ class RolesConfig(FrozenConfig):
 
 class FeaturesConfig(FrozenConfig):
     """Which feature families are on, and what they read beside the log's own columns."""
+
+    owner = Owner.VERSION
 
     families: tuple[str, ...] = Field(
         default=(
@@ -303,7 +370,7 @@ class FeaturesConfig(FrozenConfig):
         default=1000, ge=1, description="Values of a text attribute that get a code, the most frequent in the table."
     )
 
-    max_memory_gb: float = Field(
+    max_memory_gb: Annotated[float, Owner.TONIGHT] = Field(
         default=4.0,
         ge=1.0,
         le=4096,
@@ -318,6 +385,8 @@ class FeaturesConfig(FrozenConfig):
 
 class TimelineConfig(FrozenConfig):
     """How the days of the log are cut, counted back from its last day: blocks | validation | test."""
+
+    owner = Owner.TRAINING
 
     test_days: int = Field(default=28, ge=1, description="Last days of the log: the reported test window.")
     valid_days: int = Field(default=14, ge=1, description="Days before the test: early stopping and choices.")

@@ -133,16 +133,19 @@ def evaluate(
         return
     from features.timeline import day_of
     from pipelines import report
+    from pipelines.check import read_inputs
     from pipelines.external import read_scores
     from pipelines.register import record_ablations
-    from pipelines.versions import judge_versions, load_version
+    from pipelines.versions import judge_versions, load_version, not_followed, working_config
 
     external = read_scores(scores)
-    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
+    settings = open_settings(config, overrides)
     registry = registry_of(settings)
     versions = versions or ["challenger"]
     loaded = dict(load_version(registry, wanted) for wanted in versions)
-    opens, closes = next(iter(loaded.values())).window
+    judged = next(iter(loaded.values()))
+    inputs = say_read(read_inputs(working_config(settings, judged), allow_empty=allow_empty))
+    opens, closes = judged.window
     first_day = day_of(first.date() if first else opens)
     end_day = day_of(last.date() if last else closes) + 1
     found = judge_versions(
@@ -159,7 +162,8 @@ def evaluate(
     report.show(*report.systems_table(facts, k=settings.evaluation.cutoffs[-1]))
     if found.ablated and (first_day, end_day) == (day_of(opens), day_of(closes) + 1):
         record_ablations(found, registry.version(versions[0]), settings)
-    report.result({"versions": list(loaded), **facts})
+    other = {name: not_followed(settings, bundle, judged=True) for name, bundle in loaded.items()}
+    report.result({"versions": list(loaded), "not_followed": other, **facts})
 
 
 def _judge_origins(
@@ -189,10 +193,15 @@ def promote(
 ) -> None:
     """Make a version champion, if it passes every gate."""
     from pipelines import report
+    from pipelines.check import read_inputs
     from pipelines.promote import promote as promote_version
+    from pipelines.versions import load_version, working_config
 
-    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
-    promoted, gates = promote_version(inputs.log, settings, registry_of(settings), version)
+    settings = open_settings(config, overrides)
+    registry = registry_of(settings)
+    _, bundle = load_version(registry, version)
+    inputs = say_read(read_inputs(working_config(settings, bundle), allow_empty=allow_empty))
+    promoted, gates = promote_version(inputs.log, settings, registry, version)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")
     report.show(f"champion: {promoted.name}")
@@ -234,6 +243,10 @@ def score(
     when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
     version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "champion",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and write nothing.")] = False,
+    allow_hindsight: Annotated[
+        bool,
+        typer.Option("--allow-hindsight", help="Rank a day of which the version saw the future too; never goes live."),
+    ] = False,
     allow_empty: AllowEmpty = False,
 ) -> None:
     """Rank every user as of the cut-off that opens a day, and publish. A rerun changes no byte."""
@@ -245,12 +258,21 @@ def score(
 
     settings = open_settings(config, overrides)
     name, bundle = load_version(registry_of(settings), version)
+    own = working_config(settings, bundle)
     if dry_run:  # which writes nothing, the state included
-        inputs = say_read(read_inputs(settings, allow_empty=allow_empty))
+        inputs = say_read(read_inputs(own, allow_empty=allow_empty))
     else:
-        plan, candidates = plan_of_version(settings, bundle), working_config(settings, bundle).candidates
-        inputs = say_read(read_for(plan, settings, candidates=candidates, allow_empty=allow_empty))
-    night = score_night(inputs, settings, when=when.date(), version=name, bundle=bundle, dry_run=dry_run)
+        plan = plan_of_version(settings, bundle)
+        inputs = say_read(read_for(plan, own, candidates=own.candidates, allow_empty=allow_empty))
+    night = score_night(
+        inputs,
+        settings,
+        when=when.date(),
+        version=name,
+        bundle=bundle,
+        dry_run=dry_run,
+        allow_hindsight=allow_hindsight,
+    )
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)
 

@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
@@ -18,12 +18,14 @@ from features.config import (
     FeaturesConfig,
     FrozenConfig,
     LabelsConfig,
+    Owner,
     RequestsConfig,
     TextFieldConfig,
     TimelineConfig,
     ZoneName,
 )
 from features.errors import ConfigError
+from pipelines.scalars import load_yaml
 from ranker.config import EvaluationConfig, RankerConfig
 
 __all__ = ["TABLES", "ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
@@ -35,6 +37,8 @@ TABLES = ("items", "events", "users", "candidates", "offers")
 
 class TableConfig(FrozenConfig):
     """Where a table lies, and what its columns are called there."""
+
+    owner = Owner.TONIGHT
 
     path: str = Field(
         description="A .parquet, .csv or .tsv file (the latter perhaps gzipped), a glob, or a folder of them (day "
@@ -59,7 +63,7 @@ class TableConfig(FrozenConfig):
 class ItemsConfig(TableConfig):
     """The catalogue."""
 
-    text: tuple[TextFieldConfig, ...] = Field(
+    text: Annotated[tuple[TextFieldConfig, ...], Owner.VERSION] = Field(
         default=(TextFieldConfig(field="title"),),
         min_length=1,
         description="Text fields the encoder reads, most telling first: names, or {field: NAME, max_words: N}.",
@@ -74,11 +78,15 @@ class ItemsConfig(TableConfig):
 class QuarantineConfig(FrozenConfig):
     """What happens to rows that break a contract."""
 
+    owner = Owner.TONIGHT
+
     max_share: float = Field(default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside.")
 
 
 class DataConfig(FrozenConfig):
     """The input tables."""
+
+    owner = Owner.TONIGHT
 
     items: ItemsConfig
     events: TableConfig
@@ -100,6 +108,8 @@ class DataConfig(FrozenConfig):
 class TrackingConfig(FrozenConfig):
     """MLflow."""
 
+    owner = Owner.TONIGHT
+
     uri: str | None = Field(default=None, description="Tracking and registry server; SQLite under `output` if null.")
     experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
     model_name: str = Field(
@@ -113,6 +123,8 @@ class TrackingConfig(FrozenConfig):
 
 class PromotionConfig(FrozenConfig):
     """The gates before a version goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
+
+    owner = Owner.EVALUATION
 
     min_lift_over_baseline: float = Field(
         default=0.0,
@@ -131,6 +143,8 @@ class PromotionConfig(FrozenConfig):
 class NightConfig(FrozenConfig):
     """The nightly batch."""
 
+    owner = Owner.TONIGHT
+
     top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
     max_days_behind: int = Field(
         default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
@@ -147,6 +161,8 @@ class NightConfig(FrozenConfig):
 class VectorsConfig(FrozenConfig):
     """The stores of text vectors."""
 
+    owner = Owner.TONIGHT
+
     keep_days: float = Field(
         default=7.0,
         ge=0,
@@ -156,11 +172,28 @@ class VectorsConfig(FrozenConfig):
 
 
 class Config(FrozenConfig):
-    """All that nightrank can be told. The resolved configuration is stored with every run and bundle."""
+    """All that nightrank can be told. The resolved configuration is stored with every run and bundle.
+
+    Each key's description ends with whose it is:
+
+    - *Tonight's.* A command does what the file says when it runs, whatever the version was trained with: where tables
+      lie, what is blocked, how much is published. `evaluate` and `promote` judge a past window, and take the filters
+      and rules under `candidates` from the training of the version that is judged.
+    - *The version's.* What a version's candidates, features and vectors are made by. It is kept in the bundle, and
+      `score`, `evaluate` and `promote` take it from there; where the file says otherwise, `score` names the key. To
+      change it, train again.
+    - *The training's.* What `train` reads, and what trains anew (`evaluate --ablate`, `--origins`). A version is as it
+      was trained; a change takes effect with the next training.
+    - *The evaluation's.* What `evaluate` and the gates of `promote` judge by, as the file says when they run.
+    """
 
     data: DataConfig
-    output: str = Field(default="out", description="Folder of everything that is written; relative to this file.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    output: Annotated[str, Owner.TONIGHT] = Field(
+        default="out", description="Folder of everything that is written; relative to this file."
+    )
+    seed: Annotated[int, Owner.TRAINING] = Field(
+        default=0, ge=0, lt=2**31, description="Seed of all randomness, resamples too."
+    )
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
     requests: RequestsConfig = Field(default_factory=RequestsConfig)
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
@@ -241,8 +274,10 @@ class ClickConfig(FrozenConfig):
     """All that `nightrank click-model` can be told: a configuration file of its own, since it needs no users."""
 
     data: ClickDataConfig
-    output: str = Field(default="out", description="Folder of everything that is written; relative to this file.")
-    seed: int = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    output: Annotated[str, Owner.TONIGHT] = Field(
+        default="out", description="Folder of everything that is written; relative to this file."
+    )
+    seed: Annotated[int, Owner.TRAINING] = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     click_model: ClickModelConfig = Field(default_factory=ClickModelConfig)
 
@@ -287,7 +322,7 @@ _Settings = TypeVar("_Settings", bound=FrozenConfig)
 def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Settings:
     """A configuration file of some kind, overridden and valid; its paths as they are."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
             f"no configuration at {str(path)!r}. Write one (see the README), or name it with --config."
@@ -309,7 +344,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     key, found, value = override.partition("=")
     if not found:
         raise ConfigError(f"--set {override}: write it as key.path=value.")
-    *parents, last = key.strip().split(".")
+    *parents, last = keys = key.strip().split(".")
     node = raw
     for parent in parents:
         if node.get(parent) is None:
@@ -318,7 +353,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(node, dict):
             raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys.")
     try:
-        node[last] = yaml.safe_load(value)
+        node[last] = load_yaml(value, keys)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error
 
@@ -327,6 +362,8 @@ def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
     """One line: the YAML path, what is wrong, and the nearest key if one is unknown."""
     location = [str(part) for part in fault["loc"]]
     path = ".".join(location) or "configuration"
+    if fault["type"] == "tuple_type":
+        return f"{path}: write a list, such as [ONE, OTHER]"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
     known = _keys_at(kind, location[:-1])

@@ -1,10 +1,12 @@
 """What is published: immutable attempt folders, and one small pointer that readers follow.
 
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
-attempt that is live. The pointer is replaced in one step, after everything it points to was verified.
+attempt that is live. The pointer is replaced in one step, after everything it points to was verified, and never by an
+attempt of an earlier day than the one that is live.
 """
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import polars as pl
 from features.errors import IntegrityError, listed
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 
-__all__ = ["Attempt", "Published", "published"]
+__all__ = ["Attempt", "Published", "live_day", "published"]
 
 _POINTER = "published.json"
 _MANIFEST = "manifest.json"
@@ -35,6 +37,11 @@ class Attempt:
     def folder(self) -> Path:
         """Where its files lie."""
         return self.root / "attempts" / self.name
+
+    @property
+    def day(self) -> date:
+        """The day that its rankings are for."""
+        return date.fromisoformat(self.name[: len("YYYY-MM-DD")])
 
     def has(self, part: str) -> bool:
         """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
@@ -93,11 +100,14 @@ class Attempt:
         return manifest  # type: ignore[no-any-return]
 
     def publish(self) -> bool:
-        """Move the pointer here. Returns whether it moved."""
+        """Move the pointer here, unless it points to a later day. Returns whether it moved."""
         self.verify()
         pointer = {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
         path = self.root / _POINTER
         if path.is_file() and read_json(path, what="rankings") == pointer:
+            return False
+        live = live_day(self.root)
+        if live is not None and live > self.day:
             return False
         write_json(pointer, path)
         return True
@@ -125,20 +135,47 @@ class Published:
         return pl.read_parquet(self.attempt.folder / "fallback.parquet")
 
 
+def live_day(root: Path) -> date | None:
+    """The day that what is live is for, by the pointer alone; None if nothing was ever published.
+
+    Raises:
+        IntegrityError: The pointer names no attempt.
+    """
+    live = _pointed(root)
+    return None if live is None else live[0].day
+
+
+def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
+    """The attempt that the pointer names, and the pointer; None if there is none."""
+    path = root / _POINTER
+    if not path.is_file():
+        return None
+    pointer = read_json(path, what="rankings")
+    name = str(pointer.get("attempt", "")) if isinstance(pointer, dict) else ""
+    if Path(name).name != name or not _is_dated(name):
+        raise IntegrityError(
+            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
+        )
+    return Attempt(root, name), pointer
+
+
+def _is_dated(name: str) -> bool:
+    try:
+        return bool(Attempt(Path(), name).day)
+    except ValueError:
+        return False
+
+
 def published(root: Path) -> Published | None:
     """Follow the pointer and verify what it points to; None if nothing was ever published.
 
     Raises:
         IntegrityError: What the pointer names is missing or altered.
     """
-    path = root / _POINTER
-    if not path.is_file():
+    live = _pointed(root)
+    if live is None:
         return None
-    pointer = read_json(path, what="rankings")
-    name = str(pointer.get("attempt", "")) if isinstance(pointer, dict) else ""
-    if not name or Path(name).name != name:
-        raise IntegrityError(f"{path}: names no attempt folder.")
-    attempt = Attempt(root, name)
+    attempt, pointer = live
     manifest = attempt.folder / _MANIFEST
     if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
         raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")

@@ -5,17 +5,21 @@ from datetime import date
 from typing import Any
 
 import polars as pl
+from pydantic import ValidationError
 
-from features.errors import BlockedError, ConfigError
+from features.config import Owner
+from features.errors import BlockedError, ConfigError, IntegrityError, listed
 from features.families.base import Plan
 from features.split import Span, Split
 from features.timeline import EventLog, date_of, day_of
 from pipelines.ablate import Whole, parts_of, without
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
-from pipelines.config import Config, flat
+from pipelines.config import Config
 from pipelines.evaluate import ALL_SYSTEMS, TAKEN, Evaluation, chosen_names, evaluate, version_lists
 from pipelines.external import External, coded_scores
+from pipelines.owners import keys_of, with_keys_of
+from pipelines.progress import say
 from pipelines.registry import Registry
 from pipelines.train import Labelled, Predecessor, label
 
@@ -23,40 +27,74 @@ __all__ = [
     "continuing_config",
     "judge_versions",
     "load_version",
+    "not_followed",
     "plan_of_version",
     "predecessor",
+    "say_not_followed",
+    "trained_config",
     "whole_version",
     "working_config",
 ]
 
 _AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
-_FITTED = (
-    *("calendar.", "requests.", "labels.", "candidates.", "features.", "data.items.text"),
-    *(
-        f"encoder.{key}"
-        for key in ("model", "max_tokens", "pooling", "passage_prefix", "train", "precision", "backend")
-    ),
-    "encoder.item_embeddings",
-    "encoder.history_items",
-)
-"""Keys, or how they begin, that a version's weights, features and rows depend on."""
+_KEPT = (Owner.VERSION, Owner.TRAINING)
+"""Whose keys a version brings along wherever it works."""
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
-    """Today's paths, night and gates with the version's own calendar, requests, labels, candidates and encoder."""
-    kept = Config.model_validate(bundle.config)
-    items = config.data.items.model_copy(update={"text": kept.data.items.text})
-    return config.model_copy(
-        update={
-            "data": config.data.model_copy(update={"items": items}),
-            "calendar": kept.calendar,
-            "requests": kept.requests,
-            "labels": kept.labels,
-            "candidates": kept.candidates,
-            "features": kept.features,
-            "encoder": kept.encoder,
-        }
-    )
+    """The configuration that a version works under: today's, with what is the version's own and its training's.
+
+    Raises:
+        IntegrityError: The bundle's configuration is not one of this nightrank.
+    """
+    return with_keys_of(config, trained_config(bundle), _KEPT)
+
+
+def trained_config(bundle: Bundle) -> Config:
+    """The whole configuration that a version was trained under.
+
+    Raises:
+        IntegrityError: It is not one of this nightrank.
+    """
+    try:
+        return Config.model_validate(bundle.config)
+    except ValidationError as error:
+        keys = sorted({".".join(str(part) for part in fault["loc"]) for fault in error.errors()})
+        raise IntegrityError(
+            f"{bundle.folder}: config.yaml is no configuration of this nightrank ({listed(keys)}). Use the nightrank "
+            "that the manifest names, or train again with this one."
+        ) from error
+
+
+def not_followed(config: Config, bundle: Bundle, *, judged: bool = False) -> list[str]:
+    """Keys that are the version's own and that today's configuration has otherwise, sorted.
+
+    Args:
+        config: Today's configuration.
+        bundle: The version, which goes by what it was trained with.
+        judged: Name filters and rules of `candidates` too: a past window is judged under those of the training.
+    """
+    then, now = (_own_keys(told, judged=judged) for told in (trained_config(bundle), config))
+    return sorted(key for key in now if now[key] != then[key])
+
+
+def say_not_followed(keys: list[str], version: str) -> None:
+    """Report which keys of today's configuration a version does not follow, if any."""
+    if keys:
+        say(
+            "keys not followed",
+            keys=keys,
+            version=version,
+            because="the version works by what it was trained with, where they have other values",
+            remedy="train and promote again to follow them, or set them back",
+        )
+
+
+def _own_keys(config: Config, *, judged: bool = False) -> dict[str, Any]:
+    """Values of the keys that are a version's own, without this machine's folders."""
+    portable = Config.model_validate(config.portable())
+    rules = keys_of(portable.candidates, {Owner.TONIGHT}, "candidates.") if judged else {}
+    return keys_of(portable, {Owner.VERSION}) | rules
 
 
 def plan_of_version(config: Config, bundle: Bundle) -> Plan:
@@ -90,8 +128,7 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
         IntegrityError: Its bundle is not as it was written.
     """
     name, bundle = load_version(registry, wanted)
-    then, now = (flat(told.portable()) for told in (Config.model_validate(bundle.config), config))
-    other = [key for key in sorted({*then, *now}) if key.startswith(_FITTED) and then.get(key) != now.get(key)]
+    other = not_followed(config, bundle)
     if other:
         raise ConfigError(
             f"{name} was trained with another {', '.join(other)} than is configured. Set back what "
@@ -132,12 +169,11 @@ def _training(name: str, bundle: Bundle) -> dict[str, Any]:
 
 def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
     """A version that parts are left out of, by the chain that scores with it."""
-    told, then = _training(name, bundle), Config.model_validate(bundle.config)
-    as_trained = {key: getattr(then, key) for key in ("seed", "timeline", "ranker", "evaluation")}
+    told, then = _training(name, bundle), trained_config(bundle)
     test_start = day_of(bundle.window[0])
     return Whole(
         chain=chain,
-        config=chain.config.model_copy(update=as_trained),
+        config=chain.config.model_copy(update={"evaluation": then.evaluation}),
         columns=bundle.features.columns,
         ranker=bundle.ranker,
         behaviour_ranker=bundle.behaviour_ranker,
@@ -152,7 +188,7 @@ def _parts(name: str, bundle: Bundle, told: str) -> list[str]:
     if not told:
         return []
     _training(name, bundle)  # before anything is scored
-    known = parts_of(bundle.features.columns, Config.model_validate(bundle.config).data.items.text_fields)
+    known = parts_of(bundle.features.columns, trained_config(bundle).data.items.text_fields)
     return chosen_names(told, known, unknown=f"--ablate: {{}} is no part of {name}")
 
 
@@ -169,7 +205,10 @@ def judge_versions(
 ) -> Evaluation:
     """Judge versions on the requests of a window, the first of them in full and against the others.
 
-    Where one of the versions was trained on logged requests, all are judged on these.
+    Where one of the versions was trained on logged requests, all are judged on these. Candidates of all are filtered by
+    the rules (`candidates.blocked` and the like) that the first was trained with, not by today's: an item that is
+    blocked tonight was there in a past window, and baselines may rank it too. Keys that the file has otherwise than the
+    versions are said.
 
     Args:
         log: The log the window lies in.
@@ -200,7 +239,10 @@ def judge_versions(
     lists: dict[str, pl.DataFrame] = {}
     asked: Labelled | None = None
     span = Span(first_day, end_day, end_day)
-    own_configs = {name: working_config(config, bundle) for name, bundle in versions.items()}
+    for name, bundle in versions.items():
+        say_not_followed(not_followed(config, bundle, judged=True), name)
+    under = config.model_copy(update={"candidates": trained_config(next(iter(versions.values()))).candidates})
+    own_configs = {name: working_config(under, bundle) for name, bundle in versions.items()}
     logged = any(own.requests.source == "logged" for own in own_configs.values())
     for name, bundle in versions.items():
         own = own_configs[name]

@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from features.config import FrozenConfig
+from features.config import FrozenConfig, Owner
 
 __all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report"]
 
@@ -15,6 +15,8 @@ Report = Callable[[int, float], None]
 
 class NetworkConfig(FrozenConfig):
     """ListNet, the network beside LambdaMART."""
+
+    owner = Owner.TRAINING
 
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
         default=(128, 64), max_length=8, description="Width of each hidden layer; float64 adds up no wider one exactly."
@@ -30,6 +32,8 @@ class NetworkConfig(FrozenConfig):
 
 class RankerConfig(FrozenConfig):
     """LambdaMART."""
+
+    owner = Owner.TRAINING
 
     objective: Literal["lambdarank", "rank_xendcg"] = Field(
         default="lambdarank", description="LightGBM's objective (Burges 2010; Bruch et al. 2020)."
@@ -86,8 +90,10 @@ class RankerConfig(FrozenConfig):
 class EvaluationConfig(FrozenConfig):
     """How rankings are judged."""
 
+    owner = Owner.EVALUATION
+
     cutoffs: tuple[PositiveInt, ...] = Field(
-        default=(5, 10), min_length=1, description="Ranks at which metrics are cut."
+        default=(5, 10), min_length=1, description="Ranks at which metrics are cut; the last one also stops a training."
     )
     resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples, clustered by user.")
     effect: float = Field(

@@ -2,10 +2,11 @@ from dataclasses import replace
 from datetime import timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import SOURCES, CandidateGenerators, histories
+from features.candidates import SOURCES, CandidateGenerators, blocked_items, histories, unmatched_ids
 from features.config import CandidatesConfig
 from features.requests import requests_tonight
 from features.timeline import EventLog
@@ -145,6 +146,31 @@ def test_blocked_items_are_never_candidates(shop, wide_open):
     codes = log.items.filter(pl.col("item_id").is_in(["i01", "i03"]))["item"].to_list()
     assert kept["item"].is_in(codes).any()
     assert found.equals(kept.filter(~pl.col("item").is_in(codes)))
+
+
+NUMBERS = pl.Series("item_id", [1, 7, 123])
+TEXTS = pl.Series("item_id", ["007", "7", "no", "i1"])
+
+
+@pytest.mark.parametrize(
+    ("item_ids", "told", "blocked", "unmatched"),
+    [
+        (NUMBERS, (7,), [7], 0),
+        (NUMBERS, ("7", "00123"), [7, 123], 0),
+        (NUMBERS.cast(pl.UInt8), ("7", "300", "-1"), [7], 2),
+        (NUMBERS, ("1.0", "i1", "", "1_0"), [], 4),
+        (TEXTS, (7,), ["7"], 0),
+        (TEXTS, ("007",), ["007"], 0),
+        (TEXTS, ("no", "0007", "I1"), ["no"], 2),
+        (TEXTS, ("gone", "gone", 8), [], 2),
+        (TEXTS.cast(pl.Categorical), (7, "no", "gone"), ["7", "no"], 1),
+        (TEXTS, (), [], 0),
+        (TEXTS.clear(), ("7",), [], 1),
+    ],
+)
+def test_a_blocked_id_is_an_items_as_text_or_as_a_whole_number(item_ids, told, blocked, unmatched):
+    assert item_ids.filter(pl.Series(blocked_items(item_ids, told))).cast(pl.String).to_list() == [*map(str, blocked)]
+    assert unmatched_ids(item_ids, told) == unmatched
 
 
 @settings(max_examples=10, deadline=None, derandomize=True)

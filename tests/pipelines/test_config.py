@@ -5,8 +5,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from features.config import FrozenConfig, Owner
 from features.errors import ConfigError
-from pipelines.config import Config, load_config
+from pipelines.config import ClickConfig, Config, load_config
 
 DATA = {"items": {"path": "items.parquet"}, "events": {"path": "log/*.csv"}}
 
@@ -249,6 +250,90 @@ def test_every_key_has_a_line_of_documentation_or_is_a_section():
     assert list(undocumented(Config)) == []
 
 
+def sections(model):
+    """A configuration and all that stands in it, lists and optional sections too."""
+    yield model
+    for field in model.model_fields.values():
+        for kind in (field.annotation, *flattened(getattr(field.annotation, "__args__", ()))):
+            if isinstance(kind, type) and issubclass(kind, FrozenConfig):
+                yield from sections(kind)
+
+
+def flattened(kinds):
+    for kind in kinds:
+        yield kind
+        yield from flattened(getattr(kind, "__args__", ()))
+
+
+@pytest.mark.parametrize("whole", [Config, ClickConfig])
+def test_every_key_says_last_and_once_whose_it_is(whole):
+    words = [owner.value for owner in Owner]
+    seen = list(sections(whole))
+    assert len(seen) > 5
+    for section in seen:
+        for name, field in section.model_fields.items():
+            if field.description is not None:
+                told = [word for word in words if word in field.description]
+                assert len(told) == 1, (section, name)
+                assert field.description.endswith(f". {told[0]}"), (section, name)
+                assert field.description.count(told[0]) == 1, (section, name)
+
+
+@pytest.mark.parametrize(
+    ("key", "word"),
+    [
+        ("candidates.blocked", "Tonight's."),
+        ("candidates.already_bought", "Tonight's."),
+        ("candidates.supplied", "Tonight's."),
+        ("candidates.popular", "The version's."),
+        ("candidates.max_per_request", "The version's."),
+        ("calendar.timezone", "The version's."),
+        ("data.items.text", "The version's."),
+        ("data.items.columns", "Tonight's."),
+        ("night.top", "Tonight's."),
+        ("output", "Tonight's."),
+        ("encoder.max_tokens", "The version's."),
+        ("encoder.steps", "The training's."),
+        ("timeline.test_days", "The training's."),
+        ("promotion.min_lift_over_baseline", "The evaluation's."),
+    ],
+)
+def test_what_is_tonights_and_what_is_the_versions(key, word):
+    model, (*path, last) = Config, key.split(".")
+    for part in path:
+        model = model.model_fields[part].annotation
+    assert model.model_fields[last].description.endswith(word)
+
+
+AS_WRITTEN = "[00123, 0x1F, 1_000, 12:30, 1.50, 2024-01-01, no, on, i1, 'it''s', 7, -0]"
+IDS = ("00123", "0x1F", "1_000", "12:30", "1.50", "2024-01-01", "no", "on", "i1", "it's", "7", "-0")
+
+
+def test_blocked_ids_are_text_as_they_are_written_in_the_file_and_in_overrides(load, tmp_path):
+    path = tmp_path / "written.yaml"
+    whole = (
+        f"data: {{items: {{path: i.csv}}, events: {{path: e.csv}}}}\ncandidates: {{blocked: {AS_WRITTEN}}}\nseed: 010"
+    )
+    path.write_text(whole, encoding="utf-8")
+    config = load_config(path)
+    assert config.candidates.blocked == IDS
+    assert config.seed == 8  # YAML's octal, as ever
+    assert load(f"candidates.blocked={AS_WRITTEN}").candidates.blocked == IDS
+    assert load(f"candidates={{blocked: {AS_WRITTEN}, popular: 010}}").candidates == config.candidates.model_copy(
+        update={"popular": 8}
+    )
+    path.write_text(yaml.safe_dump(config.resolved()), encoding="utf-8")
+    assert load_config(path).candidates.blocked == IDS
+    base = f"candidates: &base {{blocked: {AS_WRITTEN}}}\n"
+    path.write_text(base + whole.partition("candidates")[0] + "candidates: {<<: *base, popular: 010}", encoding="utf-8")
+    assert load_config(path).candidates.blocked == IDS
+
+
+def test_a_blocked_id_that_is_none_or_a_list_that_is_none_names_the_key(load):
+    assert all(line.startswith("candidates.blocked.1.") for line in refusal(load, "candidates.blocked=[i1, ~]"))
+    assert refusal(load, "candidates.blocked=i1") == ["candidates.blocked: write a list, such as [ONE, OTHER]"]
+
+
 @pytest.mark.parametrize("content", [b"", b"- a list", b"text", b"data: [1", b"\xff\xfe\x00"])
 def test_what_is_no_configuration_is_refused(tmp_path, content):
     path = tmp_path / "night.yaml"
@@ -267,3 +352,6 @@ def test_a_configuration_that_is_not_there_is_named(tmp_path):
 def test_constants_are_text_as_csv_cells_are(load):
     config = load("data.events.constants={event: purchase, day: 2024-05-01, price: 3}")
     assert config.data.events.constants == {"event": "purchase", "day": "2024-05-01", "price": "3"}
+    config = load("data.events.constants={event: no, shop: 00123, position: 1_0}", "data.items.constants.category=on")
+    assert config.data.events.constants == {"event": "no", "shop": "00123", "position": "1_0"}
+    assert config.data.items.constants == {"category": "on"}

@@ -1,16 +1,23 @@
 """What a night publishes: the scores that evaluation gives, and what stands beside the order."""
 
+import re
 from dataclasses import replace
+from datetime import date, timedelta
 from pathlib import Path
 
 import polars as pl
 import pytest
+import yaml
 
+from features.errors import BlockedError
 from features.requests import requests_tonight
+from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
+from pipelines.config import load_config
 from pipelines.evaluate import FULL, version_lists
+from pipelines.publish import published
 from pipelines.registry import Registry
-from pipelines.score import _rank
+from pipelines.score import _identity, _rank, score
 from pipelines.train import Labelled, label
 from pipelines.versions import load_version, working_config
 from ranker.lambdamart import LambdaMart
@@ -95,3 +102,200 @@ def test_reasons_name_families_of_the_version_and_leave_the_order_as_it_is(train
     assert set(named.explode().drop_nulls()) <= families
     best = told[2].filter(pl.col("rank") == 1)["reasons"]
     assert (best.list.len() > 0).mean() > 0.9
+
+
+@pytest.fixture
+def project(trained_project, tmp_path):
+    return trained_project.copy(tmp_path / "project")
+
+
+@pytest.fixture
+def night(project, command):
+    """Score a day with some keys set; tonight, if not told otherwise."""
+
+    def run(*keys, when=project.day, flags=()):
+        told = [part for key in keys for part in ("--set", key)]
+        return command(project, "score", "--date", str(when), *flags, *told)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def identity_of(trained_project):
+    """What names a night's attempt, with some keys set."""
+    _, bundle = load_version(Registry(trained_project.config), "champion")
+
+    def identity(*keys):
+        own = working_config(load_config(trained_project.path, keys), bundle)
+        return _identity(trained_project.inputs, own, trained_project.day, "v", bundle)
+
+    return identity
+
+
+def rankings_of(project):
+    return Path(project.config.output) / "rankings"
+
+
+def listed(live):
+    """Items that anybody gets, the user that nobody has seen included."""
+    return {*live.rankings()["item_id"], *live.fallback()["item_id"]}
+
+
+def test_fault_54_what_is_blocked_tonight_is_in_no_list_whatever_the_version_was_trained_with(project, night):
+    assert night().code == 0
+    free = published(rankings_of(project))
+    items = free.rankings()["item_id"].value_counts(sort=True)["item_id"].to_list()
+    blocked, kept = items[:3], {*items} - {*items[:3]}
+    ended = night(f"candidates.blocked=[{', '.join(blocked)}, i999999]")
+    assert ended.code == 0, ended.err
+    assert ended.facts.items() >= {"pointer_moved": True, "blocked_ids_unmatched": 1, "not_followed": []}.items()
+    assert '"ids": 1, "of": 4' in ended.err
+    assert not [item for item in (*blocked, "i999999") if item in ended.err]
+    live = published(rankings_of(project))
+    assert not listed(live) & {*blocked}
+    assert listed(live) & kept
+    assert live.rankings().height == free.rankings().height  # there is more to list
+
+    project.change(candidates={"blocked": blocked})  # and in the file: the same bytes, of an attempt of its own
+    assert night().facts["pointer_moved"] is True
+    assert published(rankings_of(project)).rankings().equals(live.rankings())
+    back = night("candidates.blocked=[]")
+    assert back.facts["shards_written"] == 0
+    assert published(rankings_of(project)).attempt == free.attempt
+
+
+def test_a_whole_number_is_blocked_by_its_text_with_zeros_before_it_too(project, night):
+    number = pl.col("item_id").str.slice(1).cast(pl.Int32)
+    for path in [project.folder / "items.parquet", *project.folder.glob("events/*/*.parquet")]:
+        pl.read_parquet(path, hive_partitioning=False).with_columns(number).write_parquet(path)
+    assert night("candidates.blocked=[00008, '9', 10]").code == 0
+    whole = published(rankings_of(project))
+    assert whole.rankings().schema["item_id"] == pl.Int64
+    assert not listed(whole) & {8, 9, 10}
+
+
+def test_where_everything_is_blocked_nothing_is_published(project, night):
+    assert night().code == 0
+    pointer = (rankings_of(project) / "published.json").read_bytes()
+    everything = project.inputs.log.items["item_id"].to_list()
+    ended = night(f"candidates.blocked={yaml.safe_dump(everything, default_flow_style=True, width=1e9)}")
+    assert ended.code == 11
+    assert "no user gets a list for 2024-02-25" in ended.err
+    assert "candidates.blocked" in ended.err
+    assert (rankings_of(project) / "published.json").read_bytes() == pointer
+
+
+def test_filters_and_rules_are_tonights_and_the_versions_own_keys_are_not_followed_but_named(project, night):
+    plain = night()
+    had = project.inputs.log.engaged.select("user", "item").unique()
+    codes = project.inputs.log
+    ended = night("candidates.already_bought=drop")
+    assert ended.facts["not_followed"] == []
+    rows = published(rankings_of(project)).rankings()
+    users = codes.user_ids.to_frame("user_id").with_row_index("user")
+    coded = rows.join(users, on="user_id").join(codes.items.select("item", "item_id"), on="item_id")
+    assert coded.join(had, on=["user", "item"]).is_empty()
+
+    own = [
+        "calendar.cutoff='09:00'",
+        "calendar.timezone=Asia/Tokyo",
+        "candidates.half_life_days=1",
+        "candidates.max_per_request=5",
+        "candidates.popular=1",
+        "candidates.source=logged",
+        "data.items.text=[description]",
+        "encoder.history_items=1",
+        "encoder.max_tokens=8",
+        "features.attributes={items: [category], users: []}",
+        "features.families=[user]",
+        "labels.gains={purchase: 1}",
+        "requests.mode=online",
+        "requests.source=logged",
+    ]
+    keys = [key.partition("=")[0] for key in own if not key.startswith("features.attributes")]
+    shards = sorted(Path(plain.facts["attempt"]).glob("*.parquet"))
+    before = [shard.read_bytes() for shard in shards]
+    for shard in Path(plain.facts["attempt"]).iterdir():
+        shard.unlink()
+    again = night(*own, "encoder.steps=9", "ranker.max_trees=1", "timeline.test_days=1", "evaluation.resamples=100")
+    assert again.code == 0, again.err
+    assert again.facts["attempt"] == plain.facts["attempt"]
+    assert [shard.read_bytes() for shard in shards] == before
+    assert again.facts["not_followed"] == sorted([*keys, "features.attributes.items"])
+    (said,) = [line for line in again.err.splitlines() if "keys not followed" in line]
+    assert '"calendar.cutoff", "calendar.timezone"' in said
+    assert "Tokyo" not in said
+
+
+@pytest.mark.parametrize(
+    ("key", "moves"),
+    [
+        ("night.top=3", True),
+        ("night.reasons=1", True),
+        ("candidates.blocked=[i000003]", True),
+        ("candidates.already_bought=drop", True),
+        ("candidates.supplied=1", True),
+        ("candidates.new_arrivals=0", True),
+        ("data.timezone=Asia/Tokyo", True),
+        ("data.events.constants={shop: one}", True),
+        ("output=elsewhere", False),
+        ("tracking.experiment=other", False),
+        ("vectors.keep_days=1", False),
+        ("features.max_memory_gb=2", False),
+        ("promotion.min_distinct_share=0.1", False),
+        ("evaluation.resamples=100", False),
+        ("candidates.popular=1", False),
+        ("encoder.steps=9", False),
+        ("ranker.max_trees=1", False),
+        ("seed=5", False),
+    ],
+)
+def test_tonights_keys_make_another_attempt_and_no_others_do(key, moves, identity_of):
+    assert (identity_of(key) != identity_of()) == moves
+
+
+def test_fault_49_a_past_day_stands_beside_what_is_live_and_says_so(project, night, command):
+    assert night().facts["live"] == "2024-02-25"
+    pointer = (rankings_of(project) / "published.json").read_bytes()
+    past = night(when=project.day - timedelta(days=1))
+    assert past.code == 0, past.err
+    assert past.facts.items() >= {"shards_written": 3, "pointer_moved": False, "live": "2024-02-25"}.items()
+    assert "what is live stays" in past.err
+    assert Path(past.facts["attempt"]).is_dir()
+    assert (rankings_of(project) / "published.json").read_bytes() == pointer
+    assert command(project, "status").facts["published"]["date"] == "2024-02-25"
+    assert night("night.top=5").facts["pointer_moved"] is True  # the same day, otherwise
+
+
+def test_fault_50_a_day_whose_future_the_version_saw_is_refused_or_ranked_beside(project, night):
+    cutoff = load_bundle(project.registered.bundle).cutoff
+    first = cutoff.date()  # the first day of the test window: nothing of it was seen
+    last_seen = first - timedelta(days=1)
+    assert night(when=first, flags=["--dry-run"]).code == 0
+    refused = night(when=last_seen)
+    assert refused.code == 11
+    assert re.search(
+        rf"nightrank/1 has seen events or labels of {last_seen} .*--version.*--allow-hindsight", refused.err
+    )
+    assert not rankings_of(project).exists()
+    for written in (3, 0):
+        allowed = night(when=last_seen, flags=["--allow-hindsight"])
+        assert allowed.code == 0, allowed.err
+        assert allowed.facts.items() >= {"hindsight": True, "pointer_moved": False, "shards_written": written}.items()
+        assert allowed.facts["live"] is None
+        assert "not published" in allowed.err
+    assert published(rankings_of(project)) is None
+    tonight = night(flags=["--allow-hindsight"])  # which it is not
+    assert tonight.facts["pointer_moved"] is True
+    assert "hindsight" not in tonight.facts
+
+
+@pytest.mark.parametrize(
+    ("year", "says"),
+    [(1, "starts on 2024-01-01"), (1969, "starts on 2024-01-01"), (9999, "max_days_behind allows 36500")],
+)
+def test_a_day_far_away_is_blocked_with_what_the_log_has(year, says, trained_project, champion):
+    bundle, config = champion
+    config = config.model_copy(update={"night": config.night.model_copy(update={"max_days_behind": 10**9})})
+    with pytest.raises(BlockedError, match=says):
+        score(trained_project.inputs, config, when=date(year, 1, 1), version="v", bundle=bundle, dry_run=True)
