@@ -1,8 +1,8 @@
 """Small projects as people's programs write them, drawn at random, with what is right of each.
 
 A project is one true shop (`TRUTH`) written in some way: types of ids, forms of times, file formats, layouts of
-folders, and perhaps a fault. `Odd.write` lays it out; `Odd.meant` says how `nightrank check` must end, from the truth and
-the choices alone.
+folders, and perhaps a fault. `Odd.write` lays it out; `Odd.meant` says how `nightrank check` must end, from the truth
+and the choices alone.
 """
 
 import gzip
