@@ -19,10 +19,10 @@ from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from encoders.architecture import KINDS, arithmetic
-from encoders.config import Pooling
+from encoders.config import EncoderConfig, Pooling
 from features.errors import ConfigError, IntegrityError, listed
 
-__all__ = ["Backbone", "load_backbone", "load_tokenizer", "resolve"]
+__all__ = ["Backbone", "load_backbone", "load_tokenizer", "refuse_unloadable", "resolve"]
 
 _UNUSED = ("pooler.", "lm_head.", "cls.")  # weights of heads that pooling does not read
 _POOLING_FILE = "1_Pooling/config.json"  # where sentence-transformers keeps it
@@ -151,6 +151,22 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
     first = KINDS[config.model_type].first_position(config)
     positions = (config.max_position_embeddings - first) // 8 * 8  # texts are padded to multiples of 8
     return Backbone(loaded.eval(), tokenizer, pad_id, positions, _digest(loaded, config, tokenizer), pooling)
+
+
+def refuse_unloadable(config: EncoderConfig) -> None:
+    """Refuse the encoder that training would refuse, with its errors, by starting it as training does.
+
+    No random number is drawn, and nothing is kept. It takes as long as reading the weights, a second or less for small
+    encoders.
+
+    Raises:
+        ConfigError: See `encoders.model.InterestModel.start`.
+        IntegrityError: Likewise.
+    """
+    from encoders.model import InterestModel  # stands on this module
+
+    with torch.random.fork_rng(devices=[]):
+        InterestModel.start(config)
 
 
 def _refuse_adapter(model: str, folder: str) -> None:

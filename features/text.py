@@ -6,9 +6,11 @@ import polars as pl
 
 from features.config import TextFieldConfig
 
-__all__ = ["SEPARATOR", "item_texts"]
+__all__ = ["MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
 
 SEPARATOR = " | "
+MAX_TEXT_CHARS = 20_000
+"""Most characters of a text that contracts let through: a text of 10 MB is cut there, once, and costs little after."""
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> pl.Series:
