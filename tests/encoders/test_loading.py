@@ -19,7 +19,8 @@ from transformers import (
 )
 
 from encoders.embed import on_grid
-from encoders.loading import load_backbone, load_tokenizer, refuse_unloadable, resolve
+from encoders.folders import resolve
+from encoders.loading import load_backbone, load_tokenizer, refuse_unloadable
 from encoders.tokenize import tokenise
 from encoders.towers import TextTower
 from features.errors import ConfigError, IntegrityError
