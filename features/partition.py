@@ -48,7 +48,7 @@ def stable_hash(ids: pl.Series) -> Hashes:
         hashes[held] = _mixed(hashes[held] ^ _words(padded, starts[held] + place, lengths[held] - place))
     longer = np.flatnonzero(lengths > MOST_BYTES)
     ends = zip(starts[longer] + MOST_BYTES, starts[longer] + lengths[longer], strict=True)
-    rest = [hashlib.blake2b(data[start:end], digest_size=_WORD).digest() for start, end in ends]
+    rest = [hashlib.blake2b(data[start:end].tobytes(), digest_size=_WORD).digest() for start, end in ends]
     hashes[longer] = _mixed(hashes[longer] ^ np.frombuffer(b"".join(rest), "<u8"))
     return _mixed(hashes ^ lengths.astype(np.uint64))
 

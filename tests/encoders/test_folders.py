@@ -245,7 +245,8 @@ class Hub:
     """A hub that holds one model, or does not answer, and keeps what was fetched."""
 
     def __init__(self, monkeypatch, folder: Path) -> None:
-        self.folder, self.files, self.fetched, self.error = folder, sorted(path.name for path in folder.iterdir()), [], None
+        self.folder, self.fetched, self.error = folder, [], None
+        self.files = sorted(path.name for path in folder.iterdir())
         monkeypatch.setattr(folders, "HfApi", lambda: self)
         monkeypatch.setattr(folders, "snapshot_download", self.download)
 
