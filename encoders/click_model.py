@@ -24,7 +24,7 @@ from encoders.ngrams import NGrams
 from encoders.towers import TextTower
 from features.errors import ContractError, IntegrityError
 
-__all__ = ["ClickModel"]
+__all__ = ["ClickModel", "telling"]
 
 Report = Callable[[int, list[float]], None]
 """Told the number of a member that is done, and its `held_losses`."""
@@ -98,7 +98,7 @@ class ClickModel:
             ContractError: Fewer groups that tell anything than members. A group does if it has two texts, and if some
                 but not all of its impressions were clicked.
         """
-        rows = _telling(rows).sort("group", "text")
+        rows = telling(rows).sort("group", "text")
         part_R = _parts(rows, config.members, seed)
         texts = rows["text"].to_list()
         tokens = encoder.tokenise(texts)
@@ -299,8 +299,12 @@ def _intercept(score_R: npt.NDArray[np.float64], rows: pl.DataFrame) -> float:
     return float(optimize.brentq(missing, base - score_R.max() - 1, base - score_R.min() + 1, xtol=1e-12))
 
 
-def _telling(rows: pl.DataFrame) -> pl.DataFrame:
-    """The rows of groups that tell anything."""
+def telling(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows of groups that tell anything: of two texts or more, with some but not all impressions clicked.
+
+    Args:
+        rows: group, text, impressions, clicks.
+    """
     clicks, impressions = pl.col("clicks").sum(), pl.col("impressions").sum()
     return rows.filter(((pl.col("text").n_unique() > 1) & (clicks > 0) & (clicks < impressions)).over("group"))
 

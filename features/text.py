@@ -9,6 +9,8 @@ from features.config import TextFieldConfig
 __all__ = ["MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
 
 SEPARATOR = " | "
+MAX_TEXT_CHARS = 20_000
+"""Most characters of a text that contracts let through: a text of 10 MB is cut there, once, and costs little after."""
 
 MAX_TEXT_CHARS = 20_000
 """Characters of a text that anything reads; contracts cut a longer one."""

@@ -8,10 +8,10 @@ from typing import Any
 import dataframely as dy
 import polars as pl
 
-from encoders.click_model import ClickModel
+from encoders.click_model import ClickModel, telling
 from encoders.model import InterestModel
-from features.contracts import check_table, enforce
-from features.errors import ContractError, IntegrityError, listed
+from features.contracts import RULES, check_table, enforce
+from features.errors import ConfigError, ContractError, IntegrityError, listed
 from features.schemas import Clicks
 from pipelines.config import ClickConfig
 from pipelines.progress import task
@@ -47,42 +47,85 @@ def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict
 
 
 def score_click_model(config: ClickConfig, table: Path, to: Path) -> dict[str, Any]:
-    """Score a table's texts; its other columns stay as they are.
+    """Score a table's texts; its rows and its other columns stay as they are, a row without text gets no score.
 
     Raises:
-        ContractError: It has no column of texts, or texts that are null.
+        ConfigError: There is no such table, or what is to be written is a folder.
+        ContractError: It has no column of texts, or more rows without one than `data.quarantine.max_share`.
         IntegrityError: The model's folder is not what `train` wrote.
     """
-    theirs = config.data.clicks.columns.get("text", "text")
-    asked = config.data.clicks.model_copy(update={"path": str(table), "columns": {"text": theirs}, "constants": {}})
-    raw = read_raw(asked, name="clicks")
-    missing = raw.frame["text"].null_count() if "text" in raw.frame.columns else raw.frame.height
-    if missing:
-        raise ContractError(
-            f"{table}: {missing} of {raw.frame.height} rows have no text in column {theirs!r}. Drop them, or name the "
-            "column of texts with --set data.clicks.columns.text=NAME."
-        )
+    if to.is_dir():
+        raise ConfigError(f"--to {to}: it is a folder. Name the Parquet file to write.")
     model = load_click_model(Path(config.output) / _NAME)
-    logit = pl.Series("logit", model.predict(raw.frame["text"].cast(pl.String).to_list()))
+    frame, texts = _texts_to_score(config, table)
+    has = (texts.str.len_bytes() > 0).fill_null(value=False)
+    logits = pl.Series("logit", [None] * frame.height, dtype=pl.Float64)
+    logits = logits.scatter(has.arg_true(), model.predict(texts.filter(has).to_list()))
     odds = pl.col("logit").exp()
-    scored = raw.frame.with_columns(logit).with_columns(probability=odds / (1 + odds))
-    write_parquet(scored if theirs == "text" else scored.drop("text"), to)
-    return {"texts": scored.height, "digest": model.digest(), "scores": str(to)}
+    write_parquet(frame.with_columns(logits).with_columns(probability=odds / (1 + odds)), to)
+    without = int((~has).sum())
+    return {"texts": frame.height - without, "without_text": without, "digest": model.digest(), "scores": str(to)}
+
+
+def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.Series]:
+    """A user's table as it lies, and its texts."""
+    theirs = config.data.clicks.columns.get("text", "text")
+    remedy = "name the column of texts with --set data.clicks.columns.text=NAME"
+    asked = config.data.clicks.model_copy(update={"path": str(table), "columns": {}, "constants": {}})
+    try:
+        frame = read_raw(asked, name="clicks", allow_empty=True).frame
+    except ConfigError as error:
+        raise ConfigError(f"{table}: no .parquet, .csv or .csv.gz file there.") from error
+    if theirs not in frame.columns:
+        raise ContractError(
+            f"{table}: there is no column {theirs!r}; the table has {listed(frame.columns, most=20)}. Add it, or "
+            f"{remedy}."
+        )
+    kind = frame.schema[theirs]
+    if kind.is_nested() or kind in (pl.Binary, pl.Object):
+        raise ContractError(f"{table}: column {theirs!r} is {kind}; write it as text, or {remedy}.")
+    texts = frame[theirs].cast(pl.String)
+    bare = (texts.str.len_bytes().fill_null(0) == 0).arg_true()
+    share = config.data.quarantine.max_share
+    if len(bare) > share * frame.height:
+        raise ContractError(
+            f"{table}: {len(bare)} of {frame.height} rows have no text in column {theirs!r} (first at row {bare[0]}), "
+            f"which is above data.quarantine.max_share ({share:g}). Drop them, or {remedy}."
+        )
+    return frame, texts
 
 
 def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The table under its contract, a text that a group has twice pooled; and what is told of it."""
+    """The table under its contract, a text that a group has twice pooled; and what is told of it.
+
+    `silent_groups` of the groups teach nothing: one text is left of them, or nobody or everybody clicked.
+    """
     raw = read_raw(config.data.clicks, name="clicks", allow_empty=allow_empty)
     # NOTE: Each row is a package of its own: two that had equal luck are no duplicates.
     packages = raw.frame.with_row_index("package")
     checked = check_table(packages, Clicks, name="clicks", required=_COLUMNS, extra={"package": _PACKAGE})
+    path = Path(config.output) / "quarantine" / "clicks.parquet"
     if checked.bad.height:
-        write_parquet(checked.bad, Path(config.output) / "quarantine" / "clicks.parquet")
-    enforce([checked], config.data.quarantine.max_share)
+        write_parquet(checked.bad, path)
+    try:
+        enforce([checked], config.data.quarantine.max_share)
+    except ContractError as error:
+        raise ContractError(f"{error}\nThey lie, with the rules they broke, in {path}.") from error
+    if checked.good.is_empty():
+        raise ContractError(
+            f"clicks: all {checked.n_rows} rows were set aside, and none is left to learn from; they lie, with the "
+            f"rules they broke, in {path}."
+        )
     rows = checked.good.group_by("group", "text").agg(pl.col("impressions", "clicks").sum()).sort("group", "text")
     told = {name: int(rows[name].sum()) for name in ("impressions", "clicks")}
-    facts = {"groups": rows["group"].n_unique(), "texts": rows.height, **told, "quarantined": checked.bad.height}
-    return rows, {**facts, "data": raw.fingerprint}
+    groups = rows["group"].n_unique()
+    silent = groups - telling(rows)["group"].n_unique()
+    facts: dict[str, Any] = {"groups": groups, "silent_groups": silent, "texts": rows.height, **told}
+    facts |= {"quarantined": checked.bad.height, "data": raw.fingerprint}
+    if checked.bad.height:
+        rules = dict(zip(checked.rules[RULES].to_list(), checked.rules["rows"].to_list(), strict=True))
+        facts |= {"rules": rules, "quarantine": str(path)}
+    return rows, facts
 
 
 def write_click_model(model: ClickModel, root: Path, *, data: str) -> Path:
@@ -118,6 +161,8 @@ def load_click_model(folder: Path) -> ClickModel:
     Raises:
         IntegrityError: A file is missing, unknown or altered; all are named.
     """
+    if not folder.is_dir():
+        raise IntegrityError(f"{folder}: there is no click model. Train one by nightrank click-model train.")
     manifest = read_json(folder / _MANIFEST, what="click model")
     named = manifest.get("files") if isinstance(manifest, dict) else None
     found = _hashes(folder)

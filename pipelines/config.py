@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
@@ -402,8 +403,9 @@ def _anchored(config: Config, folder: Path) -> Config:
 
 
 def _anchored_encoder(encoder: EncoderConfig, folder: Path) -> EncoderConfig:
-    if (folder / encoder.model).is_dir():
-        return encoder.model_copy(update={"model": _at(folder, encoder.model)})
+    with suppress(OSError):  # a name too long for any file
+        if (folder / encoder.model).exists():
+            return encoder.model_copy(update={"model": _at(folder, encoder.model)})
     return encoder
 
 

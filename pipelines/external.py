@@ -1,6 +1,7 @@
 """Scores of other systems: files that name what they rank by ids, judged on the same requests as ours."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import time
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +15,14 @@ from pipelines.train import Labelled
 
 __all__ = ["External", "coded_scores", "read_scores"]
 
+_DAY = r"^(\d{4}[-/]\d\d[-/]\d\d)(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|[+-]00:?00)?)?$"  # also as its midnight
+_FORMS = {
+    pl.Date(): "date like 2024-12-31 (or its midnight)",
+    pl.Float64(): "number",
+    pl.Int64(): "whole number of 64 bits, as the log's",
+    pl.String(): "text or whole number",
+}
+
 External = Mapping[str, pl.DataFrame]
 """By the name of a system: user_id and day, or request_id; item_id, score."""
 
@@ -25,22 +34,32 @@ def read_scores(told: Sequence[str]) -> dict[str, pl.DataFrame]:
         told: `NAME=PATH` of each, or a path, whose stem is the name; a file, a glob or a folder, Parquet or CSV.
 
     Raises:
-        ConfigError: No file there, or a name is given twice.
+        ConfigError: No file there, or a name that is none or is given twice.
         ContractError: A score of a CSV is no number, or a day no date.
         IntegrityError: A file is truncated or empty.
     """
     found: dict[str, pl.DataFrame] = {}
     for entry in told:
-        before, given, after = entry.partition("=")
-        name, path = (before, after) if given else (Path(before).name.partition(".")[0], before)
-        if not name or name in found:
-            raise ConfigError(f"--scores {entry}: {name!r} is no name of its own. Write NAME=PATH, each name once.")
+        name, path = _name_and_path(entry)
+        if not name.strip() or not name.isprintable() or not path or name in found:
+            raise ConfigError(
+                f"--scores {entry!r}: {name!r} is no name of its own. Write NAME=PATH, each name once and without "
+                "control characters."
+            )
         try:
             found[name] = read_raw(TableConfig(path=path), name=name, allow_empty=True).frame
         except ConfigError as error:
-            raise ConfigError(f"--scores {entry}: no .parquet, .csv or .csv.gz file at {path!r}.") from error
+            raise ConfigError(f"--scores {entry!r}: no .parquet, .csv or .csv.gz file at {path!r}.") from error
         say("read scores", system=name, rows=found[name].height)
     return found
+
+
+def _name_and_path(entry: str) -> tuple[str, str]:
+    """NAME=PATH; a path that has a `=` in it and is there is a path."""
+    before, given, after = entry.partition("=")
+    if given and not Path(entry).exists():
+        return before, after
+    return Path(entry).name.partition(".")[0], entry
 
 
 def coded_scores(
@@ -53,7 +72,8 @@ def coded_scores(
 
     Args:
         external: The systems' scores; other columns are ignored. Engaged days are named by user_id and day (the batch
-            day, a date), logged requests by request_id. Ids of a CSV are text, and are read as the log has them.
+            day, a date, also as text or as its midnight), logged requests by request_id. Ids are read as the log has
+            them: from text, integers, categories and whole numbers of any type.
         labelled: The window's requests, and the candidates where these are given.
         log: Whose ids are meant.
         taken: What none of them may be called.
@@ -104,25 +124,23 @@ def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.
     missing = [name for name in wanted if name not in frame.columns]
     if missing:
         return frame, [f"there is no column {', '.join(missing)}; it must have {', '.join(wanted)}"]
+    if frame.is_empty():
+        return frame, [f"there are no rows; {asked.height} requests are judged: score them"]
+    wrong = {name: _unfit(frame.schema[name], theirs) for name, theirs in wanted.items()}
     faults = [
-        f"{name} is {frame.schema[name]}, and {theirs} is wanted: cast it"
-        for name, theirs in wanted.items()
-        if not _castable(frame.schema[name], theirs)
+        f"all {frame.height} rows: {name} is {frame.schema[name].base_type()}, and {accepted}: cast it"
+        for name, accepted in wrong.items()
+        if accepted is not None
     ]
     if faults:
         return frame, faults
-    rows = frame.select(
-        pl.col(name).str.to_date(strict=False)
-        if theirs == pl.Date and frame.schema[name] == pl.String
-        else pl.col(name).cast(theirs, strict=False)
-        for name, theirs in wanted.items()
-    )
+    rows = pl.DataFrame({name: _read(frame[name], theirs) for name, theirs in wanted.items()})
     for name, theirs in wanted.items():
         absent = frame[name].null_count()
         if absent:
             faults.append(f"{absent} of {frame.height} rows have no {name}: drop them")
         if odd := rows[name].null_count() - absent:
-            faults.append(f"{odd} of {frame.height} rows have a {name} that is no {theirs}: correct them")
+            faults.append(f"{odd} of {frame.height} rows have a {name} that is no {_FORMS[theirs]}: correct them")
     if nan := int(rows["score"].is_nan().sum()):
         faults.append(f"{nan} of {frame.height} rows have a NaN score: it has no place in an order")
     if infinite := int(rows["score"].is_infinite().sum()):
@@ -130,13 +148,53 @@ def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.
     return rows, faults
 
 
-def _castable(found: pl.DataType, wanted: pl.DataType) -> bool:
-    """Whether values of one type may stand for the other: text for all, since a CSV has nothing else."""
+def _unfit(found: pl.DataType, wanted: pl.DataType) -> str | None:
+    """What is accepted, where values of a type cannot be read as another; text may stand for all."""
+    if found in (pl.String, pl.Null):
+        return None
+    if wanted == pl.Date:
+        fits, accepted = found in (pl.Date, pl.Datetime), "dates (Date, Datetime at midnight, or text) are wanted"
+    elif wanted.is_float():
+        fits, accepted = found.is_numeric(), "numbers are wanted"
+    else:
+        fits = found.is_numeric() or found in (pl.Categorical, pl.Enum)
+        accepted = "ids as text, integers, categories or whole numbers are wanted"
+    return None if fits else accepted
+
+
+def _read(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """A column of a type that fits as another; null is what is none."""
+    if wanted == pl.Date:
+        return _dates(column)
+    return column.cast(wanted, strict=False) if wanted.is_float() else _ids(column, wanted)
+
+
+def _dates(column: pl.Series) -> pl.Series:
+    """Days; null is also a time that is not its day's midnight: its date does not tell the batch day."""
+    if column.dtype == pl.String:
+        day = column.str.strip_chars().str.extract(_DAY)
+        return day.str.replace_all("/", "-").str.to_date("%Y-%m-%d", strict=False)
+    if isinstance(column.dtype, pl.Datetime):
+        return column.dt.date().zip_with(
+            (column.dt.time() == time(0)).fill_null(value=False), _nothing(column, pl.Date())
+        )
+    return column.cast(pl.Date)
+
+
+def _ids(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """Ids as text or Int64; null is what is neither: a fraction, and for Int64 other text and what lies beyond it."""
+    if column.dtype.is_float() or column.dtype.is_decimal():
+        whole = (column == column.floor()).fill_null(value=False)
+        column = column.zip_with(whole, _nothing(column, column.dtype)).cast(pl.Int64, strict=False)
     if wanted == pl.String:
-        return found == pl.String
-    if wanted.is_integer():
-        return found.is_integer() or found == pl.String
-    return found == pl.String or (found.is_numeric() if wanted.is_float() else found == wanted)
+        return column.cast(pl.String)
+    if not column.dtype.is_integer():
+        column = column.cast(pl.String).str.strip_chars().str.replace(r"\.0+$", "")
+    return column.cast(wanted, strict=False)
+
+
+def _nothing(column: pl.Series, dtype: pl.DataType) -> pl.Series:
+    return pl.Series([None], dtype=dtype).new_from_index(0, len(column))
 
 
 def _coded(

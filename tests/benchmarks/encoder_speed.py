@@ -32,7 +32,7 @@ import torch
 from processes import THREADS, peer_python, run
 
 from encoders.config import EncoderConfig
-from encoders.loading import resolve
+from encoders.folders import resolve
 from encoders.model import InterestModel
 from features.text import item_texts
 from pipelines.config import load_config

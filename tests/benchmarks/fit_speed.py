@@ -34,7 +34,7 @@ from encoders.config import EncoderConfig
 from encoders.data import Examples
 from encoders.fit import Lesson as Learned
 from encoders.fit import ReadTexts, fit_block
-from encoders.loading import resolve
+from encoders.folders import resolve
 from encoders.model import InterestModel
 
 Ints = npt.NDArray[np.int64]

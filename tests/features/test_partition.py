@@ -1,10 +1,13 @@
+import hashlib
+
 import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.partition import part_of, stable_hash
+from features import partition
+from features.partition import MOST_BYTES, part_of, stable_hash
 
 MASK = 2**64 - 1
 
@@ -20,8 +23,10 @@ def mixed(word):
 def of_text(text):
     data = text.encode()
     state = 0
-    for start in range(0, len(data), 8):
+    for start in range(0, min(len(data), 1024), 8):
         state = mixed(state ^ int.from_bytes(data[start : start + 8], "little"))
+    if len(data) > 1024:
+        state = mixed(state ^ int.from_bytes(hashlib.blake2b(data[1024:], digest_size=8).digest(), "little"))
     return mixed(state ^ len(data))
 
 
@@ -62,3 +67,36 @@ def test_parts_are_of_a_size(ids):
     assert counts.sum() == 8000
     assert counts.min() > 850  # five standard deviations below 1000
     assert (part_of(ids, 1) == 0).all()
+
+
+LONG = {
+    "words": "red mug " * 1_250_000,
+    "one word": "a" * 10_000_000,
+    "white space": " " * 10_000_000,
+    "combining": "e\u0301" * 3_333_333,
+    "emoji": "\U0001f600" * 2_500_000,
+}
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_fault_80_a_text_of_10_mb_is_read_in_as_many_steps_as_one_of_a_kilobyte(kind, monkeypatch):
+    steps = []
+    monkeypatch.setattr(partition, "_words", lambda *told, read=partition._words: steps.append(1) or read(*told))
+    ids = pl.Series(["a", LONG[kind], "b", LONG[kind][:-1], "c"])
+    found = stable_hash(ids)
+    assert len(steps) == MOST_BYTES / 8
+    assert found.tolist() == [of_text(one) for one in ids]
+    assert len(set(found.tolist())) == 5
+
+
+@pytest.mark.parametrize("length", [1016, 1017, 1023, 1024, 1025, 1032, 1033, 5000])
+def test_around_the_kilobyte(length):
+    texts = ["x" * length, "x" * (length - 1) + "y", "x" * (length + 1), "a"]
+    assert stable_hash(pl.Series(texts)[1:]).tolist() == [of_text(one) for one in texts[1:]]
+    assert len({*stable_hash(pl.Series(texts)).tolist()}) == 4
+
+
+def test_the_hash_of_a_text_stays_what_it_is():
+    """Golden: as every version so far has it."""
+    found = stable_hash(pl.Series(["", "user-1", "x" * 1024])).tolist()
+    assert found == [16294208416658607535, 4114826939094684345, 3156526469534798952]

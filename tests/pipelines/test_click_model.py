@@ -13,6 +13,8 @@ from features.errors import ConfigError, IntegrityError
 from pipelines.click_model import load_click_model
 from pipelines.config import load_click_config
 
+RULES_BROKEN = ("clicks_at_most_impressions", "clicks_min", "group_has_two_texts", "text_nullability")
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -87,9 +89,15 @@ def test_rows_that_break_the_contract_are_named_by_rule_and_count(folder, comman
     for rule in ("clicks_at_most_impressions 1", "text_nullability 1", "clicks_min 1", "group_has_two_texts 1"):
         assert rule in ended.err.replace("|", "_"), ended.err
     assert "clicks: 4 of 78 rows" in ended.err
+    told = ended.err.replace("\n", "")
+    assert f"They lie, with the rules they broke, in {folder.at}/out/quarantine/clicks.parquet." in told
     within = command(folder, "click-model", "train", "--set", "data.quarantine.max_share=0.1")
     assert within.code == 0
     assert within.facts["quarantined"] == 4
+    assert within.facts["rules"] == dict.fromkeys(RULES_BROKEN, 1)
+    assert within.facts["quarantine"] == str(folder.at / "out/quarantine/clicks.parquet")
+    # NOTE: groups 90 and 91 keep one text each, which is set against nothing.
+    assert (within.facts["groups"], within.facts["silent_groups"]) == (26, 2)
     assert pl.read_parquet(folder.at / "out" / "quarantine" / "clicks.parquet")["clicks"].to_list() == [
         "9",
         "1",
@@ -116,7 +124,70 @@ def test_texts_to_score_must_be_there(folder, command):
         folder, "click-model", "score", str(folder.at / "new.parquet"), "--to", str(folder.at / "s.parquet")
     )
     assert ended.code == 10
-    assert "1 of 2 rows have no text in column 'title'" in ended.err
+    assert "1 of 2 rows have no text in column 'title' (first at row 1)" in ended.err.replace("\n", " ")
+
+
+@pytest.fixture
+def scored(folder, command):
+    """Score a table, over a model that is trained."""
+    assert command(folder, "click-model", "train").code == 0
+    to = folder.at / "scores.parquet"
+
+    def run(table: pl.DataFrame | Path, *more: str, to: Path = to):
+        path = table
+        if isinstance(table, pl.DataFrame):
+            path = folder.at / "new.parquet"
+            table.write_parquet(path)
+        return command(folder, "click-model", "score", str(path), "--to", str(to), *more), to
+
+    return run
+
+
+def test_rows_without_a_text_stay_without_a_score_and_are_counted(scored):
+    table = pl.DataFrame({"title": ["a lamp", None, "Gift: the lamp", ""], "text": list("abcd")})
+    ended, to = scored(table, "--set", "data.quarantine.max_share=0.5")
+    assert ended.code == 0, ended.err
+    assert (ended.facts["texts"], ended.facts["without_text"]) == (2, 2)
+    found = pl.read_parquet(to)
+    assert found.select("title", "text").equals(table)  # also a column that bears our name for another one
+    assert found["logit"].is_null().to_list() == found["probability"].is_null().to_list() == [False, True, False, True]
+    scored(table[[0]])
+    assert pl.read_parquet(to)["logit"][0] == found["logit"][0]
+
+
+def test_what_cannot_be_scored_is_named(scored, folder):
+    table = pl.DataFrame({"title": ["a lamp"]})
+    for frame, code, says in (
+        (table.rename({"title": "headline"}), 10, "there is no column 'title'; the table has 'headline'. Add it"),
+        (pl.DataFrame({"title": [["a", "b"]]}), 10, "column 'title' is List(String); write it as text"),
+        (folder.at / "no.csv", 2, "no .parquet, .csv or .csv.gz file there"),
+    ):
+        ended, _ = scored(frame)
+        assert ended.code == code
+        assert says in ended.err.replace("\n", " ")
+    ended, _ = scored(table, to=folder.at)
+    assert ended.code == 2
+    assert "it is a folder. Name the Parquet file to write" in ended.err.replace("\n", " ")
+
+
+def test_without_a_model_the_command_that_makes_one_is_named(folder, command):
+    ended = command(folder, "click-model", "score", str(folder.at / "clicks.csv"), "--to", str(folder.at / "s.parquet"))
+    assert ended.code == 12
+    assert "there is no click model. Train one by nightrank click-model train" in ended.err.replace("\n", " ")
+
+
+def test_a_table_of_which_nothing_is_left_says_so(folder, command):
+    packages().with_columns(clicked=pl.col("shown") + 1).write_csv(folder.at / "clicks.csv")
+    ended = command(folder, "click-model", "train", "--set", "data.quarantine.max_share=1")
+    assert ended.code == 10
+    assert "all 72 rows were set aside, and none is left to learn from" in ended.err.replace("\n", " ")
+
+
+def test_too_few_groups_are_counted(folder, command):
+    packages().head(3).write_csv(folder.at / "clicks.csv")
+    ended = command(folder, "click-model", "train")
+    assert ended.code == 10
+    assert "1 groups have two texts and clicks, and there are 2 members" in ended.err.replace("\n", " ")
 
 
 @pytest.mark.parametrize("harm", ["alter", "remove", "add", "link"])

@@ -1,16 +1,21 @@
 """Scores of other systems, judged beside ours on the same requests."""
 
+from datetime import datetime
+from decimal import Decimal
+
 import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError
 from features.timeline import day_of
 from pipelines.evaluate import FULL, OURS, chosen_systems
-from pipelines.external import coded_scores, read_scores
+from pipelines.external import _read, _unfit, coded_scores, read_scores
 from pipelines.registry import Registry
 from pipelines.train import Labelled
 from pipelines.versions import load_version
 from ranker.baselines import BASELINES
+
+IDS_WANTED = "ids as text, integers, categories or whole numbers are wanted"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +84,7 @@ def test_all_faults_of_all_files_are_named_with_counts(evaluated, by_popularity)
         nan=by_popularity.with_columns(score=pl.when(pl.int_range(pl.len()) < 3).then(float("nan")).otherwise("score")),
         twice=pl.concat([by_popularity, by_popularity.head(2), strange]),
         missing=by_popularity.join(one, on=["user_id", "day"], how="anti"),
-        typed=by_popularity.with_columns(item_id=pl.int_range(pl.len())),
+        typed=by_popularity.with_columns(item_id=pl.lit(value=True)),
         narrow=by_popularity.drop("day"),
         absent=by_popularity.with_columns(user_id=pl.lit(None, pl.String)),
     )
@@ -91,7 +96,7 @@ def test_all_faults_of_all_files_are_named_with_counts(evaluated, by_popularity)
         f"- twice: 1 of {rows + 4} rows name an item that the catalogue lacks: drop them",
         f"- twice: 2 of {rows + 4} rows repeat a request and item: keep one row a pair",
         f"- missing: 1 of {asked.height} judged requests have no row ({one['day'][0]}): score them",
-        "- typed: item_id is Int64, and String is wanted: cast it",
+        f"- typed: all {rows} rows: item_id is Boolean, and {IDS_WANTED}: cast it",
         "- narrow: there is no column day; it must have user_id, day, item_id, score",
         f"- absent: {rows} of {rows} rows have no user_id: drop them",
     ]
@@ -128,7 +133,7 @@ def test_a_csv_is_read_as_the_log_has_its_ids_and_says_what_it_cannot_read(proje
     path.write_text(path.read_text(encoding="utf-8").replace("2024-02-", "Feb ", 2), encoding="utf-8")
     ended = command(project, "evaluate", "--version", "1", "--scores", str(path), *systems)
     assert ended.code == 10
-    assert f"theirs: 2 of {by_popularity.height} rows have a day that is no Date: correct them" in ended.err
+    assert f"theirs: 2 of {by_popularity.height} rows have a day that is no date like 2024-12-31" in ended.err
 
 
 @pytest.mark.parametrize(
@@ -161,3 +166,102 @@ def test_names_with_commas_are_told_apart():
     for told in ("", "popularity, 15 days", "all, ItemKNN"):
         with pytest.raises(ConfigError, match="is no system here"):
             chosen_systems(told, known)
+
+
+IDS = pl.Series("item_id", ["1", "2", "3"])
+AS_OTHERS_WRITE_IDS = [
+    IDS,
+    IDS.cast(pl.Categorical),
+    IDS.cast(pl.Enum(["1", "2", "3"])),
+    *(
+        IDS.cast(pl.Int64).cast(kind)
+        for kind in (pl.Int8, pl.UInt64, pl.Int64, pl.Float32, pl.Float64, pl.Decimal(9, 0))
+    ),
+]
+
+
+@pytest.mark.parametrize("wanted", [pl.String(), pl.Int64()])
+@pytest.mark.parametrize("ids", AS_OTHERS_WRITE_IDS, ids=lambda ids: str(ids.dtype.base_type()))
+def test_ids_of_any_type_are_read_as_the_log_has_them(ids, wanted):
+    assert _unfit(ids.dtype, wanted) is None
+    assert _read(ids, wanted).equals(IDS.cast(wanted))
+
+
+@pytest.mark.parametrize(
+    ("ids", "wanted", "read"),
+    [
+        (["7", " 8 ", "9.00", "1.5", "x"], pl.Int64(), [7, 8, 9, None, None]),
+        ([1.0, 1.5, float("nan"), float("inf")], pl.String(), ["1", None, None, None]),
+        ([Decimal("1.50"), Decimal("2.00")], pl.Int64(), [None, 2]),
+        (pl.Series([2**63, 1], dtype=pl.UInt64), pl.Int64(), [None, 1]),
+        (pl.Series([2**63], dtype=pl.UInt64), pl.String(), ["9223372036854775808"]),
+    ],
+)
+def test_what_is_no_id_is_null_and_never_another_id(ids, wanted, read):
+    assert _read(pl.Series(ids), wanted).to_list() == read
+
+
+DAY = datetime(2024, 2, 12)  # noqa: DTZ001 - as other systems write days
+
+
+@pytest.mark.parametrize(
+    ("days", "n_read"),
+    [
+        (["2024-02-12", "2024-02-12 00:00:00", "2024-02-12T00:00:00.000Z", "2024/02/12", " 2024-02-12"], 5),
+        (["2024-02-12 07:00:00", "12.02.2024", "2024-02-30", "soon", ""], 0),
+        ([DAY, DAY.replace(hour=7)], 1),
+        (pl.Series([DAY]).dt.replace_time_zone("Asia/Tokyo"), 1),
+        ([DAY.date()], 1),
+    ],
+)
+def test_a_day_is_a_date_or_its_midnight(days, n_read):
+    found = _read(pl.Series(days), pl.Date())
+    assert found.drop_nulls().to_list() == [DAY.date()] * n_read
+
+
+@pytest.mark.parametrize("kind", [pl.Float32, pl.Int16, pl.UInt64, pl.Decimal(9, 2), pl.String])
+def test_a_score_is_a_number_of_any_type(kind):
+    assert _unfit(pl.Series([2, 1]).cast(kind).dtype, pl.Float64()) is None
+    assert _read(pl.Series([2, 1]).cast(kind), pl.Float64()).to_list() == [2.0, 1.0]
+
+
+def test_what_cannot_be_read_is_named_by_column_count_and_what_is_accepted(trained_project):
+    log = trained_project.inputs.log
+    codes = {"request": pl.UInt32, "item": pl.UInt32}
+    requests = pl.DataFrame({"request": [0], "request_id": ["r0"]}, schema_overrides=codes)
+    labelled = Labelled(requests, pl.DataFrame(schema=codes), pl.DataFrame(schema=codes), given=False)
+    good = pl.DataFrame({"request_id": ["r0"], "item_id": log.items["item_id"].head(1), "score": [1.0]})
+    files = {
+        "bool": good.with_columns(score=pl.lit(value=True)),
+        "list": good.with_columns(item_id=pl.concat_list("item_id")),
+        "enum": good.with_columns(score=pl.lit("secret", pl.Enum(["secret"]))),
+        "text": good.with_columns(score=pl.lit("1,5")),
+        "null": good.with_columns(score=pl.lit(None)),
+        "empty": good.head(0),
+    }
+    with pytest.raises(ContractError) as caught:
+        coded_scores(files, labelled, log)
+    assert str(caught.value).splitlines()[1:] == [
+        "- bool: all 1 rows: score is Boolean, and numbers are wanted: cast it",
+        f"- list: all 1 rows: item_id is List, and {IDS_WANTED}: cast it",
+        "- enum: all 1 rows: score is Enum, and numbers are wanted: cast it",
+        "- text: 1 of 1 rows have a score that is no number: correct them",
+        "- null: 1 of 1 rows have no score: drop them",
+        "- empty: there are no rows; 1 requests are judged: score them",
+    ]
+
+
+@pytest.mark.parametrize("entry", ["=x.parquet", " =x.parquet", "a\x1b[31mb=x.parquet", "a\nb=x.parquet", "their pop="])
+def test_a_name_that_is_none_is_refused_and_never_printed_as_it_is(entry):
+    with pytest.raises(ConfigError, match="is no name of its own") as caught:
+        read_scores([entry])
+    assert str(caught.value).isprintable()
+
+
+def test_a_path_with_an_equals_sign_is_a_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "day=2024-02-12"
+    folder.mkdir()
+    pl.DataFrame({"score": [1.0]}).write_parquet(folder / "their pop.parquet")
+    assert set(read_scores(["day=2024-02-12/their pop.parquet"])) == {"their pop"}
+    assert set(read_scores(["a name=day=2024-02-12/their pop.parquet"])) == {"a name"}
