@@ -23,7 +23,8 @@ RULES = "rules"
 
 _IDS = (pl.String, pl.Int64, pl.Null)
 _CLOCKS = (pl.String, pl.Date, pl.Datetime, pl.Null)
-_UNREADABLE, _DTYPE = "_unreadable", "_dtype"
+_UNREADABLE, _DTYPE, _TOO_LONG = "_unreadable", "_dtype", "_too_long"
+_MOST_ID_BYTES = 1024
 _MISSING = r"(?i)^\s*na[nt]\s*$"  # how pandas writes a missing number, a missing time
 _NUMBERS = "a number, with a point for its fraction and nothing else beside its digits"
 
@@ -139,9 +140,17 @@ def _number(column: pl.Series, *, whole: bool) -> pl.Series:
 
 
 def unreadable(came: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
-    """`row` and list of rules of the rows with a clock, date or whole number that says something, but is none."""
+    """`row` and list of rules of the rows with a clock, date or whole number that says something, but is none.
+
+    An id of more than a kilobyte is none either: it is a text in the wrong column.
+    """
     parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
     for name, declared in schema.columns().items():
+        if isinstance(declared, dy.Any):
+            if came.schema[name] == pl.String:
+                long = table.filter(pl.col(name).str.len_bytes() > _MOST_ID_BYTES)
+                parts.append(long.select(ROW, pl.lit(f"{name}{_TOO_LONG}").alias(RULES)))
+            continue
         is_time = isinstance(declared, dy.Datetime | dy.Date)
         if name == ROW or not (is_time or declared.dtype.is_integer()):
             continue

@@ -56,7 +56,7 @@ class Events(dy.Schema):
     event_id = dy.Any()
     user_id = dy.Any()
     item_id = dy.Any()
-    event = dy.String(nullable=False, min_length=1)
+    event = dy.String(nullable=False, min_length=1, max_length=200)
     timestamp = dy.Datetime(nullable=False, min=_FIRST, max_exclusive=_LAST, time_unit="us", time_zone="UTC")
     request_id = dy.Any()
     position = dy.Int32(nullable=True, min=1)

@@ -1,6 +1,7 @@
 """Verbs `click-model train` and `click-model score`: the pointwise head over a user's table, kept as a folder."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -51,7 +52,7 @@ def score_click_model(config: ClickConfig, table: Path, to: Path) -> dict[str, A
 
     Raises:
         ConfigError: There is no such table, or what is to be written is a folder.
-        ContractError: It has no column of texts, or more rows without one than `data.quarantine.max_share`.
+        ContractError: It has no column of texts, or no text.
         IntegrityError: The model's folder is not what `train` wrote.
     """
     if to.is_dir():
@@ -85,13 +86,8 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
     if kind.is_nested() or kind in (pl.Binary, pl.Object):
         raise ContractError(f"{table}: column {theirs!r} is {kind}; write it as text, or {remedy}.")
     texts = frame[theirs].cast(pl.String)
-    bare = (texts.str.len_bytes().fill_null(0) == 0).arg_true()
-    share = config.data.quarantine.max_share
-    if len(bare) > share * frame.height:
-        raise ContractError(
-            f"{table}: {len(bare)} of {frame.height} rows have no text in column {theirs!r} (first at row {bare[0]}), "
-            f"which is above data.quarantine.max_share ({share:g}). Drop them, or {remedy}."
-        )
+    if frame.height and not (texts.str.len_bytes() > 0).any():
+        raise ContractError(f"{table}: none of {frame.height} rows has a text in column {theirs!r}; {remedy}.")
     return frame, texts
 
 
@@ -103,14 +99,12 @@ def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFram
     raw = read_raw(config.data.clicks, name="clicks", allow_empty=allow_empty)
     # NOTE: Each row is a package of its own: two that had equal luck are no duplicates.
     packages = raw.frame.with_row_index("package")
-    checked = check_table(packages, Clicks, name="clicks", required=_COLUMNS, extra={"package": _PACKAGE})
+    found = check_table(packages, Clicks, name="clicks", required=_COLUMNS, extra={"package": _PACKAGE})
+    checked = replace(found, files=raw.files)
     path = Path(config.output) / "quarantine" / "clicks.parquet"
     if checked.bad.height:
         write_parquet(checked.bad, path)
-    try:
-        enforce([checked], config.data.quarantine.max_share)
-    except ContractError as error:
-        raise ContractError(f"{error}\nThey lie, with the rules they broke, in {path}.") from error
+    enforce([checked], config.data.quarantine.max_share, kept={"clicks": path})
     if checked.good.is_empty():
         raise ContractError(
             f"clicks: all {checked.n_rows} rows were set aside, and none is left to learn from; they lie, with the "
