@@ -98,8 +98,13 @@ def errno_of(error: BaseException) -> int | None:
     return int(found[1]) if found else None
 
 
-def disk_error(error: BaseException, path: Path | str | None = None) -> NightrankError:
+def disk_error(error: BaseException, path: Path | str | None = None, *, doing: str = "written") -> NightrankError:
     """An error of the file system as ours: where, why, and the remedy.
+
+    Args:
+        error: What was raised.
+        path: What could not be written; None where the error knows.
+        doing: What could not be done with it.
 
     Returns:
         `TryAgainError`, and `ConfigError` for a path that can never be.
@@ -108,9 +113,9 @@ def disk_error(error: BaseException, path: Path | str | None = None) -> Nightran
     place = path or getattr(error, "filename", None) or "a file"
     why = words_of(error) if number is None else os.strerror(number)
     if number in _NEVER:
-        return ConfigError(f"{place} cannot be written ({why}). {_NEVER[number]}")
-    remedy = _REMEDIES.get(number or 0, "See what keeps it from being written, then run it again.")
-    return TryAgainError(f"{place} cannot be written ({why}). {remedy}")
+        return ConfigError(f"{place} cannot be {doing} ({why}). {_NEVER[number]}")
+    remedy = _REMEDIES.get(number or 0, "See what keeps it from that, then run it again.")
+    return TryAgainError(f"{place} cannot be {doing} ({why}). {remedy}")
 
 
 @contextmanager

@@ -63,6 +63,7 @@ def probe(config: Config) -> None:
     """
     uri = tracking_uri(config)
     file = tracking_store.sqlite_file(uri)
+    _quiet()
     with tracking_errors(config):
         if file is not None and not tracking_store.is_made(file):
             _may_be_made(file)
@@ -84,6 +85,7 @@ class Tracking:
     def __init__(self, config: Config) -> None:
         self._config = config
         uri = tracking_uri(config)
+        _quiet()
         with written(config.output):
             Path(config.output).mkdir(parents=True, exist_ok=True)
         with tracking_errors(config):
@@ -323,8 +325,6 @@ def _summary_writer() -> "type[SummaryWriter]":
 
 def _connected(uri: str, config: Config) -> MlflowClient:
     """A client, after its server or database was heard of once."""
-    for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL")):
-        logging.getLogger(name).setLevel(level)  # the last one writes tracebacks of what is told in a sentence
     if not _is_server(uri):
         tracking_store.knock(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -332,6 +332,11 @@ def _connected(uri: str, config: Config) -> MlflowClient:
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.get_experiment_by_name(config.tracking.experiment)
     return client
+
+
+def _quiet() -> None:
+    for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL")):
+        logging.getLogger(name).setLevel(level)  # the last one writes tracebacks of what is told in a sentence
 
 
 def _is_server(uri: str) -> bool:
