@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -335,8 +336,11 @@ def _connected(uri: str, config: Config) -> MlflowClient:
 
 
 def _quiet() -> None:
-    for name, level in (("mlflow", "WARNING"), ("alembic", "WARNING"), ("mlflow.store.db.utils", "CRITICAL")):
-        logging.getLogger(name).setLevel(level)  # the last one writes tracebacks of what is told in a sentence
+    """What MLflow's errors say is said once, in a sentence; its own log writes tracebacks of some."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "mlflow.utils.databricks_utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _is_server(uri: str) -> bool:
@@ -365,8 +369,8 @@ def _active(client: MlflowClient, config: Config) -> Experiment | None:
     known = client.get_experiment_by_name(name)
     if known is not None and known.lifecycle_stage != "active":
         raise ConfigError(
-            f"the experiment {name!r} was deleted in MLflow. Restore it with `MLFLOW_TRACKING_URI="
-            f"{without_credentials(tracking_uri(config))} mlflow experiments restore -x {known.experiment_id}`, or "
+            f"the experiment {name!r} was deleted in MLflow. Restore it with `mlflow experiments restore -x "
+            f"{known.experiment_id}` under MLFLOW_TRACKING_URI={quote(without_credentials(tracking_uri(config)))}, or "
             "name another (tracking.experiment)."
         )
     return known

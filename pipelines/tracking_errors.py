@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 
 import requests
 import sqlalchemy.exc
@@ -15,6 +16,7 @@ from mlflow.exceptions import MlflowException
 from features.errors import ConfigError, IntegrityError, NightrankError, TryAgainError
 from pipelines.config import Config
 from pipelines.outside import disk_error, errno_of, passwords_of, without_credentials, words_of
+from pipelines.tracking_config import sqlite_uri
 
 __all__ = ["tracking_errors"]
 
@@ -154,11 +156,11 @@ def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
     if isinstance(error, ImportError) or "can't load plugin" in told.lower():
         return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({told})")
     where = "" if config.tracking.uri is None else f" ({without_credentials(config.tracking.uri)})"
-    uri = without_credentials(config.tracking.uri or f"sqlite:///{Path(config.output) / 'mlflow.db'}")
+    uri = without_credentials(config.tracking.uri or sqlite_uri(Path(config.output) / "mlflow.db"))
     chain = " ".join(str(part) for part in _chain(error))
     for pattern, kind, remedy in _CAUSES:
         if re.search(pattern, chain, re.IGNORECASE):
-            return kind(f"{doing}{where}: {remedy.format(uri=uri)}. It says: {told}")
+            return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {told}")
     if isinstance(error, OSError) and errno_of(error) is not None and not isinstance(error, requests.RequestException):
         return disk_error(error)
     wrong = getattr(error, "error_code", None) in _CHANGE or isinstance(error, _WRONG)

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import mlflow.store.db.utils
 from mlflow import MlflowClient
-from sqlalchemy.engine import make_url
+from sqlalchemy import create_engine, make_url
 
 from features.errors import TryAgainError
 from pipelines.outside import written
@@ -96,8 +96,10 @@ def knock(uri: str) -> None:
     """Learn within seconds that a database's machine does not answer: MLflow itself takes minutes.
 
     Raises:
-        OSError: It does not.
+        ImportError: The database's driver is not installed.
+        OSError: Nobody answers there.
     """
+    create_engine(uri).dispose()
     # NOTE: MLflow tries ten times to connect, which takes 102 s, also where the password is wrong.
     mlflow.store.db.utils.MAX_RETRY_COUNT = 2
     parts = urlsplit(uri)
