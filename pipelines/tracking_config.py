@@ -16,7 +16,7 @@ __all__ = ["TrackingConfig", "sqlite_uri"]
 _SERVER = re.compile(
     r"""(?xi)
     databricks(-uc)?(://\S*)? | (uc|arn):\S+
-    | sqlite(\+\w+)?:///(?!:memory:|[?]|$)\S.*
+    | sqlite(\+\w+)?:///(?!:memory:|[?])\S.*
     | (?!sqlite[+:]|file:)[a-z][\w+.-]*:// \S+
     """
 )
@@ -47,7 +47,7 @@ class TrackingConfig(FrozenConfig):
         """Refuse what is no URI, in a message that does not repeat it: it may hold a password."""
         if uri is None or not uri.strip():
             return None
-        if _SERVER.match(uri):
+        if _SERVER.fullmatch(uri):
             return uri
         if uri.startswith("sqlite:"):
             msg = (

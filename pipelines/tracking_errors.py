@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from features.errors import ConfigError, IntegrityError, NightrankError, TryAgainError
 from pipelines.config import Config
-from pipelines.outside import disk_error, errno_of, passwords_of, without_credentials, words_of
+from pipelines.outside import disk_error, passwords_of, without_credentials, words_of
 from pipelines.tracking_config import sqlite_uri
 
 __all__ = ["tracking_errors"]
@@ -87,7 +87,7 @@ _CAUSES: tuple[tuple[str, _Kind, str], ...] = (
     ),
     (
         (
-            r"error code (404|405)\b|endpoint.not.found|invalid url|expecting value|could not parse sqlalchemy url"
+            r"error code (404|405)\b|endpoint.not.found|invalid url|valid json|expecting value|could not parse sqlalchemy url"
             r"|unsupported uri|no host supplied|invalid literal for int|not a valid port"
         ),
         ConfigError,
@@ -155,14 +155,14 @@ def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
     told = words_of(error, hidden=passwords_of(config.tracking.uri))
     if isinstance(error, ImportError) or "can't load plugin" in told.lower():
         return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({told})")
+    if isinstance(error, OSError) and error.filename is not None:
+        return disk_error(error)
     where = "" if config.tracking.uri is None else f" ({without_credentials(config.tracking.uri)})"
     uri = without_credentials(config.tracking.uri or sqlite_uri(Path(config.output) / "mlflow.db"))
     chain = " ".join(str(part) for part in _chain(error))
     for pattern, kind, remedy in _CAUSES:
         if re.search(pattern, chain, re.IGNORECASE):
             return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {told}")
-    if isinstance(error, OSError) and errno_of(error) is not None and not isinstance(error, requests.RequestException):
-        return disk_error(error)
     wrong = getattr(error, "error_code", None) in _CHANGE or isinstance(error, _WRONG)
     if wrong and not (isinstance(error, MlflowException) and isinstance(error.__cause__, OSError)):
         return ConfigError(f"{doing}{where} refused. Check the keys of `tracking`. It says: {told}")
