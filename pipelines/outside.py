@@ -32,6 +32,7 @@ _REMEDIES = {
     errno.EPERM: "This account may not write there: change the permissions, or write elsewhere (output).",
     errno.ENOTDIR: "A file stands where a folder should be: move it away, or write elsewhere (output).",
     errno.EEXIST: "A file stands where a folder should be: move it away, or write elsewhere (output).",
+    errno.EISDIR: "A folder stands where a file should be: move it away, or write elsewhere (output).",
     errno.EMFILE: "Allow more open files (ulimit -n), then run it again.",
     errno.ENFILE: "Allow more open files (ulimit -n), then run it again.",
 }

@@ -87,7 +87,8 @@ _CAUSES: tuple[tuple[str, _Kind, str], ...] = (
     ),
     (
         (
-            r"error code (404|405)\b|endpoint.not.found|invalid url|valid json|expecting value|could not parse sqlalchemy url"
+            r"error code (404|405)\b|endpoint.not.found|invalid url|valid json|expecting value"
+            r"|could not parse sqlalchemy url"
             r"|unsupported uri|no host supplied|invalid literal for int|not a valid port"
         ),
         ConfigError,

@@ -30,7 +30,7 @@ def test_what_is_no_server_is_refused_with_what_to_write(uri, says):
         TrackingConfig(uri=uri)
 
 
-def test_a_refusal_does_not_repeat_a_password(shop_project, tmp_path):
+def test_a_refusal_does_not_repeat_a_password(shop_project):
     with pytest.raises(ConfigError, match=r"tracking\.uri: is no URI") as raised:
         load_config(shop_project.path, ["tracking.uri='http://alice:my s3cret@host'"])
     assert "s3cret" not in str(raised.value)

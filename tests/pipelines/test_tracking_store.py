@@ -56,7 +56,7 @@ def test_fault_75_three_first_processes_make_one_database(tmp_path):
 def test_fault_75_a_making_that_is_killed_leaves_nothing_half_made(tmp_path, monkeypatch):
     path = tmp_path / "mlflow.db"
 
-    def killed(tracking_uri, registry_uri):
+    def killed(tracking_uri, **_):
         with closing(sqlite3.connect(tracking_uri.removeprefix("sqlite:///"))) as opened:
             opened.execute("create table experiments (x)")
         raise KeyboardInterrupt
