@@ -111,7 +111,7 @@ def disk_error(error: BaseException, path: Path | str | None = None, *, doing: s
         `TryAgainError`, and `ConfigError` for a path that can never be.
     """
     number = errno_of(error)
-    place = path or getattr(error, "filename", None) or "a file"
+    place = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
     why = words_of(error) if number is None else os.strerror(number)
     if number in _NEVER:
         return ConfigError(f"{place} cannot be {doing} ({why}). {_NEVER[number]}")

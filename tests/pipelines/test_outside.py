@@ -73,6 +73,10 @@ def test_a_rust_library_only_writes_the_number():
     assert "Free the disk" in str(disk_error(error))
 
 
+def test_of_a_copy_the_place_is_where_it_was_to_go():
+    assert str(disk_error(OSError(errno.ENOSPC, "full", "/from", None, "/to"))).startswith("/to cannot be written")
+
+
 def test_what_is_no_refusal_of_the_disk_passes(tmp_path):
     with pytest.raises(ZeroDivisionError), written(tmp_path):
         _ = 1 / 0
