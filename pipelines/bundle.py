@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import polars as pl
@@ -22,7 +22,8 @@ from features.families.request import SOURCE_GROUP
 from features.families.supply import UNKNOWN
 from features.timeline import date_of
 from pipelines.config import Config
-from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.outside import written
+from pipelines.storage import apply_umask, read_json, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
 from ranker.ranker import Ranker
 
@@ -117,40 +118,50 @@ def write_bundle(
 
     Returns:
         Its folder, named by the digest.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
     """
-    model, ranker, behaviour_ranker = trained.model, trained.ranker, trained.behaviour_ranker
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(dir=root, prefix=".staging-"))
+    staging = root / f".staging-{uuid4().hex}"
     try:
-        for inner in ("encoder", "ranker"):
-            (staging / inner).mkdir()
-        model.save(staging / "encoder")
-        for of, (forest, network) in zip((ranker, behaviour_ranker), _RANKERS, strict=True):
-            text, arrays = of.files()
-            (staging / forest).write_text(text, encoding="utf-8")
-            (staging / network).write_bytes(arrays)
-        golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
-        write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), staging / "golden.parquet")
-        write_json(_manifest_of(trained).model_dump(mode="json"), staging / "features.json")
-        cut = trained.chain.cut
-        (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
-        write_json(evaluation, staging / "evaluation.json")
-        (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
-        manifest = {
-            "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
-            "cutoff": trained.cutoff().isoformat(),
-            "training": _lineage(trained),
-            "data": fingerprints,
-            "encoder": _digests(model),
-            "libraries": library_versions() | _backend_version(model),
-        }
-        write_json(manifest, staging / _MANIFEST)
-        final = root / sha256_of(staging / _MANIFEST)[:32]
-        if not final.exists():
-            staging.rename(final)
-        return final
+        with written(staging):
+            staging.mkdir(parents=True)
+            _write_models(staging, trained, golden_rows)
+            cut = trained.chain.cut
+            (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
+            write_json(evaluation, staging / "evaluation.json")
+            (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
+            manifest = {
+                "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
+                "cutoff": trained.cutoff().isoformat(),
+                "training": _lineage(trained),
+                "data": fingerprints,
+                "encoder": _digests(trained.model),
+                "libraries": library_versions() | _backend_version(trained.model),
+            }
+            write_json(manifest, staging / _MANIFEST)
+            apply_umask(staging)
+            final = root / sha256_of(staging / _MANIFEST)[:32]
+            if not final.exists():
+                staging.rename(final)
+            return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> None:
+    """The encoder, both rankers with their features, and the rows whose scores must come out again."""
+    ranker = trained.ranker
+    for inner in ("encoder", "ranker"):
+        (folder / inner).mkdir()
+    trained.model.save(folder / "encoder")
+    for of, (forest, network) in zip((ranker, trained.behaviour_ranker), _RANKERS, strict=True):
+        text, arrays = of.files()
+        (folder / forest).write_text(text, encoding="utf-8")
+        (folder / network).write_bytes(arrays)
+    golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
+    write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), folder / "golden.parquet")
+    write_json(_manifest_of(trained).model_dump(mode="json"), folder / "features.json")
 
 
 def library_versions() -> dict[str, str]:

@@ -16,7 +16,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from features.errors import ConfigError, NightrankError
+from features.errors import ConfigError
+from pipelines.endings import ending
 from pipelines.groups import benchmark_app, click_app, features_app, vectors_app
 from pipelines.opening import (
     DEFAULT,
@@ -28,6 +29,7 @@ from pipelines.opening import (
     registry_of,
     say_read,
 )
+from pipelines.streams import patient_streams
 
 __all__ = ["app", "main"]
 
@@ -320,15 +322,25 @@ def demo(
 
 
 def main() -> NoReturn:
-    """Run a command; a known error ends with its exit code and its message on stderr."""
+    """Run a command; an error ends with the exit code of its kind and its message on stderr."""
     signal.signal(signal.SIGTERM, _terminated)
+    with patient_streams():
+        code = _run()
+    sys.exit(code)
+
+
+def _run() -> int:
+    """Run a command; returns its exit code."""
     try:
         _refuse_strangers()
         app(standalone_mode=True)
-    except NightrankError as error:
-        sys.stderr.write(f"nightrank: {type(error).__name__}\n{error}\n")
-        sys.exit(error.exit_code)
-    sys.exit(0)
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    except BaseException as error:  # noqa: BLE001 - a Rust library's panic is no Exception
+        code, told = ending(error)
+        sys.stderr.write(told)
+        return code
+    return 0
 
 
 def _refuse_strangers() -> None:

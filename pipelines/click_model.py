@@ -3,8 +3,8 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
+from uuid import uuid4
 
 import dataframely as dy
 import polars as pl
@@ -15,8 +15,9 @@ from features.contracts import RULES, check_table, enforce
 from features.errors import ConfigError, ContractError, IntegrityError, listed
 from features.schemas import Clicks
 from pipelines.config import ClickConfig
+from pipelines.outside import written
 from pipelines.progress import task
-from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.storage import apply_umask, read_json, sha256_of, write_json, write_parquet
 from pipelines.tables import read_raw
 
 __all__ = ["load_click_model", "score_click_model", "train_click_model", "write_click_model"]
@@ -133,17 +134,19 @@ def write_click_model(model: ClickModel, root: Path, *, data: str) -> Path:
     Returns:
         Its folder.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    staging = Path(mkdtemp(dir=root, prefix=".staging-"))
+    staging = root / f".staging-{uuid4().hex}"
     try:
-        model.save(staging)
-        write_json({"files": _hashes(staging), "data": data, "digest": model.digest()}, staging / _MANIFEST)
-        final, before = root / _NAME, root / f".{_NAME}-before"
-        shutil.rmtree(before, ignore_errors=True)
-        if final.exists():
-            final.rename(before)
-        staging.rename(final)
-        shutil.rmtree(before, ignore_errors=True)
+        with written(staging):
+            staging.mkdir(parents=True)
+            model.save(staging)
+            write_json({"files": _hashes(staging), "data": data, "digest": model.digest()}, staging / _MANIFEST)
+            apply_umask(staging)
+            final, before = root / _NAME, root / f".{_NAME}-before"
+            shutil.rmtree(before, ignore_errors=True)
+            if final.exists():
+                final.rename(before)
+            staging.rename(final)
+            shutil.rmtree(before, ignore_errors=True)
         return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -26,7 +26,9 @@ from features.config import (
     ZoneName,
 )
 from features.errors import ConfigError
+from pipelines.outside import without_credentials
 from pipelines.scalars import load_yaml
+from pipelines.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig
 
 __all__ = ["TABLES", "ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
@@ -103,22 +105,6 @@ class DataConfig(FrozenConfig):
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
     max_unknown_share: float = Field(
         default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
-    )
-
-
-class TrackingConfig(FrozenConfig):
-    """MLflow."""
-
-    owner = Owner.TONIGHT
-
-    uri: str | None = Field(default=None, description="Tracking and registry server; SQLite under `output` if null.")
-    experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
-    model_name: str = Field(
-        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
-    )
-    tensorboard: bool = Field(
-        default=False,
-        description="Write a training's curves under `output`/tensorboard too; needs the extra tensorboard.",
     )
 
 
@@ -237,7 +223,7 @@ class Config(FrozenConfig):
         return self.model_dump(mode="json")
 
     def portable(self) -> dict[str, Any]:
-        """The same without this machine's folders: what is kept with versions and runs."""
+        """The same without this machine's folders and without credentials: what is kept with versions and runs."""
         resolved = self.resolved()
         resolved["output"] = Path(self.output).name
         for name in TABLES:
@@ -245,11 +231,21 @@ class Config(FrozenConfig):
                 resolved["data"][name]["path"] = Path(resolved["data"][name]["path"]).name
         if Path(self.encoder.model).is_absolute():
             resolved["encoder"]["model"] = Path(self.encoder.model).name
-        return resolved
+        resolved["tracking"]["uri"] = self.tracking.portable_uri
+        return {key: _bare(value) for key, value in resolved.items()}
 
     def digest(self) -> str:
         """sha256 of `portable`."""
         return hashlib.sha256(json.dumps(self.portable(), sort_keys=True).encode()).hexdigest()
+
+
+def _bare(value: Any) -> Any:  # noqa: ANN401 - a tree of plain values
+    """The same values, without the credentials of the URIs among them."""
+    if isinstance(value, dict):
+        return {key: _bare(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_bare(inner) for inner in value]
+    return without_credentials(value) if isinstance(value, str) else value
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -398,6 +394,7 @@ def _anchored(config: Config, folder: Path) -> Config:
         "data": data.model_copy(update=tables),
         "output": _at(folder, config.output),
         "encoder": _anchored_encoder(config.encoder, folder),
+        "tracking": config.tracking.anchored(lambda path: _at(folder, path)),
     }
     return config.model_copy(update=changed)
 
@@ -410,4 +407,16 @@ def _anchored_encoder(encoder: EncoderConfig, folder: Path) -> EncoderConfig:
 
 
 def _at(folder: Path, path: str) -> str:
-    return str(folder / Path(path).expanduser())
+    """A path as it is meant from a folder; `~/` is the account's own, and `~name` a name like any other.
+
+    Raises:
+        ConfigError: Nobody knows where the account's own folder is.
+    """
+    if path != "~" and not path.startswith("~/"):
+        return str(folder / path)
+    try:
+        return str(Path(path).expanduser())
+    except RuntimeError as error:
+        raise ConfigError(
+            f"{path}: this account has no home folder that is known. Set HOME, or write the whole path."
+        ) from error

@@ -3,13 +3,16 @@
 import fcntl
 import getpass
 import json
+import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlparse
+from uuid import uuid4
 
 from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
@@ -18,8 +21,10 @@ from mlflow.exceptions import MlflowException
 from features.errors import BlockedError, ConfigError, IntegrityError, TryAgainError
 from pipelines.bundle import verify_files
 from pipelines.config import Config
-from pipelines.storage import sha256_of
-from pipelines.tracking import Tracking, tracking_uri
+from pipelines.outside import written
+from pipelines.storage import apply_umask, sha256_of
+from pipelines.tracking import Tracking, local_artefacts, tracking_uri
+from pipelines.tracking_errors import tracking_errors
 
 __all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Registry", "Version"]
 
@@ -61,7 +66,7 @@ class Registry:
 
     def register(self, run_id: str, digest: str) -> Version:
         """Register a run's bundle as a new version with the alias `challenger`."""
-        try:
+        with tracking_errors(self._config, "the registry"):
             try:
                 self._client.create_registered_model(self._model)
             except MlflowException as error:
@@ -71,8 +76,6 @@ class Registry:
                 self._model, source=f"runs:/{run_id}/bundle", run_id=run_id, tags={_DIGEST_TAG: digest}
             )
             self._client.set_registered_model_alias(self._model, CHALLENGER, str(made.version))
-        except MlflowException as error:
-            raise TryAgainError(f"the registry refused ({error.error_code}). Run it again.") from error
         return self.version(str(made.version))
 
     def version(self, wanted: str) -> Version:
@@ -93,14 +96,15 @@ class Registry:
 
     def find(self, wanted: str) -> Version | None:
         """A version by number or alias, None if there is none."""
-        try:
-            if wanted.isdigit():
-                return self._of(self._client.get_model_version(self._model, wanted))
-            return self._of(self._client.get_model_version_by_alias(self._model, wanted))
-        except MlflowException as error:
-            if error.error_code in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
-                return None
-            raise TryAgainError(f"the registry does not answer ({error.error_code}). Run it again.") from error
+        with tracking_errors(self._config, "the registry"):
+            try:
+                if wanted.isdecimal():
+                    return self._of(self._client.get_model_version(self._model, wanted))
+                return self._of(self._client.get_model_version_by_alias(self._model, wanted))
+            except MlflowException as error:
+                if error.error_code not in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
+                    raise
+        return None
 
     def versions(self) -> list[Version]:
         """All versions, the latest first.
@@ -110,15 +114,14 @@ class Registry:
         """
         versions: list[Version] = []
         token: str | None = None
-        try:
+        with tracking_errors(self._config, "the registry"):
             while True:
                 page = self._client.search_model_versions(f"name='{self._model}'", page_token=token)
                 versions += [self._of(found) for found in page]
                 token = page.token
                 if not token:
-                    return sorted(versions, key=lambda version: -int(version.number))
-        except MlflowException as error:
-            raise TryAgainError(f"the registry does not answer ({error.error_code}). Run it again.") from error
+                    break
+        return sorted(versions, key=lambda version: -int(version.number))
 
     def _of(self, found: ModelVersion) -> Version:
         # NOTE: a version got by number carries all its aliases, one got by alias does not.
@@ -148,20 +151,47 @@ class Registry:
         return cached
 
     def _fetch(self, version: Version, cached: Path) -> None:
-        source = self._client.get_model_version(self._model, version.number).source or ""
+        """Bring a bundle from its run; whoever else does so at the same time brings the same."""
+        with tracking_errors(self._config, "the registry"):
+            source = self._client.get_model_version(self._model, version.number).source or ""
         if source != f"runs:/{version.run_id}/bundle" or ".." in unquote(urlparse(source).path).split("/"):
             raise IntegrityError(f"{version.name}: its source is not the bundle of its own run; refused.")
-        cached.parent.mkdir(parents=True, exist_ok=True)
-        staging = cached.with_name(f".fetch-{version.digest[:32]}")
-        staging.mkdir(exist_ok=True)
+        staging = cached.with_name(f".fetch-{uuid4().hex}")
+        with written(staging):
+            staging.mkdir(parents=True)
         try:
-            fetched = Path(
+            with tracking_errors(self._config, f"{version.name}: fetching its bundle"):
+                fetched = self._copied(version, source, staging)
+            apply_umask(fetched)
+            with written(cached):
+                if not cached.is_dir():
+                    fetched.rename(cached)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+
+    def _copied(self, version: Version, source: str, staging: Path) -> Path:
+        """A run's bundle, brought into a folder.
+
+        NOTE: without a server it lies under `output`, wherever that was when the run noted the place.
+
+        Raises:
+            IntegrityError: The run does not hold it any more.
+        """
+        artefacts = local_artefacts(self._config)
+        local = None if artefacts is None else artefacts / version.run_id / "artifacts" / "bundle"
+        if local is not None and local.is_dir():
+            return Path(shutil.copytree(local, staging / "bundle", symlinks=True))
+        try:
+            return Path(
                 download_artifacts(artifact_uri=source, dst_path=str(staging), tracking_uri=tracking_uri(self._config))
             )
-        except (MlflowException, OSError) as error:
-            raise TryAgainError(f"{version.name}: its bundle cannot be fetched. Run it again.") from error
-        fetched.replace(cached)
-        staging.rmdir()
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            raise IntegrityError(
+                f"{version.name}: its run no longer holds the bundle. Bring back {local or 'its artefacts'} from a "
+                "backup, roll back, or train again."
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -170,8 +200,11 @@ class Registry:
         Raises:
             TryAgainError: Another one holds the lock.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "lock").open("w") as file:
+        path = self._folder / "lock"
+        with written(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            opened = path.open("w")
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
@@ -190,43 +223,54 @@ class Registry:
             TryAgainError: Someone who does not share the lock moved the alias meanwhile.
         """
         before = self.find(CHAMPION)
-        try:
-            if before is not None:
-                self._client.set_registered_model_alias(self._model, PREVIOUS, before.number)
-            self._client.set_registered_model_alias(self._model, CHAMPION, version.number)
-            challenger = self.find(CHALLENGER)
-            if challenger is not None and challenger.number == version.number:
-                self._client.delete_registered_model_alias(self._model, CHALLENGER)
-        except MlflowException as error:
-            raise TryAgainError(f"the registry refused ({error.error_code}). Run it again.") from error
-        if self.version(CHAMPION).number != version.number:
-            raise TryAgainError("the alias `champion` was moved by someone else at the same time. Look at `history`.")
-        self._journal(action, before, version, why)
+        with self._journal() as journal:
+            with tracking_errors(self._config, "the registry"):
+                if before is not None:
+                    self._client.set_registered_model_alias(self._model, PREVIOUS, before.number)
+                self._client.set_registered_model_alias(self._model, CHAMPION, version.number)
+                challenger = self.find(CHALLENGER)
+                if challenger is not None and challenger.number == version.number:
+                    self._client.delete_registered_model_alias(self._model, CHALLENGER)
+            if self.version(CHAMPION).number != version.number:
+                raise TryAgainError(
+                    "the alias `champion` was moved by someone else at the same time. Look at `history`."
+                )
+            journal.write(_entry(action, before, version, why))
         return before
 
     def journal_refusal(self, version: Version, why: dict[str, Any]) -> None:
         """Keep a refused promotion."""
-        self._journal("refused", self.find(CHAMPION), version, why)
+        before = self.find(CHAMPION)
+        with self._journal() as journal:
+            journal.write(_entry("refused", before, version, why))
 
-    def _journal(self, action: str, before: Version | None, after: Version, why: dict[str, Any]) -> None:
-        entry = {
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": getpass.getuser(),
-            "action": action,
-            "from": before.name if before else None,
-            "to": after.name,
-            "why": why,
-        }
-        self._folder.mkdir(parents=True, exist_ok=True)
-        with (self._folder / "journal.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, sort_keys=True) + "\n")
+    @contextmanager
+    def _journal(self) -> Iterator[IO[str]]:
+        """The journal, open for an entry: it is opened before anything is changed that must stand in it.
+
+        Raises:
+            TryAgainError: It cannot be written.
+        """
+        path = self._folder / "journal.jsonl"
+        with written(path):
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
 
     def history(self) -> list[dict[str, Any]]:
         """The journal, oldest first."""
         path = self._folder / "journal.jsonl"
-        if not path.is_file():
+        try:
+            text = path.read_text(encoding="utf-8")
+            return [json.loads(line) for line in text.splitlines() if line.strip()]
+        except FileNotFoundError:
             return []
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        except OSError as error:
+            raise TryAgainError(f"{path} cannot be read ({error.strerror}). See to its permissions.") from error
+        except ValueError as error:
+            raise IntegrityError(f"{path} holds lines that are no entries of a journal. Bring it back.") from error
 
     def rollback(self) -> tuple[Version, Version]:
         """Make the previous champion champion again. Call it `locked`.
@@ -243,3 +287,24 @@ class Registry:
         self.bundle_folder(previous)
         self.make_champion(previous, why={"rollback of": now.name}, action="rollback")
         return now, previous
+
+
+def _entry(action: str, before: Version | None, after: Version, why: dict[str, Any]) -> str:
+    """A line of the journal."""
+    entry = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "by": _account(),
+        "action": action,
+        "from": before.name if before else None,
+        "to": after.name,
+        "why": why,
+    }
+    return json.dumps(entry, sort_keys=True) + "\n"
+
+
+def _account() -> str:
+    """The account's name; its number where it has none, as in a container with a user of its own."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"uid {os.getuid()}"

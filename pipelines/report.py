@@ -1,14 +1,14 @@
 """What a person reads: tables on stderr, one JSON result on stdout."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipelines.outside import printable, without_credentials
+from pipelines.progress import Terminal, json_line
 from ranker.judge import by_value
 
 __all__ = [
@@ -33,20 +33,23 @@ _ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 def result(facts: Report) -> None:
     """Write a verb's result: one line of JSON, where stdout is not a terminal."""
     if not sys.stdout.isatty():
-        sys.stdout.write(json.dumps(facts, ensure_ascii=False, default=str) + "\n")
+        sys.stdout.write(json_line(facts, ascii_only=False) + "\n")
         sys.stdout.flush()
 
 
 def show(*parts: Table | Text | str) -> None:
-    """Write for a person, on stderr."""
-    console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 160)
+    """Write for a person, on stderr; no control character and no markup of a text or a cell is interpreted."""
+    console = Terminal(width=None if sys.stderr.isatty() else 160)
     for part in parts:
-        console.print(part if not isinstance(part, str) else Text(part))
+        shown = Text(part) if isinstance(part, str) else part
+        if isinstance(shown, Text):
+            shown.plain = printable(without_credentials(shown.plain), keep="\n")
+        console.print(shown)
 
 
 def plain(text: str) -> Text:
-    """A text from outside as it may be shown: control characters as their escapes, no markup."""
-    return Text("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+    """A text from outside as it may be shown: control characters and line ends as their escapes, no markup."""
+    return Text(printable(text))
 
 
 def check_table(facts: Report) -> list[Table | Text | str]:

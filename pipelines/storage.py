@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,8 +14,10 @@ from uuid import uuid4
 import polars as pl
 
 from features.errors import IntegrityError, TryAgainError
+from pipelines.outside import written
 
 __all__ = [
+    "apply_umask",
     "atomic_writer",
     "read_json",
     "sha256_of",
@@ -29,21 +32,19 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
 
     Raises:
         TryAgainError: The disk is full or refuses.
+        ConfigError: There can be no file of that name.
     """
     folder = path.parent
     temporary = folder / f".{uuid4().hex}.tmp"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with temporary.open("xb") as file:  # with the permissions that the umask gives, unlike tempfile's
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(folder)
-    except OSError as error:
-        raise TryAgainError(
-            f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
-        ) from error
+        with written(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:  # with the permissions that the umask gives, unlike tempfile's
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            _sync_folder(folder)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -77,11 +78,30 @@ def read_json(path: Path, *, what: str) -> Any:  # noqa: ANN401
 
     Raises:
         IntegrityError: Missing, or no JSON.
+        TryAgainError: This account may not read it, or the disk refuses.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise IntegrityError(f"{what}: {path} is missing or no JSON.") from error
+    except OSError as error:
+        raise TryAgainError(f"{what}: {path} cannot be read ({error.strerror}). See to its permissions.") from error
+
+
+def apply_umask(folder: Path) -> None:
+    """Give every file and folder below a folder, and itself, what the umask gives: libraries keep theirs to themselves.
+
+    Raises:
+        TryAgainError: The disk refuses.
+    """
+    sample = folder.parent / f".{uuid4().hex}"
+    with written(folder):
+        sample.mkdir()
+        mode = stat.S_IMODE(sample.stat().st_mode)
+        sample.rmdir()
+        for path in (folder, *folder.rglob("*")):
+            if not path.is_symlink():
+                path.chmod(mode if path.is_dir() else mode & 0o666)
 
 
 def sha256_of(path: Path) -> str:

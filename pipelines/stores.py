@@ -15,6 +15,7 @@ import numpy as np
 
 from features.errors import IntegrityError, listed
 from pipelines.config import Config
+from pipelines.outside import written
 from pipelines.registry import Registry
 from pipelines.storage import read_json
 from pipelines.vectors import LOCK, segment_files, verified
@@ -121,7 +122,8 @@ def collect(config: Config, *, dry_run: bool) -> dict[str, Any]:
     left = [path for store in kept for path in _left_behind(store.folder)]
     freed = sum(store.size_bytes for store in removed) + sum(path.stat().st_size for path in left)
     for path in () if dry_run else left:
-        path.unlink(missing_ok=True)
+        with written(path):
+            path.unlink(missing_ok=True)
     return {
         "dry_run": dry_run,
         "removed": [store.folder.name for store in removed],
@@ -179,14 +181,17 @@ def _removed(folder: Path) -> bool:
         if alone:
             # NOTE: a process that comes now finds all of the store or nothing of it.
             gone = folder.with_name(f".{uuid4().hex}.gone")
-            folder.rename(gone)
-            shutil.rmtree(gone)
+            with written(folder):
+                folder.rename(gone)
+                shutil.rmtree(gone)
     return alone
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[bool]:
-    with (folder / LOCK).open("a") as file:
+    with written(folder / LOCK):
+        opened = (folder / LOCK).open("a")
+    with opened as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

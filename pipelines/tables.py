@@ -229,7 +229,7 @@ def _bytes(file: Path, name: str) -> bytes:
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise IntegrityError(f"{name}: {file} is no complete gzip file. Fetch it again.") from error
     except OSError as error:
-        raise TryAgainError(f"{name}: {file} cannot be read ({error.strerror}).") from error
+        raise TryAgainError(f"{name}: {file} cannot be read ({error.strerror}). See to its permissions.") from error
     if not content:
         raise IntegrityError(f"{name}: {file} has zero bytes. Fetch it again.")
     is_parquet = content.startswith(_PARQUET_MAGIC)

@@ -1,33 +1,42 @@
 """MLflow: one run a training, and the registry of versions."""
 
+import errno
 import fcntl
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import IO, TYPE_CHECKING
+from urllib.parse import urlsplit
 
 # NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 import logging
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric, Param
+from mlflow.entities import Experiment, Metric, Param
 from mlflow.exceptions import MlflowException
 
-from features.errors import ConfigError, TryAgainError
+from features.errors import ConfigError, NightrankError, TryAgainError
+from pipelines import tracking_store
 from pipelines.config import Config, flat
+from pipelines.outside import disk_error, without_credentials, written
 from pipelines.progress import say
+from pipelines.tracking_config import sqlite_uri
+from pipelines.tracking_errors import tracking_errors
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Run", "Tracking", "tracking_uri"]
+__all__ = ["Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
 _EVERY_SECONDS = 5.0
@@ -36,43 +45,80 @@ _AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
 
 def tracking_uri(config: Config) -> str:
     """The configured server, or SQLite under the output folder."""
-    return config.tracking.uri or f"sqlite:///{Path(config.output) / 'mlflow.db'}"
+    return config.tracking.uri or sqlite_uri(Path(config.output) / "mlflow.db")
+
+
+def local_artefacts(config: Config) -> Path | None:
+    """Where artefacts of runs lie where no server keeps them; None where one does."""
+    if _is_server(tracking_uri(config)):
+        return None
+    return Path(config.output) / tracking_store.ARTEFACTS
+
+
+def probe(config: Config) -> None:
+    """Ask whether `Tracking` would find its server or database, and a training its experiment; nothing is made.
+
+    Raises:
+        ConfigError: A person must change something: address, credentials, driver, schema, a deleted experiment.
+        TryAgainError: The server does not answer, the database is locked, or it cannot be made where it should be.
+    """
+    uri = tracking_uri(config)
+    file = tracking_store.sqlite_file(uri)
+    _quiet()
+    with tracking_errors(config):
+        if file is not None and not tracking_store.is_made(file):
+            _may_be_made(file)
+            return
+        _active(_connected(uri, config), config)
 
 
 class Tracking:
-    """A client of the configured tracking server.
+    """A client of the configured tracking server, which was heard of once.
 
     Args:
         config: Server and experiment.
 
     Raises:
+        ConfigError: A person must change something: address, credentials, driver, schema.
         TryAgainError: The server does not answer, or the output folder cannot be made.
     """
 
     def __init__(self, config: Config) -> None:
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
-        try:
-            Path(config.output).mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TryAgainError(
-                f"{config.output} cannot be made ({error.strerror}). Make room for it, or name another (output)."
-            ) from error
-        uri = tracking_uri(config)
         self._config = config
-        try:
-            self.client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-            self.experiment_id = self._experiment(config)
-        except MlflowException as error:
-            raise _unreachable(error) from error
+        uri = tracking_uri(config)
+        _quiet()
+        with written(config.output):
+            Path(config.output).mkdir(parents=True, exist_ok=True)
+        with tracking_errors(config):
+            if (file := tracking_store.sqlite_file(uri)) is not None:
+                tracking_store.make(file)
+            self.client = _connected(uri, config)
 
-    def _experiment(self, config: Config) -> str:
-        name = config.tracking.experiment
-        known = self.client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        local = None if config.tracking.uri else (Path(config.output) / "mlartifacts").as_uri()
-        return str(self.client.create_experiment(name, artifact_location=local))
+    @cached_property
+    def experiment_id(self) -> str:
+        """The experiment that trainings write to, made if there is none.
+
+        Raises:
+            ConfigError: It was deleted.
+            TryAgainError: The server does not answer.
+        """
+        folder = local_artefacts(self._config)
+        with tracking_errors(self._config):
+            known = _active(self.client, self._config)
+            if known is None:
+                return self._make_experiment(folder)
+            if folder is not None and self._config.tracking.uri is None:
+                tracking_store.follow(Path(self._config.output) / "mlflow.db", str(known.artifact_location), folder)
+        return str(known.experiment_id)
+
+    def _make_experiment(self, artefacts: Path | None) -> str:
+        name, place = self._config.tracking.experiment, None if artefacts is None else artefacts.as_uri()
+        try:
+            return str(self.client.create_experiment(name, artifact_location=place))
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := _active(self.client, self._config)):
+                return str(found.experiment_id)  # another command made it meanwhile
+            raise
 
     def log(self, run_id: str, metrics: Mapping[str, float]) -> None:
         """Add metrics, by MLflow's rules for names, to a run that is there; what had a value gets another.
@@ -82,11 +128,9 @@ class Tracking:
         """
         now = int(time.time() * 1000)
         told = [Metric(key, value, now, 0) for key, value in metrics.items()]
-        try:
+        with tracking_errors(self._config):
             for start in range(0, len(told), _METRICS_AT_ONCE):
                 self.client.log_batch(run_id, metrics=told[start : start + _METRICS_AT_ONCE])
-        except MlflowException as error:
-            raise _unreachable(error) from error
 
     @contextmanager
     def run(self) -> Iterator["Run"]:
@@ -107,13 +151,9 @@ class Tracking:
     def _alone(self, job: str) -> Iterator[IO[str]]:
         """The lock of a job, held; in the file stands the run of the process that held it last."""
         path = Path(self._config.output) / "jobs" / f"{job}.lock"
-        try:
-            path.parent.mkdir(exist_ok=True)
+        with written(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise TryAgainError(
-                f"{path} cannot be written ({error.strerror}). Free the disk, then run it again."
-            ) from error
         with file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -136,23 +176,25 @@ class Tracking:
     @contextmanager
     def _open_run(self, job: str, lock: IO[str]) -> Iterator["Run"]:
         curves = _summary_writer() if self._config.tracking.tensorboard else None
-        try:
-            lock.seek(0)
-            left = lock.read()
+        lock.seek(0)
+        left = lock.read()
+        with tracking_errors(self._config):
             if left:
                 self._mark_killed(left)
             made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
-            run_id = str(made.info.run_id)
-            folder = Path(self._config.output) / "tensorboard" / run_id
-            run = Run(self.client, run_id, None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS))
+        run_id = str(made.info.run_id)
+        folder = Path(self._config.output) / "tensorboard" / run_id
+        with written(folder):
+            writer = None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS)
+        run = Run(self.client, run_id, self._config, writer)
+        with written(lock.name):
             lock.truncate(0)
             lock.write(run.id)
             lock.flush()
-            told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+        told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+        with tracking_errors(self._config):
             for start in range(0, len(told), _PARAMETERS_AT_ONCE):
                 self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])
-        except MlflowException as error:
-            raise _unreachable(error) from error
         try:
             yield run
         except BaseException:
@@ -167,12 +209,16 @@ class Run:
     Args:
         client: Of the tracking server.
         run_id: The run's id.
+        config: Names the server.
         curves: Is told of all series too.
     """
 
-    def __init__(self, client: MlflowClient, run_id: str, curves: "SummaryWriter | None" = None) -> None:
+    def __init__(
+        self, client: MlflowClient, run_id: str, config: Config, curves: "SummaryWriter | None" = None
+    ) -> None:
         self.id = run_id
         self._client = client
+        self._config = config
         self._curves = curves
         self._passed: dict[str, int] = {}
         self._waiting: list[Metric] = []
@@ -198,9 +244,9 @@ class Run:
             return
         try:
             self._write()
-        except MlflowException as error:
+        except NightrankError as error:
             self._due = time.monotonic() + _AGAIN_SECONDS
-            say("the tracking server does not answer", error=error.error_code, again_in_seconds=_AGAIN_SECONDS)
+            say("the tracking server does not answer", error=str(error), again_in_seconds=_AGAIN_SECONDS)
 
     def record(
         self,
@@ -227,8 +273,8 @@ class Run:
         self._waiting += [Metric(key, value, now, 0) for key, value in metrics.items()]
         for key, values in series.items():
             self.series(key, values)
-        try:
-            self._write()
+        self._write()
+        with tracking_errors(self._config):
             self._client.update_run(self.id, name=name)
             for key, value in tags.items():
                 self._client.set_tag(self.id, key, value)
@@ -237,8 +283,6 @@ class Run:
                     self._client.log_artifacts(self.id, str(path), inner)
                 else:
                     self._client.log_artifact(self.id, str(path), inner or None)
-        except MlflowException as error:
-            raise _unreachable(error) from error
 
     def end(self, status: str) -> None:
         """Write what waits, and the status.
@@ -250,14 +294,16 @@ class Run:
             self._curves.close()
         try:
             self._write()
-            self._client.set_terminated(self.id, status=status)
-        except MlflowException as error:
+            with tracking_errors(self._config):
+                self._client.set_terminated(self.id, status=status)
+        except NightrankError:
             if status == "FINISHED":  # else what failed is told
-                raise _unreachable(error) from error
+                raise
 
     def _write(self) -> None:
-        for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
-            self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
+        with tracking_errors(self._config):
+            for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
+                self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
         self._due = time.monotonic() + _EVERY_SECONDS
 
@@ -278,7 +324,67 @@ def _summary_writer() -> "type[SummaryWriter]":
     return SummaryWriter
 
 
-def _unreachable(error: MlflowException) -> TryAgainError:
-    return TryAgainError(
-        f"the tracking server refused or does not answer ({error.error_code}). Check tracking.uri, then run it again."
-    )
+def _connected(uri: str, config: Config) -> MlflowClient:
+    """A client, after its server or database was heard of once."""
+    if not _is_server(uri):
+        tracking_store.knock(uri)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+    with _briefly():
+        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+        client.get_experiment_by_name(config.tracking.experiment)
+    return client
+
+
+def _quiet() -> None:
+    """What MLflow's errors say is said once, in a sentence; its own log writes tracebacks of some."""
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("mlflow.store.db.utils", "mlflow.utils.databricks_utils"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+
+
+def _is_server(uri: str) -> bool:
+    """Whether a server keeps the runs, and decides where artefacts lie, rather than a database that is opened here."""
+    return urlsplit(uri).scheme.partition("+")[0] not in {"sqlite", "postgresql", "mysql", "mssql"}
+
+
+@contextmanager
+def _briefly() -> Iterator[None]:
+    """Half as much patience as later on, unless somebody has set it."""
+    patience = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5" if patience == "10" else patience
+    try:
+        yield
+    finally:
+        os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = patience
+
+
+def _active(client: MlflowClient, config: Config) -> Experiment | None:
+    """The configured experiment, None if there is none.
+
+    Raises:
+        ConfigError: It was deleted.
+    """
+    name = config.tracking.experiment
+    known = client.get_experiment_by_name(name)
+    if known is not None and known.lifecycle_stage != "active":
+        raise ConfigError(
+            f"the experiment {name!r} was deleted in MLflow. Restore it with `mlflow experiments restore -x "
+            f"{known.experiment_id}` under MLFLOW_TRACKING_URI={quote(without_credentials(tracking_uri(config)))}, or "
+            "name another (tracking.experiment)."
+        )
+    return known
+
+
+def _may_be_made(file: Path) -> None:
+    """Whether a file could be made, as far as that can be seen without making it.
+
+    Raises:
+        TryAgainError: Its folder, or the nearest one that is there, cannot be written.
+    """
+    nearest = next(folder for folder in file.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise disk_error(NotADirectoryError(errno.ENOTDIR, ""), nearest)
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        fixed = os.statvfs(nearest).f_flag & os.ST_RDONLY
+        raise disk_error(OSError(errno.EROFS if fixed else errno.EACCES, ""), nearest)

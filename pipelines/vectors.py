@@ -20,7 +20,8 @@ from typing import IO
 import numpy as np
 import numpy.typing as npt
 
-from features.errors import IntegrityError, TryAgainError
+from features.errors import IntegrityError
+from pipelines.outside import written
 from pipelines.storage import atomic_writer, sha256_of
 
 __all__ = ["LOCK", "SEGMENT_TEXTS", "VectorStore", "segment_files", "verified"]
@@ -97,21 +98,16 @@ class VectorStore:
     def _in_use(self) -> Iterator[None]:
         """Nobody removes the store meanwhile (`pipelines.stores.collect`)."""
         with self._lock_file() as file:
-            fcntl.flock(file, fcntl.LOCK_SH)
-            os.utime(file.fileno())
+            with written(self._folder / LOCK):
+                fcntl.flock(file, fcntl.LOCK_SH)
+                os.utime(file.fileno())
             yield
 
     def _lock_file(self) -> IO[bytes]:
         while True:
-            try:
+            with written(self._folder), suppress(FileNotFoundError):  # the store was removed in between
                 self._folder.mkdir(parents=True, exist_ok=True)
                 return (self._folder / LOCK).open("ab")
-            except FileNotFoundError:
-                continue  # the store was removed in between
-            except OSError as error:
-                raise TryAgainError(
-                    f"{self._folder} cannot be written ({error.strerror}). Free the disk, then run it again."
-                ) from error
 
     def _find(self, keys: _Bytes, *, copy: bool = True) -> tuple[npt.NDArray[np.int16] | None, npt.NDArray[np.int64]]:
         """Vectors of what the store holds (None where it holds nothing), and the rows of what it does not."""

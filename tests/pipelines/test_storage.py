@@ -1,11 +1,12 @@
 import json
+import os
 import stat
 
 import polars as pl
 import pytest
 
-from features.errors import IntegrityError, TryAgainError
-from pipelines.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
+from features.errors import ConfigError, IntegrityError, TryAgainError
+from pipelines.storage import apply_umask, atomic_writer, read_json, sha256_of, write_json, write_parquet
 
 FRAME = pl.DataFrame({"user_id": ["u1", "u2"], "clicks": [3, 4]})
 
@@ -91,3 +92,32 @@ def test_json_that_is_missing_or_broken_is_named(tmp_path, content):
 def test_json_is_what_json_is(tmp_path):
     write_json([1.5, None], tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == [1.5, None]
+
+
+def test_fault_83_what_a_library_kept_to_itself_gets_what_the_umask_gives(tmp_path):
+    folder = tmp_path / "staging"
+    (folder / "inner").mkdir(parents=True)
+    file = folder / "inner" / "weights"
+    file.write_bytes(b"x")
+    file.chmod(0o600)
+    folder.chmod(0o700)
+    before = os.umask(0o027)
+    try:
+        apply_umask(folder)
+    finally:
+        os.umask(before)
+    modes = [path.stat().st_mode & 0o777 for path in (folder, folder / "inner", file)]
+    assert modes == [0o750, 0o750, 0o640]
+    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+
+
+def test_json_that_cannot_be_read_may_be_read_later(tmp_path):
+    with pytest.raises(TryAgainError, match="cannot be read"):
+        read_json(tmp_path, what="folder")
+    with pytest.raises(IntegrityError, match="is missing"):
+        read_json(tmp_path / "nothing.json", what="file")
+
+
+def test_a_name_that_no_file_system_allows_is_never_tried_again(tmp_path):
+    with pytest.raises(ConfigError, match="shorter path"), atomic_writer(tmp_path / ("x" * 300) / "file"):
+        pass

@@ -1,0 +1,137 @@
+"""The world outside in words: what disks and libraries say, on one line, without credentials and control characters."""
+
+import errno
+import os
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+from features.errors import ConfigError, NightrankError, TryAgainError
+
+__all__ = ["disk_error", "errno_of", "passwords_of", "printable", "without_credentials", "words_of", "written"]
+
+_USER_INFO = re.compile(
+    r"([A-Za-z][\w+.-]*://)"
+    r"((?:[^\s/?#]*)@|[^\s@/]*:(?!\d+(?:[/?#]|$))[^\s@]*@)"  # as it should be, and with a password that holds / ? or #
+)
+_SECRET = re.compile(
+    r"(?i)([?&;](?:[\w.-]*(?:token|passw(?:or)?d|pwd|secret|signature|credential|api[_-]?key|access[_-]?key)[\w.-]*"
+    r"|sig|odbc_connect))=[^&\s'\"]*"
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}")
+_SQL = re.compile(r"\s*(?:\[SQL: .*|\(Background on this error at: .*)", re.DOTALL)
+_OS_ERROR = re.compile(r"\(?os error (\d+)\)?")
+
+_REMEDIES = {
+    errno.ENOSPC: "Free the disk, then run it again.",
+    errno.EDQUOT: "The account's quota is used up: free some of it, then run it again.",
+    errno.EROFS: "It lies on a read-only file system: mount it writable, or write elsewhere (output).",
+    errno.EACCES: "This account may not write there: change the permissions, or write elsewhere (output).",
+    errno.EPERM: "This account may not write there: change the permissions, or write elsewhere (output).",
+    errno.ENOTDIR: "A file stands where a folder should be: move it away, or write elsewhere (output).",
+    errno.EEXIST: "A file stands where a folder should be: move it away, or write elsewhere (output).",
+    errno.EISDIR: "A folder stands where a file should be: move it away, or write elsewhere (output).",
+    errno.EMFILE: "Allow more open files (ulimit -n), then run it again.",
+    errno.ENFILE: "Allow more open files (ulimit -n), then run it again.",
+}
+_NEVER = {
+    errno.ENAMETOOLONG: "The file system allows no such long name: write to a shorter path (output).",
+    errno.ELOOP: "Its links lead in a circle: mend them, or write elsewhere (output).",
+    errno.EINVAL: "The file system allows no such name: write elsewhere (output).",
+    errno.EILSEQ: "The file system allows no such name: write elsewhere (output).",
+}
+
+
+def without_credentials(text: str) -> str:
+    """A text in which no URI has a user, a password or a secret parameter any more.
+
+    >>> without_credentials("postgresql://user:pass@host/db?sslmode=require")
+    'postgresql://host/db?sslmode=require'
+    >>> without_credentials("https://host/x?token=abc&page=2")
+    'https://host/x?token=***&page=2'
+    """
+    return _BEARER.sub(r"\1 ***", _SECRET.sub(r"\1=***", _USER_INFO.sub(r"\1", text)))
+
+
+def passwords_of(uri: str | None) -> tuple[str, ...]:
+    """The passwords that stand in a URI, as written and decoded, to be hidden wherever they are quoted alone."""
+    found = _USER_INFO.search(uri or "")
+    _, _, password = found[2].removesuffix("@").partition(":") if found else ("", "", "")
+    return tuple(dict.fromkeys((password, unquote(password)))) if password else ()
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""A text as a terminal may show it: control and formatting characters as their escapes.
+
+    Args:
+        text: Whatever comes from outside.
+        keep: Characters that stay as they are (the line ends of our own messages).
+
+    >>> print(printable("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    if text.isprintable():
+        return text
+    return "".join(letter if letter.isprintable() or letter in keep else repr(letter)[1:-1] for letter in text)
+
+
+def words_of(error: BaseException, *, hidden: Sequence[str] = (), most: int = 300) -> str:
+    """What a library says, on one line of at most so many characters: no credentials, no SQL and its parameters.
+
+    Args:
+        error: What it raised.
+        hidden: Passwords that must not be told.
+        most: Where it is cut.
+    """
+    text = without_credentials(" ".join(_SQL.sub("", str(error)).split())) or type(error).__name__
+    for password in hidden:
+        text = text.replace(password, "***")
+    return printable(text if len(text) <= most else text[: most - 3] + "...")
+
+
+def errno_of(error: BaseException) -> int | None:
+    """The operating system's number of an error, also where a library only writes it ("os error 28")."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = _OS_ERROR.search(str(error))
+    return int(found[1]) if found else None
+
+
+def disk_error(error: BaseException, path: Path | str | None = None, *, doing: str = "written") -> NightrankError:
+    """An error of the file system as ours: where, why, and the remedy.
+
+    Args:
+        error: What was raised.
+        path: What could not be written; None where the error knows.
+        doing: What could not be done with it.
+
+    Returns:
+        `TryAgainError`, and `ConfigError` for a path that can never be.
+    """
+    number = errno_of(error)
+    place = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
+    why = words_of(error) if number is None else os.strerror(number)
+    if number in _NEVER:
+        return ConfigError(f"{place} cannot be {doing} ({why}). {_NEVER[number]}")
+    remedy = _REMEDIES.get(number or 0, "See what keeps it from that, then run it again.")
+    return TryAgainError(f"{place} cannot be {doing} ({why}). {remedy}")
+
+
+@contextmanager
+def written(path: Path | str) -> Iterator[None]:
+    """What is made, opened or locked in here is `path`: where the system refuses, it is said as `disk_error` does.
+
+    Raises:
+        TryAgainError: No space, no permission, a read-only file system.
+        ConfigError: A path that can never be.
+    """
+    try:
+        yield
+    except NightrankError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) or errno_of(error) is not None:
+            raise disk_error(error, path) from error
+        raise
