@@ -59,6 +59,9 @@ def say_read(inputs: "Inputs") -> "Inputs":
             quarantined=table.bad.height,
             ignored_columns=list(table.ignored),
         )
+    far = inputs.log.far
+    if far.counts:
+        say("days far from all others are left out", events=far.events, days=far.dates())
     return inputs
 
 
