@@ -27,7 +27,7 @@ from pipelines.progress import say
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Run", "Tracking", "tracking_uri"]
+__all__ = ["Run", "Tracking", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
 _EVERY_SECONDS = 5.0
@@ -260,6 +260,19 @@ class Run:
             self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
         self._due = time.monotonic() + _EVERY_SECONDS
+
+
+def probe(config: Config) -> None:
+    """Ask the tracking server for anything; make neither a folder, nor a database, nor an experiment.
+
+    Raises:
+        TryAgainError: It does not answer.
+    """
+    uri = tracking_uri(config)
+    try:
+        MlflowClient(tracking_uri=uri, registry_uri=uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        raise _unreachable(error) from error
 
 
 def _summary_writer() -> "type[SummaryWriter]":

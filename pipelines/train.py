@@ -1,6 +1,7 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,6 +46,7 @@ __all__ = [
     "found_by_behaviour",
     "label",
     "recent",
+    "refuse_unknown_features",
     "train",
 ]
 
@@ -246,7 +248,7 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     lessons = Lessons(model, catalogue, config, watch)
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
-    _refuse_unknown_features(chain, config)
+    refuse_unknown_features(chain.features, config)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
     span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
@@ -274,7 +276,7 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
             f"{version.name} learned from other features than this nightrank makes, or in another order "
             f"({listed(other)}). Train from the start, without --continue."
         )
-    _refuse_unknown_features(chain, config)
+    refuse_unknown_features(chain.features, config)
     name = "Scoring what is new"
     lesson = label(chain, config, split.warm_up, name=name, encoder_day=version.encoder_day)
     say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
@@ -326,10 +328,15 @@ def _examples(
     return Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder), items
 
 
-def _refuse_unknown_features(chain: Chain, config: Config) -> None:
-    unknown = sorted(set(config.ranker.monotone) - set(chain.features))
+def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
+    """Stop where `ranker.monotone` names what is no feature.
+
+    Raises:
+        ConfigError: It does; the nearest feature is named.
+    """
+    unknown = sorted(set(config.ranker.monotone) - set(features))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], chain.features, n=1)
+        near = difflib.get_close_matches(unknown[0], features, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "features.json of a version lists the names."
         raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
 
