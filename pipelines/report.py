@@ -70,7 +70,7 @@ def _warnings_table(facts: Report) -> list[Table]:
     """What a training or a night would stumble over, where there is any such thing."""
     if not facts.get("warnings"):
         return []
-    table = Table("key", "what would go wrong, and what to do", title="Warnings", show_lines=True)
+    table = Table("key", "what would go wrong, and what to do", title="Warnings")
     for caution in facts["warnings"]:
         table.add_row(plain(caution["key"]), plain(caution["message"]))
     return [table]
