@@ -196,7 +196,8 @@ class EncoderConfig(FrozenConfig):
     stop_requests: int = Field(
         default=0,
         ge=0,
-        description="Latest requests of a block that judge when to stop and are not trained on; 0 makes every step.",
+        description="Latest requests of a block (of a small one, half of them) that judge when to stop and are not "
+        "trained on; 0 makes every step.",
     )
     patience: int = Field(default=3, ge=1, description="Checks without a better NDCG@10 after which training stops.")
     start_weight: float = Field(

@@ -19,7 +19,6 @@ from encoders.data import BlockBatches, BlockData, Examples, WholeLists
 from encoders.items import CodedItems
 from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule, ReadTexts
-from features.errors import ConfigError
 
 __all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
 
@@ -75,8 +74,9 @@ def fit_block(
 ) -> Lesson:
     """Train both towers on a block, going on from where they stand.
 
-    With `config.stop_requests` the block's latest requests are not trained on: they judge every `config.check_every`
-    steps, training stops when they see nothing better for `config.patience` checks, and the best state is kept.
+    With `config.stop_requests` the block's latest requests (half of them, where it has no more than so many) are not
+    trained on: they judge every `config.check_every` steps, training stops when they see nothing better for
+    `config.patience` checks, and the best state is kept.
 
     Args:
         model: Is trained in place.
@@ -89,16 +89,9 @@ def fit_block(
         checkpoints: Folder of this lesson's own, for its state every `config.check_every` steps. A training that was
             killed is taken up from there, to the same bits; what another lesson left there, or what is damaged, is
             written over.
-
-    Raises:
-        ConfigError: No request is left beside those that judge.
     """
-    taught, judges = examples.split(config.stop_requests)
-    if len(examples) and not len(taught):
-        raise ConfigError(
-            f"encoder.stop_requests ({config.stop_requests}) leaves none of a block's {len(examples)} requests to "
-            "learn from. Make it smaller, or blocks longer."
-        )
+    judging = config.stop_requests if len(examples) > config.stop_requests else len(examples) // 2
+    taught, judges = examples.split(judging)
     batches = BlockBatches(taught, config, seed=seed)
     if not len(batches) or config.train.last == 0:
         return Lesson()

@@ -15,6 +15,7 @@ import polars as pl
 
 from features.asof import DAY_BITS, DAY_MASK, Ints, summed
 from features.errors import ContractError
+from features.faraway import FarDays, far_days
 from features.timeline import Calendar, EventLog
 from features.worth import packed_worth
 
@@ -154,6 +155,11 @@ class Daily:
         """What the batch of `day` knows."""
         return self._some(self.days < day)
 
+    def between(self, first_day: int, last_day: int) -> Self:
+        """The cells of some days, the first and the last of them included."""
+        days = self.days
+        return self._some((days >= first_day) & (days <= last_day))
+
     @property
     def days(self) -> Ints:
         """Day of each cell."""
@@ -281,6 +287,11 @@ class FoldedLog(EventLog):
         return folded.rename({"n": "worth"}).filter(pl.col("worth") > 0)
 
     @property
+    def kinds(self) -> pl.Series:
+        """See `EventLog.kinds`."""
+        return self.daily.present
+
+    @property
     def by_kind(self) -> pl.DataFrame:
         """See `EventLog.by_kind`."""
         return self.daily.frame().select("user", "item", "day", "kind", "n")
@@ -301,18 +312,38 @@ class FoldedLog(EventLog):
         """See `EventLog.engagements`."""
         return self.engagements_of(*self.daily.engaged(self._gains), n_items=self.daily.n_items)
 
+    @property
+    def events_a_day(self) -> tuple[Ints, Ints]:
+        """See `EventLog.events_a_day`."""
+        counts = np.bincount(self.daily.days, weights=self.daily.counts).astype(np.int64)  # exact below 2**53
+        days: Ints = np.flatnonzero(counts)
+        return days, counts[days]
+
+    def without_far_days(self) -> "FoldedLog":
+        """See `EventLog.without_far_days`."""
+        far = far_days(*self.events_a_day)
+        if not far.counts:
+            return self
+        return self._with(self.daily.between(far.first_day, far.last_day), offers=self.offers, far=far)
+
     def before(self, day: int) -> "FoldedLog":
         """See `EventLog.before`."""
-        return type(self)(
-            self.daily.before(day),
+        return self._with(self.daily.before(day), offers=self.offers_before(day), far=self.far)
+
+    def _with(self, daily: Daily, *, offers: pl.DataFrame | None, far: FarDays) -> "FoldedLog":
+        """The same users and items with other cells."""
+        log = type(self)(
+            daily,
             user_ids=self.user_ids,
             items=self.items,
             calendar=self.calendar,
             gains=self._gains,
             users=self.users,
             supplied=self.supplied,
-            offers=self.offers_before(day),
+            offers=offers,
         )
+        object.__setattr__(log, "far", far)
+        return log
 
 
 def _refuse_too_many(n_users: int, n_items: int, n_kinds: int) -> None:

@@ -256,7 +256,7 @@ def best_of_many(
         divisors: (R,) what a request's scores are divided by at the end.
     """
     parts = [NOTHING]
-    if not most:
+    if not most or not len(items):
         return NOTHING
     for start in range(0, len(requests), _PORTION):
         rows = slice(start, min(start + _PORTION, len(requests)))

@@ -7,7 +7,6 @@ import polars as pl
 from features.contracts import check_table
 from features.dtypes import dtype_name, ids_like
 from features.errors import ContractError
-from features.families.supply import refuse_one_name
 from features.schemas import Offers
 from features.timeline import EventLog
 
@@ -56,7 +55,6 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         raise ContractError(
             f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."
         )
-    refuse_one_name(kinds, table=_NAME, what="kinds")
     days = pl.col("first_day"), pl.col("last_day").fill_null(_NO_END)
     numbers = [day.cast(pl.Int32) for day in days]  # days since 1970, as everywhere
     return known.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))

@@ -23,6 +23,7 @@ from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
 from features.comebacks import comebacks
 from features.config import CalendarConfig
 from features.errors import ContractError, listed
+from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.worth import packed_worth
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ __all__ = [
 ]
 
 _EPOCH = date(1970, 1, 1)
+_LAST_MICROSECOND = (datetime(2300, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
 def day_of(when: date) -> int:
@@ -80,7 +82,8 @@ class Calendar:
         """The integer day of each instant.
 
         Args:
-            timestamps: Datetime, microseconds, UTC, no nulls; any order.
+            timestamps: Datetime, microseconds, UTC, no nulls; any order. What lies before 1970 or after 2300 (a date
+                for "always" or "never") counts as these.
             known: Count days between as-of instants (what a batch knows), else between cut-offs (what a day
                 holds).
 
@@ -90,7 +93,7 @@ class Calendar:
         if timestamps.is_empty():
             return np.empty(0, np.int32)
         instant = self.as_of if known else self.cutoff
-        stamps = timestamps.dt.cast_time_unit("us").to_physical().to_numpy()
+        stamps = timestamps.dt.cast_time_unit("us").to_physical().to_numpy().clip(0, _LAST_MICROSECOND)
         around = timedelta(days=self.lag_days + 2)
         first, last = (
             day_of((datetime.fromtimestamp(int(edge) / 1e6, UTC) + sign * around).date())
@@ -129,6 +132,7 @@ class EventLog:
         users: Attributes of users in the order of user codes, null for users without a row in `Users`.
         supplied: Candidates of your own, as `features.supplied.supplied_candidates` codes them; None for none.
         offers: What is known ahead of items, as `features.offers.coded_offers` codes it; None for none.
+        far: The days that `without_far_days` left out.
     """
 
     events: pl.DataFrame
@@ -138,6 +142,7 @@ class EventLog:
     users: pl.DataFrame | None = None
     supplied: pl.DataFrame | None = None
     offers: pl.DataFrame | None = None
+    far: FarDays = NO_FAR_DAYS
 
     @classmethod
     def build(
@@ -221,6 +226,11 @@ class EventLog:
         return self.engagements.filter(other.fill_null(value=True)).drop("n")
 
     @property
+    def kinds(self) -> pl.Series:
+        """The event types that occur, each once, in any order."""
+        return self.events["kind"].unique()
+
+    @property
     def by_kind(self) -> pl.DataFrame:
         """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
         return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))
@@ -294,6 +304,19 @@ class EventLog:
         for name, table in tables.items():
             object.__setattr__(log, name, table)
         return log
+
+    @property
+    def events_a_day(self) -> tuple[Ints, Ints]:
+        """(D,) days that have events, ascending, and how many events of any type each has."""
+        daily = self.events.group_by("day").agg(pl.len().cast(pl.Int64).alias("n")).sort("day")
+        return daily["day"].cast(pl.Int64).to_numpy(), daily["n"].to_numpy()
+
+    def without_far_days(self) -> "EventLog":
+        """The same log without the events of days that are far from all others (`features.faraway`); codes stay."""
+        far = far_days(*self.events_a_day)
+        if not far.counts:
+            return self
+        return replace(self, events=self.events.filter(pl.col("day").is_between(far.first_day, far.last_day)), far=far)
 
     def before(self, day: int) -> "EventLog":
         """The same log with only what the batch of `day` knows; codes stay as they are."""

@@ -120,7 +120,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
         gains=config.labels.gains,
         keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
-    log, supplied = with_supplied(events, config)
+    log, supplied = with_supplied(events.without_far_days(), config)
     fingerprints = {name: table.fingerprint for name, table in raw.items()} | supplied
     return Inputs(checked, fingerprints, quarantine, log, {name: table.left_out for name, table in raw.items()})
 

@@ -47,18 +47,29 @@ app.add_typer(benchmark_app, name="benchmark")
 
 
 @app.command()
-def check(config: ConfigPath = DEFAULT, overrides: Overrides = [], *, allow_empty: AllowEmpty = False) -> None:
-    """Hold the input tables against their contracts, and say what is there."""
+def check(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    strict: Annotated[bool, typer.Option("--strict", help="Warnings are errors.")] = False,
+    allow_empty: AllowEmpty = False,
+) -> None:
+    """Hold the input tables against their contracts, say what is there, and warn of what would stop a training."""
     from pipelines import report
     from pipelines.check import refuse_unknown, summary, text_fields
+    from pipelines.preflight import cautions, refuse_cautions
     from pipelines.requests import request_source, requests_summary
 
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     fields = text_fields(inputs, settings)
+    found = cautions(inputs, settings, fields)
     facts = summary(inputs, fields) | requests_summary(request_source(inputs.log, settings))
+    facts["warnings"] = [{"key": caution.key, "message": caution.message} for caution in found]
     report.show(*report.check_table(facts))
     report.result(facts)
     refuse_unknown(fields, settings)
+    if strict:
+        refuse_cautions(found)
 
 
 @app.command()
@@ -75,13 +86,18 @@ def train(
     """Fine-tune the encoder, train the ranker, judge both, and register the version as challenger."""
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
+    from pipelines.preflight import quick_cautions
+    from pipelines.progress import say
     from pipelines.register import register
     from pipelines.tracking import Tracking
     from pipelines.train import train as train_version
     from pipelines.versions import continuing_config, predecessor
 
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
-    refuse_unknown(text_fields(inputs, settings), settings)
+    fields = text_fields(inputs, settings)
+    refuse_unknown(fields, settings)
+    for caution in quick_cautions(inputs, settings, fields):
+        say("warning", key=caution.key, message=caution.message)
     before = None
     if continues or version is not None:
         settings = continuing_config(settings)
@@ -133,7 +149,7 @@ def evaluate(
             raise ConfigError(f"--origins trains and judges by itself: leave out {', '.join(taken)}.")
         _judge_origins(config, overrides, origins, systems, scores, allow_empty=allow_empty)
         return
-    from features.timeline import day_of
+    from features.timeline import date_of, day_of
     from pipelines import report
     from pipelines.check import read_inputs
     from pipelines.external import read_scores
@@ -150,6 +166,11 @@ def evaluate(
     opens, closes = judged.window
     first_day = day_of(first.date() if first else opens)
     end_day = day_of(last.date() if last else closes) + 1
+    if end_day <= first_day:
+        raise ConfigError(
+            f"the window ends ({date_of(end_day - 1)}, --to) before it begins ({date_of(first_day)}, --from). Turn "
+            "the two around, or give both."
+        )
     found = judge_versions(
         inputs.log,
         settings,

@@ -20,7 +20,7 @@ from features.families.supply import Supply
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
 from pipelines.config import Config
-from pipelines.progress import task
+from pipelines.progress import say, task
 from pipelines.requests import request_source
 from pipelines.storage import read_json, write_json
 
@@ -102,6 +102,8 @@ def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan
         return Plan(config.features, supply, config.requests)
     plan = Plan(config.features, supply, config.requests)
     supply.require(log, inputs_read(plan, config.candidates))
+    if gone := supply.gone(log):
+        say("event types of the training that occur no longer", types=list(gone), counts="0")
     return plan
 
 

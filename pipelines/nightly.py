@@ -108,7 +108,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    log, supplied = with_supplied(folding.log(users), config)
+    log, supplied = with_supplied(folding.log(users).without_far_days(), config)
     left_out = {name: table.left_out for name, table in raw.items()} | {"events": folding.left_out}
     return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log, left_out)
 

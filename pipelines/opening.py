@@ -63,6 +63,9 @@ def say_read(inputs: "Inputs") -> "Inputs":
             **_left_out(inputs.left_out.get(name, ())),
             **{"read_as_missing": dict(table.as_missing)} if table.as_missing else {},
         )
+    far = inputs.log.far
+    if far.counts:
+        say("days far from all others are left out", events=far.events, days=far.dates())
     return inputs
 
 

@@ -43,6 +43,7 @@ from pipelines.requests import request_source
 from pipelines.storage import read_json, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
 from pipelines.train import Labelled, train
+from pipelines.windows import refuse_unteachable
 from ranker.baselines import BASELINES
 from ranker.judge import SLICES, by_request, pooled
 
@@ -174,6 +175,7 @@ def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Lab
 
     Raises:
         ConfigError: A window has no request with a positive.
+        ContractError: The training as of an origin has none; see `refuse_unteachable`.
     """
     found = []
     for log, split in cuts:
@@ -186,6 +188,7 @@ def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Lab
         window = Labelled(requests, source.truth(requests), pairs, given)
         days = f"the window from {date_of(split.test.start)} to {date_of(split.test.end - 1)}"
         refuse_empty(window, days, remedy="Ask for fewer origins, or set timeline.test_days.")
+        refuse_unteachable(log, config, split)
         found.append(window)
     return found
 

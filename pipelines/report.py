@@ -66,7 +66,17 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
-    return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where]
+    return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where, *_warnings_table(facts)]
+
+
+def _warnings_table(facts: Report) -> list[Table]:
+    """What a training or a night would stumble over, where there is any such thing."""
+    if not facts.get("warnings"):
+        return []
+    table = Table("key", "what would go wrong, and what to do", title="Warnings")
+    for caution in facts["warnings"]:
+        table.add_row(plain(caution["key"]), plain(caution["message"]))
+    return [table]
 
 
 def _offers_table(facts: Report) -> list[Table]:

@@ -1,6 +1,7 @@
 """Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
 
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -30,6 +31,7 @@ from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
 from pipelines.requests import request_source, requests_summary
 from pipelines.rows import keep_rows, kept_rows
+from pipelines.windows import refuse_unteachable
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.metrics import per_request
@@ -44,12 +46,14 @@ __all__ = [
     "found_by_behaviour",
     "label",
     "recent",
+    "refuse_unknown_features",
     "train",
 ]
 
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
+_AT_ONCE = 200  # requests whose candidates are looked at together, before the first lesson
 _NEW_LISTS = 2  # lists of new items a whole one that the ranker learns from: they are half as long
 _IS_NEW = ~(pl.col("pair_events_all") > 0)  # the user never had the item
 
@@ -231,6 +235,7 @@ def train(
 def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
     split = Split.of(log, config.timeline, config.labels)
+    refuse_unteachable(log, config, split)
     supply = plan_of(log.before(split.test.start), config).supply
     queries = config.requests.mode == "online" and supply.has(["events.query"])
     model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config), queries=queries)
@@ -243,18 +248,20 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     lessons = Lessons(model, catalogue, config, watch)
     chain = Chain(log, config, model, supply)
     _warn_of_short_windows(chain, split)
-    _refuse_unknown_features(chain, config)
+    refuse_unknown_features(chain.features, config)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
     span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
     lesson = label(chain, config, span, name=name, encoder_day=split.warm_up.start)
     chain.fit_cut(lesson.requests, lesson.truth)
+    _refuse_unretrieved(chain, split)
     return _Begun(split, lessons, chain, catalogue, lesson, fitted=lesson.rows.clear())
 
 
 def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
     """From a version's encoder, cut and rows: what it has not learned yet is scored by it, and learned first."""
     split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
+    refuse_unteachable(log, config, split, continues=True)
     # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
     old = kept_rows(version.rows, log, config).filter(pl.col("as_of_day") < version.encoder_day)
     asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
@@ -269,12 +276,45 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
             f"{version.name} learned from other features than this nightrank makes, or in another order "
             f"({listed(other)}). Train from the start, without --continue."
         )
-    _refuse_unknown_features(chain, config)
+    refuse_unknown_features(chain.features, config)
     name = "Scoring what is new"
     lesson = label(chain, config, split.warm_up, name=name, encoder_day=version.encoder_day)
     say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
     fitted = recent(old, lesson.rows, most=config.ranker.max_requests)
     return _Begun(split, lessons, chain, catalogue, lesson, fitted)
+
+
+def _refuse_unretrieved(chain: Chain, split: Split) -> None:
+    """Stop where no positive is among the candidates that the rankers learn from or stop by; before the first lesson.
+
+    Raises:
+        ContractError: There is none; the windows are named.
+    """
+    windows = {"training": split.blocks, "validation": (split.valid,)}
+    lacking = [name for name, spans in windows.items() if not any(_retrieved(chain, span) for span in spans)]
+    if lacking:
+        raise ContractError(
+            f"candidates: no {' and no '.join(lacking)} request has a positive among its candidates, so that the "
+            "rankers have nothing to learn or to stop on. Raise the quotas under candidates (without text: of "
+            "bought_before, popular, co_visited and the like), and look at what takes items out: items.available_from "
+            "and available_until, candidates.blocked and candidates.already_bought."
+        )
+
+
+def _retrieved(chain: Chain, span: Span) -> bool:
+    """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
+    requests = chain.asked.between(span.start, span.closed_end)
+    truth = chain.asked.truth(requests)
+    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
+    generators = chain.assembler.generators
+    for start in range(0, asked.height, _AT_ONCE):
+        some = asked.slice(start, _AT_ONCE)
+        proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
+        found = proposed.join(truth, on=["request", "item"], how="semi")
+        if (found if generators.given else found.filter(pl.any_horizontal(ranks))).height:
+            return True
+    return False
 
 
 def _examples(
@@ -288,10 +328,15 @@ def _examples(
     return Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder), items
 
 
-def _refuse_unknown_features(chain: Chain, config: Config) -> None:
-    unknown = sorted(set(config.ranker.monotone) - set(chain.features))
+def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
+    """Stop where `ranker.monotone` names what is no feature.
+
+    Raises:
+        ConfigError: It does; the nearest feature is named.
+    """
+    unknown = sorted(set(config.ranker.monotone) - set(features))
     if unknown:
-        near = difflib.get_close_matches(unknown[0], chain.features, n=1)
+        near = difflib.get_close_matches(unknown[0], features, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else "features.json of a version lists the names."
         raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
 

@@ -10,7 +10,7 @@ from features.comebacks import comebacks
 from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
-from features.families.supply import UNKNOWN, slug
+from features.families.supply import UNKNOWN, slugs
 from features.families.values import NO_VALUE, item_codes
 from features.timeline import EventLog
 
@@ -32,7 +32,7 @@ class UserValue(Family):
 
     def __init__(self, log: EventLog, plan: Plan, attribute: str = "category") -> None:
         self.keys = ("user", attribute)
-        self._attribute, self._prefix = attribute, f"user_{slug(attribute)}"
+        self._attribute, self._prefix = attribute, f"user_{_user_slugs(plan)[attribute]}"
         codes = item_codes(log, attribute)
         self._width = int(codes.max(initial=0)) + 1
         value_of = pl.DataFrame({"item": log.items["item"], "value": codes})
@@ -45,9 +45,9 @@ class UserValue(Family):
         self._shares = Shares(AsOfIndex.build(pl.col("value"), valued, total=pl.col("n")), plan.config.smoothing_events)
 
     @classmethod
-    def meanings(cls, attribute: str) -> Columns:
-        """Names and meanings of the columns of an attribute."""
-        prefix, what = f"user_{slug(attribute)}", f"the item's {attribute}"
+    def meanings(cls, attribute: str, name: str) -> Columns:
+        """Names and meanings of the columns of an attribute, which is called so in their names."""
+        prefix, what = f"user_{name}", f"the item's {attribute}"
         return {
             **{f"{prefix}_events_{days}d": f"engagements with {what}, last {days} days" for days in cls.windows},
             f"{prefix}_events_all": f"engagements of the user with {what}, ever",
@@ -84,7 +84,7 @@ class UserCategory(UserValue):
     name = "user_category"
     keys = ("user", "category")
     reads = ("user", "item", "gain", "day", "items.category")
-    columns = UserValue.meanings("category")
+    columns = UserValue.meanings("category", "category")
 
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
@@ -101,13 +101,18 @@ class UserAttributes(UserValue):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        return {column: meaning for name in _present("items", plan) for column, meaning in cls.meanings(name).items()}
+        return {
+            column: meaning
+            for name, of in _user_slugs(plan).items()
+            if name in _present("items", plan)
+            for column, meaning in cls.meanings(name, of).items()
+        }
 
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
         """See `Family`."""
         texts = (name for name in _present("items", plan) if name in plan.supply.text)
-        return frozenset(column for name in texts for column in cls.meanings(name))
+        return frozenset(column for name in texts for column in cls.meanings(name, _user_slugs(plan)[name]))
 
     @classmethod
     def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
@@ -124,10 +129,8 @@ class _Attributes(Family):
         rows = log.users if self.table == "users" else log.items
         assert rows is not None  # or else the plan would name no attribute of theirs
         self._columns = {
-            f"{self.name}_{slug(name)}": coded_attribute(
-                rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}")
-            )
-            for name in _present(self.table, plan)
+            column: coded_attribute(rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}"))
+            for name, column in self._names(plan).items()
         }
 
     @classmethod
@@ -135,12 +138,18 @@ class _Attributes(Family):
         """See `Family`."""
         what = "user" if cls.table == "users" else "item"
         return {
-            f"{cls.name}_{slug(name)}": (
+            column: (
                 f"{name} of the {what}, "
                 + ("code of its value, 0 unknown" if f"{cls.table}.{name}" in plan.supply.vocabularies else "as it is")
             )
-            for name in _present(cls.table, plan)
+            for name, column in cls._names(plan).items()
         }
+
+    @classmethod
+    def _names(cls, plan: Plan) -> dict[str, str]:
+        """The column of each attribute that holds anything."""
+        named = slugs(getattr(plan.config.attributes, cls.table))
+        return {name: f"{cls.name}_{named[name]}" for name in _present(cls.table, plan)}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -158,7 +167,7 @@ class ItemAttributes(_Attributes):
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
         """See `Family`."""
-        return frozenset(f"{cls.name}_{slug(name)}" for name in _present("items", plan) if name in plan.supply.text)
+        return frozenset(column for name, column in cls._names(plan).items() if name in plan.supply.text)
 
 
 class OwnAttributes(_Attributes):
@@ -196,6 +205,11 @@ def _at(column: Floats, place: np.ndarray) -> Floats:
     """NaN for a code beyond the table: nobody, as the list for unknown users asks."""
     inside = place < len(column)
     return np.where(inside, column[np.where(inside, place, 0)], np.nan)
+
+
+def _user_slugs(plan: Plan) -> dict[str, str]:
+    """What attributes of items are called in the columns of `UserValue`; the category stands there by its own name."""
+    return slugs(plan.config.attributes.items, taken=("category",)) | {"category": "category"}
 
 
 def _present(table: str, plan: Plan) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ import polars as pl
 
 from features.asof import AsOfIndex, Ints, Known, stamps_of
 from features.families.base import Columns, Plan, Values
-from features.families.supply import slug
+from features.families.supply import slugs
 from features.timeline import EventLog
 
 __all__ = ["KindCounts"]
@@ -22,14 +22,18 @@ class KindCounts:
     """
 
     def __init__(self, log: EventLog, plan: Plan, *, key: str, engaged: AsOfIndex, windows: tuple[int, ...]) -> None:
-        self._key, self._windows, self._kinds = key, windows, plan.supply.counted
+        self._key, self._windows, self._kinds = key, windows, slugs(plan.supply.counted)
         self._engaged = engaged
         self._by_kind = self._of_kinds(log) if self._kinds else None
 
     def _of_kinds(self, log: EventLog) -> AsOfIndex:
         """Events of each type, a series a type."""
-        cells = log.by_kind
-        of_kind = (pl.when(kind=kind).then("n").otherwise(0).alias(kind) for kind in self._kinds)
+        cells, present = log.by_kind, set(log.kinds)
+        nothing = pl.col("n") * 0  # of a type that occurs no longer
+        of_kind = (
+            (pl.when(kind=kind).then("n").otherwise(0) if kind in present else nothing).alias(kind)
+            for kind in self._kinds
+        )
         amounts_NK = cells.select(of_kind).to_numpy()
         key, day = (cells[name].cast(pl.Int64).to_numpy() for name in (self._key, "day"))
         return AsOfIndex.of(stamps_of(key, day), amounts_NK)
@@ -38,7 +42,9 @@ class KindCounts:
     def columns(plan: Plan, *, key: str, what: str, windows: tuple[int, ...]) -> Columns:
         """Names and meanings."""
         named = {f"{key}_events": f"engagements {what}"}
-        named |= {f"{key}_events_{slug(kind)}": f"events of type {kind} {what}" for kind in plan.supply.counted}
+        named |= {
+            f"{key}_events_{name}": f"events of type {kind} {what}" for kind, name in slugs(plan.supply.counted).items()
+        }
         return {
             f"{name}_{window}": f"{meaning}, {told}"
             for name, meaning in named.items()
@@ -56,7 +62,8 @@ class KindCounts:
         for end, days in [*((f"{days}d", days) for days in self._windows), ("all", None)]:
             values[f"{self._key}_events_{end}"] = engaged.total(days)
             totals = () if by_kind is None else by_kind.total(days).T
-            values |= {f"{self._key}_events_{slug(kind)}_{end}": n for kind, n in zip(self._kinds, totals, strict=True)}
+            of_kinds = zip(self._kinds.values(), totals, strict=True)
+            values |= {f"{self._key}_events_{name}_{end}": n for name, n in of_kinds}
         return values
 
 

@@ -2,7 +2,7 @@
 
 from features.families.attribute import coded_attribute
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.supply import slug
+from features.families.supply import slugs
 from features.timeline import EventLog
 
 __all__ = ["RequestContext", "RequestTime"]
@@ -40,27 +40,30 @@ class RequestContext(Family):
     keys = ("request",)
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._vocabularies = {name: plan.supply.vocabularies.get(f"events.{name}") for name in _present(plan)}
+        self._columns = _columns(plan)
+        self._vocabularies = {name: plan.supply.vocabularies.get(f"events.{name}") for name in self._columns}
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
         return {
-            f"context_{slug(name)}": (
+            column: (
                 f"{name} of the request, "
                 + ("code of its value, 0 unknown" if f"events.{name}" in plan.supply.vocabularies else "as it is")
             )
-            for name in _present(plan)
+            for name, column in _columns(plan).items()
         }
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         assert rows.told is not None  # the framework gives it in online mode
         return {
-            f"context_{slug(name)}": coded_attribute(rows.told[name], vocabulary)
+            self._columns[name]: coded_attribute(rows.told[name], vocabulary)
             for name, vocabulary in self._vocabularies.items()
         }
 
 
-def _present(plan: Plan) -> tuple[str, ...]:
-    return tuple(name for name in plan.requests.context_columns if plan.supply.has([f"events.{name}"]))
+def _columns(plan: Plan) -> dict[str, str]:
+    """The column of each context column of the log that holds anything."""
+    named = slugs(plan.requests.context_columns)
+    return {name: f"context_{of}" for name, of in named.items() if plan.supply.has([f"events.{name}"])}

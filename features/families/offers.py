@@ -6,7 +6,7 @@ import polars as pl
 from features.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.decay import FIXED
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.supply import slug
+from features.families.supply import slugs
 from features.timeline import EventLog
 
 __all__ = ["ItemOffers"]
@@ -56,7 +56,9 @@ class ItemOffers(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         assert log.offers is not None  # or else the plan would name no kind
-        self._reach = {kind: _Reach(log.offers.filter(pl.col("offer") == kind)) for kind in plan.supply.offers}
+        self._reach = {
+            name: _Reach(log.offers.filter(pl.col("offer") == kind)) for kind, name in slugs(plan.supply.offers).items()
+        }
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -65,19 +67,21 @@ class ItemOffers(Family):
             "summed reach of the item's offers of the kind {!r} that hold on the day",
             f"summed reach of its offers of the kind {{!r}}, on average over the {_LATELY_DAYS} days before",
         )
-        kinds = plan.supply.offers if plan.supply.has(cls.reads) else ()
+        named = slugs(plan.supply.offers) if plan.supply.has(cls.reads) else {}
         return {
-            name: meaning.format(kind) for kind in kinds for name, meaning in zip(_names(kind), meanings, strict=True)
+            name: meaning.format(kind)
+            for kind, of in named.items()
+            for name, meaning in zip(_names(of), meanings, strict=True)
         }
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         values: dict[str, Floats] = {}
-        for kind, reach in self._reach.items():
-            now, lately = _names(kind)
+        for name, reach in self._reach.items():
+            now, lately = _names(name)
             values |= {now: reach.on(rows.item, rows.as_of_day), lately: reach.lately(rows.item, rows.as_of_day)}
         return values
 
 
 def _names(kind: str) -> tuple[str, str]:
-    return f"item_offer_now_{slug(kind)}", f"item_offer_{_LATELY_DAYS}d_{slug(kind)}"
+    return f"item_offer_now_{kind}", f"item_offer_{_LATELY_DAYS}d_{kind}"

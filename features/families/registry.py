@@ -35,7 +35,17 @@ from features.families.vectors import VectorMatch
 from features.generators import GENERATORS
 from features.timeline import EventLog
 
-__all__ = ["FAMILIES", "FeatureSet", "answered", "chosen", "events_read", "inputs_read", "register", "short_windows"]
+__all__ = [
+    "FAMILIES",
+    "FeatureSet",
+    "answered",
+    "chosen",
+    "column_names",
+    "events_read",
+    "inputs_read",
+    "register",
+    "short_windows",
+]
 
 FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
@@ -167,6 +177,15 @@ class FeatureSet:
                 "none: only logged ones do (requests.source: logged). Train a version with requests.mode: batch."
             )
         return rows.select("requested_at", "query", *self.plan.requests.context_columns)
+
+
+def column_names(plan: Plan) -> tuple[str, ...]:
+    """The columns that a plan makes, in order; no data are read.
+
+    Raises:
+        ConfigError: A family is unknown, or two columns have one name.
+    """
+    return tuple(_named([family for family in chosen(plan.config) if family.columns_of(plan)], plan))
 
 
 def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np.float32]]:

@@ -7,6 +7,7 @@ learned from, the bundle keeps the supply of its training, and a night that lack
 import difflib
 import re
 from collections.abc import Iterable, Sequence
+from itertools import count
 
 import polars as pl
 
@@ -14,7 +15,7 @@ from features.config import FeaturesConfig, FrozenConfig
 from features.errors import ConfigError, ContractError, listed
 from features.timeline import EventLog
 
-__all__ = ["UNKNOWN", "Supply", "refuse_one_name", "require_columns", "slug"]
+__all__ = ["UNKNOWN", "Supply", "require_columns", "slug", "slugs"]
 
 UNKNOWN = 0
 """Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
@@ -56,11 +57,9 @@ class Supply(FrozenConfig):
 
         Raises:
             ConfigError: A configured column is not there; the nearest is named.
-            ContractError: Two event types would give one column name.
         """
         _require_configured(log, config, context)
         kinds = tuple(sorted(log.events["kind"].unique()))
-        refuse_one_name(kinds, table="events", what="types")
         engaged = log.events.filter(pl.col("gain") > 0)["kind"].unique()
         counted = kinds if len(engaged) > 1 else tuple(kind for kind in kinds if kind not in set(engaged))
         return cls(
@@ -80,8 +79,15 @@ class Supply(FrozenConfig):
         """The event types of a role that occur."""
         return tuple(kind for kind in role if kind in self.kinds)
 
+    def gone(self, log: EventLog) -> tuple[str, ...]:
+        """The event types that occur no longer in a later log."""
+        present = set(log.kinds)
+        return tuple(kind for kind in self.kinds if kind not in present)
+
     def require(self, log: EventLog, inputs: Iterable[str]) -> None:
         """Hold a later log against this supply.
+
+        An event type that occurs no longer is no fault: its counts go down to 0 by themselves, see `gone`.
 
         Args:
             log: The log.
@@ -97,8 +103,6 @@ class Supply(FrozenConfig):
                 faults.append(f"there is no table of {table} (data.{table})")
             elif not _holds(log, table, column):
                 faults.append(f"{table} has nothing in {column!r}")
-        present = set(log.events["kind"].unique())
-        faults += [f"events has no row of type {kind!r}" for kind in self.kinds if kind not in present]
         faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
         if faults:
             raise ContractError(
@@ -116,16 +120,25 @@ def slug(kind: str) -> str:
     return re.sub(r"\W+", "_", kind.lower())
 
 
-def refuse_one_name(kinds: Iterable[str], *, table: str, what: str) -> None:
-    """Stop where two kinds would give one column name.
+def slugs(kinds: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str, str]:
+    """Each of some kinds (event types, attributes, ...) as part of a column's name, no two of them alike.
 
-    Raises:
-        ContractError: They would; both are named.
+    Of kinds that are spelled alike the first has the plain name, and the others are numbered.
+
+    Args:
+        kinds: The kinds, in an order that does not change.
+        taken: Names that are in use already.
+
+    >>> slugs(["View", "view", "Add to cart"])
+    {'View': 'view', 'view': 'view_2', 'Add to cart': 'add_to_cart'}
     """
-    slugs: dict[str, str] = {}
-    for kind in kinds:
-        if (other := slugs.setdefault(slug(kind), kind)) != kind:
-            raise ContractError(f"{table}: the {what} {other!r} and {kind!r} would give one column name. Rename one.")
+    used, named = set(taken), dict[str, str]()
+    for kind in dict.fromkeys(kinds):
+        plain = slug(kind)
+        numbered = (plain if number == 1 else f"{plain}_{number}" for number in count(1))
+        named[kind] = next(name for name in numbered if name not in used)
+        used.add(named[kind])
+    return named
 
 
 def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:

@@ -9,7 +9,7 @@ from features.candidates import GRID
 from features.errors import ContractError
 from features.families.base import Columns, Family, Plan, Rows, Values
 from features.families.history import History
-from features.families.supply import slug
+from features.families.supply import slugs
 from features.timeline import EventLog
 
 __all__ = ["VectorMatch", "on_grid"]
@@ -57,7 +57,7 @@ class VectorMatch(Family):
 
     def __init__(self, log: EventLog, plan: Plan, column: str | None = None) -> None:
         column = column or plan.config.vectors[0]
-        self._prefix = f"vector_{slug(column)}"
+        self._prefix = _prefixes(plan)[column]
         self._vectors = on_grid(log.items[column])
         self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
         self._history = History.of(log)
@@ -71,15 +71,15 @@ class VectorMatch(Family):
             "last": "with the most similar item of the user's last active day",
         }
         return {
-            f"vector_{slug(column)}_{name}": f"cosine of {column} {meaning}"
-            for column in _present(plan)
+            f"{prefix}_{name}": f"cosine of {column} {meaning}"
+            for column, prefix in _prefixes(plan).items()
             for name, meaning in told.items()
         }
 
     @classmethod
     def members(cls, log: EventLog, plan: Plan) -> "tuple[VectorMatch, ...]":
         """See `Family`: one for each column."""
-        return tuple(cls(log, plan, column) for column in _present(plan))
+        return tuple(cls(log, plan, column) for column in _prefixes(plan))
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -115,5 +115,7 @@ class VectorMatch(Family):
         return nearest / GRID**2, dots.sum(axis=1) / len(past) / GRID**2, latest / GRID**2
 
 
-def _present(plan: Plan) -> tuple[str, ...]:
-    return tuple(name for name in plan.config.vectors if plan.supply.has([f"items.{name}"]))
+def _prefixes(plan: Plan) -> dict[str, str]:
+    """What the names of each column's features begin with, for those that hold anything."""
+    named = slugs(plan.config.vectors)
+    return {column: f"vector_{name}" for column, name in named.items() if plan.supply.has([f"items.{column}"])}

@@ -361,9 +361,12 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     assert again.digest("tuned") == model.digest("tuned")
 
 
-def test_judges_that_leave_nothing_to_learn_are_refused(train):
-    with pytest.raises(ConfigError, match=r"encoder\.stop_requests \(40\) leaves none of a block's 40 requests"):
-        train(stop_requests=40)
+@pytest.mark.parametrize("stop_requests", [40, 1000])
+def test_judges_that_would_leave_nothing_to_learn_are_half_of_the_requests(train, stop_requests):
+    model, _, losses = train(stop_requests=stop_requests, check_every=2)
+    half, _, of_half = train(stop_requests=20, check_every=2)
+    assert losses == of_half
+    assert model.digest("tuned") == half.digest("tuned")
 
 
 def test_judges_are_the_latest_requests_and_are_not_trained_on(train):

@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -211,3 +212,19 @@ def test_the_event_types_that_occur():
     daily = daily_of([(0, 1, DAY, 2), (3, 1, DAY, 0), (3, 2, DAY, 2)])
     assert daily.present.to_list() == ["a", "c"]
     assert daily_of([]).present.to_list() == []
+
+
+def test_a_folded_log_has_the_same_far_days_as_its_events(shop):
+    tables = shop(0, n_events=600, n_days=20)
+    first = tables.events.head(1).with_columns(pl.col("timestamp").dt.offset_by("30y"), event_id=pl.lit("far"))
+    tables = replace(
+        tables, events=pl.concat([tables.events, first.select(tables.events.columns)], how="vertical_relaxed")
+    )
+    log = tables.log()
+    whole, folded = log.without_far_days(), folded_log(log).without_far_days()
+    assert folded.far == whole.far
+    assert whole.far.events == 1
+    assert folded.latest_day == whole.latest_day == whole.far.last_day
+    assert folded.engagements.equals(whole.engagements)
+    assert folded.before(whole.latest_day).far == whole.far
+    assert all((one == other).all() for one, other in zip(folded.events_a_day, whole.events_a_day, strict=True))

@@ -284,3 +284,16 @@ def test_every_generator_has_its_quota_and_its_meaning(shop):
         assert made.most == (7 if made.name == "popular_in_segment" else CandidatesConfig().model_dump()[made.name])
         assert made.meaning
     assert len(set(SOURCES)) == len(GENERATORS)
+
+
+def test_after_weeks_of_silence_the_popular_generators_propose_nothing_and_the_others_go_on(
+    shop, wide_open, always_on_sale
+):
+    tables = shop(3)
+    log = always_on_sale(tables.log())
+    requests = requests_tonight(pl.Series([0, 1, 2], dtype=pl.UInt32), log.last_day + 30)
+    rows = proposed(log, requests, wide_open, tables.text_vectors)
+    held = histories(log, requests, wide_open)
+    assert rows.drop_nulls("bought_before_rank").height == held.height > 0
+    for name in ("popular", "popular_in_category", "popular_in_segment"):
+        assert rows[f"{name}_rank"].is_null().all()

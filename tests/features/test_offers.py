@@ -8,6 +8,7 @@ import pytest
 from features.config import FeaturesConfig
 from features.errors import ContractError
 from features.families.base import Plan
+from features.families.offers import ItemOffers
 from features.families.registry import FeatureSet, inputs_read
 from features.families.supply import Supply
 from features.offers import coded_offers
@@ -70,9 +71,12 @@ def test_too_many_kinds_are_a_column_taken_for_another(shop):
         coded_offers(offers(*(("i03", f"k{n}") for n in range(21))), shop(0).log())
 
 
-def test_kinds_that_would_share_a_column_are_refused(shop):
-    with pytest.raises(ContractError, match="the kinds 'Front page' and 'front-page' would give one column name"):
-        coded_offers(offers(("i03", "Front page"), ("i03", "front-page")), shop(0).log())
+def test_kinds_that_would_share_a_column_have_columns_each(shop):
+    log = shop(0).log()
+    log = log.with_tables(offers=coded_offers(offers(("i03", "Front page"), ("i03", "front-page")), log))
+    plan = Plan(FeaturesConfig(), Supply.of(log, FeaturesConfig()))
+    now = [name for name in ItemOffers.columns_of(plan) if "now" in name]
+    assert now == ["item_offer_now_front_page", "item_offer_now_front_page_2"]
 
 
 def test_columns_that_are_missing_are_named(shop):

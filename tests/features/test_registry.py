@@ -1,7 +1,7 @@
 """What is on, what the log offers, what is refused; and a family of one's own."""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 import numpy as np
 import polars as pl
@@ -15,14 +15,24 @@ from features.errors import ConfigError, ContractError
 from features.families.base import Family, Plan, Rows, ratio
 from features.families.lexical import TextWords
 from features.families.manifest import FeatureManifest, columns_of
-from features.families.registry import FAMILIES, FeatureSet, chosen, events_read, inputs_read, register, short_windows
+from features.families.registry import (
+    FAMILIES,
+    FeatureSet,
+    chosen,
+    column_names,
+    events_read,
+    inputs_read,
+    register,
+    short_windows,
+)
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import column_statistics, drifts, psi, statistics_of
 from features.families.supply import Supply, slug
 from features.requests import requests_tonight
-from features.timeline import Calendar, EventLog
+from features.timeline import Calendar, EventLog, day_of
 
 NAN = float("nan")
+TONIGHT = day_of(date(2024, 1, 20))
 
 
 class Weekends(Family):
@@ -148,8 +158,9 @@ def test_a_night_that_lacks_an_input_names_all_of_it(shop):
     with pytest.raises(ContractError) as raised:
         tables.plan.supply.require(poorer, inputs_read(tables.plan))
     nothing = ("items has nothing in 'price'", "events has nothing in 'query'", "events has nothing in 'value'")
-    for lacking in (*nothing, "type 'impression'"):
+    for lacking in nothing:
         assert lacking in str(raised.value)
+    assert tables.plan.supply.gone(poorer) == ("impression",)
 
 
 def test_what_no_family_reads_may_be_missing_at_night(shop):
@@ -200,11 +211,42 @@ def test_an_unknown_column_names_the_nearest(shop, told, says):
         Supply.of(shop(0).log(), FeaturesConfig(**told))
 
 
-def test_two_event_types_of_one_column_name_are_refused():
+def test_two_event_types_of_one_column_name_have_a_column_each():
     assert slug("Add to cart") == slug("add-to-cart") == "add_to_cart"
-    log = log_of(("u", "a", "click", 5), ("u", "a", "add to", 5), ("u", "a", "add-to", 5))
-    with pytest.raises(ContractError, match="one column name"):
-        Supply.of(log, FeaturesConfig())
+    log = log_of(("u", "a", "click", 5), ("u", "a", "Add", 5), ("u", "a", "add", 5), ("u", "a", "add", 6))
+    told = FeaturesConfig(families=("item", "pair"))
+    plan = Plan(told, Supply.of(log, told))
+    made = FeatureSet(log, plan).compute(pl.DataFrame({"user": [0], "item": [0], "as_of_day": [TONIGHT]}))
+    assert made["item_events_add_all"].to_list() == [1]  # "Add" stands before "add"
+    assert made["item_events_add_2_all"].to_list() == [2]
+
+
+def test_attributes_of_one_column_name_have_a_column_each():
+    catalogue = {"item_id": ["a", "b"], "Brand": [1.0, 2.0], "brand": [3.0, 4.0], "Category": [5.0, 6.0]}
+    log = log_of(("u", "a", "click", 5), items={**catalogue, "category": ["x", "y"]})
+    families = ("pair", "user_category", "user_attribute", "item_attribute")
+    told = FeaturesConfig(families=families, attributes={"items": ("Brand", "brand", "Category")})
+    plan = Plan(told, Supply.of(log, told))
+    names = column_names(plan)
+    assert len(set(names)) == len(names)
+    made = FeatureSet(log, plan).compute(
+        pl.DataFrame({"request": [0], "user": [0], "item": [1], "as_of_day": [TONIGHT]})
+    )
+    found = {name: made[name][0] for name in names if name.startswith("item_attribute_")}
+    assert found == {"item_attribute_brand": 2.0, "item_attribute_brand_2": 4.0, "item_attribute_category": 6.0}
+
+
+def test_a_type_that_occurs_no_longer_counts_nothing_and_stops_nothing():
+    rows = [("u", "a", "click", 5), ("u", "a", "view", 6)]
+    supply = Supply.of(log_of(*rows), FeaturesConfig())
+    later = log_of(rows[0])
+    supply.require(later, ())
+    assert supply.gone(later) == ("view",)
+    plan = Plan(FeaturesConfig(families=("item", "pair")), supply)
+    asked = pl.DataFrame({"user": [0], "item": [0], "as_of_day": [TONIGHT]})
+    made = FeatureSet(later, plan).compute(asked)
+    assert made["item_events_view_all"].to_list() == [0]
+    assert made["item_events_all"].to_list() == [1]
 
 
 def test_a_frozen_vocabulary_keeps_its_codes_and_knows_what_it_does_not_know():

@@ -241,3 +241,25 @@ def test_what_a_batch_knows_keeps_its_codes(shop):
     assert known.user_ids.equals(log.user_ids)
     assert known.items.equals(log.items)
     assert log.before(log.first_day).events.is_empty()
+
+
+def test_dates_for_always_and_never_are_the_first_and_last_day_that_are_counted():
+    stamps = [datetime(1, 1, 2, tzinfo=UTC), MIDNIGHT, datetime(9999, 12, 31, 23, tzinfo=UTC)]
+    for zone in ("UTC", "America/New_York", "Pacific/Apia"):
+        days = Calendar(CalendarConfig(timezone=zone, ingestion_lag_hours=30)).days(utc_series(stamps)).tolist()
+        assert abs(days[0]) <= 2
+        assert abs(days[2] - day_of(date(2300, 1, 1))) <= 2
+        assert abs(days[1] - DAY) <= 2
+
+
+def test_days_far_from_all_others_decide_nothing():
+    rows = [("u", "a", "click", 24 * day + hour) for day in range(20) for hour in range(12)]
+    far = [("w", "b", "click", 24 * 400), ("u", "b", "click", -24 * 9000), ("u", "c", "view", 24 * 27_000)]
+    log, clean = log_of(*rows, *far).without_far_days(), log_of(*rows).without_far_days()
+    assert (log.first_day, log.last_day, log.latest_day) == (DAY, DAY + 19, DAY + 19)
+    assert log.events.drop("user").equals(clean.events.drop("user"))
+    assert log.active_users.to_list() == [0]
+    assert log.user_ids.to_list() == ["u", "w"]  # the codes stay
+    assert [day - DAY for day, _ in log.far.counts] == [-9000, 400, 27_000]
+    assert log.before(DAY + 5).far == log.far
+    assert clean.far.counts == ()

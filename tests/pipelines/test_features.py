@@ -166,12 +166,22 @@ def test_the_manifest_names_every_column_of_the_training_table(trained_project):
 
 def test_a_night_without_an_input_of_the_training_is_refused(trained_project, tmp_path, command):
     project = trained_project.copy(tmp_path / "project")
+    path = project.folder / "items.parquet"
+    pl.read_parquet(path).with_columns(price=pl.lit(None, pl.Float64)).write_parquet(path)
+    ended = command(project, "score", "--date", str(project.day))
+    assert ended.code == 10
+    assert "items has nothing in 'price'" in ended.err
+
+
+def test_a_night_without_an_event_type_of_the_training_goes_on_and_says_so(trained_project, tmp_path, command):
+    project = trained_project.copy(tmp_path / "project")
     for path in project.folder.glob("events/*/*.parquet"):
         day = pl.read_parquet(path, hive_partitioning=False)
         day.filter(pl.col("event") != "impression").write_parquet(path)
     ended = command(project, "score", "--date", str(project.day), "--allow-empty")
-    assert ended.code == 10
-    assert "no row of type 'impression'" in ended.err
+    assert ended.code == 0
+    (said,) = [line for line in ended.err.splitlines() if "occur no longer" in line]
+    assert json.loads(said)["types"] == ["impression"]
 
 
 def test_a_manifest_of_other_columns_is_refused(trained_project, tmp_path, monkeypatch):

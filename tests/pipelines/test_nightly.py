@@ -18,6 +18,7 @@ from features.errors import ContractError, NightrankError
 from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.supply import Supply
+from features.timeline import day_of
 from pipelines.check import read_inputs
 from pipelines.config import load_config
 from pipelines.nightly import read_for, read_night
@@ -152,6 +153,24 @@ def test_the_first_night_folds_all_and_the_next_one_only_what_is_new(shop):
     assert (said["folded"], said["files"], said["files_new"], said["files_late"]) == (1, N_DAYS, 1, 0)
     _, said = shop.night()
     assert said["folded"] == 0
+
+
+def test_days_far_from_all_others_are_left_out_of_a_night_as_of_a_training(shop):
+    """A clock that stands 40 days ahead, and one at 1975; a later night that folds nothing knows it still."""
+    odd = day_of_events(N_DAYS - 1).with_columns(
+        pl.when(pl.col("event_id").str.ends_with("7"))
+        .then(pl.col("timestamp").dt.offset_by("40d"))
+        .when(pl.col("event_id").str.ends_with("00009"))
+        .then(pl.lit(datetime(1975, 1, 1, tzinfo=UTC)))
+        .otherwise("timestamp")
+        .alias("timestamp")
+    )
+    shop.write(N_DAYS - 1, odd.filter(pl.int_range(pl.len()) < 30))
+    for _ in range(2):
+        found, _ = shop.night()
+        assert 1 < found.log.far.events <= 4
+        assert found.log.far == read_inputs(shop.config).log.far
+        assert found.log.latest_day == day_of(START.date()) + N_DAYS - 1
 
 
 def test_a_night_reads_no_file_that_it_knows(shop, monkeypatch):

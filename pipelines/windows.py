@@ -1,0 +1,121 @@
+"""The windows of a timeline before anything is trained: which requests they have, and whether those teach anything."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from features.errors import ConfigError, ContractError, listed
+from features.requests import RequestSource
+from features.split import Span, Split
+from features.timeline import EventLog, date_of
+from pipelines.config import Config
+from pipelines.requests import request_source
+
+__all__ = ["Filled", "filled_windows", "refuse_unteachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A window of the timeline and what lies in it.
+
+    Attributes:
+        name: How messages call it.
+        keys: The keys of the configuration that place it.
+        spans: Its days; the blocks of the ranker's days are one window.
+        needed: Whether nothing can be trained or judged without a positive in it.
+        requests: Requests whose labels have closed.
+        positives: How many of them have a positive.
+    """
+
+    name: str
+    keys: str
+    spans: Sequence[Span]
+    needed: bool
+    requests: int
+    positives: int
+
+    @property
+    def days(self) -> str:
+        """Its first and last day."""
+        return f"{date_of(self.spans[0].start)} to {date_of(self.spans[-1].end - 1)}"
+
+    @property
+    def closes(self) -> bool:
+        """Whether the labels of any of its days close in time."""
+        return any(span.closed_end > span.start for span in self.spans)
+
+
+def filled_windows(log: EventLog, config: Config, split: Split, *, continues: bool = False) -> list[Filled]:
+    """What lies in each window of a timeline, in the order of time.
+
+    Args:
+        log: The event log.
+        config: Requests and labels.
+        split: How the log is cut.
+        continues: Whether the training goes on from a version, whose rows are there already.
+
+    Raises:
+        ContractError: There are no logged requests where such are configured; see `request_source`.
+    """
+    source = request_source(log, config)
+    told = [
+        ("warm-up", "timeline.min_history_days, ranker_days", [split.warm_up], False),
+        ("training", "timeline.ranker_days", list(split.blocks), not continues),
+        ("validation", "timeline.valid_days", [split.valid], True),
+        ("test", "timeline.test_days", [split.test], True),
+    ]
+    return [Filled(name, keys, spans, needed, *_counted(source, spans)) for name, keys, spans, needed in told if spans]
+
+
+def _counted(source: RequestSource, spans: Sequence[Span]) -> tuple[int, int]:
+    """How many requests lie in spans, and how many of them have a positive."""
+    requests = positives = 0
+    for span in spans:
+        asked = source.between(span.start, max(span.closed_end, span.start))
+        requests += asked.height
+        positives += source.truth(asked)["request"].n_unique()
+    return requests, positives
+
+
+def refuse_unteachable(log: EventLog, config: Config, split: Split, *, continues: bool = False) -> None:
+    """Stop where a window that is needed has no request with a positive; before anything is trained.
+
+    Args:
+        log: See `filled_windows`.
+        config: See `filled_windows`.
+        split: See `filled_windows`.
+        continues: See `filled_windows`.
+
+    Raises:
+        ConfigError: The labels of none of a window's days close in time.
+        ContractError: The log has no positive in a window, or no logged request; all such windows are named.
+    """
+    windows = filled_windows(log, config, split, continues=continues)
+    faults = [_unclosed(window, config, log) for window in windows if window.needed and not window.closes]
+    if faults:
+        raise ConfigError("\n".join(faults))
+    empty = [window for window in windows if window.needed and not window.positives]
+    if empty:
+        raise ContractError("\n".join([*(_empty(window) for window in empty), _remedy(log, config)]))
+
+
+def _unclosed(window: Filled, config: Config, log: EventLog) -> str:
+    return (
+        f"timeline: the labels of no {window.name} request close in time: they take labels.horizon_days "
+        f"({config.labels.horizon_days}) and {log.calendar.lag_days} days of calendar.ingestion_lag_hours, and the "
+        f"window is of {window.days}. Lengthen {window.keys}, or shorten the horizon."
+    )
+
+
+def _empty(window: Filled) -> str:
+    why = f"none of its {window.requests} requests has one" if window.requests else "it has no request at all"
+    return f"events: no {window.name} request has a positive: of {window.days} ({window.keys}), {why}."
+
+
+def _remedy(log: EventLog, config: Config) -> str:
+    counting = log.engaged["due"].unique()
+    first, last = (date_of(int(edge)) for edge in (counting.min(), counting.max()))  # type: ignore[arg-type]
+    return (
+        f"Events that count (labels.gains: {listed(sorted(config.labels.gains))}) lie on {len(counting)} days from "
+        f"{first} to {last}. Place the windows there (timeline.test_days, valid_days, ranker_days, min_history_days), "
+        "deliver the days that are missing, or name the types that count as the log writes them."
+    )
