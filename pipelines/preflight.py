@@ -168,7 +168,7 @@ def _blocked(log: EventLog, config: Config) -> list[Caution]:
     return [
         Caution(
             "candidates.blocked",
-            f"{unmatched} of the {len(config.candidates.blocked)} ids match no item of the catalogue, so that they block "
+            f"{unmatched} of the {len(config.candidates.blocked)} ids match no item of the catalogue, so they block "
             "nothing. Write them as the table of items does.",
         )
     ]
