@@ -44,7 +44,7 @@ class Columns(NamedTuple):
 
 
 def plain(frame: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, list[str]]:
-    """Ids as text or Int64, bytes of texts as text; and what cannot be."""
+    """Ids as text or Int64, categories and bytes as the text that they hold; and what cannot be."""
     columns, faults = [], []
     for name, declared in schema.columns().items():
         if name not in frame.columns or name == ROW:
@@ -52,7 +52,7 @@ def plain(frame: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, l
         try:
             if isinstance(declared, dy.Any):
                 columns.append(as_ids(frame[name]))
-            elif isinstance(declared, dy.String) and frame.schema[name] == pl.Binary:
+            elif frame.schema[name] in (pl.Categorical, pl.Enum, pl.Binary):
                 columns.append(as_text(frame[name]))
         except ContractError as error:
             faults.append(f"column {name!r}: {error}")

@@ -347,6 +347,13 @@ def test_whole_floats_are_integers_as_numbers_and_as_text():
     assert checked(events_of(2, position=[3.0, float("nan")])).good["position"].to_list() == [3, None]
 
 
+def test_categories_are_read_as_the_text_that_they_hold():
+    columns = {"value": ["1.5"], "timestamp": ["2024-05-01T12:00:00Z"], "event": ["click"], "position": ["2.0"]}
+    for kind in (pl.Categorical, pl.Enum(sorted(text for (text,) in columns.values())), pl.Binary):
+        frame = events_of(**{name: pl.Series(cells).cast(kind) for name, cells in columns.items()})
+        assert checked(frame).good.select(*columns).rows() == [(1.5, NOON, "click", 2)]
+
+
 def test_texts_are_cut_to_what_is_read_of_them():
     frame = events_of(2, query=["a" * 20_001, "b" * 20_000])
     table = checked(frame)
