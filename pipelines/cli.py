@@ -147,7 +147,7 @@ def evaluate(
             raise ConfigError(f"--origins trains and judges by itself: leave out {', '.join(taken)}.")
         _judge_origins(config, overrides, origins, systems, scores, allow_empty=allow_empty)
         return
-    from features.timeline import date_of, day_of
+    from features.timeline import batch_day, date_of, day_of
     from pipelines import report
     from pipelines.external import read_scores
     from pipelines.register import record_ablations
@@ -159,8 +159,8 @@ def evaluate(
     versions = versions or ["challenger"]
     loaded = dict(load_version(registry, wanted) for wanted in versions)
     opens, closes = next(iter(loaded.values())).window
-    first_day = day_of(first.date() if first else opens)
-    end_day = day_of(last.date() if last else closes) + 1
+    first_day = batch_day(first.date() if first else opens)
+    end_day = batch_day(last.date() if last else closes) + 1
     if end_day <= first_day:
         raise ConfigError(
             f"the window ends ({date_of(end_day - 1)}, --to) before it begins ({date_of(first_day)}, --from). Turn "

@@ -12,7 +12,7 @@ from features.candidates import top_per_request
 from features.errors import BlockedError, ConfigError, ContractError
 from features.requests import requests_tonight
 from features.schemas import Rankings
-from features.timeline import EventLog, date_of, day_of
+from features.timeline import EventLog, batch_day, date_of
 from pipelines.bundle import Bundle
 from pipelines.chain import Chain
 from pipelines.check import Inputs
@@ -50,7 +50,7 @@ def score(inputs: Inputs, config: Config, *, when: date, version: str, bundle: B
     """
     own = working_config(config, bundle)
     _refuse_unanswerable(own, version)
-    day = day_of(when)
+    day = batch_day(when)
     log = inputs.log.before(day)
     _refuse_stale(inputs.log, day, config)
     users = _users(inputs, log)

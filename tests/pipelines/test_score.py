@@ -6,11 +6,13 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from features.errors import BlockedError
 from features.requests import requests_tonight
+from features.timeline import day_of
 from pipelines.chain import Chain
 from pipelines.evaluate import FULL, version_lists
 from pipelines.registry import Registry
-from pipelines.score import _rank
+from pipelines.score import _rank, _refuse_stale
 from pipelines.train import Labelled, label
 from pipelines.versions import load_version, working_config
 from ranker.lambdamart import LambdaMart
@@ -95,3 +97,20 @@ def test_reasons_name_families_of_the_version_and_leave_the_order_as_it_is(train
     assert set(named.explode().drop_nulls()) <= families
     best = told[2].filter(pl.col("rank") == 1)["reasons"]
     assert (best.list.len() > 0).mean() > 0.9
+
+
+def test_a_clock_that_runs_ahead_hides_no_log_that_ended_long_before(trained_project):
+    """The log ended 15 days before the eve, but for one event that is dated on the eve."""
+    log, day = trained_project.inputs.log, day_of(trained_project.day)
+    ahead = log.events.filter(pl.col("day") == day - 1).head(1)
+    outage = replace(log, events=pl.concat([log.events.filter(pl.col("day") < day - 15), ahead]))
+    assert outage.latest_day == day - 1
+    with pytest.raises(BlockedError, match="15 days short of the eve"):
+        _refuse_stale(outage.without_far_days(), day, trained_project.config)
+    _refuse_stale(log.without_far_days(), day, trained_project.config)
+
+
+def test_a_night_of_a_day_that_no_log_reaches_is_refused(trained_project, command):
+    ended = command(trained_project, "score", "--date", "9999-12-31", "--dry-run")
+    assert ended.code == 2
+    assert "9999-12-31 is no day of a log" in ended.err
