@@ -5,14 +5,14 @@ from functools import lru_cache
 import numpy as np
 import polars as pl
 
-from features.asof import Ints
+from features.asof import DAY_BITS, Ints
 
 __all__ = ["FIXED", "decay_weights", "decayed"]
 
 FIXED = 1 << 16
 """One, in the fixed-point weights of past events."""
 
-_DAYS = 40_000  # ages that weights are tabled for; more days than a log can span
+_DAYS = 1 << DAY_BITS  # ages that weights are tabled for: all that there are
 
 
 def decayed(age_days: pl.Expr, half_life_days: float) -> pl.Expr:

@@ -22,7 +22,7 @@ import polars as pl
 from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
 from features.comebacks import comebacks
 from features.config import CalendarConfig
-from features.errors import ContractError, listed
+from features.errors import ConfigError, ContractError, listed
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.worth import packed_worth
 
@@ -34,6 +34,7 @@ __all__ = [
     "Calendar",
     "EventLog",
     "all_user_ids",
+    "batch_day",
     "date_of",
     "day_of",
     "refuse_gainless",
@@ -41,6 +42,7 @@ __all__ = [
 ]
 
 _EPOCH = date(1970, 1, 1)
+_FIRST_DATE, _LAST_DATE = date(1971, 1, 1), date(2299, 12, 31)
 _LAST_MICROSECOND = (datetime(2300, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
@@ -56,6 +58,17 @@ def day_of(when: date) -> int:
 def date_of(day: int) -> date:
     """Inverse of `day_of`."""
     return _EPOCH + timedelta(days=day)
+
+
+def batch_day(when: date) -> int:
+    """`day_of` a date that something is asked for.
+
+    Raises:
+        ConfigError: No log reaches so far back, or ahead.
+    """
+    if not _FIRST_DATE <= when <= _LAST_DATE:
+        raise ConfigError(f"{when} is no day of a log: days are of {_FIRST_DATE} to {_LAST_DATE}. Name another.")
+    return day_of(when)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,7 +149,7 @@ def evaluate(
             raise ConfigError(f"--origins trains and judges by itself: leave out {', '.join(taken)}.")
         _judge_origins(config, overrides, origins, systems, scores, allow_empty=allow_empty)
         return
-    from features.timeline import date_of, day_of
+    from features.timeline import batch_day, date_of, day_of
     from pipelines import report
     from pipelines.check import read_inputs
     from pipelines.external import read_scores
@@ -164,8 +164,8 @@ def evaluate(
     judged = next(iter(loaded.values()))
     inputs = say_read(read_inputs(working_config(settings, judged), allow_empty=allow_empty))
     opens, closes = judged.window
-    first_day = day_of(first.date() if first else opens)
-    end_day = day_of(last.date() if last else closes) + 1
+    first_day = batch_day(first.date() if first else opens)
+    end_day = batch_day(last.date() if last else closes) + 1
     if end_day <= first_day:
         raise ConfigError(
             f"the window ends ({date_of(end_day - 1)}, --to) before it begins ({date_of(first_day)}, --from). Turn "

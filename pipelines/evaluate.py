@@ -148,7 +148,8 @@ def evaluate(
     Raises:
         ConfigError: The window has no request, or a name is unknown.
     """
-    refuse_empty(labelled, "the window", remedy="Choose other days.")
+    log_days = f"{date_of(log.first_day)} to {date_of(log.last_day)}"
+    refuse_empty(labelled, "the window", remedy=f"Choose other days: the log is of {log_days}.")
     shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
     known, without = [*lists, *BASELINES, *shown], dict(ablated or {})
     wanted = {*chosen_systems(chosen, known), *without.values(), *((FULL,) if without else ())}

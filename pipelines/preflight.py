@@ -20,7 +20,7 @@ from features.timeline import EventLog, date_of
 from pipelines.check import Inputs, TextField
 from pipelines.config import Config
 from pipelines.features import plan_of
-from pipelines.windows import filled_windows, refuse_unteachable
+from pipelines.windows import filled_windows, refuse_empty_windows
 
 __all__ = ["Caution", "cautions", "quick_cautions", "refuse_cautions"]
 
@@ -152,8 +152,8 @@ def _texts(fields: Sequence[TextField], config: Config) -> list[Caution]:
         Caution(
             "encoder.max_tokens",
             f"{field.truncated_share:.0%} of the texts in {field.name!r} are longer than encoder.max_tokens "
-            f"({config.encoder.max_tokens}) and are cut. Raise it, or give the field a limit of its own (max_words "
-            "under data.items.text).",
+            f"({config.encoder.max_tokens}) and are cut. Raise it, or lower the field's own limit (max_words or "
+            "max_chars under data.items.text).",
         )
         for field in fields
         if field.truncated_share > _MOST_CUT
@@ -192,11 +192,8 @@ def _given_lists(log: EventLog, config: Config) -> list[Caution]:
 def _timeline(log: EventLog, config: Config) -> list[Caution]:
     """A timeline that the log does not fill; in the words of the training that would refuse it."""
     try:
-        split = Split.of(log, config.timeline, config.labels)
-    except NightrankError as error:
-        return [Caution("timeline", str(error))]
-    try:
-        refuse_unteachable(log, config, split)
+        windows = filled_windows(log, config, Split.of(log, config.timeline, config.labels))
+        refuse_empty_windows(windows, log, config)
     except NightrankError as error:
         return [Caution("timeline", str(error))]
     return [
@@ -205,7 +202,7 @@ def _timeline(log: EventLog, config: Config) -> list[Caution]:
             f"none of the {window.requests} requests of the {window.name} ({window.days}) has a positive, so that the "
             "encoder begins by learning nothing.",
         )
-        for window in filled_windows(log, config, split)
+        for window in windows
         if not window.positives
     ]
 

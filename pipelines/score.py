@@ -13,7 +13,7 @@ from features.config import Owner
 from features.errors import BlockedError, ConfigError, ContractError
 from features.requests import requests_tonight
 from features.schemas import Rankings
-from features.timeline import EventLog, date_of, day_of
+from features.timeline import EventLog, batch_day, date_of
 from pipelines.bundle import Bundle
 from pipelines.chain import Chain
 from pipelines.check import Inputs
@@ -31,7 +31,6 @@ Night = dict[str, Any]
 """What a night reports: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids are of no item."""
 
-_MAX_DAYS_BEHIND = 36_500  # a century; weights of older events are not defined
 _WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "features.max_memory_gb")
 """Tonight's keys, or how they begin, that do not decide what is published."""
 
@@ -69,7 +68,7 @@ def score(
     """
     own = working_config(config, bundle)
     _refuse_unanswerable(own, version)
-    day = day_of(when)
+    day = batch_day(when)
     log = inputs.log.before(day)
     _refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
@@ -225,12 +224,11 @@ def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
         raise BlockedError(
             f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
         )
-    behind, allowed = day - 1 - last, min(config.night.max_days_behind, _MAX_DAYS_BEHIND)
-    if behind > allowed:
+    behind = day - 1 - last
+    if behind > config.night.max_days_behind:
         raise BlockedError(
             f"the latest event before {date_of(day)} is of {date_of(last)}, {behind} days short of the eve; "
-            f"night.max_days_behind allows {allowed}. Deliver the missing extracts, or raise it (up to "
-            f"{_MAX_DAYS_BEHIND})."
+            f"night.max_days_behind allows {config.night.max_days_behind}. Deliver the missing extracts, or raise it."
         )
 
 

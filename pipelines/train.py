@@ -31,7 +31,7 @@ from pipelines.lessons import Lessons, Watch
 from pipelines.progress import say, task
 from pipelines.requests import request_source, requests_summary
 from pipelines.rows import keep_rows, kept_rows
-from pipelines.windows import refuse_unteachable
+from pipelines.windows import refuse_unretrieved, refuse_unteachable
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.metrics import per_request
@@ -53,7 +53,6 @@ __all__ = [
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
-_AT_ONCE = 200  # requests whose candidates are looked at together, before the first lesson
 _NEW_LISTS = 2  # lists of new items a whole one that the ranker learns from: they are half as long
 _IS_NEW = ~(pl.col("pair_events_all") > 0)  # the user never had the item
 
@@ -254,7 +253,7 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
     lesson = label(chain, config, span, name=name, encoder_day=split.warm_up.start)
     chain.fit_cut(lesson.requests, lesson.truth)
-    _refuse_unretrieved(chain, split)
+    refuse_unretrieved(chain, split)
     return _Begun(split, lessons, chain, catalogue, lesson, fitted=lesson.rows.clear())
 
 
@@ -282,39 +281,6 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
     fitted = recent(old, lesson.rows, most=config.ranker.max_requests)
     return _Begun(split, lessons, chain, catalogue, lesson, fitted)
-
-
-def _refuse_unretrieved(chain: Chain, split: Split) -> None:
-    """Stop where no positive is among the candidates that the rankers learn from or stop by; before the first lesson.
-
-    Raises:
-        ContractError: There is none; the windows are named.
-    """
-    windows = {"training": split.blocks, "validation": (split.valid,)}
-    lacking = [name for name, spans in windows.items() if not any(_retrieved(chain, span) for span in spans)]
-    if lacking:
-        raise ContractError(
-            f"candidates: no {' and no '.join(lacking)} request has a positive among its candidates, so that the "
-            "rankers have nothing to learn or to stop on. Raise the quotas under candidates (without text: of "
-            "bought_before, popular, co_visited and the like), and look at what takes items out: items.available_from "
-            "and available_until, candidates.blocked and candidates.already_bought."
-        )
-
-
-def _retrieved(chain: Chain, span: Span) -> bool:
-    """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
-    requests = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(requests)
-    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
-    ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
-    generators = chain.assembler.generators
-    for start in range(0, asked.height, _AT_ONCE):
-        some = asked.slice(start, _AT_ONCE)
-        proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
-        found = proposed.join(truth, on=["request", "item"], how="semi")
-        if (found if generators.given else found.filter(pl.any_horizontal(ranks))).height:
-            return True
-    return False
 
 
 def _examples(

@@ -3,14 +3,20 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
+from features.candidates import SOURCES, TEXT_SOURCES, histories
 from features.errors import ConfigError, ContractError, listed
 from features.requests import RequestSource
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
+from pipelines.chain import Chain
 from pipelines.config import Config
 from pipelines.requests import request_source
 
-__all__ = ["Filled", "filled_windows", "refuse_unteachable"]
+__all__ = ["Filled", "filled_windows", "refuse_empty_windows", "refuse_unretrieved", "refuse_unteachable"]
+
+_AT_ONCE = 200  # requests whose candidates are looked at together
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +95,60 @@ def refuse_unteachable(log: EventLog, config: Config, split: Split, *, continues
         ConfigError: The labels of none of a window's days close in time.
         ContractError: The log has no positive in a window, or no logged request; all such windows are named.
     """
-    windows = filled_windows(log, config, split, continues=continues)
+    refuse_empty_windows(filled_windows(log, config, split, continues=continues), log, config)
+
+
+def refuse_empty_windows(windows: Sequence[Filled], log: EventLog, config: Config) -> None:
+    """The same for windows that are counted already.
+
+    Args:
+        windows: What lies in them.
+        log: The event log.
+        config: Requests and labels.
+
+    Raises:
+        ConfigError: See `refuse_unteachable`.
+        ContractError: See `refuse_unteachable`.
+    """
     faults = [_unclosed(window, config, log) for window in windows if window.needed and not window.closes]
     if faults:
         raise ConfigError("\n".join(faults))
     empty = [window for window in windows if window.needed and not window.positives]
     if empty:
         raise ContractError("\n".join([*(_empty(window) for window in empty), _remedy(log, config)]))
+
+
+def refuse_unretrieved(chain: Chain, split: Split) -> None:
+    """Stop where no positive is among the candidates that the rankers learn from or stop by; before the first lesson.
+
+    Raises:
+        ContractError: There is none; the windows are named.
+    """
+    windows = {"training": split.blocks, "validation": (split.valid,)}
+    lacking = [name for name, spans in windows.items() if not any(_retrieved(chain, span) for span in spans)]
+    if lacking:
+        raise ContractError(
+            f"candidates: no {' and no '.join(lacking)} request has a positive among its candidates, so that the "
+            "rankers have nothing to learn or to stop on. Raise the quotas under candidates (without text: of "
+            "bought_before, popular, co_visited and the like), and look at what takes items out: items.available_from "
+            "and available_until, candidates.blocked and candidates.already_bought."
+        )
+
+
+def _retrieved(chain: Chain, span: Span) -> bool:
+    """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
+    requests = chain.asked.between(span.start, span.closed_end)
+    truth = chain.asked.truth(requests)
+    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
+    generators = chain.assembler.generators
+    for start in range(0, asked.height, _AT_ONCE):
+        some = asked.slice(start, _AT_ONCE)
+        proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
+        found = proposed.join(truth, on=["request", "item"], how="semi")
+        if (found if generators.given else found.filter(pl.any_horizontal(ranks))).height:
+            return True
+    return False
 
 
 def _unclosed(window: Filled, config: Config, log: EventLog) -> str:

@@ -78,7 +78,7 @@ SAME = {
 
 
 @pytest.mark.parametrize("how", SAME)
-def test_what_is_saved_otherwise_is_the_same_encoder(folder, small_encoder, how):
+def test_fault_62_what_is_saved_otherwise_is_the_same_encoder(folder, small_encoder, how):
     SAME[how](folder)
     found, plain = load_backbone(str(folder)), load_backbone(str(small_encoder))
     assert (found.digest, found.pooling, found.max_tokens) == (plain.digest, "mean", plain.max_tokens)
@@ -163,7 +163,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("how", REFUSED)
-def test_what_is_not_read_is_refused_with_the_remedy(folder, how):
+def test_fault_62_what_is_not_read_is_refused_with_the_remedy(folder, how):
     damage, says = REFUSED[how]
     damage(folder)
     with pytest.raises(ConfigError, match=rf"^encoder\.(model|pooling): .*{says}"):
@@ -187,7 +187,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_what_is_broken_is_named(folder, how):
+def test_fault_62_what_is_broken_is_named(folder, how):
     damage, says = BROKEN[how]
     damage(folder)
     with pytest.raises(IntegrityError, match=says):

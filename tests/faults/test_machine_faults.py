@@ -46,7 +46,7 @@ def refused(ended, code: int, *says: str) -> None:
     assert ended.out == ""
 
 
-def test_fault_74_an_account_without_a_name_is_its_number(project, command, monkeypatch):
+def test_faults_51_and_74_an_account_without_a_name_is_its_number(project, command, monkeypatch):
     """A container's random uid has no entry in /etc/passwd, and no USER is set."""
 
     def nobody():
@@ -78,15 +78,17 @@ def test_fault_74_nothing_moves_where_the_journal_cannot_be_written(verb, projec
     assert aliases(project) == before
 
 
-@pytest.mark.parametrize("verb", [("promote",), ("rollback",), ("train",), ("score", "--date", "2024-02-25")])
-def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(verb, project, command):
+@pytest.mark.parametrize(
+    "verb", [("promote", "--version", "1"), ("rollback",), ("train",), ("score", "--date", "2024-02-25")]
+)
+def test_fault_61_a_folder_that_cannot_be_made_is_told_in_a_sentence(verb, project, command):
     for name in ("registry", "jobs", "state", "rankings"):
         shutil.rmtree(out(project) / name, ignore_errors=True)
         (out(project) / name).write_text("in the way")
     refused(command(project, *verb), 75, "A file stands where a folder should be")
 
 
-def test_a_deleted_experiment_stops_trainings_and_no_night(project, command):
+def test_fault_52_a_deleted_experiment_stops_trainings_and_no_night(project, command):
     config = project.config
     client = MlflowClient(tracking_uri(config), tracking_uri(config))
     client.delete_experiment(client.get_experiment_by_name("nightrank").experiment_id)
@@ -97,14 +99,14 @@ def test_a_deleted_experiment_stops_trainings_and_no_night(project, command):
     assert command(project, "score", "--date", str(project.day)).code == 0
 
 
-def test_a_database_of_another_mlflow_names_its_remedy(project, command):
+def test_fault_60_a_database_of_another_mlflow_names_its_remedy(project, command):
     with closing(sqlite3.connect(out(project) / "mlflow.db")) as opened, opened:
         opened.execute("update alembic_version set version_num = 'bda7b8c39065'")
     ended = command(project, "score", "--date", str(project.day))
     refused(ended, 2, f"mlflow db upgrade sqlite:///{out(project)}/mlflow.db", "It says: Detected out-of-date")
 
 
-def test_a_database_that_a_viewer_holds_ends_with_75(project, command, monkeypatch):
+def test_fault_59_a_database_that_a_viewer_holds_ends_with_75(project, command, monkeypatch):
     monkeypatch.setattr(pipelines.tracking_store, "_LOCKED_SECONDS", 0.1)
     with closing(sqlite3.connect(out(project) / "mlflow.db", isolation_level=None)) as held:
         held.execute("begin exclusive")
@@ -127,7 +129,7 @@ def test_a_database_that_is_none_ends_with_12(project, command):
     refused(command(project, "history"), 12, "Bring it back from a backup")
 
 
-def test_artefacts_follow_a_project_that_was_moved(project, command, tmp_path, monkeypatch):
+def test_fault_64_artefacts_follow_a_project_that_was_moved(project, command, tmp_path, monkeypatch):
     """The shared project was trained elsewhere: this copy of it reads and writes here alone."""
     config, there = project.config, out(project) / "mlartifacts"
     run_id = Registry(config).version("1").run_id
@@ -146,7 +148,7 @@ def test_artefacts_follow_a_project_that_was_moved(project, command, tmp_path, m
 
 
 @pytest.mark.parametrize("name", ["~Mein Ordner Ü/a#b;c", "50% off/what?now=1/a%20b"])
-def test_whatever_an_output_folder_is_called_all_is_written_there_and_only_there(name, shop_project, tmp_path):
+def test_fault_53_whatever_an_output_folder_is_called_all_is_written_there_and_only_there(name, shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     project.change(output=f"{name}/out")
     before = {path for path in tmp_path.rglob("*") if path.is_file()}

@@ -252,7 +252,7 @@ def test_how_other_rows_are_written_does_not_matter(rows):
     assert table.bad[ROW].to_list() == [row for row, instant in enumerate(meant) if instant is None]
 
 
-def test_clocks_without_zone_are_local_and_others_are_converted():
+def test_fault_17_clocks_without_zone_are_local_and_others_are_converted():
     local = events_of(timestamp=[NOON.replace(hour=14)]).with_columns(pl.col("timestamp").dt.replace_time_zone(None))
     assert checked(local, clock=Clock("Europe/Berlin")).good["timestamp"].to_list() == [NOON]
     aware = local.select(pl.col("timestamp").dt.replace_time_zone("Asia/Tokyo"), "user_id", "item_id", "event")
@@ -313,7 +313,7 @@ def test_integer_ids_of_any_width_are_one_kind(kind):
 
 
 @pytest.mark.parametrize("kind", [pl.Float32, pl.Float64, pl.Decimal(12, 0)])
-def test_whole_numbers_of_another_type_are_integers(kind):
+def test_fault_48_whole_numbers_of_another_type_are_integers(kind):
     items = checked(pl.DataFrame({"item_id": pl.Series([1, 300]).cast(kind)}), Items, name="items")
     assert items.good["item_id"].to_list() == [1, 300]
     assert items.good.schema["item_id"] == pl.Int64
@@ -333,7 +333,7 @@ def test_a_number_and_the_same_with_a_point_are_not_two_ids():
 
 
 @pytest.mark.parametrize("missing", [float("nan"), "NaN", " nan "])
-def test_nan_is_a_missing_number_and_counted(missing):
+def test_fault_56_nan_is_a_missing_number_and_counted(missing):
     frame = pl.DataFrame({"item_id": ["a", "b"], "price": [missing, missing]})
     table = checked(frame, Items)
     assert table.good["price"].to_list() == [None, None]
@@ -354,7 +354,7 @@ def test_categories_are_read_as_the_text_that_they_hold():
         assert checked(frame).good.select(*columns).rows() == [(1.5, NOON, "click", 2)]
 
 
-def test_texts_are_cut_to_what_is_read_of_them():
+def test_fault_80_texts_are_cut_to_what_is_read_of_them():
     frame = events_of(2, query=["a" * 20_001, "b" * 20_000])
     table = checked(frame)
     assert table.good["query"].str.len_chars().to_list() == [20_000, 20_000]

@@ -12,8 +12,8 @@ from polars.testing import assert_frame_equal
 
 from features import timeline
 from features.config import CalendarConfig
-from features.errors import ContractError
-from features.timeline import Calendar, EventLog, date_of, day_of
+from features.errors import ConfigError, ContractError
+from features.timeline import Calendar, EventLog, batch_day, date_of, day_of
 
 # Apia once left out a whole day, Lord Howe changes by half an hour, Sao Paulo skipped midnight itself.
 ZONES = (
@@ -263,3 +263,10 @@ def test_days_far_from_all_others_decide_nothing():
     assert [day - DAY for day, _ in log.far.counts] == [-9000, 400, 27_000]
     assert log.before(DAY + 5).far == log.far
     assert clean.far.counts == ()
+
+
+@pytest.mark.parametrize("when", [date(1, 1, 1), date(1970, 12, 31), date(2300, 1, 1), date(9999, 12, 31)])
+def test_days_that_no_log_reaches_are_refused(when):
+    with pytest.raises(ConfigError, match=f"{when} is no day of a log"):
+        batch_day(when)
+    assert batch_day(date(2299, 12, 31)) == day_of(date(2299, 12, 31)) < 1 << 17

@@ -14,7 +14,7 @@ def rows(content):
 
 
 @pytest.mark.parametrize("mark", [",", ";", "\t", "|"])
-def test_the_separator_is_that_of_the_header(mark):
+def test_fault_43_the_separator_is_that_of_the_header(mark):
     frame = parse_csv(
         f"item_id{mark}title{mark}price\n1{mark}a, b; c{mark}3\n".replace("a, b; c", '"a, b; c"').encode()
     )
@@ -22,12 +22,12 @@ def test_the_separator_is_that_of_the_header(mark):
     assert frame.rows() == [("1", "a, b; c", "3")]
 
 
-def test_spreadsheets_write_a_mark_carriage_returns_and_quoted_lines():
+def test_fault_43_spreadsheets_write_a_mark_carriage_returns_and_quoted_lines():
     assert rows(b'\xef\xbb\xbfid,title\r\ni1,"red\r\nmug"\r\n') == [("i1", "red\r\nmug")]
     assert rows(b"id,title\ri1,mug\r") == [("i1", "mug")]
 
 
-def test_quotes_within_a_field_are_inch_marks():
+def test_fault_42_quotes_within_a_field_are_inch_marks():
     text = 'id,title,kind\ni1,19" monitor,tech\ni2,mug,home\ni3,24" monitor,tech\ni4,"a ""b""",x\ni5,5" and 6",y\n'
     assert rows(text) == [
         ("i1", '19" monitor', "tech"),
@@ -48,7 +48,7 @@ def test_quotes_within_a_field_are_inch_marks():
         ('a,b\n1,2\n"open,3\n4,5\n', 3, "are not balanced"),
     ],
 )
-def test_a_row_that_is_none_is_named_by_its_line(text, line, what):
+def test_fault_42_a_row_that_is_none_is_named_by_its_line(text, line, what):
     with pytest.raises(ContractError, match=rf"line {line}\b.*{what}"):
         parse_csv(text.encode())
 
@@ -63,7 +63,7 @@ def test_a_row_that_is_none_is_named_by_its_line(text, line, what):
         (b"id,id,x\n1,2,3\n", "names 'id' more than once"),
     ],
 )
-def test_what_is_wrong_with_a_file_is_said(content, says):
+def test_fault_41_another_encoding_is_named_with_its_line(content, says):
     with pytest.raises(ContractError, match=says):
         parse_csv(content)
 

@@ -190,7 +190,7 @@ def test_a_rerun_changes_no_byte_and_no_time_of_any_file(project, night, snapsho
     assert snapshot(rankings_folder(project)) == before
 
 
-def test_a_killed_night_computes_again_only_what_is_missing(project, night, snapshot):
+def test_fault_1_a_killed_night_computes_again_only_what_is_missing(project, night, snapshot):
     attempt = Path(night().facts["attempt"])
     before = snapshot(rankings_folder(project))
     lost = [attempt / name for name in ("shard-00001.parquet", "shard-00001.json", "manifest.json")]
@@ -207,7 +207,7 @@ def test_a_killed_night_computes_again_only_what_is_missing(project, night, snap
     assert touched == {str(path.relative_to(rankings_folder(project))) for path in lost}
 
 
-def test_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, night, command):
+def test_fault_2_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, night, command):
     """Fault 2."""
     night()
     (rankings_folder(project) / "published.json").unlink()
@@ -216,7 +216,7 @@ def test_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, ni
 
 
 @pytest.mark.parametrize("name", ["shard-00001.parquet", "shard-00001.json", "manifest.json", "fallback.parquet"])
-def test_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(name, project, night, command):
+def test_fault_6_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(name, project, night, command):
     """Fault 6."""
     attempt = Path(night().facts["attempt"])
     pointer = (rankings_folder(project) / "published.json").read_bytes()
@@ -245,7 +245,7 @@ def test_a_dry_run_writes_nothing(project, night, snapshot):
 
 
 @pytest.mark.parametrize(("when", "says"), [("2023-12-31", "starts on 2024-01-01"), ("2024-03-10", "max_days_behind")])
-def test_a_night_outside_what_is_known_is_blocked(when, says, project, night):
+def test_fault_39_a_night_outside_what_is_known_is_blocked(when, says, project, night):
     night()
     pointer = (rankings_folder(project) / "published.json").read_bytes()
     ended = night(when=when)

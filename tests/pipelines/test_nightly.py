@@ -257,7 +257,7 @@ def test_what_nobody_names_any_more_is_removed_after_a_day(shop):
     assert (folder / "1.parquet").exists()
 
 
-def test_a_late_event_counts_on_its_day_and_is_told(shop):
+def test_fault_16_a_late_event_counts_on_its_day_and_is_told(shop):
     shop.night()
     late = day_of_events(1, seed=5, count=7).with_columns(event_id="late" + pl.col("event_id"))
     shop.write(N_DAYS - 1, pl.concat([late, day_of_events(N_DAYS - 1)]))
@@ -401,7 +401,7 @@ def test_files_that_differ_in_columns_are_judged_together(shop, other):
 
 
 @pytest.mark.parametrize("changed", ["user_id", "item_id"])
-def test_ids_that_become_integers_or_text_are_the_same_ids(shop, changed):
+def test_fault_47_ids_that_become_integers_or_text_are_the_same_ids(shop, changed):
     """`shop.night` holds each night against a reading of everything."""
 
     def as_numbers(frame):

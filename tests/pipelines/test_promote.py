@@ -61,7 +61,7 @@ def test_a_version_keeps_its_network(project):
     assert bundle.ranker.predict(rows).tobytes() == ranker.predict(rows).tobytes()
 
 
-def test_a_challenger_with_constant_scores_stays_out_and_every_failed_gate_is_named(project, command):
+def test_fault_31_a_challenger_with_constant_scores_stays_out_and_every_failed_gate_is_named(project, command):
     """Fault 31: the gate blocks the collapse."""
     command(project, "score", "--date", str(project.day))
     pointer = (project.folder / "out/rankings/published.json").read_bytes()
@@ -166,7 +166,7 @@ def test_a_project_without_any_version_says_what_to_do(shop_project, tmp_path, c
 
 
 @pytest.mark.parametrize("verb", [("promote", "--version", "2"), ("evaluate", "--version", "2"), ("score",)])
-def test_an_altered_bundle_is_refused(verb, project, command):
+def test_fault_34_an_altered_bundle_is_refused(verb, project, command):
     """Fault 34."""
     challenge(project)
     (bundle,) = (project.folder / "out/bundles").iterdir()
@@ -184,7 +184,7 @@ def test_an_altered_bundle_is_refused(verb, project, command):
 
 
 @pytest.mark.parametrize("stranger", ["model.pkl", "encoder/model.py"])
-def test_a_bundle_with_a_file_too_many_is_refused(stranger, project, command):
+def test_fault_33_a_bundle_with_a_file_too_many_is_refused(stranger, project, command):
     """Fault 33."""
     (bundle,) = (project.folder / "out/bundles").iterdir()
     (bundle / stranger).write_bytes(b"\x80\x04.")
@@ -205,7 +205,7 @@ def test_a_bundle_that_is_not_at_hand_is_fetched_from_its_run(project, command):
 
 
 @pytest.mark.parametrize("source", ["runs:/{other}/bundle", "runs:/{run}/bundle/../../x", "file:///etc"])
-def test_a_version_whose_source_is_not_its_own_run_is_refused(source, project, command):
+def test_fault_35_a_version_whose_source_is_not_its_own_run_is_refused(source, project, command):
     """Fault 35."""
     registry = Registry(project.config)
     run = registry.version("1").run_id
@@ -218,7 +218,7 @@ def test_a_version_whose_source_is_not_its_own_run_is_refused(source, project, c
 
 
 @pytest.mark.parametrize("verb", ["promote", "rollback"])
-def test_a_second_promoter_is_told_to_try_again(verb, project, command):
+def test_fault_36_a_second_promoter_is_told_to_try_again(verb, project, command):
     """Fault 36."""
     challenge(project)
     with Registry(project.config).locked():

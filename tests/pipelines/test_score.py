@@ -9,15 +9,16 @@ import polars as pl
 import pytest
 import yaml
 
-from features.errors import BlockedError
+from features.errors import BlockedError, ConfigError
 from features.requests import requests_tonight
+from features.timeline import day_of
 from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
 from pipelines.config import load_config
 from pipelines.evaluate import FULL, version_lists
 from pipelines.publish import published
 from pipelines.registry import Registry
-from pipelines.score import _identity, _rank, score
+from pipelines.score import _identity, _rank, _refuse_stale, score
 from pipelines.train import Labelled, label
 from pipelines.versions import load_version, working_config
 from ranker.lambdamart import LambdaMart
@@ -291,11 +292,31 @@ def test_fault_50_a_day_whose_future_the_version_saw_is_refused_or_ranked_beside
 
 
 @pytest.mark.parametrize(
-    ("year", "says"),
-    [(1, "starts on 2024-01-01"), (1969, "starts on 2024-01-01"), (9999, "max_days_behind allows 36500")],
+    ("year", "kind", "says"),
+    [
+        (1990, BlockedError, "starts on 2024-01-01"),
+        *((year, ConfigError, "is no day of a log") for year in (1, 1969, 9999)),
+    ],
 )
-def test_a_day_far_away_is_blocked_with_what_the_log_has(year, says, trained_project, champion):
+def test_a_day_far_away_is_refused_with_what_the_log_has(year, kind, says, trained_project, champion):
     bundle, config = champion
     config = config.model_copy(update={"night": config.night.model_copy(update={"max_days_behind": 10**9})})
-    with pytest.raises(BlockedError, match=says):
+    with pytest.raises(kind, match=says):
         score(trained_project.inputs, config, when=date(year, 1, 1), version="v", bundle=bundle, dry_run=True)
+
+
+def test_a_clock_that_runs_ahead_hides_no_log_that_ended_long_before(trained_project):
+    """The log ended 15 days before the eve, but for one event that is dated on the eve."""
+    log, day = trained_project.inputs.log, day_of(trained_project.day)
+    ahead = log.events.filter(pl.col("day") == day - 1).head(1)
+    outage = replace(log, events=pl.concat([log.events.filter(pl.col("day") < day - 15), ahead]))
+    assert outage.latest_day == day - 1
+    with pytest.raises(BlockedError, match="15 days short of the eve"):
+        _refuse_stale(outage.without_far_days(), day, trained_project.config)
+    _refuse_stale(log.without_far_days(), day, trained_project.config)
+
+
+def test_a_night_of_a_day_that_no_log_reaches_is_refused(trained_project, command):
+    ended = command(trained_project, "score", "--date", "9999-12-31", "--dry-run")
+    assert ended.code == 2
+    assert "9999-12-31 is no day of a log" in ended.err

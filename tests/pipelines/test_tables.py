@@ -211,7 +211,7 @@ def test_a_file_at_which_the_reader_panics_is_named(tmp_path, monkeypatch):
         raw(tmp_path)
 
 
-def test_what_is_wrong_with_a_csv_is_said_of_every_file(tmp_path):
+def test_fault_41_what_is_wrong_with_a_csv_is_said_of_every_file(tmp_path):
     for name in ("1.csv", "2.csv"):
         (tmp_path / name).write_text("a,b\n1,2\n3,4,5\n", encoding="utf-8")
     (tmp_path / "3.csv").write_bytes(b"a,b\ncaf\xe9,1\n")
@@ -225,7 +225,7 @@ def test_what_is_wrong_with_a_csv_is_said_of_every_file(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", ["CSV", "Csv.GZ", "TSV"])
-def test_suffixes_are_known_in_any_case(tmp_path, suffix):
+def test_fault_43_suffixes_are_known_in_any_case(tmp_path, suffix):
     content = b"user_id\tprice\nu\t1\n" if suffix == "TSV" else b"user_id;price\nu;1\n"
     (tmp_path / f"log.{suffix}").write_bytes(gzip.compress(content) if suffix.endswith("GZ") else content)
     assert raw(tmp_path).frame.rows() == [("u", "1")]
@@ -256,7 +256,7 @@ def linked_partitions(tmp_path):
     return tmp_path / "log"
 
 
-def test_links_to_folders_and_files_are_followed(tmp_path):
+def test_fault_46_links_to_folders_and_files_are_followed(tmp_path):
     log = linked_partitions(tmp_path)
     users = ["u1-1", "u2-1", "u1-2", "u2-2", "u1-3", "u2-3"]
     for path in (log, log / "*" / "*.parquet", log / "*", log / "day=*"):
@@ -276,7 +276,7 @@ def test_a_link_to_a_folder_above_is_no_endless_way(tmp_path):
     assert raw(log).frame.height == 6
 
 
-def test_a_link_that_leads_nowhere_stops_the_job(tmp_path):
+def test_faults_46_and_66_a_link_that_leads_nowhere_stops_the_job(tmp_path):
     log = linked_partitions(tmp_path)
     (log / "day=4.parquet").symlink_to(tmp_path / "gone.parquet")
     with pytest.raises(ContractError, match=r"events: .*day=4\.parquet' is a link that leads nowhere"):
@@ -285,7 +285,7 @@ def test_a_link_that_leads_nowhere_stops_the_job(tmp_path):
         raw(log / "day=4.parquet")
 
 
-def test_what_is_not_read_is_told(tmp_path):
+def test_fault_46_what_is_not_read_is_told(tmp_path):
     FRAME.write_parquet(tmp_path / "part.parquet")
     for name in ("old.json", "_SUCCESS", ".part.parquet.crc", "part.parquet.bak"):
         (tmp_path / name).write_bytes(b"x")
@@ -326,11 +326,11 @@ def ids_by_file(tmp_path, *parts):
         (pl.Series([None, None]), [101, None, None]),
     ],
 )
-def test_ids_have_one_type_in_all_files(tmp_path, other, meant):
+def test_faults_47_and_48_ids_have_one_type_in_all_files(tmp_path, other, meant):
     assert ids_by_file(tmp_path, pl.Series([101]), other).to_list() == meant
 
 
-def test_text_and_floats_are_the_same_users(tmp_path):
+def test_fault_47_text_and_floats_are_the_same_users(tmp_path):
     assert ids_by_file(tmp_path, pl.Series(["101", "102"]), pl.Series([101.0, 103.0])).n_unique() == 3
 
 
@@ -340,7 +340,7 @@ def test_whole_floats_in_a_csv_are_integers(tmp_path):
     assert raw(tmp_path).frame["user_id"].to_list() == ["101", "102", "101"]
 
 
-def test_numbers_that_are_no_ids_are_named_with_file_column_and_row(tmp_path):
+def test_fault_47_numbers_that_are_no_ids_are_named_with_file_column_and_row(tmp_path):
     pl.DataFrame({"user_id": [1, 2]}).write_parquet(tmp_path / "a.parquet")
     pl.DataFrame({"user_id": [1.0, 2.5, 3.5]}).write_parquet(tmp_path / "b.parquet")
     with pytest.raises(ContractError) as caught:

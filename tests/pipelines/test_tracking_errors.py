@@ -73,7 +73,7 @@ def test_a_server_that_refuses(status, body, kind, says, config, monkeypatch):
             assert "\n" not in told
 
 
-def test_a_server_that_hangs_is_left_within_seconds(config, monkeypatch):
+def test_fault_70_a_server_that_hangs_is_left_within_seconds(config, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     start = time.monotonic()
@@ -94,7 +94,7 @@ def test_a_server_that_hangs_is_left_within_seconds(config, monkeypatch):
         ("databricks-uc", ConfigError, "Unity Catalog"),
     ],
 )
-def test_addresses_that_cannot_be_and_servers_that_are_not_there(uri, kind, says, config, monkeypatch):
+def test_fault_79_addresses_that_cannot_be_and_servers_that_are_not_there(uri, kind, says, config, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with pytest.raises(kind, match=says) as raised:
         probe(at(config, uri))
@@ -102,7 +102,7 @@ def test_addresses_that_cannot_be_and_servers_that_are_not_there(uri, kind, says
     assert not Path(config.output).exists()
 
 
-def test_a_database_that_does_not_answer_is_left_within_seconds(config, monkeypatch):
+def test_fault_79_a_database_that_does_not_answer_is_left_within_seconds(config, monkeypatch):
     """Fault 79: MLflow itself takes 102 s. The driver is not installed here; nobody listens on the discard port."""
     monkeypatch.setattr(pipelines.tracking_store, "create_engine", lambda _: sqlalchemy.create_engine("sqlite://"))
     start = time.monotonic()

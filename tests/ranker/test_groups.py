@@ -100,7 +100,7 @@ def test_sizes_are_those_of_the_runs_or_the_split_is_named(ids):
         assert group_sizes(requests).tolist() == [ids.count(request) for request in runs]
 
 
-def test_requests_with_more_rows_than_lightgbm_takes_are_refused():
+def test_fault_26_requests_with_more_rows_than_lightgbm_takes_are_refused():
     fits = pl.Series(["a"] * MAX_CANDIDATES + ["b"])
     assert group_sizes(fits).tolist() == [MAX_CANDIDATES, 1]
     over = pl.Series(["a"] * (MAX_CANDIDATES + 1) + ["b"])

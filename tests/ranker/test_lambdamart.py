@@ -137,7 +137,7 @@ def test_rows_of_a_request_stand_together():
         fitted(mixed)
 
 
-def test_a_request_longer_than_lightgbm_takes_is_refused():
+def test_fault_26_a_request_longer_than_lightgbm_takes_is_refused():
     long = lists(0, requests=1, length=10_001).with_columns(label=pl.lit(1, pl.Int32))
     with pytest.raises(ContractError, match="more than 10000 candidates"):
         fitted(long)
@@ -176,7 +176,7 @@ def test_a_model_survives_its_own_text(model):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.3, 0.7, 0.99])
-def test_a_truncated_text_is_refused(model, share):
+def test_fault_32_a_truncated_text_is_refused(model, share):
     text = model.to_text()
     with pytest.raises(IntegrityError, match="no complete LightGBM model"):
         LambdaMart.from_text(text[: int(len(text) * share)], FEATURES)
