@@ -40,7 +40,7 @@ YEAR_1971 = day_of(date(1971, 5, 1)) - START
         {YEAR_1971 - 1: 60, YEAR_2099: 60},
     ],
 )
-def test_few_events_beyond_a_gap_such_as_there_is_none_within_are_far(far):
+def test_fault_55_few_events_beyond_a_gap_such_as_there_is_none_within_are_far(far):
     days, told = found(shop() | far)
     assert days == sorted(far.items())
     assert (told.first_day, told.last_day) == (START, START + 48)
@@ -67,7 +67,7 @@ def test_few_events_beyond_a_gap_such_as_there_is_none_within_are_far(far):
         {0: 100, 4000: 10},  # years away, and too many for a mistake
     ],
 )
-def test_true_logs_have_no_far_days(log):
+def test_fault_55_true_logs_have_no_far_days(log):
     assert found(log)[1] == NO_FAR_DAYS
 
 

@@ -211,7 +211,7 @@ def test_an_unknown_column_names_the_nearest(shop, told, says):
         Supply.of(shop(0).log(), FeaturesConfig(**told))
 
 
-def test_two_event_types_of_one_column_name_have_a_column_each():
+def test_fault_58_two_event_types_of_one_column_name_have_a_column_each():
     assert slug("Add to cart") == slug("add-to-cart") == "add_to_cart"
     log = log_of(("u", "a", "click", 5), ("u", "a", "Add", 5), ("u", "a", "add", 5), ("u", "a", "add", 6))
     told = FeaturesConfig(families=("item", "pair"))
@@ -236,7 +236,7 @@ def test_attributes_of_one_column_name_have_a_column_each():
     assert found == {"item_attribute_brand": 2.0, "item_attribute_brand_2": 4.0, "item_attribute_category": 6.0}
 
 
-def test_a_type_that_occurs_no_longer_counts_nothing_and_stops_nothing():
+def test_fault_58_a_type_that_occurs_no_longer_counts_nothing_and_stops_nothing():
     rows = [("u", "a", "click", 5), ("u", "a", "view", 6)]
     supply = Supply.of(log_of(*rows), FeaturesConfig())
     later = log_of(rows[0])

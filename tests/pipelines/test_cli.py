@@ -115,7 +115,7 @@ HOSTILE = [
 ]
 
 
-def test_hostile_titles_and_event_types_are_not_shown_raw(trained_project, tmp_path, command):
+def test_fault_40_hostile_titles_and_event_types_are_not_shown_raw(trained_project, tmp_path, command):
     """Fault 40, of logs and terminals."""
     project = trained_project.copy(tmp_path / "project")
     project.change(data={"max_unknown_share": 1.0})
@@ -139,7 +139,7 @@ def test_status_of_a_project_that_published_nothing(project, command):
     assert "nightrank score" in ended.err
 
 
-def test_a_folder_that_is_no_folder_or_a_full_disk_is_told_in_one_line(project, command):
+def test_fault_3_a_folder_that_is_no_folder_or_a_full_disk_is_told_in_one_line(project, command):
     """Fault 3's way out: what cannot be written ends with 75."""
     (project.folder / "out").write_text("in the way")
     ended = command(project, "train")

@@ -234,7 +234,7 @@ def test_fault_6_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(na
         assert command(project, "status").code == 12
 
 
-def test_a_dry_run_writes_nothing(project, night, snapshot):
+def test_fault_84_a_dry_run_writes_nothing(project, night, snapshot):
     before = snapshot(project.folder)
     ended = night("--dry-run")
     assert ended.code == 0

@@ -55,7 +55,9 @@ def test_check_warns_of_nothing_in_a_clean_project_and_makes_nothing(shop_projec
     assert {name for name in made if not name.startswith("out/quarantine/")} == set()
 
 
-def test_check_names_a_day_far_from_all_others_and_strict_makes_an_error_of_it(shop_project, tmp_path, command):
+def test_fault_55_check_names_a_day_far_from_all_others_and_strict_makes_an_error_of_it(
+    shop_project, tmp_path, command
+):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"max_tokens": 64})
     path = next(project.folder.glob("events/*/*.parquet"))
@@ -74,7 +76,7 @@ def test_check_names_a_day_far_from_all_others_and_strict_makes_an_error_of_it(s
     assert "--strict: 1 warnings.\ndata.events: 1 events of 1 days lie far" in ended.err
 
 
-def test_a_gain_that_matches_nothing_names_the_nearest_type(inputs, config):
+def test_fault_58_a_gain_that_matches_nothing_names_the_nearest_type(inputs, config):
     shop = recoded(inputs, pl.col("kind").replace("purchase", "Purchase"))
     purchases, events = (pl.col("kind") == "Purchase").sum(), shop.log.events.height
     many = shop.log.events.select(purchases).item()
@@ -93,7 +95,7 @@ def test_default_gains_that_the_log_lacks_are_no_fault_unless_one_is_spelled_oth
     assert [key for key, _ in told] == ["labels.gains"]
 
 
-def test_two_spellings_are_named_with_what_counts(inputs, config):
+def test_fault_58_two_spellings_are_named_with_what_counts(inputs, config):
     half = pl.when((pl.col("kind") == "purchase") & (pl.int_range(pl.len()) % 2 == 0)).then(pl.lit("Purchase"))
     shop = recoded(inputs, half.otherwise("kind"))
     counts = dict(shop.log.events["kind"].value_counts().rows())
@@ -153,7 +155,7 @@ def test_what_a_training_would_refuse_is_said_in_its_words(inputs, config, key, 
     assert str(refused.value) == message
 
 
-def test_an_encoder_that_does_not_load_is_said(inputs, config, tiny_encoder, tmp_path):
+def test_fault_62_an_encoder_that_does_not_load_is_said(inputs, config, tiny_encoder, tmp_path):
     folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
     weights = folder / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:1000])

@@ -70,7 +70,7 @@ def test_windows_are_counted_by_hand():
     ],
 )
 @pytest.mark.parametrize("kind", ["view", None])
-def test_all_windows_without_a_positive_are_named_at_once(silent, names, kind):
+def test_fault_57_all_windows_without_a_positive_are_named_at_once(silent, names, kind):
     log, told = log_of(lambda day: kind if day in silent else "click"), config()
     with pytest.raises(ContractError) as refused:
         refuse_unteachable(log, told, windows_of(log, told))
@@ -108,7 +108,7 @@ def test_nothing_is_loaded_before_the_windows_are_looked_at(shop_project, tmp_pa
         train(replace(log, events=silent), project.config)
 
 
-def test_items_that_are_never_on_sale_are_said_before_the_first_lesson(shop_project, tmp_path, monkeypatch):
+def test_fault_57_items_that_are_never_on_sale_are_said_before_the_first_lesson(shop_project, tmp_path, monkeypatch):
     from pipelines.check import read_inputs
 
     project = shop_project.copy(tmp_path / "project")
