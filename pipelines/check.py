@@ -94,12 +94,13 @@ class TextField:
     truncated_share: float
 
 
-def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
+def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True) -> Inputs:
     """Read and check all tables.
 
     Args:
         config: Where they lie and what is allowed.
         allow_empty: Whether partitions without rows are fine.
+        write: Whether rows that break the contracts are written to the quarantine.
 
     Raises:
         ContractError: Every fault of every table in one message.
@@ -110,7 +111,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False) -> Inputs:
     refuse_unknown_names(raw, config)
     checked = checked_tables(with_joint_ids(raw, joint_text_ids(raw)), config)
     checked["events"] = check_references(checked["items"], checked["events"])
-    quarantine = set_aside(checked, config)
+    quarantine = set_aside(checked, config, write=write)
     users = checked["users"].good if "users" in checked else None
     events = EventLog.build(
         events=checked["events"].good,
@@ -153,14 +154,14 @@ def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = Fals
     }
 
 
-def set_aside(checked: Mapping[str, Checked], config: Config) -> dict[str, Path]:
-    """Write what breaks the contracts to the quarantine: its file by the name of the table.
+def set_aside(checked: Mapping[str, Checked], config: Config, *, write: bool = True) -> dict[str, Path]:
+    """Write what breaks the contracts to the quarantine, if asked to: its file by the name of the table.
 
     Raises:
         ContractError: It is too much of a table.
     """
     folder = Path(config.output) / "quarantine"
-    quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height}
+    quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height and write}
     for name, path in quarantine.items():
         write_parquet(checked[name].bad.sort(ROW, RULES), path)
     enforce(list(checked.values()), config.data.quarantine.max_share, kept=quarantine)

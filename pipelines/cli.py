@@ -282,8 +282,8 @@ def score(
     settings = open_settings(config, overrides)
     name, bundle = load_version(registry_of(settings), version)
     own = working_config(settings, bundle)
-    if dry_run:  # which writes nothing, the state included
-        inputs = say_read(read_inputs(own, allow_empty=allow_empty))
+    if dry_run:  # which writes nothing, neither state nor quarantine
+        inputs = say_read(read_inputs(own, allow_empty=allow_empty, write=False))
     else:
         plan = plan_of_version(settings, bundle)
         inputs = say_read(read_for(plan, own, candidates=own.candidates, allow_empty=allow_empty))

@@ -235,6 +235,9 @@ def test_fault_6_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(na
 
 
 def test_fault_84_a_dry_run_writes_nothing(project, night, snapshot):
+    items = pl.read_parquet(project.folder / "items.parquet")
+    nameless = items.head(1).with_columns(item_id=pl.lit(None, items.schema["item_id"]))  # to be set aside
+    pl.concat([items, nameless]).write_parquet(project.folder / "items.parquet")
     before = snapshot(project.folder)
     ended = night("--dry-run")
     assert ended.code == 0
@@ -242,6 +245,7 @@ def test_fault_84_a_dry_run_writes_nothing(project, night, snapshot):
     assert snapshot(project.folder) == before
     assert not Path(ended.facts["attempt"]).exists()
     assert night().facts["attempt"] == ended.facts["attempt"]
+    assert (project.folder / "out/quarantine/items.parquet").exists()
 
 
 @pytest.mark.parametrize(("when", "says"), [("2023-12-31", "starts on 2024-01-01"), ("2024-03-10", "max_days_behind")])
