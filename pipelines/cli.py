@@ -8,6 +8,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import signal
 import sys
+from contextlib import suppress
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from features.errors import ConfigError
+from features.errors import ConfigError, NightrankError
 from pipelines.endings import ending
 from pipelines.groups import benchmark_app, click_app, features_app, vectors_app
 from pipelines.opening import (
@@ -56,16 +57,19 @@ def check(
 ) -> None:
     """Hold the input tables against their contracts, say what is there, and warn of what would stop a training."""
     from pipelines import report
-    from pipelines.check import refuse_unknown, summary, text_fields
+    from pipelines.check import TextField, refuse_unknown, summary, text_fields
     from pipelines.preflight import cautions, refuse_cautions
     from pipelines.requests import request_source, requests_summary
 
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
-    fields = text_fields(inputs, settings)
+    fields: list[TextField] = []
+    with suppress(NightrankError):  # an encoder that does not load, of which `cautions` tells
+        fields = text_fields(inputs, settings)
     found = cautions(inputs, settings, fields)
     facts = summary(inputs, fields) | requests_summary(request_source(inputs.log, settings))
     facts["warnings"] = [{"key": caution.key, "message": caution.message} for caution in found]
     report.show(*report.check_table(facts))
+    report.show_warnings(facts["warnings"])
     report.result(facts)
     refuse_unknown(fields, settings)
     if strict:

@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.outside import printable, without_credentials
-from pipelines.progress import Terminal, json_line
+from pipelines.progress import Terminal, json_line, say
 from ranker.judge import by_value
 
 __all__ = [
@@ -66,17 +66,23 @@ def check_table(facts: Report) -> list[Table | Text | str]:
         shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
-    return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where, *_warnings_table(facts)]
+    return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where]
 
 
-def _warnings_table(facts: Report) -> list[Table]:
-    """What a training or a night would stumble over, where there is any such thing."""
-    if not facts.get("warnings"):
-        return []
-    table = Table("key", "what would go wrong, and what to do", title="Warnings")
-    for caution in facts["warnings"]:
-        table.add_row(plain(caution["key"]), plain(caution["message"]))
-    return [table]
+def show_warnings(told: Sequence[Mapping[str, str]]) -> None:
+    """What a training or a night would stumble over: a table on a terminal, a line each elsewhere.
+
+    Args:
+        told: `key` of the configuration and `message` of each.
+    """
+    if not sys.stderr.isatty():
+        for caution in told:
+            say("warning", **caution)
+    elif told:
+        table = Table("key", "what would go wrong, and what to do", title="Warnings")
+        for caution in told:
+            table.add_row(plain(caution["key"]), plain(caution["message"]))
+        show(table)
 
 
 def _offers_table(facts: Report) -> list[Table]:

@@ -1,5 +1,6 @@
 """What `check` warns of: each with its key and the right figures, and nothing of a clean project."""
 
+import json
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ def test_check_warns_of_nothing_in_a_clean_project_and_makes_nothing(shop_projec
     ended = command(project, "check", "--strict")
     assert ended.code == 0
     assert ended.facts["warnings"] == []
-    assert "Warnings" not in ended.err
+    assert '"warning"' not in ended.err
     made = snapshot(project.folder).keys() - before.keys()
     assert {name for name in made if not name.startswith("out/quarantine/")} == set()
 
@@ -153,6 +154,25 @@ def test_what_a_training_would_refuse_is_said_in_its_words(inputs, config, key, 
     with pytest.raises(NightrankError) as refused:
         train(shop.log, told)
     assert str(refused.value) == message
+
+
+@pytest.mark.parametrize("lost", ["tokenizer.json", "model.safetensors", "config.json"])
+def test_fault_62_check_warns_of_an_encoder_that_training_would_refuse(
+    lost, shop_project, tiny_encoder, tmp_path, command
+):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (folder / lost).unlink()
+    ended = command(shop_project.copy(tmp_path / "project"), "check", "--set", f"encoder.model={folder}")
+    assert ended.code == 0, ended.err
+    (warning,) = ended.facts["warnings"]
+    assert warning["key"] == "encoder.model"
+    assert lost in warning["message"]
+    (said,) = [line for line in map(json.loads, lines_of(ended.err)) if line["event"] == "warning"]
+    assert said == {"event": "warning", **warning}
+
+
+def lines_of(err):
+    return [line for line in err.splitlines() if line.startswith("{")]
 
 
 def test_fault_62_an_encoder_that_does_not_load_is_said(inputs, config, tiny_encoder, tmp_path):
