@@ -9,6 +9,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 import signal
 import sys
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +68,7 @@ def check(
         fields = text_fields(inputs, settings)
     found = cautions(inputs, settings, fields)
     facts = summary(inputs, fields) | requests_summary(request_source(inputs.log, settings))
-    facts["warnings"] = [{"key": caution.key, "message": caution.message} for caution in found]
+    facts["warnings"] = [asdict(caution) for caution in found]
     report.show(*report.check_table(facts))
     report.show_warnings(facts["warnings"])
     report.result(facts)
@@ -91,7 +92,6 @@ def train(
     from pipelines import report
     from pipelines.check import refuse_unknown, text_fields
     from pipelines.preflight import quick_cautions
-    from pipelines.progress import say
     from pipelines.register import register
     from pipelines.tracking import Tracking
     from pipelines.train import train as train_version
@@ -100,8 +100,7 @@ def train(
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     fields = text_fields(inputs, settings)
     refuse_unknown(fields, settings)
-    for caution in quick_cautions(inputs, settings, fields):
-        say("warning", key=caution.key, message=caution.message)
+    report.show_warnings([asdict(caution) for caution in quick_cautions(inputs, settings, fields)])
     before = None
     if continues or version is not None:
         settings = continuing_config(settings)
