@@ -8,7 +8,7 @@ and the choices alone.
 import gzip
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
@@ -88,6 +88,7 @@ TIMES: Mapping[str, str] = {
 }
 UNREADABLE = {"american": "%m/%d/%Y %I:%M %p", "words": "%d %B %Y"}
 CLOCKS = ("utc", "tokyo", "naive", "milliseconds", "dates", "seconds", "microseconds", *TIMES, *UNREADABLE, "no unit")
+STORIES = ("whole", "weeks of silence", "an event of 2098", "one user", "one item", "gains logged late")
 LAYOUTS = ("file", "days", "linked days", "nested", "glob of folders", "linked file")
 FAULTS: Mapping[str, int] = {
     **dict.fromkeys(("none", "repeats", "no user", "unknown item", "no number", "stray files", "more columns"), 0),
@@ -110,6 +111,7 @@ class Odd:
         zone: Of the data and the calendar.
         format_of_items: Of `FORMATS` or `ENCODINGS`.
         format_of_events: Of `FORMATS`.
+        story: Of `STORIES`: what happened in the shop.
         layout: Of `LAYOUTS`: where the log's files lie.
         names: A folder's name above all.
         fault: Of `FAULTS`.
@@ -122,6 +124,7 @@ class Odd:
     zone: str = "UTC"
     format_of_items: str = "parquet"
     format_of_events: str = "parquet"
+    story: str = "whole"
     layout: str = "file"
     names: str = "shop"
     fault: str = "none"
@@ -138,18 +141,35 @@ class Odd:
             return Meant(10, ("events", "timestamp", "times" if self.clock == "no unit" else "written like"))
         aside = {"no user": {"user_id_present": 2}, "unknown item": {"item_not_in_items": 2}}.get(self.fault, {})
         repeats = 3 if self.fault == "repeats" else 0
+        near = self.truth.filter(pl.col("day") < N_DAYS)
         return Meant(
             0,
             facts={
-                "users": N_USERS,
+                "users": near["user"].n_unique(),
                 "items": N_ITEMS,
-                "first_event": self._edge(0).isoformat(),
-                "last_event": self._edge(-1).isoformat(),
+                "first_event": self._at(*near.row(0)[4:]).isoformat(),
+                "last_event": self._at(*near.row(-1)[4:]).isoformat(),
                 "rules": aside,
                 "good": self._distinct,
-                "duplicates": TRUTH.height - self._distinct + repeats,
+                "duplicates": self.truth.height - self._distinct + repeats,
             },
         )
+
+    @cached_property
+    def truth(self) -> pl.DataFrame:
+        """The shop's events, as the story goes."""
+        day = pl.col("day")
+        if self.story == "weeks of silence":
+            return TRUTH.filter(~day.is_between(22, 36))
+        if self.story == "an event of 2098":
+            return pl.concat([TRUTH, TRUTH.tail(1).with_columns(day + 27_000, pl.col("n") + 50_000)])
+        if self.story == "one user":
+            return TRUTH.filter(pl.col("user") == 0)
+        if self.story == "one item":
+            return TRUTH.with_columns(item=pl.lit(0, pl.Int64))
+        if self.story == "gains logged late":
+            return TRUTH.filter((pl.col("event") == "view") | (day > 54))
+        return TRUTH
 
     @property
     def _clock_refused(self) -> bool:
@@ -159,22 +179,17 @@ class Odd:
     def _distinct(self) -> int:
         """Events that differ once they are written: dates alone tell fewer apart."""
         keys = ["user", "item", "event", "day"] if self.clock == "dates" else ["n"]
-        return TRUTH.select(keys).unique().height
+        return self.truth.select(keys).unique().height
 
-    def _edge(self, row: int) -> datetime:
-        day, hour = TRUTH.row(row)[4:]
+    def _at(self, day: int, hour: int) -> datetime:
+        """The instant of an event as it is read; of a date alone, when its day opens."""
         local = datetime.combine(FIRST + timedelta(days=day), datetime.min.time(), ZoneInfo(self.zone))
         return (local if self.clock == "dates" else local.replace(hour=hour)).astimezone(UTC)
 
     @cached_property
     def _events(self) -> pl.DataFrame:
-        instants = [
-            datetime.combine(FIRST + timedelta(days=day), datetime.min.time(), ZoneInfo(self.zone))
-            .replace(hour=hour)
-            .astimezone(UTC)
-            for day, hour in TRUTH.select("day", "hour").iter_rows()
-        ]
-        frame = TRUTH.with_columns(pl.Series("at", instants, dtype=pl.Datetime("us", "UTC")))
+        instants = [replace(self, clock="utc")._at(day, hour) for day, hour in self.truth.select("day", "hour").rows()]
+        frame = self.truth.with_columns(pl.Series("at", instants, dtype=pl.Datetime("us", "UTC")))
         number, others = pl.col("n") + 100_000, frame.head(2)
         if self.fault == "no user":
             frame = pl.concat([frame, others.with_columns(number, user=pl.lit(None, pl.Int64))])
@@ -232,7 +247,7 @@ class Odd:
         return path
 
     def _write_log(self, home: Path) -> None:
-        days = self._events.with_columns(part=pl.col("day") // 20)
+        days = self._events.with_columns(part=pl.col("day").clip(0, N_DAYS - 1) // 20)
         for (part,), rows in days.partition_by("part", as_dict=True, maintain_order=True).items():
             written = self._written(rows, self.ids if part == 0 else self.ids_later)
             file = self._place(home, int(part))
@@ -339,6 +354,7 @@ def odd_projects(draw: st.DrawFn, *, faults: bool = True) -> Odd:
         zone=draw(st.sampled_from(ZONES)),
         format_of_items=draw(st.sampled_from((*FORMATS, *ENCODINGS) if fault == "none" else FORMATS)),
         format_of_events="parquet" if plain else draw(st.sampled_from(FORMATS)),
+        story=draw(st.sampled_from(STORIES)) if fault in {"none", "stray files", "more columns"} else "whole",
         layout="file" if plain else draw(st.sampled_from(LAYOUTS)),
         names=draw(st.sampled_from(("shop", "my shop", "größe#1", "50% off", "a=b", "log[1]", "what?"))),
         fault=fault,
