@@ -85,10 +85,14 @@ def instants(column: pl.Series, clock: Clock) -> pl.Series:
 
 
 def dates(column: pl.Series) -> pl.Series:
-    """Dates: of Date, of Datetime without a zone, of text in ISO 8601 whose time, if it has one, is midnight."""
+    """Dates: of Date, of Datetime without a zone, and of text in ISO 8601; a time without a zone lies on its date.
+
+    A time with a zone has another date elsewhere: text with one is null, but for midnight in UTC.
+    """
     if column.dtype != pl.String:
         return column.cast(pl.Date)
-    text = column.str.strip_chars().str.strip_suffix("Z").str.replace(r"[T ]00:00(:00([.,]0+)?)?$", "")
+    text = column.str.strip_chars().str.replace(r"[T ]00:00(:00([.,]0+)?)?(Z|[+-]00:?00)$", "")
+    text = text.str.replace(r"[T ]\d\d:\d\d(:\d\d([.,]\d+)?)?$", "")
     return _dates_of(text)
 
 
@@ -197,11 +201,12 @@ def _epochs_of_text(text: pl.Series, unit: EpochUnit) -> pl.Series:
 
 
 def _offset_minutes(zone: pl.Series) -> pl.Series:
-    """Minutes east of UTC; 0 for `Z`, ` UTC` and none."""
+    """Minutes east of UTC; 0 for `Z`, ` UTC` and none, null for what is no offset."""
     parts = zone.to_frame("zone").select(pl.col("zone").str.extract_groups(r"^([+-])(\d\d):?(\d\d)?$")).unnest("zone")
     sign, hours, minutes = parts.get_columns()
     count = hours.cast(pl.Int64, strict=False).fill_null(0) * 60 + minutes.cast(pl.Int64, strict=False).fill_null(0)
-    return pl.select(pl.when(sign == "-").then(-count).otherwise(count)).to_series()
+    east = pl.when(sign == "-").then(-count).otherwise(count)
+    return pl.select(pl.when(count < 24 * 60).then(east)).to_series()
 
 
 def _dates_of(text: pl.Series) -> pl.Series:

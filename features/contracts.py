@@ -17,11 +17,27 @@ from features.errors import ContractError, listed
 from features.reading import ROW, RULES, plain, read_columns, remarks, remedy, unreadable, written_twice
 from features.schemas import Events, Items
 
-__all__ = ["ROW", "RULES", "STRAY", "Checked", "check_references", "check_table", "counted", "enforce"]
+__all__ = [
+    "ROW",
+    "RULES",
+    "STRAY",
+    "Checked",
+    "check_references",
+    "check_table",
+    "counted",
+    "enforce",
+    "refuse_written_twice",
+    "rules_broken",
+    "written_otherwise",
+]
 
 STRAY = "item_not_in_items"
 """Rule of the events whose item is not in the catalogue."""
 
+_WRITTEN_TWICE = (
+    "{} ids in column {!r} end in `.0` beside the same numbers without it, which would be two ids each. Write whole "
+    "numbers without `.0`."
+)
 _SIMILAR = {
     "spaces around them": pl.element().str.strip_chars(),
     "leading zeros": pl.element().str.replace(r"^0+(.)", "${1}"),
@@ -101,6 +117,10 @@ def check_table(
     Raises:
         ContractError: The table as a whole is unusable; every reason is named.
     """
+    if ROW in (extra or {}):
+        raise ContractError(
+            f"{name}: a column {ROW!r} cannot be read: the quarantine calls the number of a row so. Rename it."
+        )
     full = _widened(schema, extra or {})
     frame, faults = plain(frame, full)
     faults += _table_faults(frame, full, [*required, *(extra or {})], clock, name)
@@ -146,7 +166,7 @@ def check_references(items: Checked, events: Checked) -> Checked:
     stray = events.good.filter(~known).with_columns(pl.lit(STRAY).alias(RULES))
     if stray.is_empty():
         return events
-    like = _written_otherwise(stray[key], items.good[key])
+    like = written_otherwise(stray[key], items.good[key])
     return replace(
         events,
         good=events.good.filter(known),
@@ -156,7 +176,7 @@ def check_references(items: Checked, events: Checked) -> Checked:
     )
 
 
-def _written_otherwise(stray: pl.Series, known: pl.Series) -> str:
+def written_otherwise(stray: pl.Series, known: pl.Series) -> str:
     """How ids that match nothing differ from those that they may mean; empty where nothing is alike."""
     if stray.dtype != pl.String:
         return ""
@@ -184,9 +204,7 @@ def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, o
     if not above:
         return
     faults = [
-        f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: "
-        + ", ".join(_rule(table, *rule) for rule in table.rules.rows())
-        + "."
+        f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {', '.join(rules_broken(table))}."
         for table in above
     ]
     places = [str(kept[table.name]) for table in above if kept and table.name in kept]
@@ -197,9 +215,28 @@ def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, o
     raise ContractError("\n".join(faults))
 
 
-def _rule(table: Checked, rule: str, rows: int, first: int) -> str:
-    remark = f": {table.remarks[rule]}" if rule in table.remarks else ""
-    return f"{rule} {rows} (first at {table.where(first)}{remark})"
+def rules_broken(table: Checked) -> list[str]:
+    """Each rule that rows broke, for a message: how many did, which was the first, and how that is written."""
+    told = []
+    for rule, rows, first in table.rules.rows():
+        remark = f": {table.remarks[rule]}" if rule in table.remarks else ""
+        told.append(f"{rule} {rows} (first at {table.where(first)}{remark})")
+    return told
+
+
+def refuse_written_twice(ids: pl.Series, column: str, *, tables: str) -> None:
+    """Stop where ids of several files or tables are the same number, once with `.0` and once without.
+
+    Args:
+        ids: All of them.
+        column: What their column is called, for the message.
+        tables: Where they stand, for the message.
+
+    Raises:
+        ContractError: Some are; says how many.
+    """
+    if twice := written_twice(ids):
+        raise ContractError(f"{tables}: {_WRITTEN_TWICE.format(twice, column)}")
 
 
 def _widened(schema: type[dy.Schema], extra: Mapping[str, dy.Column]) -> type[dy.Schema]:
@@ -230,10 +267,7 @@ def _table_faults(
         if wanted is not None:
             faults.append(f"column {column!r} is {dtype_name(frame.schema[column])}; write {wanted}.")
         elif isinstance(declared, dy.Any) and (twice := written_twice(frame[column])):
-            faults.append(
-                f"column {column!r} has {twice} ids that end in `.0` beside the same numbers without it, which would "
-                "be two ids each. Write whole numbers without `.0`."
-            )
+            faults.append(_WRITTEN_TWICE.format(twice, column))
     return faults
 
 

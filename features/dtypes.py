@@ -34,15 +34,15 @@ def as_ids(column: pl.Series, *, untyped: bool = False) -> pl.Series:
     """Ids as text or Int64.
 
     Args:
-        column: Text, integers, whole floats or decimals, categories, or UTF-8 bytes; NaN is a missing id. A type that
-            no id has (a list, a time) stays as it is, for the contract to refuse.
+        column: Text, integers, whole floats or decimals, categories, or UTF-8 bytes; NaN is a missing id.
         untyped: Whether all columns of the file are text (a CSV), so that `101.0` in every row is the integer 101.
 
     Returns:
         String or Int64; integers that Int64 cannot hold are text.
 
     Raises:
-        ContractError: Values that are no id; says what they are, how many, and the first row.
+        ContractError: A type that no id has (a truth value, a list, a time), or values that are no ids; says what they
+            are, how many, and the first row.
     """
     dtype = column.dtype
     if dtype in (pl.Categorical, pl.Enum, pl.Binary):
@@ -53,7 +53,9 @@ def as_ids(column: pl.Series, *, untyped: bool = False) -> pl.Series:
         return _whole(column, column, None)
     if dtype.is_integer():
         return _integers(column)
-    if untyped and dtype == pl.String and column.drop_nulls().str.contains(_POINT_ZERO).all() and column.count():
+    if dtype not in (pl.String, pl.Null):
+        raise ContractError(f"it is {dtype_name(dtype)}; write ids as text or integers.")
+    if untyped and column.drop_nulls().str.contains(_POINT_ZERO).all() and column.count():
         return column.str.strip_suffix(".0")
     return column
 
@@ -178,6 +180,6 @@ def _brought(column: pl.Expr, dtype: pl.DataType, plan: str | None) -> pl.Expr:
         return (column.dt.convert_time_zone("UTC") if aware else column).dt.cast_time_unit("us")
     if plan == "list":
         return column.cast(pl.List(pl.Float64))
-    if dtype.is_temporal() and not isinstance(dtype, pl.Duration):
-        return column.dt.to_string("iso:strict")
+    if dtype.is_temporal():
+        return column.dt.to_string("iso" if isinstance(dtype, pl.Duration) else "iso:strict")
     return column.cast(pl.String)

@@ -4,7 +4,7 @@ from datetime import date
 
 import polars as pl
 
-from features.contracts import check_table
+from features.contracts import check_table, rules_broken
 from features.dtypes import dtype_name, ids_like
 from features.errors import ContractError
 from features.schemas import Offers
@@ -38,7 +38,7 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """
     checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day"))
     items = log.items.select("item", "item_id")
-    faults = [f"{rows} rows break {rule} (first at row {first})" for rule, rows, first in checked.rules.rows()]
+    faults = [f"rows break {rule}" for rule in rules_broken(checked)]
     if checked.n_duplicates:
         faults.append(f"{checked.n_duplicates} rows repeat an earlier one (where each is a part, add up their reach)")
     good, kinds = checked.good, checked.good["offer"].unique().sort()
@@ -46,7 +46,7 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
     coded = good.with_columns(ids_like(good["item_id"], items.schema["item_id"]))
     known = coded.join(items, on="item_id", maintain_order="left")
-    if known.is_empty():
+    if known.is_empty() and not good.is_empty():
         faults.append(
             f"none of the {frame.height} rows names an item of the catalogue (item_id is "
             f"{dtype_name(good['item_id'].dtype)} here and {dtype_name(items['item_id'].dtype)} there)"

@@ -79,11 +79,12 @@ def remedy(declared: dy.Column, column: pl.Series, clock: Clock, *, table: str) 
         is_date = found in (pl.Date, pl.String, pl.Null) or (isinstance(found, pl.Datetime) and found.time_zone is None)
         fits, wanted = is_date, "it as Date or as text like 2024-12-31"
     elif isinstance(declared, dy.List):
-        fits, wanted = found == pl.Null or found.is_nested(), "a list of numbers in each row"
+        is_list = isinstance(found, pl.List | pl.Array) and found.inner.is_numeric()
+        fits, wanted = found == pl.Null or is_list, "a list of numbers in each row"
     elif declared.dtype.is_numeric():
         fits, wanted = found.is_numeric() or found in (pl.String, pl.Null, pl.Boolean), "it as numbers"
     else:
-        fits, wanted = not (found.is_nested() or found in (pl.Binary, pl.Object)), "it as text"
+        fits, wanted = not (found.is_nested() or found in (pl.Binary, pl.Object, pl.Duration)), "it as text"
     return None if fits else wanted
 
 
@@ -113,7 +114,7 @@ def read_columns(came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> C
                 columns.append(column.str.head(MAX_TEXT_CHARS))
             continue
         if missing := int(_is_missing(column).sum()):
-            as_missing[name] = missing
+            as_missing[name] = missing  # of a vector, where any of its numbers is NaN
         columns.append(_read(column, declared, clock).alias(name))
     return Columns(came.with_columns(columns), as_missing, cut)
 
@@ -123,6 +124,8 @@ def _read(column: pl.Series, declared: dy.Column, clock: Clock) -> pl.Series:
         return instants(column, clock)
     if isinstance(declared, dy.Date):
         return dates(column)
+    if isinstance(declared, dy.List):
+        return column.set(_is_missing(column), None)
     return _number(column, whole=declared.dtype.is_integer()) if declared.dtype.is_numeric() else column
 
 
@@ -142,14 +145,19 @@ def _number(column: pl.Series, *, whole: bool) -> pl.Series:
 def unreadable(came: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema]) -> pl.DataFrame:
     """`row` and list of rules of the rows with a clock, date or whole number that says something, but is none.
 
-    An id of more than a kilobyte is none either: it is a text in the wrong column.
+    An id of more than a kilobyte is none either: it is a text in the wrong column. Nor is one with U+FFFD, which stands
+    for characters that were lost, so that several ids may have become one.
     """
     parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
     for name, declared in schema.columns().items():
         if isinstance(declared, dy.Any):
             if came.schema[name] == pl.String:
-                long = table.filter(pl.col(name).str.len_bytes() > _MOST_ID_BYTES)
-                parts.append(long.select(ROW, pl.lit(f"{name}{_TOO_LONG}").alias(RULES)))
+                replaced = pl.col(name).str.contains("\ufffd", literal=True)
+                for broken, rule in (
+                    (pl.col(name).str.len_bytes() > _MOST_ID_BYTES, _TOO_LONG),
+                    (replaced, _UNREADABLE),
+                ):
+                    parts.append(table.filter(broken).select(ROW, pl.lit(name + rule).alias(RULES)))
             continue
         is_time = isinstance(declared, dy.Datetime | dy.Date)
         if name == ROW or not (is_time or declared.dtype.is_integer()):
@@ -162,7 +170,12 @@ def unreadable(came: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema])
 
 
 def _is_missing(column: pl.Series) -> pl.Series:
-    """Which values say that there is none: NaN, and `nan` or `NaT` as text."""
+    """Which values say that there is none: NaN, a list with a NaN, and `nan` or `NaT` as text."""
+    if isinstance(column.dtype, pl.List | pl.Array):
+        lists = column.cast(pl.List(pl.Float64)).to_frame("lists")
+        return lists.select(
+            pl.col("lists").list.eval(pl.element().is_nan()).list.any().fill_null(value=False)
+        ).to_series()
     if column.dtype.is_float():
         return column.is_nan().fill_null(value=False)
     if column.dtype == pl.String:

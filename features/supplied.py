@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import polars as pl
 
-from features.contracts import ROW, Checked, check_table
+from features.contracts import ROW, Checked, check_table, rules_broken
 from features.dtypes import dtype_name, ids_like
 from features.errors import ContractError
 from features.schemas import SuppliedCandidates
@@ -56,7 +56,7 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
 
 def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> list[str]:
     """Every fault of a table, with counts and the first row."""
-    faults = [f"{rows} rows break {rule} (first at row {first})" for rule, rows, first in checked.rules.rows()]
+    faults = [f"rows break {rule}" for rule in rules_broken(checked)]
     if checked.n_duplicates:
         faults.append(f"{checked.n_duplicates} rows repeat an earlier one")
     unscored = checked.good["score"].null_count() if "score" in frame.columns else 0

@@ -10,7 +10,15 @@ import dataframely as dy
 import polars as pl
 
 from features.clocks import Clock
-from features.contracts import ROW, RULES, Checked, check_references, check_table, enforce
+from features.contracts import (
+    ROW,
+    RULES,
+    Checked,
+    check_references,
+    check_table,
+    enforce,
+    refuse_written_twice,
+)
 from features.dtypes import text_ids, with_text_ids
 from features.errors import ContractError
 from features.families.registry import chosen
@@ -121,6 +129,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True
         gains=config.labels.gains,
         keep=(*config.features.sentiment_columns, *config.requests.log_columns),
     )
+    refuse_written_twice(events.user_ids, "user_id", tables="events and users")
     log, supplied = with_supplied(events.without_far_days(), config)
     fingerprints = {name: table.fingerprint for name, table in raw.items()} | supplied
     return Inputs(checked, fingerprints, quarantine, log, {name: table.left_out for name, table in raw.items()})

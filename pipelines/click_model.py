@@ -77,7 +77,7 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
     try:
         frame = read_raw(asked, name="clicks", allow_empty=True).frame
     except ConfigError as error:
-        raise ConfigError(f"{table}: no .parquet, .csv or .csv.gz file there.") from error
+        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there.") from error
     if theirs not in frame.columns:
         raise ContractError(
             f"{table}: there is no column {theirs!r}; the table has {listed(frame.columns, most=20)}. Add it, or "

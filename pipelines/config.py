@@ -107,6 +107,15 @@ class DataConfig(FrozenConfig):
         default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
     )
 
+    @model_validator(mode="after")
+    def _times_of_clocks(self) -> Self:
+        for name in ("users", "candidates", "offers"):
+            table: TableConfig | None = getattr(self, name)
+            if table is not None and table.times is not None:
+                msg = f"data.{name}.times: the table has no times, and its days are dates. Leave it out"
+                raise ValueError(msg)
+        return self
+
 
 class PromotionConfig(FrozenConfig):
     """The gates before a version goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
@@ -324,8 +333,13 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raise ConfigError(
             f"no configuration at {str(path)!r}. Write one (see the README), or name it with --config."
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path.name} is not readable as YAML: {str(error).splitlines()[0]}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"{path.name} is not UTF-8 (line {line}). Save it as UTF-8.") from error
+    except OSError as error:
+        raise ConfigError(f"{path.name} is not readable ({error.strerror}). Name a file with --config.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is not readable as YAML: {_told(error)}.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"{path.name} must hold keys such as `data:`; see the README for an example.")
     for override in overrides:
@@ -335,6 +349,13 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         return kind.model_validate({key: value for key, value in raw.items() if value is not None})
     except ValidationError as error:
         raise ConfigError("\n".join(_explained(fault, kind) for fault in error.errors())) from error
+
+
+def _told(error: yaml.YAMLError) -> str:
+    """What is wrong with a YAML text, and on which line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return problem if mark is None else f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
@@ -352,7 +373,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     try:
         node[last] = load_yaml(value, keys)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: the value is not readable as YAML.") from error
+        raise ConfigError(f"--set {key}: the value is not readable as YAML: {_told(error)}.") from error
 
 
 def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
@@ -410,8 +431,10 @@ def _at(folder: Path, path: str) -> str:
     """A path as it is meant from a folder; `~/` is the account's own, and `~name` a name like any other.
 
     Raises:
-        ConfigError: Nobody knows where the account's own folder is.
+        ConfigError: Nobody knows where the account's own folder is, or no file system has such a path.
     """
+    if "\0" in path or any("\ud800" <= letter <= "\udfff" for letter in path):
+        raise ConfigError(f"{path!r} is no path: it holds a character that no file name has. Write another.")
     if path != "~" and not path.startswith("~/"):
         return str(folder / path)
     try:

@@ -1,12 +1,12 @@
 """CSV as people's programs write it: read whole and right, or refused with the line and what is wrong with it.
 
 Separators are commas, semicolons, tabs or bars, whichever the header has most of. The text must be UTF-8, with a byte
-order
+order mark or without. A quote counts as one where RFC 4180 allows it: around a whole field. Elsewhere (`19" monitor`)
+it is an ordinary character.
 """
 
 import csv
 import io
-import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -25,15 +25,14 @@ _OTHER_MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
-_SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")  # half a character, as some programs cut it
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _LONGEST_FIELD = 2**31 - 1
 
 
 def parse_csv(content: bytes) -> pl.DataFrame:
-    """The rows of a CSV file; every column is text, and an empty field that is not quoted is null.
+    """The rows of a CSV file; every column is text, and an empty field is null.
 
-    Blank lines are no rows. Half a surrogate pair becomes U+FFFD.
+    Blank lines are no rows. Characters that were written as surrogates are made whole; a lone half becomes U+FFFD.
 
     Raises:
         ContractError: It is in another encoding, quotes are unbalanced, or a row has more or fewer fields than the
@@ -42,9 +41,10 @@ def parse_csv(content: bytes) -> pl.DataFrame:
     content = _in_utf8(content.removeprefix(_BYTE_ORDER_MARK))
     if b"\n" not in content and b"\r" in content:
         content = content.replace(b"\r", b"\n")
+    csv.field_size_limit(_LONGEST_FIELD)
     header = _header_line(content)
     separator = max(_SEPARATORS, key=lambda mark: _outside_quotes(header, mark))
-    names = next(csv.reader([header], delimiter=separator), [])
+    names = next(iter(_records(header.encode(), separator)), (1, [""]))[1]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ContractError(f"its header names {listed(repeated)} more than once. Give each column a name of its own.")
     letters = np.frombuffer(content, np.uint8)
@@ -57,7 +57,7 @@ def parse_csv(content: bytes) -> pl.DataFrame:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     except pl.exceptions.PolarsError:
         return _by_line(content, separator)  # which names the line
-    frame = _without_blank_lines(frame)
+    frame = _without_blank_lines(_with_empty_as_null(frame) if b'""' in content else frame)
     # NOTE: a row that is too long stops polars, but a short one is filled up; its separators are missing then.
     marks = np.flatnonzero(letters == ord(separator))
     outside = np.searchsorted(quotes, marks) % 2 == 0 if len(quotes) else np.ones(len(marks), np.bool_)
@@ -75,7 +75,8 @@ def _in_utf8(content: bytes) -> bytes:
             raise ContractError(f"it is in {encoding}. Convert it: iconv -f {encoding} -t UTF-8.")
     start = content[:1000]
     if start.count(b"\0") > len(start) // 4:
-        raise ContractError("every other byte is zero, as in UTF-16. Convert it: iconv -f UTF-16LE -t UTF-8.")
+        encoding = "UTF-16BE" if start[:1] == b"\0" else "UTF-16LE"
+        raise ContractError(f"every other byte is zero, as in UTF-16. Convert it: iconv -f {encoding} -t UTF-8.")
     try:
         content.decode()
     except UnicodeDecodeError:
@@ -84,16 +85,16 @@ def _in_utf8(content: bytes) -> bytes:
 
 
 def _without_surrogates(content: bytes) -> bytes:
-    mended = _SURROGATE.sub("\ufffd".encode(), content)
+    """Characters that were written as two surrogates made whole, and each half without its other U+FFFD."""
     try:
-        mended.decode()
+        text = content.decode("utf-8", "surrogatepass")
     except UnicodeDecodeError as error:
-        line = mended.count(b"\n", 0, error.start) + 1
+        line = content.count(b"\n", 0, error.start) + 1
         raise ContractError(
-            f"line {line} is not UTF-8 (byte 0x{mended[error.start]:02X}); Western European spreadsheets write "
+            f"line {line} is not UTF-8 (byte 0x{content[error.start]:02X}); Western European spreadsheets write "
             "Windows-1252. Convert it: iconv -f WINDOWS-1252 -t UTF-8."
         ) from None
-    return mended
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _header_line(content: bytes) -> str:
@@ -141,6 +142,10 @@ def _by_line(content: bytes, separator: str) -> pl.DataFrame:
     frame = pl.DataFrame(
         {name: pl.Series(column, dtype=pl.String) for name, column in zip(names, columns, strict=True)}
     )
+    return _with_empty_as_null(frame)
+
+
+def _with_empty_as_null(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.when(pl.all() != "").then(pl.all()).name.keep())
 
 
@@ -150,7 +155,6 @@ def _records(content: bytes, separator: str) -> Iterator[tuple[int, list[str]]]:
     Raises:
         ContractError: Quotes are unbalanced.
     """
-    csv.field_size_limit(_LONGEST_FIELD)
     reader = csv.reader(io.StringIO(content.decode(), newline=""), delimiter=separator, strict=True)
     line = 1
     try:

@@ -49,7 +49,7 @@ def read_scores(told: Sequence[str]) -> dict[str, pl.DataFrame]:
         try:
             found[name] = read_raw(TableConfig(path=path), name=name, allow_empty=True).frame
         except ConfigError as error:
-            raise ConfigError(f"--scores {entry!r}: no .parquet, .csv or .csv.gz file at {path!r}.") from error
+            raise ConfigError(f"--scores {entry!r}: no .parquet, .csv or .tsv file at {path!r}.") from error
         say("read scores", system=name, rows=found[name].height)
     return found
 

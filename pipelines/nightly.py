@@ -17,7 +17,7 @@ import polars as pl
 
 from features.codes import Codes, Numbers
 from features.config import CandidatesConfig
-from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted
+from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted, refuse_written_twice
 from features.daily import Daily, FoldedLog, fold_events
 from features.dtypes import ids_like, kept_as_text, stacked, with_text_ids
 from features.errors import ConfigError, ContractError
@@ -108,7 +108,9 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
     quarantine = set_aside(checked, config)
     users = checked["users"].good if "users" in checked else None
     fingerprints = {name: table.fingerprint for name, table in raw.items()}
-    log, supplied = with_supplied(folding.log(users).without_far_days(), config)
+    whole = folding.log(users)
+    refuse_written_twice(whole.user_ids, "user_id", tables="events and users")
+    log, supplied = with_supplied(whole.without_far_days(), config)
     left_out = {name: table.left_out for name, table in raw.items()} | {"events": folding.left_out}
     return Inputs(checked, {**fingerprints, "events": folding.fingerprint, **supplied}, quarantine, log, left_out)
 

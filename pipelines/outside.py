@@ -14,11 +14,12 @@ __all__ = ["disk_error", "errno_of", "passwords_of", "printable", "without_crede
 
 _USER_INFO = re.compile(
     r"([A-Za-z][\w+.-]*://)"
-    r"((?:[^\s/?#]*)@|[^\s@/]*:(?!\d+(?:[/?#]|$))[^\s@]*@)"  # as it should be, and with a password that holds / ? or #
+    r"((?:[^\s/?#]*)@|(?<!http://)(?<!https://)[^\s@/]*:[^\s@]*@"  # as it should be; a password that holds / ? or #,
+    r"|[^\s@/]*:(?!\d+(?:[/?#]|$))[^\s@]*@)"  # which of a server must not look like a port and a path with an @
 )
 _SECRET = re.compile(
     r"(?i)([?&;](?:[\w.-]*(?:token|passw(?:or)?d|pwd|secret|signature|credential|api[_-]?key|access[_-]?key)[\w.-]*"
-    r"|sig|odbc_connect))=[^&\s'\"]*"
+    r"|sig|pass|auth|key|odbc_connect))=[^&\s'\"]*"
 )
 _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[A-Za-z0-9+/=._~-]{8,}")
 _SQL = re.compile(r"\s*(?:\[SQL: .*|\(Background on this error at: .*)", re.DOTALL)

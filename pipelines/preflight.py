@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.candidates import unmatched_ids
+from features.contracts import written_otherwise
 from features.errors import ContractError, NightrankError, listed
 from features.families.registry import column_names
 from features.families.request import SOURCE_COLUMNS
@@ -61,6 +62,8 @@ def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) 
     """Those that a training is told of too when it starts: it stops by itself, in time, where it must."""
     log = inputs.log
     return [
+        *_left_out(inputs),
+        *_users(inputs),
         *_far(log),
         *_event_types(log, config),
         *_texts(fields, config),
@@ -78,6 +81,35 @@ def refuse_cautions(found: Sequence[Caution]) -> None:
     if found:
         told = "\n".join(f"{caution.key}: {caution.message}" for caution in found)
         raise ContractError(f"--strict: {len(found)} warnings.\n{told}")
+
+
+def _left_out(inputs: Inputs) -> list[Caution]:
+    """Files of a table's folder that may be data, and are not read."""
+    found = []
+    for table, places in inputs.left_out.items():
+        told = [place for place in places if not any(part.startswith((".", "_")) for part in Path(place).parts)]
+        if told:
+            found.append(
+                Caution(
+                    f"data.{table}.path",
+                    f"{len(told)} files are not read, since no table has their suffix ({listed(told)}). Write them as "
+                    "Parquet or CSV if they belong to it, or move them away.",
+                )
+            )
+    return found
+
+
+def _users(inputs: Inputs) -> list[Caution]:
+    """Users of the table `users` that are written otherwise in the log, and so are two each."""
+    if "users" not in inputs.tables:
+        return []
+    listed_ids = inputs.tables["users"].good["user_id"]
+    active = inputs.log.user_ids.gather(inputs.log.active_users)
+    strange = listed_ids.cast(active.dtype).filter(~listed_ids.cast(active.dtype).is_in(active.implode()))
+    told = written_otherwise(strange, active)
+    if not told:
+        return []
+    return [Caution("data.users", f"of {len(strange)} users without an event, {told}; else each is two users")]
 
 
 def _far(log: EventLog) -> list[Caution]:

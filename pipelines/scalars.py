@@ -25,7 +25,7 @@ def load_yaml(text: str, at: Sequence[str] = ()) -> Any:  # noqa: ANN401 - whate
         at: Keys that it stands under.
 
     Raises:
-        YAMLError: It is no YAML.
+        YAMLError: It is no YAML, a key stands twice, or a value is none (a 13th month, an integer without end).
     """
     loader = yaml.SafeLoader(text)
     try:
@@ -35,9 +35,26 @@ def load_yaml(text: str, at: Sequence[str] = ()) -> Any:  # noqa: ANN401 - whate
         for keys in _AS_WRITTEN:
             if tuple(at[: len(keys)]) == keys[: len(at)]:
                 _keep_text(node, keys[len(at) :])
+        _refuse_repeated(node)
         return loader.construct_document(node)
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+        raise yaml.YAMLError(f"a value cannot be read ({type(error).__name__}); put text in quotes") from error
     finally:
         loader.dispose()
+
+
+def _refuse_repeated(node: yaml.Node) -> None:
+    """Stop where a mapping has a key twice, since the first would be lost without a word."""
+    if isinstance(node, yaml.MappingNode):
+        lines: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if key.tag != _MERGE and (first := lines.setdefault(str(key.value), line)) != line:
+                raise yaml.YAMLError(f"the key {key.value!r} stands on line {first} and again on line {line}")
+            _refuse_repeated(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeated(value)
 
 
 def _keep_text(node: yaml.Node, keys: Sequence[str]) -> None:

@@ -38,13 +38,14 @@ _PARQUET, _DELIMITED = (".parquet",), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
 _SUFFIXES = (*_PARQUET, *_DELIMITED)
 _GZIP, _PARQUET_MAGIC, _ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-_IDS = frozenset(
-    name
-    for schema in (Items, Events, Users, SuppliedCandidates, Offers, Clicks)
-    for name, column in schema.columns().items()
-    if isinstance(column, dy.Any)
-)
-"""Columns of any table that hold ids."""
+_SCHEMAS: dict[str, type[dy.Schema]] = {
+    "items": Items,
+    "events": Events,
+    "users": Users,
+    "candidates": SuppliedCandidates,
+    "offers": Offers,
+    "clicks": Clicks,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +131,12 @@ def table_files(table: TableConfig, *, name: str) -> Files:
     root = _root(table.path)
     found = sorted(set(_found(table.path, root, name)))
     named = Path(table.path)
-    wanted = [file for file in found if _is_data(file) and (file == named or not _is_hidden(file, root))]
+    data = [file for file in found if _is_data(file) and (file == named or not _is_hidden(file, root))]
+    # NOTE: a link beside what it leads to is the same file, and is read once: where it really lies, if that is here.
+    places = {
+        os.path.realpath(file): file for file in sorted(data, key=lambda file: str(file) == os.path.realpath(file))
+    }
+    wanted = sorted(places.values())
     for file in found:
         _refuse_unnamed(file, root, name)
     left_out = [file.relative_to(root).as_posix() for file in found if file not in set(wanted)]
@@ -170,7 +176,8 @@ def _below(folder: Path, name: str) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise ContractError(f"{name}: folder {error.filename!r} cannot be read ({error.strerror}). Make it readable.")
 
-    above: dict[str, frozenset[str]] = {str(folder): frozenset()}
+    start = Path(os.path.realpath(folder))
+    above: dict[str, frozenset[str]] = {str(folder): frozenset(map(str, start.parents))}
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=refuse):
         way = above.pop(parent) | {os.path.realpath(parent)}
         folders[:] = [inner for inner in folders if os.path.realpath(Path(parent, inner)) not in way]
@@ -213,9 +220,14 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
     try:
         frame = parse_csv(content) if untyped else _parquet(content)
         found = _with_partition_columns(frame, Path(place))
-        return _with_ids(_renamed(found, table), untyped=untyped), hashlib.sha256(content).hexdigest()
+        named = _with_ids(_renamed(found, table), _ids_of(name), untyped=untyped)
+        return named, hashlib.sha256(content).hexdigest()
     except ContractError as error:
         raise ContractError(f"{name}: {place}: {error}") from error
+    except pl.exceptions.DuplicateError as error:
+        raise ContractError(
+            f"{name}: {place}: two of its columns have one name. Give each a name of its own."
+        ) from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         words = next(iter(str(error).splitlines()), type(error).__name__)
         raise IntegrityError(f"{name}: {file} is no complete Parquet file ({words}). Fetch it again.") from error
@@ -263,14 +275,20 @@ def _renamed(frame: pl.DataFrame, table: TableConfig) -> pl.DataFrame:
     return frame.select(*others, *mapped)
 
 
-def _with_ids(frame: pl.DataFrame, *, untyped: bool) -> pl.DataFrame:
+def _ids_of(table: str) -> frozenset[str]:
+    """Columns of a table that hold ids; of other systems' scores those of events."""
+    columns = _SCHEMAS.get(table, Events).columns()
+    return frozenset(name for name, column in columns.items() if isinstance(column, dy.Any))
+
+
+def _with_ids(frame: pl.DataFrame, ids: frozenset[str], *, untyped: bool) -> pl.DataFrame:
     """Ids as text or Int64.
 
     Raises:
         ContractError: Values are no ids; all columns are named.
     """
     columns, faults = [], []
-    for name in sorted(_IDS.intersection(frame.columns)):
+    for name in sorted(ids.intersection(frame.columns)):
         try:
             columns.append(as_ids(frame[name], untyped=untyped))
         except ContractError as error:

@@ -98,11 +98,17 @@ def test_fractions_of_seconds_and_numbers_that_are_no_time():
     assert read(str(TEN.timestamp() + 0.5), unit="s") == [half]
 
 
-def test_dates_of_text_may_have_midnight_beside_them():
-    told = ["2024-05-01", "20240501", "2024-05-01 00:00:00", "2024-05-01T00:00:00.000Z", "2024-05-01 10:00", "x", None]
-    assert dates(pl.Series(told)).to_list() == [date(2024, 5, 1)] * 4 + [None] * 3
+def test_a_time_without_a_zone_lies_on_its_date_and_midnight_in_utc_too():
+    told = ["2024-05-01", "20240501", "2024-05-01 00:00:00", "2024-05-01T00:00:00.000Z", "2024-05-01 13:30"]
+    told += ["2024-05-01T00:00:00+00:00", "2024-05-01T10:00Z", "2024-05-01T00:00:00+02:00", "x", None]
+    assert dates(pl.Series(told)).to_list() == [date(2024, 5, 1)] * 6 + [None] * 4
+    assert dates(pl.Series([datetime(2024, 5, 1, 13, 30)])).to_list() == [date(2024, 5, 1)]  # noqa: DTZ001
 
 
 def test_a_shape_shows_no_value():
     assert shape_of("Ann 12.05.24\x1b[31m") == "aaa 99.99.99?[99a"
     assert shape_of("a" * 40) == "a" * 32 + "..."
+
+
+def test_an_offset_that_no_zone_has_is_no_time():
+    assert read("2024-01-01 10:00:00+99:99", "2024-01-01 10+24") == [None, None]

@@ -327,7 +327,7 @@ def test_integer_ids_that_do_not_fit_are_text():
 def test_a_number_and_the_same_with_a_point_are_not_two_ids():
     frame = pl.DataFrame({"item_id": ["101", "101.0", "7.0"]})
     with pytest.raises(
-        ContractError, match=r"'item_id' has 1 ids that end in `\.0` beside the same numbers without it"
+        ContractError, match=r"1 ids in column 'item_id' end in `\.0` beside the same numbers without it"
     ):
         checked(frame, Items)
 
@@ -345,6 +345,35 @@ def test_whole_floats_are_integers_as_numbers_and_as_text():
     table = checked(events_of(3, position=["3.0", "4", None]))
     assert table.good["position"].to_list() == [3, 4, None]
     assert checked(events_of(2, position=[3.0, float("nan")])).good["position"].to_list() == [3, None]
+
+
+def test_fault_56_a_vector_with_a_nan_is_missing_and_counted():
+    frame = pl.DataFrame({"item_id": ["a", "b", "c"], "v": [[1.0, float("nan")], [1.0, 2.0], None]})
+    column = {"v": dy.List(dy.Float64(nullable=True), nullable=True, alias="v")}
+    table = checked(frame, Items, extra=column)
+    assert table.good["v"].to_list() == [None, [1.0, 2.0], None]
+    assert table.as_missing == {"v": 1}
+    with pytest.raises(ContractError, match="write a list of numbers in each row"):
+        checked(frame.with_columns(v=pl.lit(["x"])), Items, extra=column)
+
+
+def test_a_column_that_is_called_as_the_quarantines_own_is_refused():
+    frame = pl.DataFrame({"item_id": ["a"], "row": ["x"]})
+    with pytest.raises(ContractError, match="a column 'row' cannot be read"):
+        checked(frame, Items, extra={"row": dy.String(nullable=True, alias="row")})
+
+
+def test_ids_whose_characters_were_lost_are_set_aside():
+    table = checked(events_of(2, user_id=["th\ufffd", "tea"]))
+    assert broken_rules(table) == {0: ["user_id_unreadable"]}
+
+
+def test_a_duration_is_no_text_and_no_id():
+    frame = events_of().with_columns(query=pl.duration(days=1), item_id=pl.duration(days=1))
+    with pytest.raises(ContractError) as caught:
+        checked(frame)
+    assert "'query' is Duration" in str(caught.value)
+    assert "'item_id': it is Duration" in str(caught.value)
 
 
 def test_categories_are_read_as_the_text_that_they_hold():

@@ -58,11 +58,11 @@ def test_every_fault_is_told_at_once_with_counts(shop):
     with pytest.raises(ContractError) as told:
         coded_offers(table, shop(0).log())
     message = str(told.value)
-    assert "1 rows break ends_after_it_begins (first at row 0)" in message
-    assert "1 rows break item_id_present (first at row 1)" in message
-    assert "1 rows break offer_nullability (first at row 2)" in message
+    assert "rows break ends_after_it_begins 1 (first at row 0)" in message
+    assert "rows break item_id_present 1 (first at row 1)" in message
+    assert "rows break offer_nullability 1 (first at row 2)" in message
     assert "1 rows repeat an earlier one" in message
-    assert "1 rows break reach_max (first at row 10)" in message
+    assert "rows break reach_max 1 (first at row 10)" in message
     assert "first_day, last_day, reach" in message
 
 
@@ -97,7 +97,7 @@ def test_dates_of_a_csv_are_read_and_what_is_none_is_told(shop, tmp_path):
     table.write_csv(path)
     read = read_raw(TableConfig(path=str(path)), name="offers").frame
     assert coded_offers(read, log).equals(coded_offers(table, log))
-    with pytest.raises(ContractError, match=r"1 rows break first_day_unreadable \(first at row 1\)"):
+    with pytest.raises(ContractError, match=r"rows break first_day_unreadable 1 \(first at row 1: written like"):
         coded_offers(read.with_columns(first_day=pl.Series(["2024-04-01", "1.4.2024"])), log)
 
 
@@ -150,3 +150,12 @@ def test_kinds_whose_names_look_alike_keep_their_columns(shop):
     log = log.with_tables(offers=coded_offers(offers(("i03", "leaflet"), ("i03", "28d leaflet")), log))
     config = FeaturesConfig(families=("pair", "offers"))
     assert len([name for name in FeatureSet(log, Plan(config, Supply.of(log, config))).columns if "offer" in name]) == 4
+
+
+def test_dates_of_another_form_are_shown_with_what_is_read(shop):
+    wrong = offers(("i03", "leaflet")).with_columns(first_day=pl.lit("01.05.2024"))
+    with pytest.raises(
+        ContractError, match=r"first_day_unreadable 1 \(first at row 0: written like '99\.99\.9999'"
+    ) as caught:
+        coded_offers(wrong, shop(0).log())
+    assert "names an item" not in str(caught.value)

@@ -67,8 +67,8 @@ def test_every_fault_is_told_at_once_with_counts(shop):
     with pytest.raises(ContractError) as told:
         supplied_candidates(table, log)
     message = str(told.value)
-    assert "2 rows break row_unique (first at row 2)" in message
-    assert "1 rows break user_id_present (first at row 7)" in message
+    assert "rows break row_unique 2 (first at row 2)" in message
+    assert "rows break user_id_present 1 (first at row 7)" in message
     assert "1 rows repeat an earlier one" in message
     assert "1 of 8 rows name unknown users (first at row 4)" in message
     assert "2 of 8 rows name unknown items (first at row 5)" in message

@@ -160,7 +160,7 @@ def test_what_cannot_be_scored_is_named(scored, folder):
     for frame, code, says in (
         (table.rename({"title": "headline"}), 10, "there is no column 'title'; the table has 'headline'. Add it"),
         (pl.DataFrame({"title": [["a", "b"]]}), 10, "column 'title' is List(String); write it as text"),
-        (folder.at / "no.csv", 2, "no .parquet, .csv or .csv.gz file there"),
+        (folder.at / "no.csv", 2, "no .parquet, .csv or .tsv file there"),
     ):
         ended, _ = scored(frame)
         assert ended.code == code

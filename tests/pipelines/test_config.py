@@ -191,7 +191,13 @@ def test_the_last_override_wins(load):
         ("seed", "--set seed: write it as key.path=value."),
         ("seed.value=3", "--set seed.value: 'seed' holds a value, not keys."),
         ("data.events.path.x=3", "--set data.events.path.x: 'path' holds a value, not keys."),
-        ("seed=[1", "--set seed: the value is not readable as YAML."),
+        (
+            "seed=[1",
+            (
+                "--set seed: the value is not readable as YAML: expected ',' or ']', but got '<stream end>' (line 1, "
+                "column 3)."
+            ),
+        ),
         ("sed=3", "sed: unknown key. Did you mean 'seed'?"),
     ],
 )
@@ -324,8 +330,8 @@ def test_blocked_ids_are_text_as_they_are_written_in_the_file_and_in_overrides(l
     )
     path.write_text(yaml.safe_dump(config.resolved()), encoding="utf-8")
     assert load_config(path).candidates.blocked == IDS
-    base = f"candidates: &base {{blocked: {AS_WRITTEN}}}\n"
-    path.write_text(base + whole.partition("candidates")[0] + "candidates: {<<: *base, popular: 010}", encoding="utf-8")
+    merged = f"candidates: {{<<: {{blocked: {AS_WRITTEN}}}, popular: 010}}"
+    path.write_text(whole.partition("candidates")[0] + merged, encoding="utf-8")
     assert load_config(path).candidates.blocked == IDS
 
 
@@ -355,3 +361,29 @@ def test_constants_are_text_as_csv_cells_are(load):
     config = load("data.events.constants={event: no, shop: 00123, position: 1_0}", "data.items.constants.category=on")
     assert config.data.events.constants == {"event": "no", "shop": "00123", "position": "1_0"}
     assert config.data.items.constants == {"category": "on"}
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (b"data: {}\nseed: 1\nseed: 2\n", "the key 'seed' stands on line 2 and again on line 3"),
+        (b"seed: 2024-13-45\n", "a value cannot be read"),
+        (b"seed:\n\t1\n", "line 2, column 1"),
+        (b"# caf\xe9\n", "is not UTF-8 (line 1)"),
+    ],
+)
+def test_a_file_that_is_no_configuration_names_the_line_and_what_is_wrong(tmp_path, text, says):
+    (tmp_path / "nightrank.yaml").write_bytes(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(tmp_path / "nightrank.yaml")
+    assert says in str(caught.value)
+
+
+def test_a_path_that_no_file_system_has_is_refused(load):
+    for path in ("a\0b", "\ud800"):
+        assert "is no path" in refusal(load, output=path)[0]
+
+
+def test_the_unit_of_times_is_for_tables_that_have_times(load):
+    (told,) = refusal(load, "data.offers={path: offers.csv, times: ms}")
+    assert "data.offers.times: the table has no times" in told

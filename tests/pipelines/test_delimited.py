@@ -87,3 +87,20 @@ def test_what_a_writer_quotes_is_read_back(cells):
     csv.writer(buffer, quoting=csv.QUOTE_ALL).writerows([("x", "y", "z"), *cells])
     found = [tuple(cell or "" for cell in row) for row in rows(buffer.getvalue())]
     assert found == cells
+
+
+def test_characters_that_were_written_as_two_surrogates_are_made_whole():
+    pair = "🔑".encode("utf-16-be")
+    halves = b"".join(chr(int.from_bytes(pair[at : at + 2], "big")).encode("utf-8", "surrogatepass") for at in (0, 2))
+    assert rows(b"id,title\nu" + halves + b",x\n") == [("u🔑", "x")]
+
+
+def test_a_header_may_be_long_and_its_quotes_must_be_balanced():
+    assert parse_csv(b"x" * 300_000).columns == ["x" * 300_000]
+    with pytest.raises(ContractError, match="line 1 are not balanced"):
+        parse_csv(b'item_id,"title"s,size\n1,2,3\n')
+    assert parse_csv(b'item_id,title,size 5"\n1,2,3\n').columns == ["item_id", "title", 'size 5"']
+
+
+def test_an_empty_field_is_null_whether_it_is_quoted_or_not():
+    assert rows('a,b\n"",1\n,2\n') == rows('a,b\n"",1\n,2"\n'.replace('2"', "2")) == [(None, "1"), (None, "2")]

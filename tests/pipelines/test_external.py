@@ -139,7 +139,7 @@ def test_a_csv_is_read_as_the_log_has_its_ids_and_says_what_it_cannot_read(proje
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--scores", "theirs=nowhere.parquet"), "no .parquet, .csv or .csv.gz file at 'nowhere.parquet'"),
+        (("--scores", "theirs=nowhere.parquet"), "no .parquet, .csv or .tsv file at 'nowhere.parquet'"),
         (("--systems", "theirs"), "--systems: 'theirs' is no system here. Choose of: full system; "),
     ],
 )

@@ -425,6 +425,19 @@ def test_fault_47_ids_that_become_integers_or_text_are_the_same_ids(shop, change
     assert third.log.user_ids.len() == second.log.user_ids.len()
 
 
+def test_fault_47_one_number_written_twice_in_two_files_is_refused_as_by_a_full_reading(shop):
+    shop.write(0, day_of_events(0).with_columns(user_id=pl.lit("7")))
+    shop.write(
+        1,
+        day_of_events(1).with_columns(
+            user_id=pl.when(pl.int_range(pl.len()) > 29).then("user_id").otherwise(pl.lit("7.0"))
+        ),
+    )
+    for read in (read_night, read_inputs):
+        with pytest.raises(ContractError, match=r"1 ids in column 'user_id' end in `\.0`"):
+            read(shop.config)
+
+
 def test_rows_that_break_the_contract_keep_their_numbers(shop):
     bad = day_of_events(4).with_columns(
         user_id=pl.when(pl.int_range(pl.len()) % 7 == 0).then(None).otherwise("user_id")

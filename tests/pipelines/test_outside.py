@@ -80,3 +80,13 @@ def test_of_a_copy_the_place_is_where_it_was_to_go():
 def test_what_is_no_refusal_of_the_disk_passes(tmp_path):
     with pytest.raises(ZeroDivisionError), written(tmp_path):
         _ = 1 / 0
+
+
+@pytest.mark.parametrize(
+    ("uri", "password"),
+    [("postgresql://user:12/secret@host/db", "12/secret"), ("mysql+pymysql://user:5#3?x@host/db", "5#3?x")],
+)
+def test_passwords_that_begin_with_digits_go_too(uri, password):
+    assert "secret" not in without_credentials(uri)
+    assert without_credentials(uri).endswith("://host/db")
+    assert password in passwords_of(uri)

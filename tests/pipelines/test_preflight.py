@@ -205,3 +205,18 @@ def test_a_training_is_told_of_the_quick_ones(shop_project, tmp_path, command):
     ended = command(project, "train")
     assert ended.code == 2
     assert '"event": "warning", "key": "candidates.blocked"' in ended.err
+
+
+def test_files_that_are_not_read_are_named_but_for_hidden_ones(inputs, config):
+    shop = replace(inputs, left_out={"events": ["old/2023.feather", "_SUCCESS", ".x.crc"], "items": []})
+    ((key, message),) = told_of(cautions(shop, config(), []))
+    assert key == "data.events.path"
+    assert message.startswith("1 files are not read, since no table has their suffix ('old/2023.feather').")
+
+
+def test_users_that_the_log_writes_otherwise_are_counted(inputs, config):
+    users = inputs.tables["users"]
+    spaced = replace(users, good=users.good.with_columns(pl.col("user_id") + " "))
+    ((key, message),) = told_of(cautions(replace(inputs, tables={**inputs.tables, "users": spaced}), config(), []))
+    assert key == "data.users"
+    assert "would match without spaces around them" in message

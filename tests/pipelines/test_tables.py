@@ -3,6 +3,8 @@ import io
 from datetime import UTC, datetime
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -348,6 +350,40 @@ def test_fault_47_numbers_that_are_no_ids_are_named_with_file_column_and_row(tmp
     assert "events: b.parquet: column 'user_id': 2 of 3 values are no whole numbers" in str(caught.value)
     assert "first at row 1" in str(caught.value)
     assert "2.5" not in str(caught.value)
+
+
+@pytest.mark.parametrize("odd", [pl.Series([True]), pl.Series([datetime(2024, 5, 1, tzinfo=UTC)]), pl.Series([[1]])])
+def test_fault_47_what_is_no_id_in_one_file_is_refused_beside_others_too(tmp_path, odd):
+    with pytest.raises(
+        ContractError, match=r"events: 0\.parquet: column 'user_id': it is .*write ids as text or integers"
+    ):
+        ids_by_file(tmp_path, odd, pl.Series(["a"]))
+
+
+def test_fault_46_a_file_and_a_link_to_it_are_one_file(tmp_path):
+    FRAME.write_parquet(tmp_path / "b.parquet")
+    (tmp_path / "a.parquet").symlink_to(tmp_path / "b.parquet")
+    (tmp_path / "folder").mkdir()
+    FRAME.head(1).write_parquet(tmp_path / "folder" / "c.parquet")
+    (tmp_path / "again").symlink_to(tmp_path / "folder")
+    table = raw(tmp_path)
+    assert [place for place, _ in table.files] == ["b.parquet", "folder/c.parquet"]
+    assert table.left_out == ["a.parquet", "again/c.parquet"]
+
+
+def test_a_link_to_a_folder_above_the_table_is_not_followed(tmp_path):
+    (tmp_path / "log").mkdir()
+    FRAME.write_parquet(tmp_path / "items.parquet")
+    FRAME.write_parquet(tmp_path / "log" / "a.parquet")
+    (tmp_path / "log" / "up").symlink_to(tmp_path)
+    assert [place for place, _ in raw(tmp_path / "log").files] == ["a.parquet"]
+
+
+def test_columns_of_one_name_are_refused_in_parquet_too(tmp_path):
+    table = pa.Table.from_arrays([pa.array([1]), pa.array([2])], names=["title", "title"])
+    pq.write_table(table, tmp_path / "log.parquet")
+    with pytest.raises(ContractError, match=r"events: log\.parquet: two of its columns have one name"):
+        raw(tmp_path)
 
 
 def test_clocks_and_categories_that_differ_by_file_are_read_value_by_value(tmp_path):
