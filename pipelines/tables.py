@@ -276,8 +276,8 @@ def _renamed(frame: pl.DataFrame, table: TableConfig) -> pl.DataFrame:
 
 
 def _ids_of(table: str) -> frozenset[str]:
-    """Columns of a table that hold ids; of other systems' scores those of events."""
-    columns = _SCHEMAS.get(table, Events).columns()
+    """Columns of a table that hold ids; none of other systems' scores, whose reader counts what is no id."""
+    columns = _SCHEMAS[table].columns() if table in _SCHEMAS else {}
     return frozenset(name for name, column in columns.items() if isinstance(column, dy.Any))
 
 
