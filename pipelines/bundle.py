@@ -23,7 +23,7 @@ from features.families.supply import UNKNOWN
 from features.timeline import date_of
 from pipelines.config import Config
 from pipelines.outside import written
-from pipelines.storage import apply_umask, read_json, sha256_of, write_json, write_parquet
+from pipelines.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.train import Trained
 from ranker.ranker import Ranker
 
@@ -270,7 +270,7 @@ def _read_manifest(folder: Path) -> FeatureManifest:
 
 
 def _rescore(folder: Path, ranker: Ranker) -> None:
-    golden = pl.read_parquet(folder / "golden.parquet")
+    golden = read_parquet(folder / "golden.parquet")
     try:
         scores = ranker.predict(golden)
     except ContractError as error:

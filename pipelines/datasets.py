@@ -17,6 +17,7 @@ import polars as pl
 from features.errors import ConfigError, ContractError, IntegrityError, NightrankError, listed
 from features.simulate import ShopConfig, simulate
 from pipelines.config import TableConfig
+from pipelines.storage import read_parquet
 from pipelines.tables import read_raw
 
 __all__ = [
@@ -136,7 +137,7 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
     if wrong:
         raise ConfigError(f"complete-journey: {listed(wrong)} must be 1 or more.")
     folder = _journey_folder()
-    lines = pl.read_parquet(
+    lines = read_parquet(
         folder / "transactions.parquet",
         columns=["household_id", "product_id", "sales_value", "transaction_timestamp"],
     )
@@ -147,7 +148,7 @@ def complete_journey(*, households: int | None = None, weeks: int | None = None)
         value="sales_value",
     )
     events = _sampled(events.sort("timestamp", "user_id", "item_id", "value"), households, weeks)
-    products = pl.read_parquet(folder / "products.parquet").cast({"manufacturer_id": pl.String})
+    products = read_parquet(folder / "products.parquet").cast({"manufacturer_id": pl.String})
     items = events.select("item_id").unique().join(products, left_on="item_id", right_on="product_id", how="left")
     config = _config(
         items={
@@ -172,7 +173,7 @@ def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
     Weeks are numbered from the one that ends with the first Sunday of 2017, and turn on Mondays. The package knows of
     the promotions of 112 stores.
     """
-    told = pl.scan_parquet(folder / "promotions.parquet").rename({"product_id": "item_id"})
+    told = pl.scan_parquet(folder / "promotions.parquet", glob=False).rename({"product_id": "item_id"})
     n_stores = told.select(pl.col("store_id").n_unique()).collect().item()
     monday = pl.lit(_FIRST_MONDAY) + pl.duration(weeks=pl.col("week").cast(pl.Int32) - 1)
     kept = told.with_columns(first_day=monday).filter(

@@ -40,7 +40,7 @@ from pipelines.external import External, coded_scores
 from pipelines.progress import say
 from pipelines.register import metrics_of, series_of
 from pipelines.requests import request_source
-from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
 from pipelines.train import Labelled, train
 from pipelines.windows import refuse_unteachable
@@ -249,7 +249,7 @@ def _read(path: Path) -> _Kept:
     told = read_json(path, what="origin")
     if not table.is_file() or sha256_of(table) != told.get("per_request"):
         raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
-    return _Kept(told["evaluation"], pl.read_parquet(table))
+    return _Kept(told["evaluation"], read_parquet(table))
 
 
 def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluation:

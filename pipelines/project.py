@@ -11,7 +11,7 @@ import yaml
 
 from features.errors import ConfigError, listed
 from pipelines.datasets import Dataset, midnight
-from pipelines.storage import atomic_writer, write_parquet
+from pipelines.storage import atomic_writer, read_parquet, write_parquet
 
 __all__ = ["write_dataset", "write_day"]
 
@@ -154,7 +154,7 @@ def _may_write(path: Path, table: pl.DataFrame) -> bool:
     if not path.exists():
         return True
     try:
-        there = pl.read_parquet(path, hive_partitioning=False)
+        there = read_parquet(path)
     except (pl.exceptions.PolarsError, OSError):
         return False
     return there.schema == table.schema and there.equals(table)

@@ -13,7 +13,7 @@ from typing import Any
 import polars as pl
 
 from features.errors import IntegrityError, listed
-from pipelines.storage import read_json, sha256_of, write_json, write_parquet
+from pipelines.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = ["Attempt", "Published", "live_day", "published"]
 
@@ -128,11 +128,11 @@ class Published:
     def rankings(self) -> pl.DataFrame:
         """All published rows, in order of shards."""
         shards = sorted(part for part in self.manifest["parts"] if part.startswith("shard-"))
-        return pl.concat([pl.read_parquet(self.attempt.folder / f"{shard}.parquet") for shard in shards])
+        return pl.concat([read_parquet(self.attempt.folder / f"{shard}.parquet") for shard in shards])
 
     def fallback(self) -> pl.DataFrame:
         """The list for users that no night has seen: rank, item_id, score, model_version."""
-        return pl.read_parquet(self.attempt.folder / "fallback.parquet")
+        return read_parquet(self.attempt.folder / "fallback.parquet")
 
 
 def live_day(root: Path) -> date | None:

@@ -5,7 +5,7 @@ import io
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ __all__ = [
     "apply_umask",
     "atomic_writer",
     "read_json",
+    "read_parquet",
     "sha256_of",
     "write_json",
     "write_parquet",
@@ -65,6 +66,12 @@ def write_parquet(frame: pl.DataFrame, path: Path) -> str:
     with atomic_writer(path) as file:
         file.write(buffer.getvalue())
     return hashlib.sha256(buffer.getvalue()).hexdigest()
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read one table of ours; no character of its path is a wildcard, and no folder's name a column."""
+    chosen = None if columns is None else list(columns)
+    return pl.read_parquet(path, columns=chosen, glob=False, hive_partitioning=False)
 
 
 def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - whatever json takes

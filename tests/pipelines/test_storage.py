@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from features.errors import ConfigError, IntegrityError, TryAgainError
-from pipelines.storage import apply_umask, atomic_writer, read_json, sha256_of, write_json, write_parquet
+from pipelines.storage import apply_umask, atomic_writer, read_json, read_parquet, sha256_of, write_json, write_parquet
 
 FRAME = pl.DataFrame({"user_id": ["u1", "u2"], "clicks": [3, 4]})
 
@@ -66,6 +66,13 @@ def test_parquet_is_written_with_its_hash(tmp_path):
     assert digest == sha256_of(tmp_path / "log.parquet")
     assert write_parquet(FRAME, tmp_path / "again.parquet") == digest
     assert pl.read_parquet(tmp_path / "log.parquet").equals(FRAME)
+
+
+@pytest.mark.parametrize("folder", ["log[1]", "what?*", "day=1"])
+def test_fault_53_no_character_of_a_path_is_a_wildcard(tmp_path, folder):
+    write_parquet(FRAME, tmp_path / folder / "part.parquet")
+    assert read_parquet(tmp_path / folder / "part.parquet").equals(FRAME)
+    assert read_parquet(tmp_path / folder / "part.parquet", ["clicks"]).columns == ["clicks"]
 
 
 def test_equal_values_make_equal_json_bytes(tmp_path):
