@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from encoders.architecture import KINDS, arithmetic
-from encoders.config import EncoderConfig, Pooling
+from encoders.config import Pooling
 from encoders.folders import (
     in_words,
     lowercases,
@@ -30,7 +30,7 @@ from encoders.folders import (
 )
 from features.errors import ConfigError, IntegrityError, NightrankError, listed
 
-__all__ = ["Backbone", "load_backbone", "load_tokenizer", "refuse_unloadable"]
+__all__ = ["Backbone", "load_backbone", "load_tokenizer"]
 
 _UNUSED = ("pooler.", "lm_head.", "cls.")  # weights of heads that pooling does not read
 _FLOATS = ("F64", "F32", "F16", "BF16")
@@ -181,22 +181,6 @@ def _positions(config: PretrainedConfig) -> int:
     """Longest text that the model has positions for, a multiple of 8."""
     first = KINDS[config.model_type].first_position(config)
     return int(config.max_position_embeddings - first) // _STEP * _STEP
-
-
-def refuse_unloadable(config: EncoderConfig) -> None:
-    """Refuse the encoder that training would refuse, with its errors, by starting it as training does.
-
-    No random number is drawn, and nothing is kept. It takes as long as reading the weights, a second or less for small
-    encoders.
-
-    Raises:
-        ConfigError: See `encoders.model.InterestModel.start`.
-        IntegrityError: Likewise.
-    """
-    from encoders.model import InterestModel  # stands on this module
-
-    with torch.random.fork_rng(devices=[]):
-        InterestModel.start(config)
 
 
 def _refuse_adapter(model: str, folder: str) -> None:

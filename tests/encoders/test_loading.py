@@ -20,7 +20,7 @@ from transformers import (
 
 from encoders.embed import on_grid
 from encoders.folders import resolve
-from encoders.loading import load_backbone, load_tokenizer, refuse_unloadable
+from encoders.loading import load_backbone, load_tokenizer
 from encoders.tokenize import tokenise
 from encoders.towers import TextTower
 from features.errors import ConfigError, IntegrityError
@@ -334,15 +334,3 @@ def test_the_real_encoder_reads_meaning():
         vectors = on_grid(tower.project(tower.pool(tower.read(ids, mask), mask)).numpy()).astype(int)
     alike, apart, further = (vectors[a] @ vectors[b] for a, b in ((0, 1), (0, 2), (1, 2)))
     assert alike > 1.5 * max(apart, further)
-
-
-def test_what_cannot_be_loaded_is_refused_as_training_would(folder, tiny_config):
-    config = tiny_config(model=str(folder))
-    before = torch.random.get_rng_state()
-    refuse_unloadable(config)
-    assert torch.equal(torch.random.get_rng_state(), before)
-    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-100])
-    with pytest.raises(IntegrityError, match="truncated"):
-        refuse_unloadable(config)
-    with pytest.raises(ConfigError, match=r"encoder\.train"):
-        refuse_unloadable(tiny_config(train={"lora": {"layers_to_transform": [9]}}))
