@@ -1,6 +1,9 @@
+import os
 from datetime import date
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from features.faraway import NO_FAR_DAYS, far_days
@@ -98,3 +101,14 @@ def test_all_of_a_random_log_with_a_stray_is_kept_but_the_stray():
         assert found(log)[0] == []
         stray = int(rng.integers(80, 30_000))
         assert found(log | {stray: 1})[0] == [(stray, 1)]
+
+
+@pytest.mark.parametrize(("log", "far"), [("wikispeedia", []), ("ifdb", ["1980-01-01"])])
+def test_fault_55_of_real_logs_the_date_for_none_is_far_and_nothing_else(log, far):
+    path = Path(os.environ.get("NIGHTRANK_DATA", "")) / log / "events.parquet"
+    if "NIGHTRANK_DATA" not in os.environ or not path.is_file():
+        pytest.skip(f"FAR DAYS OF {log} ARE NOT TESTED: name the development data with NIGHTRANK_DATA")
+    counts = pl.read_parquet(path).group_by(pl.col("timestamp").dt.date().cast(pl.Int64)).len().sort("timestamp")
+    told = far_days(counts["timestamp"].to_numpy(), counts["len"].cast(pl.Int64).to_numpy())
+    assert told.dates() == far
+    assert told.events == (1806 if far else 0)
