@@ -11,18 +11,21 @@ from features.asof import Floats, Ints
 __all__ = ["RowsByDay", "cells_of"]
 
 _CELLS = 1 << 20  # written out at a time
+_MOST_HELD = 1 << 23  # non-zeros that are kept: a hundred MiB
 
 
 class RowsByDay:
     """A row for each user as of a day, kept for the users that were asked about last on each of the latest days.
 
+    Days are kept as long as their rows together are of bounded size, the latest in any case: the days of a portion of
+    requests, however many they are.
+
     Args:
         make: The rows of users (codes, ascending, each once) as of a day; a row does not depend on the others.
-        days: Days that are kept.
     """
 
-    def __init__(self, make: Callable[[Ints, int], sparse.csr_matrix], *, days: int) -> None:
-        self._make, self._days = make, days
+    def __init__(self, make: Callable[[Ints, int], sparse.csr_matrix]) -> None:
+        self._make = make
         self._held: OrderedDict[int, tuple[Ints, sparse.csr_matrix]] = OrderedDict()
 
     def of(self, user: Ints, day: int) -> sparse.csr_matrix:
@@ -33,8 +36,10 @@ class RowsByDay:
             place, rows = np.arange(len(user)), self._make(user, day)
             self._held[day] = (user, rows)
             self._held.move_to_end(day)
-            if len(self._held) > self._days:
-                self._held.popitem(last=False)
+            size = sum(held.nnz for _, held in self._held.values())
+            while size > _MOST_HELD and len(self._held) > 1:
+                _, (_, gone) = self._held.popitem(last=False)
+                size -= gone.nnz
         return rows[place]
 
 

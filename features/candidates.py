@@ -17,7 +17,8 @@ import polars.selectors as cs
 
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, Facts, facts_of, keys_of
-from features.decay import decayed
+from features.decay import decay_weights
+from features.engagements import spread
 from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, Supplied, popular_items
 from features.neighbours import GRID, Neighbours, top_per_request
 from features.queries import Queries
@@ -36,6 +37,18 @@ __all__ = [
     "unmatched_ids",
 ]
 
+_HISTORY: dict[str, type[pl.DataType]] = {
+    "request": pl.UInt32,
+    "item": pl.UInt32,
+    "as_of_day": pl.Int32,
+    "count": pl.Int64,
+    "last_day": pl.Int32,
+    "gain": pl.Int32,
+    "event_type": pl.UInt16,
+    "weight": pl.Int64,
+    "first_day": pl.Int32,
+    "days": pl.Int64,
+}
 _MAX_LESSONS = 2000  # requests that teach the cut: the latest
 _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
 
@@ -56,31 +69,78 @@ def histories(
         event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
         gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
-    code, codes = pl.lit(0, pl.Int32), len(event_types) + 1
-    if event_types:
-        place = {name: at + 1 for at, name in enumerate(event_types)}
-        code = pl.col("kind").replace_strict(place, default=0, return_dtype=pl.Int32)
-    highest = (pl.col("gain") * codes + code).max()
-    daily = log.engaged.group_by("user", "item", "day").agg(pl.len().cast(pl.Int64).alias("n"), highest=highest)
-    known = (
-        requests.select("request", "user", "as_of_day")
-        .join(daily, on="user")
-        .filter(pl.col("day") < pl.col("as_of_day"))
+    user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
+    assert (as_of_day <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
+    found = _known_cells(log, user, as_of_day, event_types)
+    starts = np.flatnonzero(np.diff(found.pair, prepend=-1))
+    if not len(starts):
+        return pl.DataFrame(schema=_HISTORY)
+    of_request = found.request[starts]
+    age = as_of_day[found.request] - found.day
+    codes = len(event_types) + 1
+    highest = np.maximum.reduceat(found.highest, starts)
+    new_day = np.diff(found.day, prepend=-1) != 0
+    new_day[starts] = True
+    last = np.append(starts[1:], len(found.day)) - 1
+    held = pl.DataFrame(
+        {
+            "request": requests["request"].cast(pl.UInt32).gather(of_request),
+            "item": found.item[starts],
+            "as_of_day": as_of_day[of_request],
+            "count": np.add.reduceat(found.n, starts),
+            "last_day": found.day[last],
+            "gain": highest // codes,
+            "event_type": highest % codes,
+            "weight": np.add.reduceat(found.n * decay_weights(config.half_life_days)[age], starts),
+            "first_day": found.day[starts],
+            "days": np.add.reduceat(new_day.astype(np.int64), starts),
+        },
+        schema_overrides=_HISTORY,
     )
-    age = pl.col("as_of_day") - pl.col("day")
-    return (
-        known.group_by("request", "item", "as_of_day")
-        .agg(
-            count=pl.col("n").sum(),
-            last_day=pl.col("day").max(),
-            gain=pl.col("highest").max() // codes,
-            event_type=(pl.col("highest").max() % codes).cast(pl.UInt16),
-            weight=(pl.col("n") * decayed(age, config.half_life_days)).sum(),
-            first_day=pl.col("day").min(),
-            days=pl.len().cast(pl.Int64),
-        )
-        .sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
-    )
+    return held.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownCells:
+    """The cells that count of each request's user before its day, by (request, item, day).
+
+    Attributes:
+        request: Row of the request among those asked.
+        pair: A number of the request and the item, ascending.
+        item: Item codes.
+        day: Day numbers.
+        n: Events.
+        highest: Gain, and the code of its event type below.
+    """
+
+    request: npt.NDArray[np.int64]
+    pair: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    day: npt.NDArray[np.int64]
+    n: npt.NDArray[np.int64]
+    highest: npt.NDArray[np.int64]
+
+
+def _known_cells(
+    log: EventLog, user: npt.NDArray[np.int64], as_of_day: npt.NDArray[np.int64], event_types: Sequence[str]
+) -> _KnownCells:
+    cells = log.cells
+    starts = log.shared(_cell_starts)
+    place, begins = spread(starts[user], starts[user + 1])
+    request = np.repeat(np.arange(len(user)), np.diff(begins))
+    item, day, kind = cells.taken(place)
+    gain_K = np.array([log.gains.get(name, 0) for name in cells.kinds], np.int64)
+    code = {name: at + 1 for at, name in enumerate(event_types)}
+    code_K = np.array([code.get(name, 0) for name in cells.kinds], np.int64)
+    known = (day < as_of_day[request]) & (gain_K[kind] > 0)
+    request, item, day, kind = (part[known] for part in (request, item, day, kind))
+    highest = (gain_K * (len(event_types) + 1) + code_K)[kind]
+    return _KnownCells(request, request * cells.n_items + item, item, day, cells.counts[place[known]], highest)
+
+
+def _cell_starts(log: EventLog) -> npt.NDArray[np.int64]:
+    """Where the cells of each user begin; nobody, as the list for unknown users asks, has none."""
+    return log.cells.starts(log.user_ids.len() + 1)
 
 
 def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:

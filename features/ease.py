@@ -6,9 +6,10 @@ user gets the same scores to the last bit beside whomever they are asked. The in
 threads, far less than by a step.
 """
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from scipy import linalg, sparse
 
 from features.asof import Ints
@@ -24,8 +25,7 @@ _ITEMS = 5000  # that it knows, those with most weight: its time grows with thei
 _STRONGEST = 100  # regression weights of an item that are kept
 _HALF_LIFE_DAYS = 30.0
 _REFRESH_DAYS = 7
-_FITS_HELD = 16  # a portion of requests spans no more weeks
-_DAYS_HELD = 4  # days whose scores are kept: they are large, and cheap beside a fit
+_FITS_HELD = 64  # of at most 6 MB each: more weeks than the requests of a block span
 _GRID = 1024  # histories are cut to 1/1024: sums of their products are exact in float64
 
 
@@ -43,11 +43,9 @@ class Ease:
 
     def __init__(self, log: EventLog) -> None:
         self._size = (log.user_ids.len() + 1, log.items.height)  # and nobody, as the list for unknown users asks
-        events = (log.engagements[name].to_numpy().astype(np.int64) for name in ("user", "item", "day", "n"))
-        self._user, self._item, self._day, self._n = events
-        self._histories = lru_cache(maxsize=1)(self._histories_before)
+        self._done = log.interactions
         self._weights = lru_cache(maxsize=_FITS_HELD)(self.weights)
-        self._scores = RowsByDay(self._scores_of, days=_DAYS_HELD)
+        self._scores = RowsByDay(self._scores_of)
 
     def scores(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
         """What the histories of users say of items.
@@ -63,7 +61,7 @@ class Ease:
 
     def weights(self, before_day: int) -> sparse.csr_matrix:
         """CSR (items, items), row = item of the history: weights fitted before a day, in steps of 1/65536."""
-        histories = self._histories_before(before_day)
+        histories = self._decayed(self._remembered(before_day), before_day)
         total = np.asarray(histories.sum(axis=0)).ravel()
         items = np.sort(np.argsort(-total, kind="stable")[: min(_ITEMS, np.count_nonzero(total))])
         if not len(items):
@@ -84,14 +82,47 @@ class Ease:
         return sparse.csr_matrix(cells, shape=(self._size[1],) * 2)
 
     def _scores_of(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
-        held = self._histories(as_of_day)[user]
+        places, begins = self._done.of_users(user)
+        row = np.repeat(np.arange(len(user)), np.diff(begins))
+        known = self._done.day[places] < as_of_day
+        held = self._decayed(places[known], as_of_day, row=row[known], rows=len(user))
         return sparse.csr_matrix(held @ self._weights(as_of_day // _REFRESH_DAYS * _REFRESH_DAYS))
 
-    def _histories_before(self, day: int) -> sparse.csr_matrix:
-        """CSR (users, items), float64, in steps of 1/1024."""
-        known = self._day < day
-        weight = self._n[known] * decay_weights(_HALF_LIFE_DAYS)[day - self._day[known]]
-        held = sparse.csr_matrix((weight, (self._user[known], self._item[known])), shape=self._size)
+    def _remembered(self, day: int) -> Ints:
+        """Places of the pairs of which a day's histories may hold something; of the others too little is left.
+
+        That is sure where all engagements of a pair, had they been as late as its last before the day, weigh less than
+        a step.
+        """
+        done, pair = self._done, self._pair
+        known = np.flatnonzero(done.day < day)
+        of = pair[known]
+        most = self._pair_n[of] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[known]]
+        left = np.zeros(len(self._pair_n), np.bool_)
+        left[of[most >= FIXED // _GRID]] = True
+        return known[left[of]]
+
+    @cached_property
+    def _pair(self) -> npt.NDArray[np.int32]:
+        """A number of each place's pair of user and item, ascending."""
+        pair: npt.NDArray[np.int32] = np.cumsum(self._done.is_first, dtype=np.int32) - np.int32(1)
+        return pair
+
+    @cached_property
+    def _pair_n(self) -> Ints:
+        """Engagements of each pair."""
+        first = np.flatnonzero(self._done.is_first)
+        return np.add.reduceat(self._done.n, first) if len(first) else self._done.n
+
+    def _decayed(
+        self, places: Ints, day: int, *, row: Ints | None = None, rows: int | None = None
+    ) -> sparse.csr_matrix:
+        """CSR (users, items), float64, in steps of 1/1024: histories as of a day, of all users or of some rows."""
+        done = self._done
+        weight = done.n[places] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[places]]
+        of = done.user[places] if row is None else row
+        shape = (self._size[0] if rows is None else rows, self._size[1])
+        held = sparse.csr_matrix((weight, (of, done.item[places])), shape=shape)
         held.data = np.minimum(held.data, FIXED) * _GRID // FIXED / _GRID
         held.eliminate_zeros()
         return held

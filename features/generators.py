@@ -16,12 +16,16 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from features.asof import DAY_BITS, AsOfIndex
 from features.config import CandidatesConfig
 from features.decay import FIXED
+from features.ease import Ease as EaseModel
+from features.engagements import first_days
 from features.families.supply import require_columns
 from features.neighbours import GRID, NOTHING, Neighbours, best_of_many, best_of_rows, leading_items, top_per_request
 from features.queries import Queries
 from features.timeline import EventLog
+from features.user_neighbours import UserNeighbours
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
 
@@ -34,15 +38,13 @@ def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_day
     Returns:
         as_of_day, item, score (the count), rank; ties by item code.
     """
-    daily = log.engaged.group_by("day", "item").agg(score=pl.len().cast(pl.Int64))
-    tables = [pl.DataFrame(schema={"item": pl.UInt32, "score": pl.Int64, "as_of_day": pl.Int32})]
+    tables = [pl.DataFrame(schema={"item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32, "as_of_day": pl.Int32})]
+    items = np.arange(log.items.height)
     for as_of_day in as_of_days.unique().sort():
-        start = log.first_day if window_days is None else as_of_day - window_days
-        counts = daily.filter(pl.col("day").is_between(start, as_of_day, closed="left"))
-        best = counts.group_by("item").agg(pl.col("score").sum()).sort(["score", "item"], descending=[True, False])
-        tables.append(best.head(most).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
-    ranks = pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("as_of_day")
-    return pl.concat(tables).with_columns(rank=ranks)
+        counts = log.item_index.total(items, np.full_like(items, as_of_day), window_days=window_days)
+        best = leading_items(np.flatnonzero(counts), counts[counts > 0], most)
+        tables.append(best.with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
+    return pl.concat(tables).select("as_of_day", "item", pl.col("score").cast(pl.Int64), "rank")
 
 
 @dataclass(slots=True)
@@ -60,13 +62,7 @@ class Known:
     config: CandidatesConfig
     text_vectors: npt.NDArray[np.int16] | None = None
     queries: Queries | None = None
-    _days: npt.NDArray[np.int32] = field(init=False)
-    _items: npt.NDArray[np.uint32] = field(init=False)
     _counts: dict[tuple[int, int], npt.NDArray[np.int64]] = field(default_factory=dict, init=False)
-
-    def __post_init__(self) -> None:
-        engaged = self.log.engaged.select("day", "item").sort("day")
-        self._days, self._items = engaged["day"].to_numpy(), engaged["item"].to_numpy()
 
     @property
     def n_items(self) -> int:
@@ -77,10 +73,12 @@ class Known:
         """(items,) engagements of each item in the window before a day; the latest 64 answers are kept."""
         key = (as_of_day, window_days)
         if key not in self._counts:
-            first, end = np.searchsorted(self._days, [as_of_day - window_days, as_of_day])
             if len(self._counts) >= 64:  # noqa: PLR2004 - a portion of requests spans few days
                 self._counts.pop(next(iter(self._counts)))
-            self._counts[key] = np.bincount(self._items[first:end], minlength=self.n_items)
+            items = np.arange(self.n_items)
+            self._counts[key] = self.log.item_index.total(
+                items, np.full_like(items, as_of_day), window_days=window_days
+            )
         return self._counts[key]
 
 
@@ -206,7 +204,7 @@ class SimilarUsers(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """Items inside and outside the history, by the share of the neighbours' summed similarity."""
-        neighbours, window = self.known.log.user_neighbours, self.known.config.popular_days
+        neighbours, window = self.known.log.shared(UserNeighbours), self.known.config.popular_days
 
         def shares(user: npt.NDArray[np.int64], day: int) -> sparse.csr_matrix:
             weights = neighbours.weights(user, day)
@@ -226,7 +224,7 @@ class Ease(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """Items inside and outside the history, by the score of `features.ease`."""
-        return _best_of_users(requests, self.known.log.ease.scores, self.most)
+        return _best_of_users(requests, self.known.log.shared(EaseModel).scores, self.most)
 
 
 class PopularInCategory(Generator):
@@ -294,7 +292,10 @@ class PopularInSegment(Generator):
             require_columns((column,), users.columns, key="candidates.segment", table="users")
             of_users = users.select(segment=pl.col(column).rank("dense").cast(pl.UInt32))  # null stays null
             self._segments = of_users.with_row_index("user").drop_nulls()
-        self._events = log.engaged.select("user", "item", "day").join(self._segments, on="user").sort("day")
+        done = log.interactions.frame.join(self._segments, on="user")
+        key = pl.col("segment").cast(pl.Int64) * known.n_items + pl.col("item")
+        self._events = AsOfIndex.build(key, done, total=pl.col("n"))
+        self._keys = np.unique(self._events.stamps >> DAY_BITS)
         self._leading = lru_cache(maxsize=8)(self._leading_on)  # a portion of requests spans few days
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
@@ -308,10 +309,12 @@ class PopularInSegment(Generator):
 
     def _leading_on(self, day: int) -> pl.DataFrame:
         """as_of_day, segment, item, score and rank of each segment's best items, ties by item code."""
-        days, window = self._events["day"], self.known.config.popular_days
-        first, end = (int(days.search_sorted(edge, side="left")) for edge in (day - window, day))
-        counts = self._events[first:end].group_by("segment", "item").agg(score=pl.len().cast(pl.Float64))
-        best = top_per_request(counts.rename({"segment": "request"}), self.most).rename({"request": "segment"})
+        window, keys = self.known.config.popular_days, self._keys
+        counts = self._events.total(keys, np.full_like(keys, day), window_days=window)
+        segment, item = np.divmod(keys[counts > 0], self.known.n_items)
+        told = {"request": segment.astype(np.uint32), "item": item.astype(np.uint32)}
+        scored = pl.DataFrame({**told, "score": counts[counts > 0].astype(np.float64)})
+        best = top_per_request(scored, self.most).rename({"request": "segment"})
         return best.with_columns(as_of_day=pl.lit(day, pl.Int32))
 
 
@@ -356,9 +359,9 @@ class NewArrivals(Generator):
 
     def __init__(self, known: Known) -> None:
         super().__init__(known)
-        seen = known.log.events.group_by("item").agg(pl.col("day").min())
         arrivals = [np.full(known.n_items, -1, np.int64), np.full(known.n_items, -1, np.int64)]
-        arrivals[0][seen["item"].to_numpy()] = seen["day"].to_numpy() + 1  # the first batch that knows it
+        item, day = first_days(known.log.cells)
+        arrivals[0][item] = day + 1  # the first batch that knows it
         if "available_from" in known.log.items.columns:
             opens = known.log.items.select("item", pl.col("available_from").cast(pl.Datetime("us", "UTC")))
             opens = opens.drop_nulls()

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from features.asof import DAY_BITS, DAY_MASK
 from features.config import CandidatesConfig
 from features.decay import FIXED
 from features.timeline import EventLog
@@ -58,16 +59,17 @@ class Neighbours:
         ``c_ij / (sqrt(c_ii c_jj) + 10)`` where ``c_ij`` counts users with both among their last
         `history_items` items; pairs of fewer than two users are left out.
         """
-        latest = (
-            log.engaged.filter(pl.col("day") < before_day)
-            .group_by("user", "item")
-            .agg(pl.col("day").max())
-            .sort(["user", "day", "item"], descending=[False, True, False])
-            .filter(pl.int_range(pl.len()).over("user") < config.history_items)
-        )
-        n_items = log.items.height
-        used = (latest["user"].to_numpy(), latest["item"].to_numpy())
-        held = sparse.csr_matrix((np.ones(latest.height, np.float64), used), shape=(log.user_ids.len(), n_items))
+        done = log.interactions
+        known = np.flatnonzero(done.day < before_day)
+        user, item, day = done.user[known], done.item[known], done.day[known]
+        last = np.ones(len(known), np.bool_)
+        last[:-1] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+        user, item, day = user[last], item[last], day[last]
+        order = np.argsort(user.astype(np.int64) << DAY_BITS | (DAY_MASK - day), kind="stable")  # ties by item code
+        user, item = user[order], item[order]
+        latest = np.arange(len(user)) - np.searchsorted(user, user) < config.history_items
+        used = user[latest], item[latest]
+        held = sparse.csr_matrix((np.ones(len(used[0])), used), shape=(log.user_ids.len(), log.items.height))
         return cls._cosine(held, held, itself=False)
 
     @classmethod
@@ -78,12 +80,12 @@ class Neighbours:
         one user with item i on the former and item j on the latter, ``c_i`` the former days with i and ``c_j`` the
         latter days with j (first-order transitions: Rendle et al. 2010); pairs seen once are left out.
         """
-        bought = log.engaged.filter(pl.col("day") < before_day).select("user", "day", "item").unique()
-        bought = bought.sort("user", "day", "item").with_columns(basket=pl.struct("user", "day").rle_id())
-        n_items = log.items.height
-        used = (bought["basket"].to_numpy(), bought["item"].to_numpy())
-        baskets = sparse.csr_matrix((np.ones(bought.height, np.float64), used), shape=(bought.height, n_items))
-        owner = bought.group_by("basket").agg(pl.col("user").first()).sort("basket")["user"].to_numpy()
+        done = log.history
+        known = done.day < before_day
+        stamps, item = done.stamps[known], done.item[known]
+        first = np.diff(stamps, prepend=-1) != 0
+        basket, owner = np.cumsum(first) - 1, stamps[first] >> DAY_BITS
+        baskets = sparse.csr_matrix((np.ones(len(item)), (basket, item)), shape=(len(owner), log.items.height))
         former = np.flatnonzero(owner[1:] == owner[:-1])
         return cls._cosine(baskets[former], baskets[former + 1], itself=True)
 

@@ -6,8 +6,10 @@ fewer), and the figure of a slice is the mean over the requests that have a posi
 
 from collections.abc import Sequence
 
+import numpy as np
 import polars as pl
 
+from features.asof import Ints
 from features.candidates import SOURCES, top_per_request
 from features.timeline import EventLog
 
@@ -25,7 +27,13 @@ TOGETHER = "together"
 
 def seen_items(log: EventLog, before_day: int) -> pl.Series:
     """Codes of the items that somebody engaged with before a day."""
-    return log.engaged.filter(pl.col("day") < before_day)["item"].unique().sort()
+    return log.items.filter(pl.Series(_engagements_before(log, before_day) > 0))["item"]
+
+
+def _engagements_before(log: EventLog, day: int) -> Ints:
+    """(items,) engagements of each item before a day."""
+    items = np.arange(log.items.height)
+    return log.item_index.total(items, np.full_like(items, day))
 
 
 def recall_by_source(

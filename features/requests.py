@@ -117,7 +117,7 @@ def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
 
 def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """Positives (request, user, item, as_of_day, and what `graded` makes) as `truth_of` returns them."""
-    first = log.engaged.group_by("user", "item").agg(first=pl.col("day").min())
+    first = log.first_meetings.rename({"day": "first"})
     return (
         truth.join(first, on=["user", "item"], how="left")
         .with_columns(is_new=pl.col("first") >= pl.col("as_of_day"))

@@ -1,34 +1,27 @@
-"""Time as the batch sees it: integer days between cut-offs, and the event log on them.
+"""The event log on integer codes and days: what is known of users and items, and single events where they are held.
 
-The batch of day D opens at its cut-off in the calendar's zone and sees what happened strictly before
-``as_of(D) = cutoff(D) - ingestion lag``. Every event therefore belongs to exactly one integer `day`: the day
-d with ``as_of(d) <= timestamp < as_of(d + 1)``. *Known at the batch of day D* is the same as ``day < D``, and
-all point-in-time code in nightrank compares these integers, never clocks.
+The cells of `features.engagements` are the one basis of everything that is known as of a day. Training and evaluation
+hold the single events beside them, for labels and for what only a single event tells (a query, a comment); a night
+that needs neither holds none.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
-from zoneinfo import ZoneInfo
+from typing import Any, Self, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from features.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
+from features.asof import AsOfIndex, Ints
+from features.calendar import Calendar, batch_day, date_of, day_of
 from features.comebacks import comebacks
-from features.config import CalendarConfig
-from features.errors import ConfigError, ContractError, listed
+from features.engagements import Engagements, Interactions
+from features.errors import ContractError, listed
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
+from features.history import History
 from features.worth import packed_worth
-
-if TYPE_CHECKING:
-    from features.ease import Ease
-    from features.user_neighbours import UserNeighbours
 
 __all__ = [
     "Calendar",
@@ -41,92 +34,12 @@ __all__ = [
     "users_by_code",
 ]
 
-_EPOCH = date(1970, 1, 1)
-_FIRST_DATE, _LAST_DATE = date(1971, 1, 1), date(2299, 12, 31)
-_LAST_MICROSECOND = (datetime(2300, 1, 1, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+_OPEN_END = 1 << 17  # a day after all that there are
+
+Made = TypeVar("Made")
 
 
-def day_of(when: date) -> int:
-    """Day number of a date: days since 1970-01-01.
-
-    >>> day_of(date(1970, 1, 2))
-    1
-    """
-    return (when - _EPOCH).days
-
-
-def date_of(day: int) -> date:
-    """Inverse of `day_of`."""
-    return _EPOCH + timedelta(days=day)
-
-
-def batch_day(when: date) -> int:
-    """`day_of` a date that something is asked for.
-
-    Raises:
-        ConfigError: No log reaches so far back, or ahead.
-    """
-    if not _FIRST_DATE <= when <= _LAST_DATE:
-        raise ConfigError(f"{when} is no day of a log: days are of {_FIRST_DATE} to {_LAST_DATE}. Name another.")
-    return day_of(when)
-
-
-@dataclass(frozen=True, slots=True)
-class Calendar:
-    """The batch's clock."""
-
-    config: CalendarConfig
-
-    def cutoff(self, day: int) -> datetime:
-        """Instant (UTC) at which batch day `day` opens; the first of a repeated hour, after a skipped one."""
-        local = datetime.combine(date_of(day), self.config.cutoff, ZoneInfo(self.config.timezone))
-        return local.astimezone(UTC)
-
-    def as_of(self, day: int) -> datetime:
-        """Instant (UTC) strictly before which the batch of `day` knows events."""
-        return self.cutoff(day) - timedelta(hours=self.config.ingestion_lag_hours)
-
-    @property
-    def lag_days(self) -> int:
-        """Whole days by which the ingestion lag delays what a batch knows."""
-        return math.ceil(self.config.ingestion_lag_hours / 24)
-
-    def days(self, timestamps: pl.Series, *, known: bool = True) -> npt.NDArray[np.int32]:
-        """The integer day of each instant.
-
-        Args:
-            timestamps: Datetime, microseconds, UTC, no nulls; any order. What lies before 1970 or after 2300 (a date
-                for "always" or "never") counts as these.
-            known: Count days between as-of instants (what a batch knows), else between cut-offs (what a day
-                holds).
-
-        Returns:
-            One day number an instant.
-        """
-        if timestamps.is_empty():
-            return np.empty(0, np.int32)
-        instant = self.as_of if known else self.cutoff
-        stamps = timestamps.dt.cast_time_unit("us").to_physical().to_numpy().clip(0, _LAST_MICROSECOND)
-        around = timedelta(days=self.lag_days + 2)
-        first, last = (
-            day_of((datetime.fromtimestamp(int(edge) / 1e6, UTC) + sign * around).date())
-            for edge, sign in ((stamps.min(), -1), (stamps.max(), 1))
-        )
-        grid = np.array([_microseconds(instant(day)) for day in range(first, last + 1)])
-        steps = np.diff(grid)
-        if (steps == steps[0]).all():  # no clock changes: a division does it in a tenth of the time
-            place = (stamps - grid[0]) // steps[0]
-        else:
-            place = np.searchsorted(grid, stamps, side="right") - 1
-        days: npt.NDArray[np.int32] = (place + first).astype(np.int32)
-        return days
-
-
-def _microseconds(instant: datetime) -> int:
-    return (instant - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class EventLog:
     """The validated log on integer codes and days.
 
@@ -134,10 +47,9 @@ class EventLog:
     ids; they hold for this log only and are never stored.
 
     Attributes:
-        events: Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for
-            context), kind (the event type), day (Int32: known to batches after it), due (Int32: the day it
-            makes labels for), timestamp, value; query and text where any row has one, and what else
-            was asked for.
+        cells: What happened between users and items by day and event type. They may hold days from `end_day` on, which
+            no answer as of an earlier day looks at.
+        gains: Gain of each event type that counts.
         user_ids: Id of each user code, of users with events and users of the `Users` table.
         items: The catalogue in the order of item codes, with `item` (its code), ids, text fields and
             attributes.
@@ -146,9 +58,12 @@ class EventLog:
         supplied: Candidates of your own, as `features.supplied.supplied_candidates` codes them; None for none.
         offers: What is known ahead of items, as `features.offers.coded_offers` codes it; None for none.
         far: The days that `without_far_days` left out.
+        end_day: The batch day whose knowledge this is.
+        single: The single events, see `events`; None where only the cells are held, as at night.
     """
 
-    events: pl.DataFrame
+    cells: Engagements
+    gains: Mapping[str, int]
     user_ids: pl.Series
     items: pl.DataFrame
     calendar: Calendar
@@ -156,6 +71,9 @@ class EventLog:
     supplied: pl.DataFrame | None = None
     offers: pl.DataFrame | None = None
     far: FarDays = NO_FAR_DAYS
+    end_day: int = _OPEN_END
+    single: pl.DataFrame | None = None
+    _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def build(
@@ -198,111 +116,111 @@ class EventLog:
         told = [name for name in ("query", "text") if name in coded.columns and not coded[name].is_null().all()]
         further = dict.fromkeys([*told, *(name for name in keep if name in coded.columns)])
         by = ["day", "timestamp", "user", "item", "kind", "gain", "value", *further]
+        single = coded.select(*columns, *further).sort(by)
         return cls(
-            events=coded.select(*columns, *further).sort(by),
+            cells=cells_of(single, n_items=catalogue.height),
+            gains=dict(gains),
             user_ids=user_ids,
             items=catalogue,
             calendar=calendar,
             users=None if users is None else users_by_code(users, user_ids),
+            single=single,
         )
 
     @property
+    def events(self) -> pl.DataFrame:
+        """Single events: what labels, queries and comments are made of.
+
+        Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for context), kind (the event
+        type), day (Int32: known to batches after it), due (Int32: the day it makes labels for), timestamp, value; query
+        and text where any row has one, and what else was asked for.
+
+        Raises:
+            AssertionError: The log holds cells alone.
+        """
+        assert self.single is not None, "single events are read of a log that holds daily cells alone"
+        return self.single
+
+    @cached_property
     def engaged(self) -> pl.DataFrame:
-        """Events that count: gain above 0."""
+        """Single events that count: gain above 0."""
         return self.events.filter(pl.col("gain") > 0)
 
-    @cached_property
-    def engagements(self) -> pl.DataFrame:
-        """Events that count, folded: user, item (UInt32), day (Int32), n (how many, Int64); by (user, item, day)."""
-        user, item, day = (self.engaged[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
-        n_items = self.items.height
-        return self.engagements_of(*summed(stamps_of(user * n_items + item, day)), n_items=n_items)
+    def shared(self, make: Callable[[Self], Made]) -> Made:
+        """What `make` makes of this log: an index, or the fits of a model; made once, and shared by all that ask.
 
-    @staticmethod
-    def engagements_of(stamps: Ints, counts: Ints, *, n_items: int) -> pl.DataFrame:
-        """`engagements` of folded stamps ``(user * n_items + item) << 17 | day`` and their counts."""
-        pair = stamps >> DAY_BITS
-        user = pair // n_items
-        return pl.DataFrame(
-            {
-                "user": user.astype(np.uint32),
-                "item": (pair - user * n_items).astype(np.uint32),
-                "day": (stamps & DAY_MASK).astype(np.int32),
-                "n": counts,
-            }
-        )
+        Args:
+            make: A class or a function; must look at events by their day alone, since logs that end on other days
+                (`before`) share what is made.
+        """
+        if make not in self._made:
+            self._made[make] = make(self)
+        found: Made = self._made[make]
+        return found
 
-    @cached_property
+    @property
+    def interactions(self) -> Interactions:
+        """Events that count, by user, item and day."""
+        return self.shared(_interactions)
+
+    @property
     def first_meetings(self) -> pl.DataFrame:
         """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
-        other = pl.any_horizontal(pl.col(name) != pl.col(name).shift(1) for name in ("user", "item"))
-        return self.engagements.filter(other.fill_null(value=True)).drop("n")
+        found = self.interactions
+        return found.frame.drop("n").filter(pl.Series(found.is_first))
 
     @property
-    def kinds(self) -> pl.Series:
-        """The event types that occur, each once, in any order."""
-        return self.events["kind"].unique()
+    def history(self) -> History:
+        """Events that count, by user and day."""
+        return self.shared(_history)
 
     @property
-    def by_kind(self) -> pl.DataFrame:
-        """All events, folded: user, item (UInt32), day (Int32), kind (text or Enum), n (how many); in any order."""
-        return self.events.group_by("user", "item", "day", "kind").agg(pl.len().cast(pl.Int64).alias("n"))
+    def worth(self) -> Interactions:
+        """What events that count are worth (`features.worth`), where they have a value."""
+        return self.cells.worth_of(self.gains)
 
     @property
-    def worth(self) -> pl.DataFrame:
-        """Events that count and have a value, folded: user, item (UInt32), day (Int32), worth (`features.worth`).
-
-        In any order.
-        """
-        value = pl.col("value") if "value" in self.events.columns else pl.lit(None, pl.Float64)
-        worth = packed_worth(value).sum().alias("worth")
-        return self.engaged.group_by("user", "item", "day").agg(worth).filter(pl.col("worth") > 0)
-
-    @cached_property
     def user_index(self) -> AsOfIndex:
         """Events that count, by user code."""
-        return AsOfIndex.build(pl.col("user"), self.engagements, total=pl.col("n"))
+        return self.shared(_user_index)
 
-    @cached_property
+    @property
     def item_index(self) -> AsOfIndex:
         """Events that count, by item code."""
-        return AsOfIndex.build(pl.col("item"), self.engagements, total=pl.col("n"))
+        return self.shared(_item_index)
 
-    @cached_property
+    @property
     def item_comebacks(self) -> AsOfIndex:
         """`comebacks` of users to items, by item code."""
-        return comebacks(self.engagements, "item")
+        return self.shared(_item_comebacks)
 
     @cached_property
-    def user_neighbours(self) -> "UserNeighbours":
-        """Users alike: shared by all that ask about them."""
-        from features.user_neighbours import UserNeighbours  # it is made of a log
+    def kinds(self) -> pl.Series:
+        """The event types that occur before `end_day`, each once, in any order."""
+        return self._ended.present
 
-        return UserNeighbours(self)
-
-    @cached_property
-    def ease(self) -> "Ease":
-        """Regressions of items on histories: shared by all that ask about them."""
-        from features.ease import Ease  # it is made of a log
-
-        return Ease(self)
+    @property
+    def has_worth(self) -> bool:
+        """Whether an event that counts has a value."""
+        known = self._ended.worth_of(self.gains)
+        return len(known) > 0
 
     @property
     def latest_day(self) -> int | None:
-        """Day of the last event, None where there is none."""
-        day = self.events["day"].max()
-        assert day is None or isinstance(day, int)
-        return day
+        """Day of the last event before `end_day`, None where there is none."""
+        days = self._ended.days
+        return int(days.max()) if len(days) else None
 
     @property
     def active_users(self) -> pl.Series:
-        """Codes of the users with an event, ascending."""
-        return self.events["user"].unique().sort()
+        """Codes of the users with an event before `end_day`, ascending."""
+        codes = np.flatnonzero(self._ended.cells_of_users(len(self.user_ids)))
+        return pl.Series("user", codes, dtype=pl.UInt32)
 
     @property
     def first_day(self) -> int:
         """Day of the first event."""
-        return int(self.events["day"][0])
+        return int(self.cells.days.min())
 
     @property
     def last_day(self) -> int:
@@ -311,6 +229,13 @@ class EventLog:
         assert isinstance(last, int)  # the contract refuses an empty table
         return last
 
+    @property
+    def events_a_day(self) -> tuple[Ints, Ints]:
+        """(D,) days that have events, ascending, and how many events of any type each has."""
+        counts = np.bincount(self.cells.days, weights=self.cells.counts).astype(np.int64)  # exact below 2**53
+        days: Ints = np.flatnonzero(counts)
+        return days, counts[days]
+
     def with_tables(self, **tables: pl.DataFrame) -> Self:
         """The same log with `supplied` or `offers`."""
         log = copy(self)
@@ -318,30 +243,79 @@ class EventLog:
             object.__setattr__(log, name, table)
         return log
 
-    @property
-    def events_a_day(self) -> tuple[Ints, Ints]:
-        """(D,) days that have events, ascending, and how many events of any type each has."""
-        daily = self.events.group_by("day").agg(pl.len().cast(pl.Int64).alias("n")).sort("day")
-        return daily["day"].cast(pl.Int64).to_numpy(), daily["n"].to_numpy()
+    def with_events(self, events: pl.DataFrame) -> Self:
+        """The same log of other single events, under the same codes.
 
-    def without_far_days(self) -> "EventLog":
+        Args:
+            events: As `events`.
+        """
+        cells = cells_of(events, n_items=self.items.height)
+        return replace(self, cells=cells, single=events, _made={})
+
+    def without_far_days(self) -> Self:
         """The same log without the events of days that are far from all others (`features.faraway`); codes stay."""
         far = far_days(*self.events_a_day)
         if not far.counts:
             return self
-        return replace(self, events=self.events.filter(pl.col("day").is_between(far.first_day, far.last_day)), far=far)
+        near = pl.col("day").is_between(far.first_day, far.last_day)
+        single = None if self.single is None else self.single.filter(near)
+        return replace(self, cells=self.cells.between(far.first_day, far.last_day), single=single, far=far, _made={})
 
-    def before(self, day: int) -> "EventLog":
-        """The same log with only what the batch of `day` knows; codes stay as they are."""
-        return replace(self, events=self.events.filter(pl.col("day") < day), offers=self.offers_before(day))
+    def before(self, day: int) -> Self:
+        """The same log with only what the batch of `day` knows; codes, cells and what is made of them stay."""
+        single = None if self.single is None else self.single.filter(pl.col("day") < day)
+        return replace(self, end_day=min(day, self.end_day), single=single, offers=self.offers_before(day))
 
     def offers_before(self, day: int) -> pl.DataFrame | None:
         """Offers that the batch of `day` knows: those that begin on it too."""
         return None if self.offers is None else self.offers.filter(pl.col("first_day") <= day)
 
-    def until(self, day: int) -> "EventLog":
+    def until(self, day: int) -> Self:
         """The same log as if it had ended when `day` opened; codes stay as they are."""
-        return replace(self, events=self.events.filter(pl.col("due") < day))
+        return self.with_events(self.events.filter(pl.col("due") < day))
+
+    @property
+    def _ended(self) -> Engagements:
+        """The cells before `end_day`."""
+        days = self.cells.days
+        return self.cells if self.end_day > int(days.max(initial=0)) else self.cells.between(0, self.end_day - 1)
+
+
+def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
+    """Single events, as in `EventLog.events`, folded."""
+    kinds = tuple(events["kind"].unique().sort())
+    number = events["kind"].replace_strict(kinds, range(len(kinds)), return_dtype=pl.Int64)
+    user, item, day = (events[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
+    worth = np.zeros(events.height, np.int64)
+    if "value" in events.columns:
+        worth = events.select(packed_worth(pl.col("value").cast(pl.Float64))).to_series().to_numpy()
+    return Engagements.fold(
+        Engagements.cell(user, item, day, number.to_numpy(), n_items=n_items, n_kinds=len(kinds)),
+        n_items=n_items,
+        kinds=kinds,
+        counts=np.ones(events.height, np.int64),
+        worth=worth,
+    )
+
+
+def _interactions(log: EventLog) -> Interactions:
+    return log.cells.counting(log.gains)
+
+
+def _history(log: EventLog) -> History:
+    return History.of(log.interactions)
+
+
+def _user_index(log: EventLog) -> AsOfIndex:
+    return AsOfIndex.build(pl.col("user"), log.interactions.frame, total=pl.col("n"))
+
+
+def _item_index(log: EventLog) -> AsOfIndex:
+    return AsOfIndex.build(pl.col("item"), log.interactions.frame, total=pl.col("n"))
+
+
+def _item_comebacks(log: EventLog) -> AsOfIndex:
+    return comebacks(log.interactions.frame, "item")
 
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 from scipy import sparse
 
-from features.asof import Floats, Ints
+from features.asof import DAY_MASK, Floats, Ints
 from features.by_day import RowsByDay
 from features.decay import FIXED
-from features.neighbours import best_of_many
+from features.neighbours import best_of_rows
 from features.timeline import EventLog
 
 __all__ = ["UserNeighbours"]
@@ -24,22 +22,24 @@ __all__ = ["UserNeighbours"]
 _NEIGHBOURS = 400  # of a user
 _POOL = 20_000  # users that neighbours are looked for among: those of the latest activity
 _GRID = 1024  # weights of items are multiples of 1/1024: sums of their products are exact in float64
-_DAYS_HELD = 100  # days whose answers are kept: a portion of requests, or the days of a window, span no more
+_ROWS = 500  # users whose similarities to the pool are held at a time
+_DAYS_HELD = 2  # days whose pool is kept: a portion of requests goes from day to day
+_WINDOWS_HELD = 4  # of a day, or of two: what asks for windows asks for all of a day's users
 
 
 @dataclass(frozen=True, slots=True)
-class _Histories:
-    """What users had engaged with before a day.
+class _Pool:
+    """Users that neighbours are looked for among.
 
     Attributes:
-        weight: CSR (users, items): of each of their items.
-        norm: (users,) length of each row, 1 for an empty one.
-        pool: (P,) users that neighbours are looked for among, ascending.
+        users: (P,) codes, ascending.
+        weight: CSR (items, P): of each item in each one's history before the day.
+        norm: (P,) length of each one's history.
     """
 
+    users: Ints
     weight: sparse.csr_matrix
     norm: Floats
-    pool: Ints
 
 
 class UserNeighbours:
@@ -49,17 +49,22 @@ class UserNeighbours:
     users is the cosine of their histories. Neighbours are looked for among the 20,000 users that were active last (of
     one day, those of the smallest codes).
 
+    Only what the pool and the asked users did is read, and similarities are made where two users share an item.
+
     Args:
         log: The event log.
     """
 
     def __init__(self, log: EventLog) -> None:
         self._size = (log.user_ids.len() + 1, log.items.height)  # and nobody, as the list for unknown users asks
-        events = log.engagements.cast(pl.Int64)  # by (user, item, day)
-        self._user, self._item, self._day, self._n = (events[name].to_numpy() for name in ("user", "item", "day", "n"))
-        self._by_day = np.argsort(self._day, kind="stable")
-        self._found = RowsByDay(self._nearest, days=_DAYS_HELD)
-        self._histories = lru_cache(maxsize=1)(self._histories_before)
+        self._done = log.interactions
+        stamps = log.user_index.stamps  # the active days of users
+        active_day = stamps & DAY_MASK
+        by_day = np.argsort(active_day, kind="stable")
+        self._active_day, self._active_user = active_day[by_day], (stamps >> 17)[by_day]
+        self._found = RowsByDay(self._nearest)
+        self._pool = lru_cache(maxsize=_DAYS_HELD)(self._pool_on)
+        self._engaged = lru_cache(maxsize=_WINDOWS_HELD)(self._engaged_on)
 
     def weights(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
         """Neighbours of users as of a day.
@@ -86,57 +91,75 @@ class UserNeighbours:
             For each window, CSR (N, items), int64, indices in no order: the summed weight of the neighbours whose last
             engagement lies in it, and in no narrower one.
         """
-        edges = [as_of_day - window for window in (*reversed(windows), 0)]
-        first, *ends = np.searchsorted(self._day, edges, sorter=self._by_day)
-        rows = self._by_day[first : ends[-1]][::-1]
-        _, last = np.unique(self._user[rows] * self._size[1] + self._item[rows], return_index=True)
-        last = rows[last]
-        narrowest = len(windows) - np.searchsorted(edges, self._day[last], side="right")
-        found = []
+        return [sparse.csr_matrix(weights @ held) for held in self._engaged(as_of_day, tuple(windows))]
+
+    def _engaged_on(self, as_of_day: int, windows: tuple[int, ...]) -> tuple[sparse.csr_matrix, ...]:
+        """For each window, CSR (users, items) of ones: what each of the pool engaged with last in it."""
+        edges = np.array([as_of_day - window for window in (*reversed(windows), 0)])
+        places = self._done.between(int(edges[0]), as_of_day)
+        pooled = np.zeros(self._size[0], np.bool_)
+        pooled[self._pool(as_of_day).users] = True
+        places = np.sort(places[pooled[self._done.user[places]]])  # by user, item and day
+        user, item, day = self._done.user[places], self._done.item[places], self._done.day[places]
+        last = np.ones(len(places), np.bool_)
+        last[:-1] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+        user, item = user[last], item[last]
+        narrowest = len(windows) - np.searchsorted(edges, day[last], side="right")
+        held = []
         for place in range(len(windows)):
-            cells = last[narrowest == place]
-            held = sparse.csr_matrix(
-                (np.ones(len(cells), np.int64), (self._user[cells], self._item[cells])), shape=self._size
-            )
-            found.append(sparse.csr_matrix(weights @ held))
-        return found
+            cells = user[narrowest == place], item[narrowest == place]
+            held.append(sparse.csr_matrix((np.ones(len(cells[0]), np.int64), cells), shape=self._size))
+        return tuple(held)
 
     def _nearest(self, user: Ints, as_of_day: int) -> sparse.csr_matrix:
-        histories = self._histories(as_of_day)
-        pool = histories.pool
-        if not len(pool):
-            return sparse.csr_matrix((len(user), self._size[0]), dtype=np.int64)
-        others, norm = histories.weight[pool].T.tocsr(), histories.norm[pool]
+        pool = self._pool(as_of_day)
+        mine, norm = self._histories(user, as_of_day)
+        parts = []
+        for start in range(0, len(user), _ROWS):
+            rows = slice(start, start + _ROWS)
+            alike = sparse.csr_matrix(mine[rows] @ pool.weight)
+            row = np.repeat(np.arange(start, start + alike.shape[0]), np.diff(alike.indptr))
+            cosine = alike.data / (norm[row] * pool.norm[alike.indices])
+            cosine[pool.users[alike.indices] == user[row]] = 0.0
+            alike.data = np.rint(cosine * FIXED)
+            alike.eliminate_zeros()
+            parts.append(best_of_rows(alike, np.arange(start, start + alike.shape[0]), _NEIGHBOURS))
+        shape = (len(user), self._size[0])
+        if not parts:
+            return sparse.csr_matrix(shape, dtype=np.int64)
+        row, column, value = (
+            np.concatenate([part[name].to_numpy() for part in parts]) for name in ("request", "item", "score")
+        )
+        return sparse.csr_matrix((value.astype(np.int64), (row, pool.users[column])), shape=shape)
 
-        def similarities(rows: slice) -> Ints:
-            mine = user[rows]
-            dots = (histories.weight[mine] @ others).toarray()
-            cosine = dots / (histories.norm[mine][:, None] * norm)
-            cosine[mine[:, None] == pool] = 0.0
-            found: Ints = np.rint(cosine * FIXED).astype(np.int64)
-            return found
+    def _pool_on(self, as_of_day: int) -> _Pool:
+        users = self._latest(as_of_day)
+        weight, norm = self._histories(users, as_of_day)
+        return _Pool(users, sparse.csr_matrix(weight.T), norm)
 
-        asked = np.arange(len(user), dtype=np.uint32)
-        near = best_of_many(asked, pool, similarities, _NEIGHBOURS, np.ones(len(user), np.int64))
-        cells = (near["score"].to_numpy().astype(np.int64), (near["request"].to_numpy(), near["item"].to_numpy()))
-        return sparse.csr_matrix(cells, shape=(len(user), self._size[0]))
+    def _histories(self, users: Ints, as_of_day: int) -> tuple[sparse.csr_matrix, Floats]:
+        """CSR (users, items) of the weight of each item in each history before a day, and the length of each history.
 
-    def _histories_before(self, as_of_day: int) -> _Histories:
-        known = self._day < as_of_day
-        user, item = self._user[known], self._item[known]
-        count = sparse.csr_matrix((self._n[known].astype(np.float64), (user, item)), shape=self._size)
-        count.sort_indices()
-        active = np.diff(count.indptr) > 0
-        weight = count
-        weight.data = np.rint(np.log1p(count.data) * _GRID) / _GRID
+        The length of an empty history is 1.
+        """
+        places, begins = self._done.of_users(users)
+        row = np.repeat(np.arange(len(users)), np.diff(begins))
+        known = self._done.day[places] < as_of_day
+        places, row = places[known], row[known]
+        cells = (self._done.n[places].astype(np.float64), (row, self._done.item[places]))
+        weight = sparse.csr_matrix(cells, shape=(len(users), self._size[1]))  # of several days, the sum
+        weight.data = np.rint(np.log1p(weight.data) * _GRID) / _GRID
         norm = np.sqrt(np.asarray(weight.multiply(weight).sum(axis=1)).ravel())
-        return _Histories(weight, np.where(norm > 0, norm, 1.0), self._latest(user, self._day[known], active))
+        return weight, np.where(norm > 0, norm, 1.0)
 
-    def _latest(self, user: Ints, day: Ints, active: npt.NDArray[np.bool_]) -> Ints:
-        """The users of the latest activity, by code."""
-        there = np.flatnonzero(active)
-        if len(there) <= _POOL:
-            return there
-        last = np.zeros(len(active), np.int64)
-        np.maximum.at(last, user, day)
-        return np.sort(there[np.lexsort((there, -last[there]))[:_POOL]])
+    def _latest(self, as_of_day: int) -> Ints:
+        """The users of the latest activity before a day, by code: day by day backwards until they are enough."""
+        end = int(np.searchsorted(self._active_day, as_of_day))
+        chosen, held = np.zeros(self._size[0], np.bool_), 0
+        while end and held < _POOL:
+            start = int(np.searchsorted(self._active_day, self._active_day[end - 1]))
+            of_day = self._active_user[start:end]  # ascending
+            new = of_day[~chosen[of_day]][: _POOL - held]
+            chosen[new] = True
+            held, end = held + len(new), start
+        return np.flatnonzero(chosen)

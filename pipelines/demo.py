@@ -187,7 +187,11 @@ def _examples(inputs: Inputs, config: Config) -> list[Table]:
     texts = dict(zip(log.items["item_id"], item_texts(log.items, config.data.items.text), strict=True))
     live = published(Path(config.output) / "rankings")
     assert live is not None  # a night was just published
-    busiest = log.engaged.group_by("user").len().sort(["len", "user"], descending=[True, False])["user"]
+    busiest = (
+        log.interactions.frame.group_by("user")
+        .agg(len=pl.col("n").sum())
+        .sort(["len", "user"], descending=[True, False])["user"]
+    )
     chosen = busiest.gather([len(busiest) // 4 * (part + 1) for part in range(_SHOWN_USERS)])
     requests = requests_tonight(chosen.sort(), log.last_day + 1)
     history = histories(log, requests, config.candidates)

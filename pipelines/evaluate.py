@@ -208,7 +208,7 @@ def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
 def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
     """Requests and truth of a window that opens on a day, and whose items those are."""
     had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
-    seen = log.engaged.filter(pl.col("day") < first_day)["item"].unique()
+    seen = seen_items(log, first_day)
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     return Window(labelled.requests, labelled.truth, had_before, cold)
 
@@ -290,7 +290,7 @@ def beyond_lists(
     vectors: npt.NDArray[np.int16] | None = None,
 ) -> dict[str, dict[str, float]]:
     """What each system's lists are like, given who had what before the window's first day: `Evaluation.beyond`."""
-    had = log.engaged.filter(pl.col("day") < first_day).select("user", "item").unique()
+    had = log.interactions.frame.filter(pl.col("day") < first_day).select("user", "item").unique()
     users = log.items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
     known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
     found = {}

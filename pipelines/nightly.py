@@ -1,8 +1,9 @@
 """The tables as a night reads them: items and users whole, of the log only the files that the state does not know.
 
-Every file of the log is folded by itself into daily cells (`features.daily`), which `pipelines.state` keeps. Cells add
-up, so that a night that folds one file has the same cells, to the bit, as one that folds them all, and an event that
-comes late counts on its day. What needs more than one file is judged over all of them, in one reading, and said so:
+Every file of the log is folded by itself into daily cells (`features.engagements`), which `pipelines.state` keeps.
+Cells add up, so that a night that folds one file has the same cells, to the bit, as one that folds them all, and an
+event that comes late counts on its day. What needs more than one file is judged over all of them, in one reading, and
+said so:
 an event that stands in two files, and files that differ in their columns.
 """
 
@@ -18,13 +19,13 @@ import polars as pl
 from features.codes import Codes, Numbers
 from features.config import CandidatesConfig
 from features.contracts import ROW, RULES, STRAY, Checked, check_references, counted, refuse_written_twice
-from features.daily import Daily, FoldedLog, fold_events
 from features.dtypes import ids_like, kept_as_text, stacked, with_text_ids
+from features.engagements import Engagements, fold_events
 from features.errors import ConfigError, ContractError
 from features.families.base import Plan
 from features.families.registry import events_read
 from features.identity import Identities
-from features.timeline import Calendar, all_user_ids, refuse_gainless, users_by_code
+from features.timeline import Calendar, EventLog, all_user_ids, refuse_gainless, users_by_code
 from pipelines.check import (
     JOINED_IDS,
     Inputs,
@@ -89,7 +90,7 @@ def read_night(config: Config, *, allow_empty: bool = False) -> Inputs:
         allow_empty: Whether partitions without rows are fine.
 
     Returns:
-        The inputs. Of the events, `log` holds the daily cells (`features.daily.FoldedLog`), and `good` of their table
+        The inputs. Of the events, `log` holds the cells alone, and `good` of their table
         is empty: the rows were not read.
 
     Raises:
@@ -236,7 +237,7 @@ class Folding:
         """Places of the log's files that are not read."""
         return self._found.left_out
 
-    def log(self, users: pl.DataFrame | None) -> FoldedLog:
+    def log(self, users: pl.DataFrame | None) -> EventLog:
         """The log of all cells of items in the catalogue.
 
         Args:
@@ -257,8 +258,8 @@ class Folding:
         codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
         user = codes.code(self._users.ids)[number]
         day, kind = (cells[name].cast(pl.Int64).to_numpy() for name in ("day", "kind"))
-        daily = Daily.fold(
-            Daily.cell(user, item, day, kind, n_items=len(self._codes), n_kinds=len(kinds)),
+        daily = Engagements.fold(
+            Engagements.cell(user, item, day, kind, n_items=len(self._codes), n_kinds=len(kinds)),
             n_items=len(self._codes),
             kinds=kinds,
             counts=cells["n"].cast(pl.Int64).to_numpy(),
@@ -268,8 +269,8 @@ class Folding:
             daily = self._summed.under(codes, self._codes, kinds).plus(daily)
         refuse_gainless(daily.present, int(daily.counts.sum()), self._config.labels.gains)
         self._sum_up(daily, codes, fresh=len(cells))
-        return FoldedLog(
-            daily,
+        return EventLog(
+            cells=daily,
             user_ids=codes.ids,
             items=self._items.good.drop(ROW).sort("item_id").with_row_index("item"),
             calendar=self._calendar,
@@ -277,7 +278,7 @@ class Folding:
             users=None if users is None else users_by_code(users, codes.ids),
         )
 
-    def _sum_up(self, daily: Daily, users: Codes, *, fresh: int) -> None:
+    def _sum_up(self, daily: Engagements, users: Codes, *, fresh: int) -> None:
         """Keep the sum of all cells where there is none, or where many came since."""
         if self._summed is None or fresh > _FRESH_SHARE * len(self._summed.daily.cells):
             holds = {entry.cells for entry in self._entries.values() if entry.cells is not None}

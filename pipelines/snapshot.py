@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from features.codes import UNKNOWN, Codes
-from features.daily import Daily
+from features.engagements import Engagements
 from pipelines.state import Snapshot, StateStore
 
 __all__ = ["Summed"]
@@ -26,7 +26,7 @@ class Summed:
     """
 
     record: Snapshot
-    daily: Daily
+    daily: Engagements
     user_ids: pl.Series
     item_ids: pl.Series
 
@@ -60,7 +60,7 @@ class Summed:
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
         cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
-        daily = Daily(cell, n, len(item_ids), tuple(record.kinds), worth)
+        daily = Engagements(cell, n, len(item_ids), tuple(record.kinds), worth)
         return cls(record, daily, users["id"], item_ids)
 
     @property
@@ -68,12 +68,12 @@ class Summed:
         """Ids of the users with an event."""
         return self.user_ids.gather(np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))))
 
-    def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Daily:
+    def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Engagements:
         """The cells under the codes of today."""
         return self.daily.recoded(users.code(self.user_ids), items.code(self.item_ids), n_items=len(items), kinds=kinds)
 
     @staticmethod
-    def put(store: StateStore, daily: Daily, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
+    def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
         held = pl.DataFrame({"cell": daily.cells, "n": daily.counts, "worth": daily.worth})
         cells = store.put(held, compression="lz4")

@@ -81,7 +81,7 @@ class Snapshot:
     """The cells of many files added up, so that a night need not add them up again.
 
     Attributes:
-        cells: File of `features.daily.Daily`: cell, n and worth, under the positions of the ids below.
+        cells: File of `features.engagements.Engagements`: cell, n and worth, under the positions of the ids below.
         users: File of the user ids, ascending.
         items: File of the item ids of that night's catalogue, ascending.
         kinds: The event types, by code.

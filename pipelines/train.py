@@ -20,6 +20,7 @@ from features.cut import CandidateCut
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.families.supply import Supply
+from features.recall import seen_items
 from features.requests import VALUE_LABEL
 from features.schemas import TrainingTable
 from features.split import Span, Split
@@ -316,7 +317,7 @@ def _told_apart(supply: Supply, config: Config) -> tuple[str, ...]:
 def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
     """(items,) with which of them users engaged before a day."""
     engaged = np.zeros(log.items.height, np.bool_)
-    engaged[log.engagements.filter(pl.col("day") < day)["item"].unique().to_numpy()] = True
+    engaged[seen_items(log, day).to_numpy()] = True
     return engaged
 
 

@@ -33,9 +33,7 @@ def personal_frequency(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
     Returns:
         request, item, score.
     """
-    daily = log.engaged.select("user", "item", "day").unique()
-    known = requests.join(daily, on="user").filter(pl.col("day") < pl.col("as_of_day"))
-    own = known.group_by("request", "item", "as_of_day").agg(days=pl.len().cast(pl.Int64))
+    own = histories(log, requests, CandidatesConfig()).select("request", "item", "as_of_day", "days")
     days = requests["as_of_day"]
     popular = popular_items(log, days, most=log.items.height, window_days=_RECENT_DAYS).drop("rank")
     others = requests.join(popular.filter(pl.int_range(pl.len()).over("as_of_day") < DEPTH), on="as_of_day")

@@ -36,7 +36,7 @@ class UserValue(Family):
         codes = item_codes(log, attribute)
         self._width = int(codes.max(initial=0)) + 1
         value_of = pl.DataFrame({"item": log.items["item"], "value": codes})
-        valued = log.engagements.join(value_of, on="item")
+        valued = log.interactions.frame.join(value_of, on="item")
         valued = valued.filter(pl.col("value") != NO_VALUE)
         pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
         self._events = AsOfIndex.build(pair, valued, total=pl.col("n"))

@@ -1,6 +1,6 @@
 """Counts of events by type over windows, of whatever key: the part that users and items share."""
 
-import polars as pl
+import numpy as np
 
 from features.asof import AsOfIndex, Ints, Known, stamps_of
 from features.families.base import Columns, Plan, Values
@@ -28,15 +28,14 @@ class KindCounts:
 
     def _of_kinds(self, log: EventLog) -> AsOfIndex:
         """Events of each type, a series a type."""
-        cells, present = log.by_kind, set(log.kinds)
-        nothing = pl.col("n") * 0  # of a type that occurs no longer
-        of_kind = (
-            (pl.when(kind=kind).then("n").otherwise(0) if kind in present else nothing).alias(kind)
-            for kind in self._kinds
+        cells = log.cells
+        code = {kind: place for place, kind in enumerate(cells.kinds)}  # -1 for a type that occurs no longer
+        of_type = cells.kind_codes
+        amounts_NK = np.stack(
+            [np.where(of_type == code.get(kind, -1), cells.counts, 0) for kind in self._kinds], axis=1
         )
-        amounts_NK = cells.select(of_kind).to_numpy()
-        key, day = (cells[name].cast(pl.Int64).to_numpy() for name in (self._key, "day"))
-        return AsOfIndex.of(stamps_of(key, day), amounts_NK)
+        key = cells.users if self._key == "user" else cells.items
+        return AsOfIndex.of(stamps_of(key, cells.days), amounts_NK)
 
     @staticmethod
     def columns(plan: Plan, *, key: str, what: str, windows: tuple[int, ...]) -> Columns:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from features.by_day import cells_of
+from features.ease import Ease
 from features.families.base import Family, Plan, Rows, Values
 from features.timeline import EventLog
 
@@ -22,7 +23,7 @@ class HistoryEase(Family):
     columns = {"pair_ease": "what the user's history says of the item, by its ridge regression on all others (EASE)"}
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._ease = log.ease
+        self._ease = log.shared(Ease)
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""

@@ -17,8 +17,10 @@ class _Rate:
     """Share of an item's `whole` events that were followed by `part`, smoothed by everybody's share."""
 
     def __init__(self, log: EventLog, part: tuple[str, ...], whole: tuple[str, ...]) -> None:
-        self._part, self._whole = (_of_kinds(log, kinds) for kinds in (part, whole))
-        self._parts, self._wholes = (AsOfIndex.build(pl.lit(0), _filtered(log, kinds)) for kinds in (part, whole))
+        found = [log.cells.of_kinds(kinds).frame for kinds in (part, whole)]
+        n = pl.col("n")
+        self._part, self._whole = (AsOfIndex.build(pl.col("item"), events, total=n) for events in found)
+        self._parts, self._wholes = (AsOfIndex.build(pl.col("item") * 0, events, total=n) for events in found)
 
     def of(self, item: Ints, day: Ints) -> Floats:
         """``(part + 20 p) / (whole + 20)``, p the rate of all items as of the day; NaN where nothing was."""
@@ -60,7 +62,7 @@ class PairExposure(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._n_items = log.items.height
         shown = plan.supply.kinds_of(plan.config.roles.shown)
-        self._shown = AsOfIndex.build(pair_of(log), _filtered(log, shown))
+        self._shown = AsOfIndex.build(pair_of(log), log.cells.of_kinds(shown).frame, total=pl.col("n"))
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -93,11 +95,3 @@ def _rates(plan: Plan) -> list[tuple[str, tuple[str, ...], tuple[str, ...], str]
     if clicked and bought:
         rates.append(("item_conversion_rate", bought, clicked, "purchases over clicks, smoothed by everybody's rate"))
     return rates
-
-
-def _filtered(log: EventLog, kinds: tuple[str, ...]) -> pl.DataFrame:
-    return log.events.filter(pl.col("kind").is_in(kinds))
-
-
-def _of_kinds(log: EventLog, kinds: tuple[str, ...]) -> AsOfIndex:
-    return AsOfIndex.build(pl.col("item"), _filtered(log, kinds))

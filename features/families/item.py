@@ -5,9 +5,9 @@ import polars as pl
 
 from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
 from features.decay import FIXED, decay_weights
+from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
 from features.families.counts import KindCounts
-from features.families.history import spread
 from features.timeline import EventLog
 
 __all__ = ["Gaps", "ItemPopularity"]
@@ -60,7 +60,7 @@ class ItemPopularity(Family):
         self._gaps = Gaps(log.item_comebacks)
         self._price = _Prices(log) if plan.supply.has(["items.price"]) else None
         returned = plan.supply.kinds_of(plan.config.roles.returned)
-        events = log.by_kind.filter(pl.col("kind").cast(pl.String).is_in(returned)) if returned else None
+        events = log.cells.of_kinds(returned).frame if returned else None
         self._returns = None if events is None else AsOfIndex.build(pl.col("item"), events, total=pl.col("n"))
 
     @classmethod

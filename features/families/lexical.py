@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import AsOfIndex, Floats, Ints
+from features.asof import Floats, Ints
 from features.decay import FIXED, decay_weights
+from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
-from features.families.history import History, spread
 from features.families.tokens import Tokens, phrases_of, words_of
 from features.timeline import EventLog
 
@@ -87,9 +87,9 @@ class TokenLift(Family):
         self.tokens = Tokens.of(self.tokenised(log, plan), log.items.height, most=plan.config.max_words)
         self._indptr = self.tokens.matrix.indptr.astype(np.int64)
         self._token = self.tokens.matrix.indices.astype(np.int64)
-        self._history = History.of(log)
+        self._history = log.history
         self._weights = decay_weights(plan.config.text_half_life_days)
-        self._popular = AsOfIndex.build(pl.col("item"), log.engagements, total=pl.col("n"))
+        self._popular = log.item_index
         self._mu = plan.config.smoothing_events
         self._kept: dict[int, Floats] = {}
 

@@ -99,7 +99,7 @@ class PairHistory(Family):
     @cached_property
     def _events(self) -> AsOfIndex:
         """Engagements by pair; a log that is only asked for its sums over everybody needs none."""
-        return AsOfIndex.build(pair_of(self._log), self._log.engagements, total=pl.col("n"))
+        return AsOfIndex.build(pair_of(self._log), self._log.interactions.frame, total=pl.col("n"))
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""

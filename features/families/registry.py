@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.config import CandidatesConfig, FeaturesConfig
-from features.daily import KEPT_BY_DAY, SUMMED_BY_DAY
+from features.engagements import KEPT_BY_DAY, SUMMED_BY_DAY
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
 from features.families.base import Family, Plan, Rows

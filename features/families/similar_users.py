@@ -5,6 +5,7 @@ import numpy as np
 from features.by_day import cells_of
 from features.families.base import Family, Plan, Rows, Values, ratio
 from features.timeline import EventLog
+from features.user_neighbours import UserNeighbours
 
 __all__ = ["SimilarUsers"]
 
@@ -25,7 +26,7 @@ class SimilarUsers(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._neighbours = log.user_neighbours
+        self._neighbours = log.shared(UserNeighbours)
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""

@@ -59,8 +59,8 @@ class Supply(FrozenConfig):
             ConfigError: A configured column is not there; the nearest is named.
         """
         _require_configured(log, config, context)
-        kinds = tuple(sorted(log.events["kind"].unique()))
-        engaged = log.events.filter(pl.col("gain") > 0)["kind"].unique()
+        kinds = tuple(sorted(log.kinds))
+        engaged = [kind for kind in kinds if log.gains.get(kind, 0) > 0]
         counted = kinds if len(engaged) > 1 else tuple(kind for kind in kinds if kind not in set(engaged))
         return cls(
             kinds=kinds,
@@ -99,10 +99,10 @@ class Supply(FrozenConfig):
         faults = []
         for name in inputs:
             table, column = name.split(".", 1)
-            if not _tables(log)[table].width:
-                faults.append(f"there is no table of {table} (data.{table})")
-            elif not _holds(log, table, column):
-                faults.append(f"{table} has nothing in {column!r}")
+            if not _holds(log, table, column):
+                is_there = table == "events" or _tables(log)[table].width
+                absent = f"there is no table of {table} (data.{table})"
+                faults.append(f"{table} has nothing in {column!r}" if is_there else absent)
         faults += [f"items has no text field {name!r}" for name in self.text if name not in log.items.columns]
         if faults:
             raise ContractError(
@@ -167,7 +167,8 @@ def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, t
 def _tables(log: EventLog) -> dict[str, pl.DataFrame]:
     users = pl.DataFrame() if log.users is None else log.users
     offers = pl.DataFrame() if log.offers is None else log.offers
-    return {"items": log.items, "events": log.events, "users": users, "offers": offers}
+    events = pl.DataFrame() if log.single is None else log.single
+    return {"items": log.items, "events": events, "users": users, "offers": offers}
 
 
 def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
@@ -198,7 +199,7 @@ def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> li
 def _holds(log: EventLog, table: str, column: str) -> bool:
     """Whether a table has anything in a column; values of events that do not count are nothing."""
     if (table, column) == ("events", "value"):
-        return not log.worth.is_empty()
+        return log.has_worth
     frame = _tables(log)[table]
     return column in frame.columns and not frame[column].is_null().all()
 

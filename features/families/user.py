@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
+from features.engagements import spread
 from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
 from features.families.counts import KindCounts
-from features.families.history import History, spread
 from features.families.values import item_codes
 from features.timeline import EventLog
 
@@ -21,7 +21,7 @@ class BoughtPrices:
     def __init__(self, log: EventLog) -> None:
         thousandths = (pl.col("price") * PRICE_UNIT).round().cast(pl.Int64)
         priced = log.items.select("item", paid=thousandths).drop_nulls()
-        events = log.engagements.join(priced, on="item")
+        events = log.interactions.frame.join(priced, on="item")
         self._sum = AsOfIndex.build(pl.col("user"), events, total=pl.col("paid") * pl.col("n"))
         self._count = AsOfIndex.build(pl.col("user"), events, total=pl.col("n"))
 
@@ -93,7 +93,7 @@ class _CategoryEntropy:
     """Shannon entropy of a user's engagements over the categories of their items."""
 
     def __init__(self, log: EventLog) -> None:
-        self._history = History.of(log)
+        self._history = log.history
         self._category = item_codes(log, "category")
 
     def of(self, rows: Rows) -> Floats:

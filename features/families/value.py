@@ -1,6 +1,6 @@
 """What engagements are worth (price paid, rating, dwell time, ...): of the item, of the user, of both together."""
 
-import polars as pl
+import numpy as np
 
 from features.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
@@ -33,8 +33,8 @@ class EventValue(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
         self._n_items = log.items.height
         held = log.worth
-        user, item, day = (held[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
-        amounts = unpacked_worth(held["worth"].to_numpy())
+        user, item, day = (part.astype(np.int64) for part in (held.user, held.item, held.day))
+        amounts = unpacked_worth(held.n)
         keys = {"user": user, "item": item, "pair": user * self._n_items + item}
         self._of = {name: AsOfIndex.of(stamps_of(key, day), amounts) for name, key in keys.items()}
 

@@ -8,7 +8,6 @@ from features.asof import Floats, Ints
 from features.candidates import GRID
 from features.errors import ContractError
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.history import History
 from features.families.supply import slugs
 from features.timeline import EventLog
 
@@ -60,7 +59,7 @@ class VectorMatch(Family):
         self._prefix = _prefixes(plan)[column]
         self._vectors = on_grid(log.items[column])
         self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
-        self._history = History.of(log)
+        self._history = log.history
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -100,7 +99,7 @@ class VectorMatch(Family):
 
     def _latest(self, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """The latest distinct items of a slice of the history, and which of them are of its last day."""
-        item, day = self._history.item[start:end], self._history.day[start:end]
+        item, day = self._history.item[start:end].astype(np.int64), self._history.day[start:end]
         known = self._known[item]
         item, day = item[known], day[known]
         order = np.lexsort((item, -day))

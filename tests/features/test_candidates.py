@@ -113,7 +113,7 @@ def test_no_requests_and_no_past_give_no_candidates(shop, wide_open):
     for known, requests in (
         (log, tables.asked(20).head(0)),
         (log, tables.asked(-2)),
-        (log.before(log.first_day), tables.asked(20)),
+        (log.before(log.first_day), tables.asked(log.first_day - tables.first_day)),
     ):
         generators = CandidateGenerators(known, wide_open, tables.text_vectors)
         found = generators.propose(requests, histories(known, requests, wide_open))

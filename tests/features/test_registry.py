@@ -147,12 +147,9 @@ def test_what_the_log_lacks_makes_no_columns():
 def test_a_night_that_lacks_an_input_names_all_of_it(shop):
     tables = shop(0)
     log = tables.log()
-    poorer = EventLog(
-        log.events.filter(pl.col("kind") != "impression").drop("query", "value"),
-        log.user_ids,
-        log.items.with_columns(price=pl.lit(None, pl.Float64)),
-        log.calendar,
-        log.users,
+    poorer = replace(
+        log.with_events(log.events.filter(pl.col("kind") != "impression").drop("query", "value")),
+        items=log.items.with_columns(price=pl.lit(None, pl.Float64)),
     )
     tables.plan.supply.require(log, inputs_read(tables.plan))
     with pytest.raises(ContractError) as raised:
@@ -170,7 +167,7 @@ def test_what_no_family_reads_may_be_missing_at_night(shop):
     assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")  # values are summed by day
     families = tuple(name for name in tables.plan.config.families if name != "value")
     plan = replace(tables.plan, config=tables.plan.config.model_copy(update={"families": families}))
-    silent = replace(log, events=log.events.drop("value"))
+    silent = log.with_events(log.events.drop("value"))
     plan.supply.require(silent, inputs_read(plan))
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from datetime import date
 
 import polars as pl
@@ -15,7 +16,7 @@ ONLY = CandidatesConfig(**{source: 0 for source in SOURCES if source != "supplie
 
 def always(log):
     closed = log.items.with_columns(available_from=None, available_until=None)
-    return type(log)(log.events, log.user_ids, closed, log.calendar)
+    return replace(log, items=closed, supplied=None, offers=None, users=None)
 
 
 def proposed(log, table, day, config=ONLY):

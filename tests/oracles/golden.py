@@ -217,7 +217,7 @@ def _rich_shop(folder: Path) -> Path:
     def told(words: list[str | None]) -> pl.Series:
         return pl.Series([words[place] for place in rng.integers(len(words), size=many)], dtype=pl.String)
 
-    later = pl.duration(hours=pl.Series(rng.integers(1, 200, many)))
+    later = pl.duration(hours=pl.lit(pl.Series(rng.integers(1, 200, many))))
     comments = bought.with_columns(
         event=pl.lit("comment"),
         event_id=pl.format("c{}", "event_id"),

@@ -245,7 +245,7 @@ def test_items_that_went_are_left_out_of_the_rows_and_codes_are_those_of_the_day
     items = log.items.filter(pl.col("item") != gone).drop("item").with_row_index("item")
     engaged = log.events.filter(pl.col("item") != gone)
     engaged = engaged.with_columns(item=pl.col("item") - (pl.col("item") > gone).cast(pl.UInt32))
-    later = kept_rows(digest, replace(log, items=items, events=engaged), config)
+    later = kept_rows(digest, replace(log.with_events(engaged), items=items), config)
     assert 0 < later.height < rows.height
     ids = rows.filter(pl.col("item") != gone)["item"]
     assert items["item_id"].gather(later["item"]).equals(log.items["item_id"].gather(ids))

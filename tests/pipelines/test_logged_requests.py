@@ -276,6 +276,6 @@ def test_a_log_without_queries_is_refused_to_a_version_that_reads_them(online_pr
     )
     supply = trained_supply(online_project.trained)
     Chain(log, config, online_project.trained.model, supply)
-    silent = replace(log, events=log.events.drop("query"))
+    silent = log.with_events(log.events.drop("query"))
     with pytest.raises(ContractError, match="events has nothing in 'query'"):
         Chain(silent, config, online_project.trained.model, supply)

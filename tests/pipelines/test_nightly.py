@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from features.config import CandidatesConfig, FeaturesConfig
-from features.daily import FoldedLog
 from features.errors import ContractError, NightrankError
 from features.families.base import Plan
 from features.families.registry import FeatureSet
@@ -117,9 +116,10 @@ def assert_same(found, full):
     assert found.log.user_ids.equals(full.log.user_ids)
     assert found.log.items.equals(full.log.items)
     assert found.log.users.equals(full.log.users)
-    cells = ["user", "item", "gain", "kind", "day"]
-    assert found.log.events.select(cells).sort(cells).equals(full.log.events.select(cells).sort(cells))
-    assert found.log.engagements.equals(full.log.engagements)
+    keys = ["user", "item", "day", "kind"]
+    cells = [log.cells.frame().with_columns(pl.col("kind").cast(pl.String)).sort(keys) for log in (found.log, full.log)]
+    assert cells[0].equals(cells[1])
+    assert found.log.interactions.frame.equals(full.log.interactions.frame)
     day = full.log.last_day + 1
     assert found.log.latest_day == full.log.latest_day
     assert found.log.active_users.equals(full.log.active_users)
@@ -199,9 +199,9 @@ def test_night_by_night_keeps_the_cells_of_one_folding_of_all(shop):
         path.unlink()
     other, said = shop.night()
     assert said["folded"] == N_DAYS + 3
-    assert one.log.daily.cells.tobytes() == other.log.daily.cells.tobytes()
-    assert one.log.daily.counts.tobytes() == other.log.daily.counts.tobytes()
-    assert one.log.daily.kinds == other.log.daily.kinds
+    assert one.log.cells.cells.tobytes() == other.log.cells.cells.tobytes()
+    assert one.log.cells.counts.tobytes() == other.log.cells.counts.tobytes()
+    assert one.log.cells.kinds == other.log.cells.kinds
 
 
 def test_the_sum_of_known_cells_takes_up_new_users_items_and_event_types(shop):
@@ -218,7 +218,7 @@ def test_the_sum_of_known_cells_takes_up_new_users_items_and_event_types(shop):
         shop.catalogue(20, *(f"h{known}" for known in range(day + 1)))
         _, said = shop.night()
         assert said["folded"] == 1
-    assert read_night(shop.config).log.daily.kinds[3:] == tuple(f"kind-{day}" for day in range(N_DAYS - 1, N_DAYS + 5))
+    assert read_night(shop.config).log.cells.kinds[3:] == tuple(f"kind-{day}" for day in range(N_DAYS - 1, N_DAYS + 5))
 
 
 def test_a_night_reads_the_sum_instead_of_what_it_was_made_of(shop, monkeypatch):
@@ -517,7 +517,7 @@ def test_only_a_version_that_needs_single_events_reads_everything(shop, features
     shop.capfd.readouterr()
     found = read_for(plan, shop.config, candidates=CandidatesConfig(by_query=by_query))
     (said,) = [line for line in map(json.loads, shop.capfd.readouterr().err.splitlines()) if line["event"] == "state"]
-    assert ("timestamp" in found.log.events.columns) == bool(needs)
+    assert (found.log.single is not None) == bool(needs)
     assert said.get("columns", []) == needs
     assert shop.manifest.exists() != bool(needs)
 
@@ -551,7 +551,7 @@ def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tm
     by_state = partial(read_for, plan, candidates=CandidatesConfig(by_query=0))
     for read in (read_inputs, by_state, by_state):
         inputs = read(config)
-        assert isinstance(inputs.log, FoldedLog) == (read is not read_inputs)
+        assert (inputs.log.single is None) == (read is not read_inputs)
         night = score(inputs, config, when=project.day, version=name, bundle=bundle)
         assert night["shards_written"] == night["shards"]
         folder = Path(night["attempt"])

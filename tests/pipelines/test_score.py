@@ -309,7 +309,7 @@ def test_a_clock_that_runs_ahead_hides_no_log_that_ended_long_before(trained_pro
     """The log ended 15 days before the eve, but for one event that is dated on the eve."""
     log, day = trained_project.inputs.log, day_of(trained_project.day)
     ahead = log.events.filter(pl.col("day") == day - 1).head(1)
-    outage = replace(log, events=pl.concat([log.events.filter(pl.col("day") < day - 15), ahead]))
+    outage = log.with_events(pl.concat([log.events.filter(pl.col("day") < day - 15), ahead]))
     assert outage.latest_day == day - 1
     with pytest.raises(BlockedError, match="15 days short of the eve"):
         _refuse_stale(outage.without_far_days(), day, trained_project.config)

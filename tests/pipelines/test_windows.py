@@ -105,7 +105,7 @@ def test_nothing_is_loaded_before_the_windows_are_looked_at(shop_project, tmp_pa
     silent = log.events.filter(~pl.col("due").is_between(split.valid.start, split.valid.end, closed="left"))
     monkeypatch.setattr(pipelines.train.InterestModel, "start", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(ContractError, match="no validation request has a positive"):
-        train(replace(log, events=silent), project.config)
+        train(log.with_events(silent), project.config)
 
 
 def test_fault_57_items_that_are_never_on_sale_are_said_before_the_first_lesson(shop_project, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 import math
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.daily import Daily, FoldedLog, fold_events
+from features.engagements import Engagements, Interactions, fold_events
 from features.errors import ContractError
 from features.timeline import EventLog
 from features.worth import packed_worth, unpacked_worth
@@ -24,14 +25,14 @@ logs = st.lists(codes, max_size=40)
 
 def daily_of(log):
     user, item, day, kind = (np.array([row[n] for row in log], np.int64) for n in range(4))
-    cells = Daily.cell(user, item, day, kind, n_items=N_ITEMS, n_kinds=len(KINDS))
+    cells = Engagements.cell(user, item, day, kind, n_items=N_ITEMS, n_kinds=len(KINDS))
     return folded(cells, kind, day, n_items=N_ITEMS, kinds=KINDS)
 
 
 def folded(cells, kind, day, **told):
     """Events that are worth something, but for those of the first type."""
     worth = np.where(kind > 0, (1 << 42) + day - DAY, 0)
-    return Daily.fold(cells, counts=np.ones(len(cells), np.int64), worth=worth, **told)
+    return Engagements.fold(cells, counts=np.ones(len(cells), np.int64), worth=worth, **told)
 
 
 def same(one, other):
@@ -40,16 +41,20 @@ def same(one, other):
     assert (one.n_items, one.kinds) == (other.n_items, other.kinds)
 
 
-def folded_log(log: EventLog) -> FoldedLog:
-    """The log, by way of its cells."""
-    kinds = tuple(log.events["kind"].unique().sort())
+def folded_log(log: EventLog) -> EventLog:
+    """The log as a night has it: cells alone, its event types numbered in another order."""
+    kinds = tuple(log.events["kind"].unique().sort(descending=True))
     numbered = log.events["kind"].replace_strict(dict(zip(kinds, range(len(kinds)), strict=True)))
     arrays = [series.cast(pl.Int64).to_numpy() for series in (*log.events.select("user", "item", "day"), numbered)]
-    cells = Daily.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
+    cells = Engagements.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
     worth = log.events.select(packed_worth(pl.col("value"))).to_series().to_numpy()
     counts = np.ones(len(cells), np.int64)
-    daily = Daily.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, worth=worth)
-    return FoldedLog(daily, user_ids=log.user_ids, items=log.items, calendar=log.calendar, gains=GAINS)
+    told = Engagements.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, worth=worth)
+    return EventLog(cells=told, gains=GAINS, user_ids=log.user_ids, items=log.items, calendar=log.calendar)
+
+
+def rows_of(found: Interactions) -> list[tuple[int, ...]]:
+    return found.frame.rows()
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -77,24 +82,18 @@ def test_folding_day_by_day_in_any_order_is_folding_at_once(log):
         same(step, daily_of(log))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
-@given(logs, st.integers(DAY - 1, DAY + 6))
-def test_before_is_what_the_earlier_events_fold_to(log, day):
-    same(daily_of(log).before(day), daily_of([row for row in log if row[2] < day]))
-
-
 def test_one_kind_needs_no_bits_and_many_do():
     user = np.array([3, 3])
-    one = Daily.cell(user, user, user, np.array([0, 0]), n_items=9, n_kinds=1)
+    one = Engagements.cell(user, user, user, np.array([0, 0]), n_items=9, n_kinds=1)
     assert one.tolist() == [((3 * 9 + 3) << 17) | 3] * 2
-    many = Daily.cell(user, user, user, np.array([0, 32]), n_items=9, n_kinds=33)
+    many = Engagements.cell(user, user, user, np.array([0, 32]), n_items=9, n_kinds=33)
     assert np.diff(many).tolist() == [32]
 
 
 def test_a_log_of_too_many_pairs_is_refused():
     last = np.array([2**30])
     with pytest.raises(ContractError, match="1073741825 users times 4000000 items times 3 event types"):
-        Daily.cell(last, last, last, last, n_items=4_000_000, n_kinds=3)
+        Engagements.cell(last, last, last, last, n_items=4_000_000, n_kinds=3)
 
 
 def test_events_fold_by_their_ids_and_days(shop):
@@ -112,31 +111,53 @@ def test_events_fold_by_their_ids_and_days(shop):
 
 @settings(max_examples=10, deadline=None, derandomize=True)
 @given(st.integers(0, 10_000), st.integers(-1, 45))
-def test_a_folded_log_is_the_log(shop, seed, day):
+def test_cells_from_events_are_cells_from_a_night(shop, seed, after):
     tables = shop(seed)
+    day = tables.first_day + after
     log, folded = tables.log(), folded_log(tables.log())
-    cells = ["user", "item", "gain", "kind", "day"]
-    for one, other in ((log, folded), (log.before(tables.first_day + day), folded.before(tables.first_day + day))):
-        assert other.events.equals(one.events.select(cells).sort("day", "user", "item", "kind"))
-        assert other.engaged.sort(cells).equals(one.engaged.select(cells).sort(cells))
-        assert other.engagements.equals(one.engagements)
+    keys = ["user", "item", "day", "kind"]
+    text = pl.col("kind").cast(pl.String)
+    assert folded.cells.frame().with_columns(text).sort(keys).equals(log.cells.frame().with_columns(text).sort(keys))
+    for one, other in ((log, folded), (log.before(day), folded.before(day))):
+        assert rows_of(other.interactions) == rows_of(one.interactions)
+        assert rows_of(other.worth) == rows_of(one.worth)
         assert other.first_meetings.equals(one.first_meetings)
-        keys = ["user", "item", "day"]
-        assert other.worth.sort(keys).equals(one.worth.sort(keys))
-        assert other.latest_day == one.latest_day
+        assert {*other.kinds} == {*one.kinds} == {*one.events["kind"]}
+        assert other.has_worth == one.has_worth
+        assert other.latest_day == one.latest_day == one.events["day"].max()
         assert other.active_users.equals(one.active_users)
+        assert one.active_users.equals(one.events["user"].unique().sort())
     supplied = pl.DataFrame({"user": [0]})
-    assert folded.with_tables(supplied=supplied).before(tables.first_day + day).supplied.equals(supplied)
+    assert folded.with_tables(supplied=supplied).before(day).supplied.equals(supplied)
     assert folded.supplied is None
 
 
-def test_engagements_and_first_meetings_are_what_a_count_finds(shop):
+def test_a_view_of_earlier_days_copies_no_cell(shop):
+    log = shop(0).log()
+    assert log.before(log.first_day + 3).cells is log.cells
+    assert log.before(log.first_day + 3).interactions is log.interactions
+
+
+def test_interactions_and_first_meetings_are_what_a_count_finds(shop):
     log = shop(3).log()
     keys = ["user", "item", "day"]
     counted = log.engaged.group_by(keys).agg(n=pl.len().cast(pl.Int64)).sort(keys)
-    assert log.engagements.equals(counted)
+    assert log.interactions.frame.equals(counted)
     met = log.engaged.group_by("user", "item").agg(pl.col("day").min()).sort("user", "item")
     assert log.first_meetings.equals(met)
+
+
+def test_interactions_by_user_and_by_day(shop):
+    done = shop(3).log().interactions
+    rows = done.frame.rows()
+    users = np.array([4, 0, 99])
+    places, begins = done.of_users(users)
+    held = [[rows[place] for place in places[first:end]] for first, end in pairwise(begins)]
+    assert held == [[row for row in rows if row[0] == user] for user in users]
+    first, end = rows[0][2] - 2, rows[0][2] + 5
+    wanted = sorted((row for row in rows if first <= row[2] < end), key=lambda row: row[2])
+    assert [rows[place] for place in done.between(first, end)] == wanted
+    assert not len(done.between(end, first))
 
 
 def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
@@ -155,9 +176,9 @@ def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
     assert unpacked_worth(most).tolist() == [[logarithms[3] * (2**21 - 1), 2**21 - 1]]
 
 
-def test_what_is_not_kept_by_day_is_not_there(shop):
-    folded = folded_log(shop(0).log())
-    assert not {"timestamp", "due", "value"} & set(folded.events.columns)
+def test_single_events_of_a_night_are_not_there(shop):
+    with pytest.raises(AssertionError, match="single events"):
+        _ = folded_log(shop(0).log()).events
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
@@ -184,7 +205,7 @@ def test_new_codes_in_the_same_order_keep_the_cells_in_order(log, users, items, 
         if user not in users and item not in items
     ]
     arrays = [np.array([row[n] for row in kept], np.int64) for n in range(4)]
-    cells = Daily.cell(*arrays, n_items=N_ITEMS * step, n_kinds=len(kinds))
+    cells = Engagements.cell(*arrays, n_items=N_ITEMS * step, n_kinds=len(kinds))
     same(found, folded(cells, arrays[3], arrays[2], n_items=N_ITEMS * step, kinds=kinds))
 
 
@@ -194,18 +215,19 @@ def test_users_that_came_in_between_move_the_later_ones(n_items):
     users = np.array([1, -1, 2, 7])  # nothing is known of user 1, who went
     found = daily_of(log).recoded(users, np.arange(N_ITEMS), n_items=n_items, kinds=KINDS)
     moved = np.array([(users[user], *rest) for user, *rest in log], np.int64)
-    cells = Daily.cell(*moved.T[:4], n_items=n_items, n_kinds=len(KINDS))
+    cells = Engagements.cell(*moved.T[:4], n_items=n_items, n_kinds=len(KINDS))
     same(found, folded(cells, moved.T[3], moved.T[2], n_items=n_items, kinds=KINDS))
     with pytest.raises(ContractError, match="1099511627777 users times"):
         daily_of(log).recoded(users * 0 + (1 << 40), np.arange(N_ITEMS), n_items=1 << 20, kinds=KINDS)
 
 
-def test_only_what_some_users_did():
+def test_where_the_cells_of_users_begin():
     log = [(0, 1, DAY, 2, 5), (2, 0, DAY, 0, 5), (2, 1, DAY, 0, 5), (4, 2, DAY, 2, 5)]
-    wanted = np.array([True, True, False, True, True, True])
-    same(daily_of(log).of_users(wanted), daily_of([log[0], log[3]]))
     assert daily_of(log).cells_of_users(6).tolist() == [1, 0, 2, 0, 1, 0]
-    assert daily_of([]).cells_of_users(2).tolist() == [0, 0]
+    assert daily_of(log).starts(6).tolist() == [0, 1, 1, 3, 3, 4, 4]
+    assert daily_of([]).starts(2).tolist() == [0, 0, 0]
+    item, day, kind = daily_of(log).taken(np.array([3, 0]))
+    assert (item.tolist(), day.tolist(), kind.tolist()) == ([2, 1], [DAY, DAY], [2, 2])
 
 
 def test_the_event_types_that_occur():
@@ -225,6 +247,6 @@ def test_a_folded_log_has_the_same_far_days_as_its_events(shop):
     assert folded.far == whole.far
     assert whole.far.events == 1
     assert folded.latest_day == whole.latest_day == whole.far.last_day
-    assert folded.engagements.equals(whole.engagements)
+    assert rows_of(folded.interactions) == rows_of(whole.interactions)
     assert folded.before(whole.latest_day).far == whole.far
     assert all((one == other).all() for one, other in zip(folded.events_a_day, whole.events_a_day, strict=True))

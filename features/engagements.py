@@ -1,10 +1,11 @@
-"""Daily integer aggregates: the one basis of what is known about users and items.
+"""Engagements: what happened between users and items, as sorted cells of whole numbers a day and event type.
 
-All that happened between a user and an item on a day is folded to one cell an event type: how many events.
-Integers add up the same in any order, so that folding a log at once, day by day, or one part of the users after the
-other gives the same cells to the bit.
+All that happened between a user and an item on a day is folded to one cell an event type: how many events, and what
+they were worth. Integers add up the same in any order, so that folding a log at once, day by day, or one part of the
+users after the other gives the same cells to the bit. Training, evaluation and the night read the same cells.
 """
 
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Self
@@ -14,17 +15,16 @@ import numpy.typing as npt
 import polars as pl
 
 from features.asof import DAY_BITS, DAY_MASK, Ints, summed
+from features.calendar import Calendar
 from features.errors import ContractError
-from features.faraway import FarDays, far_days
-from features.timeline import Calendar, EventLog
 from features.worth import packed_worth
 
-__all__ = ["KEPT_BY_DAY", "SUMMED_BY_DAY", "Daily", "FoldedLog", "fold_events"]
+__all__ = ["KEPT_BY_DAY", "SUMMED_BY_DAY", "Engagements", "Interactions", "first_days", "fold_events", "spread"]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
-"""Columns of `EventLog.events` that a `FoldedLog` has."""
+"""Columns of single events that the cells tell, each gain by its event type."""
 SUMMED_BY_DAY = ("value",)
-"""Columns that it knows the sums of (`EventLog.worth`)."""
+"""Columns that they hold the sums of (`Engagements.worth`)."""
 
 _CHUNK = 1 << 16  # cells looked through at a time for event types
 
@@ -37,8 +37,8 @@ def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
         calendar: Where days are cut.
 
     Returns:
-        user_id, item_id, event, day (Int32), n (Int64), worth (`features.worth`): the cells of `Daily`; sorted by the
-        first four.
+        user_id, item_id, event, day (Int32), n (Int64), worth (`features.worth`): the cells of `Engagements`; sorted by
+        the first four.
     """
     days = pl.Series("day", calendar.days(events["timestamp"]), dtype=pl.Int32)
     cell = ["user_id", "item_id", "event", "day"]
@@ -47,7 +47,7 @@ def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
 
 
 @dataclass(frozen=True, slots=True)
-class Daily:
+class Engagements:
     """Cells (user, item, day, event type), one integer each, ascending, and what happened in them.
 
     Attributes:
@@ -151,10 +151,6 @@ class Daily:
             return replace(self, cells=cells, n_items=n_items, kinds=kinds)
         return replace(self._some(kept), cells=cells[kept], n_items=n_items, kinds=kinds)
 
-    def before(self, day: int) -> Self:
-        """What the batch of `day` knows."""
-        return self._some(self.days < day)
-
     def between(self, first_day: int, last_day: int) -> Self:
         """The cells of some days, the first and the last of them included."""
         days = self.days
@@ -190,160 +186,154 @@ class Daily:
         worth = None if self.worth is None else self.worth[kept]
         return replace(self, cells=self.cells[kept], counts=self.counts[kept], worth=worth)
 
-    def engaged(self, gains: dict[str, int], *, worth: bool = False) -> tuple[Ints, Ints]:
-        """Events that count, of all types together.
+    def of_kinds(self, kinds: Collection[str]) -> "Interactions":
+        """Events of some types, folded over the types; see `Interactions`."""
+        return Interactions.of(*self._folded([kind in kinds for kind in self.kinds], self.counts), n_items=self.n_items)
 
-        Args:
-            gains: Gain of each event type that counts.
-            worth: Whether to add up what they are worth, and not how many they are.
+    def counting(self, gains: Mapping[str, int]) -> "Interactions":
+        """Events that count: those of the types whose gain is above 0."""
+        return self.of_kinds([kind for kind, gain in gains.items() if gain > 0])
 
-        Returns:
-            (user * n_items + item) << 17 | day, ascending, each once; and the sums.
-        """
-        bits = _kind_bits(len(self.kinds))
-        counts_K = np.array([gains.get(kind, 0) > 0 for kind in self.kinds], bool)
-        cells, amounts = self.cells, self.worth if worth else self.counts
-        assert amounts is not None, "what was folded without it is asked for its worth"
-        if not counts_K.all():
-            kept = counts_K[cells & ((1 << bits) - 1)]
+    def worth_of(self, gains: Mapping[str, int]) -> "Interactions":
+        """What the events that count are worth (`features.worth`), as `n`; pairs and days without a value are out."""
+        assert self.worth is not None, "what was folded without it is asked for its worth"
+        stamps, worth = self._folded([gains.get(kind, 0) > 0 for kind in self.kinds], self.worth)
+        return Interactions.of(stamps[worth > 0], worth[worth > 0], n_items=self.n_items)
+
+    def _folded(self, wanted: Sequence[bool], amounts: Ints) -> tuple[Ints, Ints]:
+        """Sums over some of the types: (user * n_items + item) << 17 | day, ascending, each once, and the sum."""
+        bits, cells = _kind_bits(len(self.kinds)), self.cells
+        if not all(wanted):
+            kept = np.array(wanted, np.bool_)[cells & ((1 << bits) - 1)]
             cells, amounts = cells[kept], amounts[kept]
         stamps = cells >> bits
         first = _run_starts(stamps)
         return (stamps, amounts) if len(first) == len(stamps) else (stamps[first], _sums(amounts, first))
 
-    def of_users(self, wanted: npt.NDArray[np.bool_]) -> Self:
-        """The cells of some users, which stand as true under their codes."""
-        return self._some(np.repeat(wanted, self.cells_of_users(len(wanted))))
+    @property
+    def kind_codes(self) -> Ints:
+        """Code of each cell's event type."""
+        codes: Ints = self.cells & ((1 << _kind_bits(len(self.kinds))) - 1)
+        return codes
+
+    @property
+    def users(self) -> Ints:
+        """User code of each cell."""
+        users: Ints = (self.cells >> (_kind_bits(len(self.kinds)) + DAY_BITS)) // self.n_items
+        return users
+
+    @property
+    def items(self) -> Ints:
+        """Item code of each cell."""
+        items: Ints = (self.cells >> (_kind_bits(len(self.kinds)) + DAY_BITS)) % self.n_items
+        return items
+
+    def starts(self, n_users: int) -> Ints:
+        """(n_users + 1) where the cells of each of the first `n_users` users begin, and where the last ones end."""
+        starts: Ints = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.cells_of_users(n_users))])
+        return starts
+
+    def taken(self, places: Ints) -> tuple[Ints, Ints, Ints]:
+        """Item, day and event type (its code) of the cells at some places."""
+        bits, cells = _kind_bits(len(self.kinds)), self.cells[places]
+        item: Ints = (cells >> (bits + DAY_BITS)) % self.n_items
+        return item, (cells >> bits) & DAY_MASK, cells & ((1 << bits) - 1)
 
     def frame(self) -> pl.DataFrame:
         """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n (Int64)."""
         bits = _kind_bits(len(self.kinds))
         pair = self.cells >> (bits + DAY_BITS)
-        kind = pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.cells & ((1 << bits) - 1))
+        user = pair // self.n_items
         return pl.DataFrame(
             {
-                "user": (pair // self.n_items).astype(np.uint32),
-                "item": (pair % self.n_items).astype(np.uint32),
+                "user": user.astype(np.uint32),
+                "item": (pair - user * self.n_items).astype(np.uint32),
                 "day": self.days.astype(np.int32),
-                "kind": kind,
+                "kind": pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.kind_codes),
                 "n": self.counts,
             }
         )
 
 
-class FoldedLog(EventLog):
-    """An `EventLog` that was never held event by event: `events` are made from the daily cells when asked for.
+@dataclass(frozen=True, eq=False)
+class Interactions:
+    """How often each user engaged with each item on each day, over several event types; by (user, item, day).
 
-    Args:
-        daily: The cells, of all users or of a part.
-        user_ids: Id of each user code.
-        items: The catalogue, with `item` (its code).
-        calendar: What the days mean.
-        gains: Gain of each event type that counts.
-        users: Attributes of users in the order of user codes, or None.
-        supplied: See `EventLog.supplied`.
-        offers: See `EventLog.offers`.
+    Attributes:
+        user: User codes (UInt32).
+        item: Item codes (UInt32).
+        day: Day numbers (Int32).
+        n: Events (Int64), or what else was summed; above 0.
     """
 
-    def __init__(
-        self,
-        daily: Daily,
-        *,
-        user_ids: pl.Series,
-        items: pl.DataFrame,
-        calendar: Calendar,
-        gains: dict[str, int],
-        users: pl.DataFrame | None = None,
-        supplied: pl.DataFrame | None = None,
-        offers: pl.DataFrame | None = None,
-    ) -> None:
-        tables = {"items": items, "users": users, "supplied": supplied, "offers": offers}
-        for name, value in {"user_ids": user_ids, "calendar": calendar, **tables}.items():
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "daily", daily)
-        object.__setattr__(self, "_gains", dict(gains))
+    user: npt.NDArray[np.uint32]
+    item: npt.NDArray[np.uint32]
+    day: npt.NDArray[np.int32]
+    n: Ints
 
-    daily: Daily
-    _gains: dict[str, int]
+    @classmethod
+    def of(cls, stamps: Ints, amounts: Ints, *, n_items: int) -> Self:
+        """Of folded stamps ``(user * n_items + item) << 17 | day``, ascending, and their sums."""
+        pair = stamps >> DAY_BITS
+        user = pair // n_items
+        pair -= user * n_items
+        day = (stamps & DAY_MASK).astype(np.int32)
+        return cls(user.astype(np.uint32), pair.astype(np.uint32), day, amounts)
+
+    def __len__(self) -> int:
+        return len(self.user)
 
     @cached_property
-    def events(self) -> pl.DataFrame:
-        """One row an event, by (day, user, item, kind): `KEPT_BY_DAY`.
-
-        Other columns (`timestamp`, `value`, `text`, ...) are not kept by day and are not there: what reads them
-        fails instead of reading something else.
-        """
-        days = self.daily.days
-        order = np.argsort((days - days.min(initial=0)).astype(np.uint32), kind="stable")
-        cells = self.daily.frame()[np.repeat(order, self.daily.counts[order])]
-        gain = pl.col("kind").replace_strict(self._gains, default=0, return_dtype=pl.Int32).alias("gain")
-        return cells.with_columns(pl.col("kind").cast(pl.String)).with_columns(gain).select(KEPT_BY_DAY)
-
-    @property
-    def worth(self) -> pl.DataFrame:
-        """See `EventLog.worth`."""
-        stamps, worth = self.daily.engaged(self._gains, worth=True)
-        folded = self.engagements_of(stamps, worth, n_items=self.daily.n_items)
-        return folded.rename({"n": "worth"}).filter(pl.col("worth") > 0)
-
-    @property
-    def kinds(self) -> pl.Series:
-        """See `EventLog.kinds`."""
-        return self.daily.present
-
-    @property
-    def by_kind(self) -> pl.DataFrame:
-        """See `EventLog.by_kind`."""
-        return self.daily.frame().select("user", "item", "day", "kind", "n")
-
-    @property
-    def latest_day(self) -> int | None:
-        """See `EventLog.latest_day`."""
-        days = self.daily.days
-        return int(days.max()) if len(days) else None
-
-    @property
-    def active_users(self) -> pl.Series:
-        """See `EventLog.active_users`."""
-        return pl.Series("user", np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))), dtype=pl.UInt32)
+    def frame(self) -> pl.DataFrame:
+        """The same as user, item (UInt32), day (Int32), n (Int64)."""
+        return pl.DataFrame({"user": self.user, "item": self.item, "day": self.day, "n": self.n})
 
     @cached_property
-    def engagements(self) -> pl.DataFrame:
-        """See `EventLog.engagements`."""
-        return self.engagements_of(*self.daily.engaged(self._gains), n_items=self.daily.n_items)
+    def is_first(self) -> npt.NDArray[np.bool_]:
+        """Where a pair of user and item stands for the first time."""
+        first = np.ones(len(self), np.bool_)
+        first[1:] = (self.user[1:] != self.user[:-1]) | (self.item[1:] != self.item[:-1])
+        return first
 
-    @property
-    def events_a_day(self) -> tuple[Ints, Ints]:
-        """See `EventLog.events_a_day`."""
-        counts = np.bincount(self.daily.days, weights=self.daily.counts).astype(np.int64)  # exact below 2**53
-        days: Ints = np.flatnonzero(counts)
-        return days, counts[days]
+    @cached_property
+    def by_day(self) -> npt.NDArray[np.uint32]:
+        """Places in the order of days, those of one day in their own order."""
+        low = int(self.day.min(initial=0)) if len(self) else 0
+        order = np.argsort((self.day - low).astype(np.uint32), kind="stable")
+        return order.astype(np.uint32)
 
-    def without_far_days(self) -> "FoldedLog":
-        """See `EventLog.without_far_days`."""
-        far = far_days(*self.events_a_day)
-        if not far.counts:
-            return self
-        return self._with(self.daily.between(far.first_day, far.last_day), offers=self.offers, far=far)
+    @cached_property
+    def _ordered_days(self) -> npt.NDArray[np.int32]:
+        return self.day[self.by_day]
 
-    def before(self, day: int) -> "FoldedLog":
-        """See `EventLog.before`."""
-        return self._with(self.daily.before(day), offers=self.offers_before(day), far=self.far)
+    def between(self, first_day: int, end_day: int) -> npt.NDArray[np.uint32]:
+        """Places of the days ``first_day <= day < end_day``, by day."""
+        start, end = np.searchsorted(self._ordered_days, [first_day, max(end_day, first_day)])
+        return self.by_day[start:end]
 
-    def _with(self, daily: Daily, *, offers: pl.DataFrame | None, far: FarDays) -> "FoldedLog":
-        """The same users and items with other cells."""
-        log = type(self)(
-            daily,
-            user_ids=self.user_ids,
-            items=self.items,
-            calendar=self.calendar,
-            gains=self._gains,
-            users=self.users,
-            supplied=self.supplied,
-            offers=offers,
-        )
-        object.__setattr__(log, "far", far)
-        return log
+    def of_users(self, users: Ints) -> tuple[Ints, Ints]:
+        """The places of some users, one user after the other, and where each one's begin in that (users + 1)."""
+        wanted = users.astype(np.uint32)  # NOTE: of another type, all codes would be cast for each search
+        return spread(*(np.searchsorted(self.user, wanted + np.uint32(after)) for after in (0, 1)))
+
+
+def first_days(cells: Engagements) -> tuple[Ints, Ints]:
+    """The items that have an event of any type, ascending, and the day of the first of each."""
+    first = np.full(cells.n_items, 1 << DAY_BITS, np.int64)
+    np.minimum.at(first, cells.items, cells.days)
+    items: Ints = np.flatnonzero(first < 1 << DAY_BITS)
+    return items, first[items]
+
+
+def spread(start: Ints, end: Ints) -> tuple[Ints, Ints]:
+    """The places of several slices one after another, and where each slice begins in that.
+
+    >>> spread(np.array([5, 0]), np.array([7, 1]))
+    (array([5, 6, 0]), array([0, 2, 3]))
+    """
+    sizes = end - start
+    begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
+    return np.arange(begins[-1]) + np.repeat(start - begins[:-1], sizes), begins
 
 
 def _refuse_too_many(n_users: int, n_items: int, n_kinds: int) -> None:
