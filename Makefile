@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-peers \
+.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-night bench-train bench-peers \
 	clean
 
 install: $(VENV)/.installed
@@ -61,6 +61,13 @@ bench-scoring: install
 bench-features: install
 	$(BIN)/python tests/benchmarks/feature_speed.py
 	$(BIN)/python tests/benchmarks/feature_speed.py --incremental
+
+# NIGHTRANK_BENCH names the folder where the simulated logs are kept; BENCH="--users 10_000 100_000" for a part.
+bench-night: install
+	$(BIN)/python tests/benchmarks/night_scale.py $(BENCH)
+
+bench-train: install
+	$(BIN)/python tests/benchmarks/train_scale.py $(BENCH)
 
 bench-peers: install
 	$(BIN)/python tests/benchmarks/peers/run.py beauty

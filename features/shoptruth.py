@@ -34,6 +34,7 @@ __all__ = [
     "Truth",
     "draw_catalogue",
     "draw_crowd",
+    "draw_fashion",
     "ids",
     "items_frame",
     "moments",
@@ -278,10 +279,15 @@ def draw_catalogue(config: ShopConfig, rng: np.random.Generator) -> Catalogue:
     )
 
 
-def draw_crowd(config: ShopConfig, rng: np.random.Generator) -> Crowd:
+def draw_fashion(rng: np.random.Generator) -> Floats:
+    """(themes,) how much likelier, in log-odds, each theme is somebody's taste; 0 for the one most in fashion."""
+    fashion_T: Floats = -0.5 * np.log1p(rng.permutation(len(THEMES)))
+    return fashion_T
+
+
+def draw_crowd(config: ShopConfig, fashion_T: Floats, rng: np.random.Generator) -> Crowd:
     """Invite the users: a few tastes each, some in fashion, of which one is new at the end of the log."""
     n_users, n_themes = config.users, len(THEMES)
-    fashion_T = -0.5 * np.log1p(rng.permutation(n_themes))
     ranked_UT = np.argsort(-(fashion_T + rng.gumbel(size=(n_users, n_themes))), axis=1)
     first, second, third, newcomer = ranked_UT[:, :4].T
     switches = rng.random(n_users) < config.switch_share

@@ -25,6 +25,7 @@ from features.shoptruth import (
     Truth,
     draw_catalogue,
     draw_crowd,
+    draw_fashion,
     ids,
     items_frame,
     moments,
@@ -70,16 +71,24 @@ class Shop:
     truth: Truth
 
 
-def simulate(config: ShopConfig) -> Shop:
+def simulate(config: ShopConfig, *, crowd: int = 0) -> Shop:
     """Open the shop for `config.days` days and export what it logged.
 
     No user acts before `signed_up` and no item is shown before the first UTC midnight after `available_from`.
+
+    Args:
+        config: What is simulated.
+        crowd: Which users come. The goods and the fashion are the shop's whoever comes; ids of users, requests and
+            events begin anew with each crowd, and what the shop learns it learns of one crowd alone.
     """
     stocking, inviting, trading = (np.random.default_rng([config.seed, stream]) for stream in range(3))
+    fashion_T = draw_fashion(inviting)
+    if crowd:
+        inviting, trading = (np.random.default_rng([config.seed, stream, crowd]) for stream in (1, 2))
     truth = Truth(
         config=config,
         catalogue=draw_catalogue(config, stocking),
-        crowd=draw_crowd(config, inviting),
+        crowd=draw_crowd(config, fashion_T, inviting),
         item_ids=ids("i", stocking.permutation(config.items)),
         user_ids=ids("u", inviting.permutation(config.users)),
         searches=search_book(),

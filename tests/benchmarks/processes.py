@@ -3,12 +3,19 @@
 import json
 import os
 import subprocess
+import tempfile
 import venv
 from collections.abc import Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 THREADS = 2
+
+
+def kept_in(name: str) -> Path:
+    """Where a benchmark keeps what is slow to make: below NIGHTRANK_BENCH, else the folder for temporary files."""
+    root = os.environ.get("NIGHTRANK_BENCH")
+    return Path(root) / name if root else Path(tempfile.gettempdir()) / f"nightrank-bench-{name}"
 
 
 def peer_python(folder: Path, packages: Sequence[str]) -> str:

@@ -44,6 +44,17 @@ def shown(shop: Shop) -> pl.DataFrame:
     return joined.with_columns(pl.col("clicked").fill_null(0.0), shop.truth.affinity(impressions))
 
 
+def test_another_crowd_is_of_other_users_in_the_same_shop() -> None:
+    config = ShopConfig(users=400, items=80, days=10, seed=3)
+    shop, again, other = simulate(config), simulate(config, crowd=0), simulate(config, crowd=2)
+    assert shop.events.equals(again.events)
+    assert shop.items.equals(other.items)
+    assert not shop.users.equals(other.users)
+    assert not shop.events.equals(other.events)
+    tastes = [np.bincount(of.truth.crowd.early_UT.argmax(axis=1), minlength=len(THEMES)) for of in (shop, other)]
+    assert np.corrcoef(*tastes)[0, 1] > 0.6  # the same fashion
+
+
 def by_position(frame: pl.DataFrame) -> pl.DataFrame:
     return (
         frame.group_by("position", maintain_order=True)

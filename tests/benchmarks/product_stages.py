@@ -1,0 +1,115 @@
+"""The stages of a night and of a training, by the functions of the product that make them."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import polars as pl
+from stages import Stages
+
+import ranker.ranker
+from features.families.registry import FAMILIES
+from features.generators import GENERATORS
+
+__all__ = ["BARE", "Bare", "time_product"]
+
+BARE = "bare"
+"""The stage of what the benchmark itself does in between."""
+
+_PLACES = {
+    "pipelines.nightly:read_for": "reading",
+    "pipelines.check:read_inputs": "reading",
+    "pipelines.nightly:Folding.update": "reading/fold files",
+    "pipelines.nightly:Folding.log": "reading/make the log",
+    "pipelines.chain:Chain._vectors": "encoding",
+    "features.assemble:Assembler.__init__": "fits/indexes",
+    "features.families.registry:FeatureSet.__init__": "fits/indexes of families",
+    "features.candidates:CandidateGenerators.__post_init__": "fits/indexes of generators",
+    "features.neighbours:Neighbours.co_visited": "fits/co_visited",
+    "features.neighbours:Neighbours.next_basket": "fits/next_basket",
+    "features.neighbours:Neighbours.by_text": "fits/by_text",
+    "features.ease:Ease.__init__": "fits/ease",
+    "features.ease:Ease.weights": "fits/ease",
+    "features.user_neighbours:UserNeighbours.__init__": "fits/users alike",
+    "features.user_neighbours:UserNeighbours._histories_before": "fits/users alike",
+    "features.candidates:CandidateGenerators.fit_cut": "candidates",
+    "features.ease:Ease._histories_before": "candidates/histories of ease",
+    "features.user_neighbours:UserNeighbours._nearest": "candidates/nearest users",
+    "features.user_neighbours:UserNeighbours.engaged": "candidates/what users alike engaged with",
+    "features.assemble:histories": "candidates/histories",
+    "features.candidates:histories": "candidates/histories",
+    "features.candidates:CandidateGenerators.propose": "candidates",
+    "features.candidates:facts_of": "candidates/facts of the cut",
+    "features.cut:CandidateCut.score": "candidates/score of the cut",
+    "features.families.registry:FeatureSet.compute": "features",
+    "pipelines.chain:Chain.with_interest": "interest",
+    "pipelines.score:_rank": "ranking",
+    "ranker.ranker:Ranker.predict": "ranking",
+    "ranker.listnet:ListNet.score": "network",
+    "ranker.lambdamart:LambdaMart.score": "trees",
+    "pipelines.publish:Attempt.write": "writing",
+    "pipelines.publish:Attempt.finish": "writing",
+    "pipelines.publish:Attempt.verify": "writing",
+    "pipelines.publish:Attempt.publish": "writing",
+    "pipelines.lessons:Lessons.teach": "encoder",
+    "pipelines.train:fit_ranker": "ranker",
+    "pipelines.register:register": "register",
+}
+
+
+def time_product(stages: Stages) -> None:
+    """Time the product's stages, each generator and each family by its name."""
+    stages.time(_PLACES)
+    for kind, of, method in (("candidates", GENERATORS, "propose"), ("features", FAMILIES.values(), "compute")):
+        owners = {next(base for base in made.__mro__ if method in vars(base)) for made in of}
+        for owner in owners:
+            stages.wrap(owner, method, lambda made, kind=kind: f"{kind}/{made.name}")
+
+
+@dataclass(slots=True)
+class Bare:
+    """`Booster.predict` of the rows that the product has just scored, on a float32 matrix that is ready.
+
+    Attributes:
+        every: It follows one in so many calls of the product's own prediction.
+        rows: How many rows it was asked about.
+        seconds: Its time by the clock, matrices excluded.
+        cpu_seconds: Of all threads.
+        scored: How many rows the product scored.
+        model: Size of the booster.
+    """
+
+    every: int
+    rows: int = 0
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    scored: int = 0
+    model: dict[str, int] = field(default_factory=dict)
+    _calls: int = 0
+
+    def follow(self, stages: Stages) -> None:
+        """Predict after the product does; its time is the stage `BARE`."""
+        product: Callable[..., Any] = ranker.ranker.Ranker.predict
+
+        def predict(made: ranker.ranker.Ranker, table: pl.DataFrame) -> object:
+            found = product(made, table)
+            self.scored += table.height
+            if self._calls % self.every == 0 and table.height:
+                with stages.stage(BARE):
+                    self._predict(made, table)
+            self._calls += 1
+            return found
+
+        ranker.ranker.Ranker.predict = predict  # type: ignore[method-assign, assignment]
+
+    def _predict(self, made: ranker.ranker.Ranker, table: pl.DataFrame) -> None:
+        booster = made.forest.boosters[0]
+        matrix = np.ascontiguousarray(table.select(made.features).to_numpy(), np.float32)
+        self.model = {"trees": booster.num_trees(), "features": booster.num_feature()}
+        start, cpu = time.perf_counter(), time.process_time()
+        booster.predict(matrix)
+        self.seconds += time.perf_counter() - start
+        self.cpu_seconds += time.process_time() - cpu
+        self.rows += table.height
