@@ -43,7 +43,7 @@ ONCE = ("reading", "encoding", "fits", "other")
 """Stages that take as long however many users are ranked."""
 MILLION, MOST_BYTES, MOST_SECONDS = 1_000_000, 6e9, 3600
 GROWTH, BAR, AIM = 1.3, 0.2, 0.35
-BARE_EVERY = 10  # portions
+BARE_EVERY = 4  # portions
 
 
 def main() -> int:
@@ -118,7 +118,7 @@ def job(config: Path, first: int | None, *, profile: bool) -> dict[str, Any]:
             profiler.dump_stats(config.parent / "night.prof")
         else:
             app(arguments, standalone_mode=False)
-    ranked = read_json(next((config.parent / "out/rankings").glob("*/manifest.json")), what="rankings")["users"]
+    ranked = read_json(next((config.parent / "out/rankings").rglob("manifest.json")), what="rankings")["users"]
     told = {
         "ranked": ranked,
         "rows": bare.scored,

@@ -15,6 +15,8 @@ from features.generators import GENERATORS
 
 __all__ = ["BARE", "Bare", "time_product"]
 
+_LEAST_ROWS = 10_000  # of a table: fewer (a bundle's own test, the fallback) tell of calling more than of predicting
+
 BARE = "bare"
 """The stage of what the benchmark itself does in between."""
 
@@ -73,7 +75,7 @@ class Bare:
     """`Booster.predict` of the rows that the product has just scored, on a float32 matrix that is ready.
 
     Attributes:
-        every: It follows one in so many calls of the product's own prediction.
+        every: It follows one in so many of the product's own predictions of many rows.
         rows: How many rows it was asked about.
         seconds: Its time by the clock, matrices excluded.
         cpu_seconds: Of all threads.
@@ -96,10 +98,11 @@ class Bare:
         def predict(made: ranker.ranker.Ranker, table: pl.DataFrame) -> object:
             found = product(made, table)
             self.scored += table.height
-            if self._calls % self.every == 0 and table.height:
-                with stages.stage(BARE):
-                    self._predict(made, table)
-            self._calls += 1
+            if table.height >= _LEAST_ROWS:
+                if self._calls % self.every == 0:
+                    with stages.stage(BARE):
+                        self._predict(made, table)
+                self._calls += 1
             return found
 
         ranker.ranker.Ranker.predict = predict  # type: ignore[method-assign, assignment]
