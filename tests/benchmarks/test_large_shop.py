@@ -1,11 +1,12 @@
 """The shop of the scale benchmarks, where their time goes, and what they make of it."""
 
 import json
-import time
 from datetime import date
+from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import stages as stages_module
 from large_shop import LargeShop, events_of, write_crowds, write_project
 from night_scale import figures, judged
 from stages import OTHER, Spent, Stages, by_stage, memory_bytes
@@ -57,16 +58,22 @@ def test_users_that_make_no_whole_crowds_are_refused(tmp_path, users):
         write_crowds(SHOP, tmp_path, users)
 
 
-def test_a_stage_is_charged_what_no_inner_one_is():
+def test_a_stage_is_charged_what_no_inner_one_is(monkeypatch):
+    clock = SimpleNamespace(now=100.0)
+    clock.perf_counter = lambda: clock.now
+    clock.process_time = lambda: 2 * clock.now
+    monkeypatch.setattr(stages_module, "time", clock)
+
     class Work:
         name = "inner"
 
         def outer(self):
-            time.sleep(0.02)
+            clock.now += 2
             self.inner()
+            clock.now += 1
 
         def inner(self):
-            time.sleep(0.05)
+            clock.now += 5
 
         @classmethod
         def made(cls):
@@ -78,11 +85,9 @@ def test_a_stage_is_charged_what_no_inner_one_is():
     stages.wrap(Work, "made", "made")
     with stages.running():
         Work.made().outer()
-        time.sleep(0.01)
-    spent = stages.spent
-    assert {name: of.calls for name, of in spent.items()} == {OTHER: 1, "made": 1, "outer": 1, "outer/inner": 1}
-    assert 0.02 <= spent["outer"].seconds < 0.05 <= spent["outer/inner"].seconds
-    assert spent[OTHER].seconds >= 0.01
+        clock.now += 4
+    spent = {name: (of.seconds, of.cpu_seconds, of.calls) for name, of in stages.spent.items()}
+    assert spent == {OTHER: (4, 8, 1), "made": (0, 0, 1), "outer": (3, 6, 1), "outer/inner": (5, 10, 1)}
 
 
 def test_functions_that_are_gone_are_named():
