@@ -125,8 +125,7 @@ def _known_cells(
     log: EventLog, user: npt.NDArray[np.int64], as_of_day: npt.NDArray[np.int64], event_types: Sequence[str]
 ) -> _KnownCells:
     cells = log.cells
-    starts = log.shared(_cell_starts)
-    place, begins = spread(starts[user], starts[user + 1])
+    place, begins = spread(*log.starts_of(user))
     request = np.repeat(np.arange(len(user)), np.diff(begins))
     item, day, kind = cells.taken(place)
     gain_K = np.array([log.gains.get(name, 0) for name in cells.kinds], np.int64)
@@ -136,11 +135,6 @@ def _known_cells(
     request, item, day, kind = (part[known] for part in (request, item, day, kind))
     highest = (gain_K * (len(event_types) + 1) + code_K)[kind]
     return _KnownCells(request, request * cells.n_items + item, item, day, cells.counts[place[known]], highest)
-
-
-def _cell_starts(log: EventLog) -> npt.NDArray[np.int64]:
-    """Where the cells of each user begin; nobody, as the list for unknown users asks, has none."""
-    return log.cells.starts(log.user_ids.len() + 1)
 
 
 def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:

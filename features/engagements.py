@@ -181,8 +181,12 @@ class Engagements:
             runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
         return runs
 
-    def _some(self, kept: npt.NDArray[np.bool_]) -> Self:
-        """The cells for which `kept` stands."""
+    def at(self, places: Ints) -> Self:
+        """The cells at some places, ascending."""
+        return self._some(places)
+
+    def _some(self, kept: npt.NDArray[np.bool_] | Ints) -> Self:
+        """The cells for which `kept` stands, or at the places that it names."""
         worth = None if self.worth is None else self.worth[kept]
         return replace(self, cells=self.cells[kept], counts=self.counts[kept], worth=worth)
 

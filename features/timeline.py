@@ -17,7 +17,7 @@ import polars as pl
 from features.asof import AsOfIndex, Ints
 from features.calendar import Calendar, batch_day, date_of, day_of
 from features.comebacks import comebacks
-from features.engagements import Engagements, Interactions
+from features.engagements import Engagements, Interactions, spread
 from features.errors import ContractError, listed
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.history import History
@@ -158,6 +158,26 @@ class EventLog:
         found: Made = self._made[make]
         return found
 
+    def only(self, users: Ints) -> Self:
+        """The same log with what some users did alone, under the same codes: what a portion of requests touches.
+
+        The latest answer is kept, so that all that is asked about one portion shares what is made of it.
+
+        Args:
+            users: Codes, ascending, each once; one that is no user's has no events.
+        """
+        held: tuple[Ints, Self] | None = self._made.get("only")
+        if held is None or not np.array_equal(held[0], users):
+            places, _ = spread(*self.starts_of(users))
+            held = users, replace(self, cells=self.cells.at(places), single=None, _made={})
+            self._made["only"] = held
+        return held[1]
+
+    def starts_of(self, users: Ints) -> tuple[Ints, Ints]:
+        """Where the cells of users begin and end; nobody, as the list for unknown users asks, has none."""
+        starts = self.shared(_starts)
+        return starts[users], starts[users + 1]
+
     @property
     def interactions(self) -> Interactions:
         """Events that count, by user, item and day."""
@@ -296,6 +316,10 @@ def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
         counts=np.ones(events.height, np.int64),
         worth=worth,
     )
+
+
+def _starts(log: EventLog) -> Ints:
+    return log.cells.starts(log.user_ids.len() + 1)
 
 
 def _interactions(log: EventLog) -> Interactions:

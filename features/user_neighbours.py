@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import sparse
 
-from features.asof import DAY_MASK, Floats, Ints
+from features.asof import Floats, Ints
 from features.by_day import RowsByDay
 from features.decay import FIXED
 from features.neighbours import best_of_rows
@@ -22,6 +22,7 @@ __all__ = ["UserNeighbours"]
 _NEIGHBOURS = 400  # of a user
 _POOL = 20_000  # users that neighbours are looked for among: those of the latest activity
 _GRID = 1024  # weights of items are multiples of 1/1024: sums of their products are exact in float64
+_NO_DAY = 1 << 17  # after all days
 _ROWS = 500  # users whose similarities to the pool are held at a time
 _DAYS_HELD = 2  # days whose pool is kept: a portion of requests goes from day to day
 _WINDOWS_HELD = 4  # of a day, or of two: what asks for windows asks for all of a day's users
@@ -58,10 +59,8 @@ class UserNeighbours:
     def __init__(self, log: EventLog) -> None:
         self._size = (log.user_ids.len() + 1, log.items.height)  # and nobody, as the list for unknown users asks
         self._done = log.interactions
-        stamps = log.user_index.stamps  # the active days of users
-        active_day = stamps & DAY_MASK
-        by_day = np.argsort(active_day, kind="stable")
-        self._active_day, self._active_user = active_day[by_day], (stamps >> 17)[by_day]
+        self._first_day = np.full(self._size[0], _NO_DAY, np.int32)
+        np.minimum.at(self._first_day, self._done.user, self._done.day)
         self._found = RowsByDay(self._nearest)
         self._pool = lru_cache(maxsize=_DAYS_HELD)(self._pool_on)
         self._engaged = lru_cache(maxsize=_WINDOWS_HELD)(self._engaged_on)
@@ -154,12 +153,14 @@ class UserNeighbours:
 
     def _latest(self, as_of_day: int) -> Ints:
         """The users of the latest activity before a day, by code: day by day backwards until they are enough."""
-        end = int(np.searchsorted(self._active_day, as_of_day))
-        chosen, held = np.zeros(self._size[0], np.bool_), 0
-        while end and held < _POOL:
-            start = int(np.searchsorted(self._active_day, self._active_day[end - 1]))
-            of_day = self._active_user[start:end]  # ascending
+        active = np.flatnonzero(self._first_day < as_of_day)
+        if len(active) <= _POOL:
+            return active
+        chosen, held, day = np.zeros(self._size[0], np.bool_), 0, as_of_day
+        while held < _POOL:
+            day -= 1
+            of_day = np.unique(self._done.user[self._done.between(day, day + 1)])
             new = of_day[~chosen[of_day]][: _POOL - held]
             chosen[new] = True
-            held, end = held + len(new), start
+            held += len(new)
         return np.flatnonzero(chosen)

@@ -33,14 +33,10 @@ class UserValue(Family):
     def __init__(self, log: EventLog, plan: Plan, attribute: str = "category") -> None:
         self.keys = ("user", attribute)
         self._attribute, self._prefix = attribute, f"user_{_user_slugs(plan)[attribute]}"
-        codes = item_codes(log, attribute)
-        self._width = int(codes.max(initial=0)) + 1
-        value_of = pl.DataFrame({"item": log.items["item"], "value": codes})
-        valued = log.interactions.frame.join(value_of, on="item")
-        valued = valued.filter(pl.col("value") != NO_VALUE)
-        pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
-        self._events = AsOfIndex.build(pair, valued, total=pl.col("n"))
-        self._users = AsOfIndex.build(pl.col("user"), valued, total=pl.col("n"))
+        self._log = log
+        self._codes = item_codes(log, attribute)
+        self._width = int(self._codes.max(initial=0)) + 1
+        valued = self._valued(log)
         self._gaps = Gaps(comebacks(valued, "value"))
         self._shares = Shares(AsOfIndex.build(pl.col("value"), valued, total=pl.col("n")), plan.config.smoothing_events)
 
@@ -61,10 +57,11 @@ class UserValue(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`; NaN throughout where the item has no value."""
         value, day = rows[self._attribute], rows.as_of_day
-        found = self._events.at(rows.user * self._width + value, day)
+        events, users = self._log.only(rows.users).shared(self._of_users)
+        found = events.at(rows.user * self._width + value, day)
         since, total = known(found.days_since_last()), found.total()
         usual = rows.by((self._attribute,), lambda some: self._gaps.compute(some[self._attribute], some.as_of_day)[0])
-        share, lift = self._shares.compute(rows, self._attribute, total, self._users)
+        share, lift = self._shares.compute(rows, self._attribute, total, users)
         prefix = self._prefix
         values = {
             **{f"{prefix}_events_{days}d": found.total(days) for days in self.windows},
@@ -76,6 +73,19 @@ class UserValue(Family):
             f"{prefix}_lift": lift,
         }
         return {name: np.where(value == NO_VALUE, np.nan, column) for name, column in values.items()}
+
+    def _valued(self, log: EventLog) -> pl.DataFrame:
+        """user, value, day, n of the engagements with items that have a value."""
+        done = log.interactions
+        value = self._codes[done.item]
+        found = done.frame.select("user", "day", "n").with_columns(value=pl.Series(value, dtype=pl.Int64))
+        return found.filter(pl.Series(value != NO_VALUE))
+
+    def _of_users(self, log: EventLog) -> tuple[AsOfIndex, AsOfIndex]:
+        """Engagements by user and value, and by user."""
+        valued = self._valued(log)
+        pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
+        return tuple(AsOfIndex.build(key, valued, total=pl.col("n")) for key in (pair, pl.col("user")))  # type: ignore[return-value]
 
 
 class UserCategory(UserValue):

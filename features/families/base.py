@@ -86,6 +86,11 @@ class Rows:
         return self.columns["user"]
 
     @property
+    def users(self) -> Ints:
+        """The users that are asked about, ascending, each once: `EventLog.only` has what they did."""
+        return np.unique(self.distinct(("user",))[0].user)
+
+    @property
     def item(self) -> Ints:
         """Item codes."""
         return self.columns["item"]

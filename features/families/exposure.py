@@ -60,9 +60,8 @@ class PairExposure(Family):
     windows = (7, 28)
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._n_items = log.items.height
-        shown = plan.supply.kinds_of(plan.config.roles.shown)
-        self._shown = AsOfIndex.build(pair_of(log), log.cells.of_kinds(shown).frame, total=pl.col("n"))
+        self._log = log
+        self._kinds = plan.supply.kinds_of(plan.config.roles.shown)
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -77,12 +76,16 @@ class PairExposure(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._shown.at(rows.user * self._n_items + rows.item, rows.as_of_day)
+        log = self._log.only(rows.users)
+        found = log.shared(self._shown).at(rows.user * log.items.height + rows.item, rows.as_of_day)
         return {
             **{f"pair_shown_{days}d": found.total(days) for days in self.windows},
             "pair_shown_all": found.total(),
             "pair_days_since_shown": known(found.days_since_last()),
         }
+
+    def _shown(self, log: EventLog) -> AsOfIndex:
+        return AsOfIndex.build(pair_of(log), log.cells.of_kinds(self._kinds).frame, total=pl.col("n"))
 
 
 def _rates(plan: Plan) -> list[tuple[str, tuple[str, ...], tuple[str, ...], str]]:

@@ -17,6 +17,7 @@ from features.decay import FIXED, decay_weights
 from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
 from features.families.tokens import Tokens, phrases_of, words_of
+from features.history import History
 from features.timeline import EventLog
 
 __all__ = ["TextPhrases", "TextWords", "TokenLift"]
@@ -87,7 +88,7 @@ class TokenLift(Family):
         self.tokens = Tokens.of(self.tokenised(log, plan), log.items.height, most=plan.config.max_words)
         self._indptr = self.tokens.matrix.indptr.astype(np.int64)
         self._token = self.tokens.matrix.indices.astype(np.int64)
-        self._history = log.history
+        self._log = log
         self._weights = decay_weights(plan.config.text_half_life_days)
         self._popular = log.item_index
         self._mu = plan.config.smoothing_events
@@ -114,7 +115,7 @@ class TokenLift(Family):
         """See `Family`."""
         empty = {name: 0.0 if name in self.zero_without_tokens else np.nan for name in self._names}
         values = {name: np.full(len(rows), value) for name, value in empty.items()}
-        for block in self._blocks(rows):
+        for block in self._blocks(rows, self._log.only(rows.users).history):
             for name, column in self.of_block(block).items():
                 values[name][block.rows] = column
         return values
@@ -133,7 +134,7 @@ class TokenLift(Family):
             values[f"{self.prefix}_{name}_mean"] = values[f"{self.prefix}_{name}_mean"] / self.tokens.counts[block.item]
         return values
 
-    def _blocks(self, rows: Rows) -> Iterator[Block]:
+    def _blocks(self, rows: Rows, history: History) -> Iterator[Block]:
         """The rows by user-day, as many at a time as the matrix of counts may hold."""
         users, of_row = rows.distinct(("user",))
         order = np.argsort(of_row, kind="stable")
@@ -144,21 +145,22 @@ class TokenLift(Family):
             asked = users.take(np.arange(start, min(start + size, len(users))))
             first, last = np.searchsorted(held, [start, start + size])
             if last > first:
-                yield self._block(rows, order[first:last], held[first:last] - start, asked)
+                counted = self._counted(asked, history)
+                yield self._block(rows, order[first:last], held[first:last] - start, counted)
 
-    def _block(self, rows: Rows, places: Ints, of_user: Ints, users: Rows) -> Block:
+    def _block(self, rows: Rows, places: Ints, of_user: Ints, counted: dict[str, Floats]) -> Block:
         item = rows.item[places]
         inside, begins = spread(self._indptr[item], self._indptr[item + 1])
         row = np.repeat(np.arange(len(item)), np.diff(begins))
         token = self._token[inside]
-        return Block(places, item, begins[:-1], row, token, of_user, rows.as_of_day[places], self._counted(users))
+        return Block(places, item, begins[:-1], row, token, of_user, rows.as_of_day[places], counted)
 
-    def _counted(self, users: Rows) -> dict[str, Floats]:
+    def _counted(self, users: Rows, history: History) -> dict[str, Floats]:
         """Tokens of the histories of some user-days, plain and decayed."""
-        places, begins = spread(*self._history.slices(users.user, users.as_of_day))
+        places, begins = spread(*history.slices(users.user, users.as_of_day))
         owner = np.repeat(np.arange(len(users)), np.diff(begins))
-        item, count = self._history.item[places], self._history.count[places]
-        weight = count * self._weights[users.as_of_day[owner] - self._history.day[places]]
+        item, count = history.item[places], history.count[places]
+        weight = count * self._weights[users.as_of_day[owner] - history.day[places]]
         inside, starts = spread(self._indptr[item], self._indptr[item + 1])
         width, sizes = len(self.tokens.vocabulary), np.diff(starts)
         cells = np.repeat(owner * width, sizes) + self._token[inside]

@@ -1,7 +1,5 @@
 """What the user did with this very item, whether it is due again, and how much it is theirs."""
 
-from functools import cached_property
-
 import numpy as np
 import polars as pl
 
@@ -96,17 +94,13 @@ class PairHistory(Family):
         self._gaps = Gaps(log.item_comebacks)
         self._shares = Shares(log.item_index, plan.config.smoothing_events)
 
-    @cached_property
-    def _events(self) -> AsOfIndex:
-        """Engagements by pair; a log that is only asked for its sums over everybody needs none."""
-        return AsOfIndex.build(pair_of(self._log), self._log.interactions.frame, total=pl.col("n"))
-
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._events.at(rows.user * self._log.items.height + rows.item, rows.as_of_day)
+        log = self._log.only(rows.users)
+        found = log.shared(_by_pair).at(rows.user * log.items.height + rows.item, rows.as_of_day)
         total, active = found.total(), found.active_days()
         since = known(found.days_since_last())
-        users = self._log.user_index
+        users = log.user_index
         user_days = rows.by(("user",), lambda some: users.active_days(some.user, some.as_of_day))
         item_gap = rows.by(("item",), lambda some: self._gaps.compute(some.item, some.as_of_day)[0])
         share, lift = self._shares.compute(rows, "item", total, users)
@@ -122,3 +116,8 @@ class PairHistory(Family):
             "pair_share": share,
             "pair_lift": lift,
         }
+
+
+def _by_pair(log: EventLog) -> AsOfIndex:
+    """Engagements by pair."""
+    return AsOfIndex.build(pair_of(log), log.interactions.frame, total=pl.col("n"))

@@ -3,6 +3,7 @@
 import numpy as np
 import polars as pl
 
+from features.asof import stamps_of
 from features.engagements import spread
 from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
 from features.families.counts import KindCounts
@@ -19,16 +20,20 @@ class BoughtPrices:
     """Mean catalogue price of what a user engaged with; items without a price do not count."""
 
     def __init__(self, log: EventLog) -> None:
+        self._log = log
         thousandths = (pl.col("price") * PRICE_UNIT).round().cast(pl.Int64)
-        priced = log.items.select("item", paid=thousandths).drop_nulls()
-        events = log.interactions.frame.join(priced, on="item")
-        self._sum = AsOfIndex.build(pl.col("user"), events, total=pl.col("paid") * pl.col("n"))
-        self._count = AsOfIndex.build(pl.col("user"), events, total=pl.col("n"))
+        self._priced = log.items.select("item", paid=thousandths).drop_nulls()
 
     def mean(self, rows: Rows) -> Floats:
         """In the catalogue's currency, NaN where nothing priced was engaged with."""
-        paid, count = (index.total(rows.user, rows.as_of_day) for index in (self._sum, self._count))
+        paid, count = self._log.only(rows.users).shared(self._paid).total(rows.user, rows.as_of_day).T
         return ratio(paid / PRICE_UNIT, count)
+
+    def _paid(self, log: EventLog) -> AsOfIndex:
+        """By user: thousandths paid, and engagements with what has a price."""
+        events = log.interactions.frame.join(self._priced, on="item", maintain_order="left")
+        stamps = stamps_of(*(events[name].cast(pl.Int64).to_numpy() for name in ("user", "day")))
+        return AsOfIndex.of(stamps, events.select(pl.col("paid") * pl.col("n"), "n").to_numpy())
 
 
 class UserActivity(Family):
@@ -50,8 +55,7 @@ class UserActivity(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        self._counts = KindCounts(log, plan, key="user", engaged=log.user_index, windows=self.windows)
-        self._items = AsOfIndex.build(pl.col("user"), log.first_meetings)
+        self._log, self._plan = log, plan
         self._prices = BoughtPrices(log) if plan.supply.has(["items.price"]) else None
         self._entropy = _CategoryEntropy(log) if plan.supply.has(["items.category"]) else None
 
@@ -68,11 +72,12 @@ class UserActivity(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._counts.engaged(rows.user, rows.as_of_day)
+        counts, met = self._log.only(rows.users).shared(self._indexes)
+        found = counts.engaged(rows.user, rows.as_of_day)
         total, active, gap = found.total(), found.active_days(), mean_gap(found)
-        since, items = known(found.days_since_last()), self._items.total(rows.user, rows.as_of_day)
+        since, items = known(found.days_since_last()), met.total(rows.user, rows.as_of_day)
         values = {
-            **self._counts.compute(found),
+            **counts.compute(found),
             "user_days_since_last": since,
             "user_days_since_first": known(found.days_since_first()),
             "user_active_days": active,
@@ -88,19 +93,25 @@ class UserActivity(Family):
             values["user_category_entropy"] = self._entropy.of(rows)
         return values
 
+    def _indexes(self, log: EventLog) -> tuple[KindCounts, AsOfIndex]:
+        """Events by type, and first meetings, by user."""
+        counts = KindCounts(log, self._plan, key="user", engaged=log.user_index, windows=self.windows)
+        return counts, AsOfIndex.build(pl.col("user"), log.first_meetings)
+
 
 class _CategoryEntropy:
     """Shannon entropy of a user's engagements over the categories of their items."""
 
     def __init__(self, log: EventLog) -> None:
-        self._history = log.history
+        self._log = log
         self._category = item_codes(log, "category")
 
     def of(self, rows: Rows) -> Floats:
         """In nats; NaN where no engagement has a category. Terms are summed in the order of category codes."""
-        places, begins = spread(*self._history.slices(rows.user, rows.as_of_day))
+        history = self._log.only(rows.users).history
+        places, begins = spread(*history.slices(rows.user, rows.as_of_day))
         owner = np.repeat(np.arange(len(rows)), np.diff(begins))
-        category, count = self._category[self._history.item[places]], self._history.count[places]
+        category, count = self._category[history.item[places]], history.count[places]
         told = category > 0
         width = int(self._category.max(initial=0)) + 1
         cells, events = tally(owner[told] * width + category[told], count[told], len(rows) * width)

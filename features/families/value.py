@@ -31,12 +31,8 @@ class EventValue(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._n_items = log.items.height
-        held = log.worth
-        user, item, day = (part.astype(np.int64) for part in (held.user, held.item, held.day))
-        amounts = unpacked_worth(held.n)
-        keys = {"user": user, "item": item, "pair": user * self._n_items + item}
-        self._of = {name: AsOfIndex.of(stamps_of(key, day), amounts) for name, key in keys.items()}
+        self._log = log
+        self._items = _worth(log, "item")
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -45,10 +41,11 @@ class EventValue(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        item = rows.by(("item",), lambda some: self._mean("item", some.item, some.as_of_day))
-        lately = rows.by(("item",), lambda some: self._mean("item", some.item, some.as_of_day, self.windows[0]))
-        user = rows.by(("user",), lambda some: self._mean("user", some.user, some.as_of_day))
-        pair = self._mean("pair", rows.user * self._n_items + rows.item, rows.as_of_day)
+        log = self._log.only(rows.users)
+        item = rows.by(("item",), lambda some: _mean(self._items, some.item, some.as_of_day))
+        lately = rows.by(("item",), lambda some: _mean(self._items, some.item, some.as_of_day, self.windows[0]))
+        user = rows.by(("user",), lambda some: _mean(log.shared(_of_users), some.user, some.as_of_day))
+        pair = _mean(log.shared(_of_pairs), rows.user * log.items.height + rows.item, rows.as_of_day)
         return {
             "item_value": item,
             "item_value_trend": lately - item,
@@ -58,6 +55,23 @@ class EventValue(Family):
             "pair_value_over_item": pair - item,
         }
 
-    def _mean(self, of: str, key: Ints, as_of_day: Ints, window_days: int | None = None) -> Floats:
-        value, count = self._of[of].total(key, as_of_day, window_days=window_days).T
-        return ratio(value / WORTH_GRID, count)
+
+def _mean(worth: AsOfIndex, key: Ints, as_of_day: Ints, window_days: int | None = None) -> Floats:
+    value, count = worth.total(key, as_of_day, window_days=window_days).T
+    return ratio(value / WORTH_GRID, count)
+
+
+def _of_users(log: EventLog) -> AsOfIndex:
+    return _worth(log, "user")
+
+
+def _of_pairs(log: EventLog) -> AsOfIndex:
+    return _worth(log, "pair")
+
+
+def _worth(log: EventLog, by: str) -> AsOfIndex:
+    """Summed logarithms, and the events that have one, by user, item or pair."""
+    held = log.worth
+    user, item, day = (part.astype(np.int64) for part in (held.user, held.item, held.day))
+    key = {"user": user, "item": item}.get(by)
+    return AsOfIndex.of(stamps_of(user * log.items.height + item if key is None else key, day), unpacked_worth(held.n))

@@ -9,6 +9,7 @@ from features.candidates import GRID
 from features.errors import ContractError
 from features.families.base import Columns, Family, Plan, Rows, Values
 from features.families.supply import slugs
+from features.history import History
 from features.timeline import EventLog
 
 __all__ = ["VectorMatch", "on_grid"]
@@ -59,7 +60,7 @@ class VectorMatch(Family):
         self._prefix = _prefixes(plan)[column]
         self._vectors = on_grid(log.items[column])
         self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
-        self._history = log.history
+        self._log = log
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -84,22 +85,23 @@ class VectorMatch(Family):
         """See `Family`."""
         values = {f"{self._prefix}_{name}": np.full(len(rows), np.nan) for name in ("nearest", "mean", "last")}
         users, of_row = rows.distinct(("user",))
-        start, end = self._history.slices(users.user, users.as_of_day)
+        history = self._log.only(rows.users).history
+        start, end = history.slices(users.user, users.as_of_day)
         order = np.argsort(of_row, kind="stable")
         order = order[self._known[rows.item[order]]]
         held = of_row[order]
         edges = np.searchsorted(held, np.arange(len(users) + 1))
         for user in np.flatnonzero(np.diff(edges)):
-            past, last = self._latest(int(start[user]), int(end[user]))
+            past, last = self._latest(history, int(start[user]), int(end[user]))
             if len(past):
                 places = order[edges[user] : edges[user + 1]]
                 for name, column in zip(values, self._similar(rows.item[places], past, last), strict=True):
                     values[name][places] = column
         return values
 
-    def _latest(self, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    def _latest(self, history: History, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """The latest distinct items of a slice of the history, and which of them are of its last day."""
-        item, day = self._history.item[start:end].astype(np.int64), self._history.day[start:end]
+        item, day = history.item[start:end].astype(np.int64), history.day[start:end]
         known = self._known[item]
         item, day = item[known], day[known]
         order = np.lexsort((item, -day))
