@@ -81,10 +81,10 @@ class Numbers:
         """Number of each id; new ones get the next."""
         if self.ids.is_empty():
             self.ids = self.ids.cast(wanted.dtype)
-        known = pl.DataFrame({"id": self.ids}).with_row_index("number")
-        new = wanted.unique().sort().to_frame("id").join(known, on="id", how="anti", maintain_order="left")["id"]
-        if len(new):
-            self.ids = pl.concat([self.ids, new])
-            known = pl.DataFrame({"id": self.ids}).with_row_index("number")
-        found = wanted.to_frame("id").join(known, on="id", how="left", maintain_order="left")
+        asked = wanted.unique().sort().to_frame("id")
+        # NOTE: the few that are asked are hashed, and not all that are known.
+        known = pl.DataFrame({"id": self.ids}).with_row_index("number").join(asked, on="id", how="semi")
+        new = asked.join(known, on="id", how="anti", maintain_order="left").with_row_index("number", len(self.ids))
+        self.ids = pl.concat([self.ids, new["id"]])
+        found = wanted.to_frame("id").join(pl.concat([known, new]), on="id", how="left", maintain_order="left")
         return found["number"].cast(pl.Int64).to_numpy()

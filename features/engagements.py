@@ -103,8 +103,13 @@ class Engagements:
         if worth is None or counts is None:
             distinct, totals = summed(cells, counts)
             return cls(distinct, totals, n_items, kinds)
-        distinct, sums = summed(cells, np.stack([counts, worth], axis=1))
-        return cls(distinct, sums[:, 0].copy(), n_items, kinds, sums[:, 1].copy())
+        if not (cells[1:] > cells[:-1]).all():
+            ordered = pl.DataFrame({"cell": cells, "n": counts, "worth": worth}).sort("cell")
+            cells, counts, worth = (ordered[name].to_numpy() for name in ordered.columns)
+            first = _run_starts(cells)
+            if len(first) < len(cells):
+                cells, counts, worth = cells[first], _sums(counts, first), _sums(worth, first)
+        return cls(cells, counts, n_items, kinds, worth)
 
     def plus(self, other: Self) -> Self:
         """The cells of both, over the same codes; those of `other`, the fewer, are merged in without sorting again."""

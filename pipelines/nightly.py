@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from features.codes import Codes, Numbers
@@ -247,28 +248,31 @@ class Folding:
             ContractError: No event type of `labels.gains` occurs, or user ids differ in kind between tables.
         """
         kinds = tuple(self._kinds.ids)
-        cells = pl.concat([pl.DataFrame(schema=_CELL), *self._cells.values()])
-        item = self._codes.code(self._item_ids.ids)[cells["item"].to_numpy()]
-        if (item < 0).any():
-            cells, item = cells.filter(pl.Series(item >= 0)), item[item >= 0]
-        number = cells["user"].to_numpy()
-        active = self._users.ids.gather(np.flatnonzero(np.bincount(number, minlength=len(self._users.ids))))
-        if self._summed is not None:
-            active = pl.concat([active, self._summed.active_ids])
-        codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
-        user = codes.code(self._users.ids)[number]
-        day, kind = (cells[name].cast(pl.Int64).to_numpy() for name in ("day", "kind"))
-        daily = Engagements.fold(
-            Engagements.cell(user, item, day, kind, n_items=len(self._codes), n_kinds=len(kinds)),
-            n_items=len(self._codes),
-            kinds=kinds,
-            counts=cells["n"].cast(pl.Int64).to_numpy(),
-            worth=cells["worth"].to_numpy(),
+        active = pl.concat(
+            [
+                self._users.ids.gather(np.flatnonzero(self._active())),
+                *([] if self._summed is None else [self._summed.active_ids]),
+            ]
         )
+        codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
+        user, item = codes.code(self._users.ids), self._codes.code(self._item_ids.ids)
+        parts = [np.empty((3, 0), np.int64)]
+        while self._cells:  # NOTE: a file's frame goes before the next is packed
+            _, frame = self._cells.popitem()
+            number, of_item, kind, day, n, worth = (frame[name].cast(pl.Int64).to_numpy() for name in _CELL)
+            there = item[of_item] >= 0
+            told = user[number], item[of_item], day, kind
+            cells = Engagements.cell(*(part[there] for part in told), n_items=len(self._codes), n_kinds=len(kinds))
+            parts.append(np.stack([cells, n[there], worth[there]]))
+        packed = np.concatenate(parts, axis=1)
+        del parts
+        fresh = packed.shape[1]
+        daily = Engagements.fold(packed[0], n_items=len(self._codes), kinds=kinds, counts=packed[1], worth=packed[2])
+        del packed
         if self._summed is not None:
             daily = self._summed.under(codes, self._codes, kinds).plus(daily)
         refuse_gainless(daily.present, int(daily.counts.sum()), self._config.labels.gains)
-        self._sum_up(daily, codes, fresh=len(cells))
+        self._sum_up(daily, codes, fresh=fresh)
         return EventLog(
             cells=daily,
             user_ids=codes.ids,
@@ -277,6 +281,14 @@ class Folding:
             gains=self._config.labels.gains,
             users=None if users is None else users_by_code(users, codes.ids),
         )
+
+    def _active(self) -> npt.NDArray[np.bool_]:
+        """Which users, by number, have an event with an item of the catalogue among the cells of files."""
+        active = np.zeros(len(self._users.ids), np.bool_)
+        known = self._codes.code(self._item_ids.ids) >= 0
+        for frame in self._cells.values():
+            active[frame["user"].to_numpy()[known[frame["item"].to_numpy()]]] = True
+        return active
 
     def _sum_up(self, daily: Engagements, users: Codes, *, fresh: int) -> None:
         """Keep the sum of all cells where there is none, or where many came since."""
