@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from features.codes import Codes, Numbers
@@ -40,21 +39,13 @@ from pipelines.check import (
 )
 from pipelines.config import Config
 from pipelines.progress import say
-from pipelines.snapshot import Summed
+from pipelines.snapshot import CELL, Summed, added_up, users_with_cells
 from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
 from pipelines.supplied import with_supplied
 from pipelines.tables import RawTable, fingerprint_of, read_file, refuse_empty, stacked_files, table_files
 
 __all__ = ["Folding", "read_for", "read_night"]
 
-_CELL = {
-    "user": pl.UInt32,
-    "item": pl.UInt32,
-    "kind": pl.UInt16,
-    "day": pl.Int32,
-    "n": pl.UInt32,
-    "worth": pl.Int64,
-}
 _FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
 _NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
 
@@ -248,27 +239,14 @@ class Folding:
             ContractError: No event type of `labels.gains` occurs, or user ids differ in kind between tables.
         """
         kinds = tuple(self._kinds.ids)
-        active = pl.concat(
-            [
-                self._users.ids.gather(np.flatnonzero(self._active())),
-                *([] if self._summed is None else [self._summed.active_ids]),
-            ]
-        )
+        item = self._codes.code(self._item_ids.ids)
+        active = self._users.ids.gather(users_with_cells(self._cells, len(self._users.ids), item))
+        if self._summed is not None:
+            active = pl.concat([active, self._summed.active_ids])
         codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
-        user, item = codes.code(self._users.ids), self._codes.code(self._item_ids.ids)
-        parts = [np.empty((3, 0), np.int64)]
-        while self._cells:  # NOTE: a file's frame goes before the next is packed
-            _, frame = self._cells.popitem()
-            number, of_item, kind, day, n, worth = (frame[name].cast(pl.Int64).to_numpy() for name in _CELL)
-            there = item[of_item] >= 0
-            told = user[number], item[of_item], day, kind
-            cells = Engagements.cell(*(part[there] for part in told), n_items=len(self._codes), n_kinds=len(kinds))
-            parts.append(np.stack([cells, n[there], worth[there]]))
-        packed = np.concatenate(parts, axis=1)
-        del parts
-        fresh = packed.shape[1]
-        daily = Engagements.fold(packed[0], n_items=len(self._codes), kinds=kinds, counts=packed[1], worth=packed[2])
-        del packed
+        user = codes.code(self._users.ids)
+        fresh = sum(frame.height for frame in self._cells.values())
+        daily = added_up(self._cells, user, item, n_items=len(self._codes), kinds=kinds)
         if self._summed is not None:
             daily = self._summed.under(codes, self._codes, kinds).plus(daily)
         refuse_gainless(daily.present, int(daily.counts.sum()), self._config.labels.gains)
@@ -281,14 +259,6 @@ class Folding:
             gains=self._config.labels.gains,
             users=None if users is None else users_by_code(users, codes.ids),
         )
-
-    def _active(self) -> npt.NDArray[np.bool_]:
-        """Which users, by number, have an event with an item of the catalogue among the cells of files."""
-        active = np.zeros(len(self._users.ids), np.bool_)
-        known = self._codes.code(self._item_ids.ids) >= 0
-        for frame in self._cells.values():
-            active[frame["user"].to_numpy()[known[frame["item"].to_numpy()]]] = True
-        return active
 
     def _sum_up(self, daily: Engagements, users: Codes, *, fresh: int) -> None:
         """Keep the sum of all cells where there is none, or where many came since."""
@@ -350,7 +320,7 @@ class Folding:
             return "damaged"
         if entry.cells is None:
             return entry
-        cells = self._store.get(entry.cells, list(_CELL))
+        cells = self._store.get(entry.cells, list(CELL))
         if cells is None:
             return "damaged"
         aside = None if entry.aside is None else self._store.get(entry.aside)

@@ -1,17 +1,28 @@
 """Cells of many files added up: what a night starts from, in place of the cells of each file."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 import polars as pl
 
+from features.asof import Ints
 from features.codes import UNKNOWN, Codes
 from features.engagements import Engagements
 from pipelines.state import Snapshot, StateStore
 
-__all__ = ["Summed"]
+__all__ = ["CELL", "Summed", "added_up", "users_with_cells"]
+
+CELL = {
+    "user": pl.UInt32,
+    "item": pl.UInt32,
+    "kind": pl.UInt16,
+    "day": pl.Int32,
+    "n": pl.UInt32,
+    "worth": pl.Int64,
+}
+"""Columns of a file's cells: users, items and event types by their numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,3 +90,42 @@ class Summed:
         cells = store.put(held, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
+
+
+def users_with_cells(files: Mapping[str, pl.DataFrame], n_users: int, items: Ints) -> Ints:
+    """Numbers of the users that have a cell with an item of the catalogue, ascending.
+
+    Args:
+        files: The cells of each file.
+        n_users: Users that have a number.
+        items: Code of each item number, below 0 for none.
+    """
+    active = np.zeros(n_users, np.bool_)
+    for frame in files.values():
+        active[frame["user"].to_numpy()[items[frame["item"].to_numpy()] >= 0]] = True
+    return np.flatnonzero(active)
+
+
+def added_up(
+    files: MutableMapping[str, pl.DataFrame], users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]
+) -> Engagements:
+    """The cells of all files under the codes of today, without those of items that have none.
+
+    Args:
+        files: The cells of each file; each goes before the next is packed, so that no two forms of all are held.
+        users: Code of each user number.
+        items: Code of each item number, below 0 for none.
+        n_items: Items of the catalogue.
+        kinds: The event types.
+    """
+    parts = [np.empty((3, 0), np.int64)]
+    while files:
+        _, frame = files.popitem()
+        number, of_item, kind, day, n, worth = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
+        there = items[of_item] >= 0
+        told = (part[there] for part in (users[number], items[of_item], day, kind))
+        cells = Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds))
+        parts.append(np.stack([cells, n[there], worth[there]]))
+    packed = np.concatenate(parts, axis=1)
+    del parts
+    return Engagements.fold(packed[0], n_items=n_items, kinds=kinds, counts=packed[1], worth=packed[2])
