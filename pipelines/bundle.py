@@ -209,7 +209,8 @@ def load_bundle(folder: Path) -> Bundle:
     """Verify and load a version, and re-score its golden rows.
 
     Raises:
-        IntegrityError: Anything is not as it was written, or golden rows score differently here.
+        IntegrityError: Anything is not as it was written, or golden rows score differently here, by more than
+            `Ranker.tolerance`.
     """
     manifest = verify_files(folder)
     features = _read_manifest(folder)
@@ -275,9 +276,10 @@ def _rescore(folder: Path, ranker: Ranker) -> None:
         scores = ranker.predict(golden)
     except ContractError as error:
         raise IntegrityError(f"{folder}: golden.parquet lacks features of the ranker.") from error
-    moved = int((scores != golden["score"].to_numpy()).sum())
+    apart = np.abs(scores - golden["score"].to_numpy())
+    moved = int((~(apart <= ranker.tolerance)).sum())
     if moved:
-        largest = float(np.abs(scores - golden["score"].to_numpy()).max())
+        largest = float(apart.max())
         raise IntegrityError(
             f"{folder}: {moved} of {golden.height} golden rows score differently here (by up to {largest:.2g}). "
             "Use the library versions that the manifest names."

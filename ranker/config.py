@@ -19,7 +19,7 @@ class NetworkConfig(FrozenConfig):
     owner = Owner.TRAINING
 
     hidden: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = Field(
-        default=(128, 64), max_length=8, description="Width of each hidden layer; float64 adds up no wider one exactly."
+        default=(128, 64), max_length=8, description="Width of each hidden layer."
     )
     epochs: int = Field(default=6, ge=1, le=1000, description="Times that each training request is seen.")
     requests_per_batch: int = Field(default=64, ge=1, description="Requests of a step.")

@@ -1,8 +1,8 @@
 """ListNet (Cao et al. 2007) over the ranker's features: how a network scores; `ranker.listnet_fit` trains it.
 
 Softmaxed over a request, its scores are the shares of the request's gain that it expects of each item.
-A row's score is the same to the last bit beside whatever rows, with any BLAS, on any machine: inputs, weights and what
-passes from layer to layer are multiples of powers of 2, so coarse that float64 holds every sum of products exactly.
+Inputs are the same bits anywhere. Products and sums are plain float32, in the order of BLAS: the same rows give the
+same bits on one machine, and beside other rows or on another machine scores within `TOLERANCE`.
 """
 
 # N rows, F features, M features that may be undefined, I = F + M inputs
@@ -17,78 +17,75 @@ import polars as pl
 from features.errors import IntegrityError
 from ranker.groups import feature_blocks, feature_matrix
 
-__all__ = ["INPUT_GRID", "Layer", "ListNet", "on_weight_grid", "squashed"]
+__all__ = ["FARTHEST", "TOLERANCE", "Layer", "ListNet", "squashed"]
 
-Floats = npt.NDArray[np.float64]
+Floats = npt.NDArray[np.float32]
 Layer = tuple[Floats, Floats]
 """Weights (inputs, outputs) and biases (outputs,)."""
 
-INPUT_GRID = 1024.0
-"""Inputs, and values between layers, are multiples of 1 / 1024."""
+FARTHEST = 6.0
+"""Standard deviations of a feature that are told apart: no input is farther from 0."""
 
-_WEIGHT_GRID, _MOST_WEIGHT = 16_384.0, 8.0
-_GRADIENT_GRID = 2.0**16
-_FARTHEST = 6.0  # standard deviations of a feature that are told apart
-_MOST_HIDDEN = 1024.0
-_BLOCK_ROWS = 1024  # rows that pass the layers at a time, within the processor's cache
+TOLERANCE = 1e-6
+"""By how much a score may differ beside other rows or on another machine, over the scores' spread within requests."""
+
+_BLOCK_ROWS = 512  # that pass the layers at a time: all they become stays in the processor's cache
 _STEPS = 16  # of the path from the mean row along which gradients are summed up
 _ONE = np.float32(1).view(np.int32)
+_ROUNDED = "rate"  # an array that networks had whose sums were rounded
 
 
-def squashed(values: npt.NDArray[np.float32]) -> Floats:
-    """sign(x) log2(1 + |x|), linear between powers of 2: the bits of a float read as a number, hence exact anywhere.
+def squashed(values: Floats) -> Floats:
+    """sign(x) log2(1 + |x|), linear between powers of 2: the bits of a float read as a number.
 
     >>> squashed(np.array([0, 1, -3, 5], np.float32)).tolist()
     [0.0, 1.0, -2.0, 2.5]
     """
-    magnitude = ((np.abs(values) + np.float32(1)).view(np.int32) - _ONE) * 2.0**-23
-    signed: Floats = np.copysign(magnitude, values)
-    return signed
-
-
-def on_weight_grid(values: npt.ArrayLike) -> Floats:
-    """The nearest weights that the network can have."""
-    wide = np.ascontiguousarray(values, np.float64)
-    near: Floats = np.rint(np.clip(wide, -_MOST_WEIGHT, _MOST_WEIGHT) * _WEIGHT_GRID) / _WEIGHT_GRID
-    return near
+    magnitude = np.abs(values)
+    magnitude += np.float32(1)
+    bits = magnitude.view(np.int32)
+    bits -= _ONE
+    signed: Floats = bits.astype(np.float32)
+    signed *= np.float32(2.0**-23)
+    return np.copysign(signed, values, out=signed)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ListNet:
     """A trained network, or several whose scores are averaged.
 
-    A feature becomes `squashed`, less its mean and over its standard deviation in training, cut at 6 and rounded; one
-    that was undefined somewhere in training is two inputs: 0 where it is undefined, and whether it is. Layers but the
-    last end in max(0, x).
+    A feature becomes `squashed`, less its mean and over its standard deviation in training, cut at `FARTHEST`; one that
+    was undefined somewhere in training is two inputs: 0 where it is undefined, and whether it is. Layers but the last
+    end in max(0, x).
 
     Attributes:
         features: Ordered names of the columns it reads.
         mean_F: Of each feature, squashed.
-        rate_F: `INPUT_GRID` over its standard deviation; 0 for a feature that never differs.
+        scale_F: One over its standard deviation; 0 for a feature that never differs.
         undefined_M: Positions of the features that may be undefined, ascending.
         members: Layers of each network.
     """
 
     features: tuple[str, ...]
     mean_F: Floats
-    rate_F: Floats
+    scale_F: Floats
     undefined_M: npt.NDArray[np.int64]
     members: tuple[tuple[Layer, ...], ...]
 
-    def inputs(self, values: npt.NDArray[np.float32]) -> Floats:
+    def inputs(self, values: Floats) -> Floats:
         """(N, F + M) what the first layer gets of each row of `ranker.groups.feature_matrix`."""
+        width = len(self.features)
+        made = np.empty((len(values), width + len(self.undefined_M)), np.float32)
         near = squashed(values)
         near -= self.mean_F
-        near *= self.rate_F
-        np.rint(near, out=near)
-        np.maximum(near, -_FARTHEST * INPUT_GRID, out=near)
-        np.minimum(near, _FARTHEST * INPUT_GRID, out=near)
-        near /= INPUT_GRID
+        near *= self.scale_F
+        np.clip(near, np.float32(-FARTHEST), np.float32(FARTHEST), out=near)
         undefined = np.isnan(values)
-        near[undefined] = 0
-        return np.concatenate([near, undefined[:, self.undefined_M]], axis=1)
+        np.multiply(near, ~undefined, out=made[:, :width])
+        made[:, width:] = undefined.take(self.undefined_M, axis=1)
+        return made
 
-    def predict(self, table: pl.DataFrame) -> Floats:
+    def predict(self, table: pl.DataFrame) -> npt.NDArray[np.float64]:
         """(N,) scores, higher is better, one a row; columns are found by name.
 
         Raises:
@@ -99,16 +96,16 @@ class ListNet:
             scores[rows] = self.score(block)
         return scores
 
-    def score(self, values: npt.NDArray[np.float32]) -> Floats:
+    def score(self, values: Floats) -> npt.NDArray[np.float64]:
         """The same of `ranker.groups.feature_matrix`: (N,) scores."""
         scores = np.zeros(len(values))
         for rows, inputs in self._passes(values):
             for member in self.members:
                 *_, score = _passed(inputs, member)
-                scores[rows] += score[:, 0]
+                scores[rows] += score[: rows.stop - rows.start, 0]
         return scores / len(self.members)
 
-    def contributions(self, table: pl.DataFrame) -> Floats:
+    def contributions(self, table: pl.DataFrame) -> npt.NDArray[np.float64]:
         """(N, F) what each feature adds to each row's score over that of the mean row, where nothing is undefined.
 
         Integrated gradients (Sundararajan et al. 2017), in 16 steps from the mean row: they add up to the difference
@@ -119,7 +116,8 @@ class ListNet:
         """
         found = np.zeros((table.height, len(self.features)))
         for rows, inputs in self._passes(feature_matrix(table, self.features)):
-            part = inputs * (sum(_gradient(inputs, member) for member in self.members) / (_STEPS * len(self.members)))
+            slope = sum(_gradient(inputs, member) for member in self.members)
+            part = (inputs * slope)[: rows.stop - rows.start] / (_STEPS * len(self.members))
             found[rows] = part[:, : len(self.features)]
             found[rows, self.undefined_M] += part[:, len(self.features) :]
         return found
@@ -128,7 +126,7 @@ class ListNet:
         """Everything but the names of the features, by name."""
         arrays: dict[str, npt.NDArray[np.generic]] = {
             "mean": self.mean_F,
-            "rate": self.rate_F,
+            "scale": self.scale_F,
             "undefined": self.undefined_M,
         }
         for number, member in enumerate(self.members):
@@ -141,36 +139,48 @@ class ListNet:
         """A network from what `to_arrays` gave.
 
         Raises:
-            IntegrityError: The arrays are no network of these features.
+            IntegrityError: The arrays are no network of these features, or one that rounded what it summed.
         """
         rest = dict(arrays)
+        if _ROUNDED in rest:
+            raise IntegrityError(
+                "the ranker's network is of an earlier nightrank and would score otherwise here. Train a version "
+                "anew: nightrank train."
+            )
         try:
-            mean, rate, undefined = (rest.pop(name) for name in ("mean", "rate", "undefined"))
+            mean, scale, undefined = (rest.pop(name) for name in ("mean", "scale", "undefined"))
             members: list[tuple[Layer, ...]] = []
             while rest:
                 layers: list[Layer] = []
                 while f"{len(members)}.{len(layers)}.weight" in rest:
                     weight, bias = (rest.pop(f"{len(members)}.{len(layers)}.{part}") for part in ("weight", "bias"))
-                    layers.append((weight.astype(np.float64), bias.astype(np.float64)))
+                    layers.append((weight.astype(np.float32), bias.astype(np.float32)))
                 _check_shapes(layers, len(features) + len(undefined))
                 members.append(tuple(layers))
-            _check_sizes(members, {len(mean), len(rate), len(features)})
+            _check_sizes(members, {len(mean), len(scale), len(features)})
         except (KeyError, ValueError, IndexError) as error:
             raise IntegrityError(
                 f"the ranker's network is none of its {len(features)} features ({error}). Fetch the bundle again."
             ) from error
         return cls(
             features,
-            mean.astype(np.float64),
-            rate.astype(np.float64),
+            mean.astype(np.float32),
+            scale.astype(np.float32),
             undefined.astype(np.int64),
             tuple(members),
         )
 
-    def _passes(self, values: npt.NDArray[np.float32]) -> Iterator[tuple[slice, Floats]]:
+    def _passes(self, values: Floats) -> Iterator[tuple[slice, Floats]]:
+        """Which rows they are, and inputs of `_BLOCK_ROWS` rows, the last block's filled up with others.
+
+        With one number of rows in every product, few BLAS make a row's bits depend on where it stands.
+        """
         for start in range(0, len(values), _BLOCK_ROWS):
-            rows = slice(start, min(start + _BLOCK_ROWS, len(values)))
-            yield rows, self.inputs(values[rows])
+            block = values[start : start + _BLOCK_ROWS]
+            rows = slice(start, start + len(block))
+            if len(block) < _BLOCK_ROWS:
+                block = np.concatenate([block, np.zeros((_BLOCK_ROWS - len(block), block.shape[1]), np.float32)])
+            yield rows, self.inputs(block)
 
 
 def _check_sizes(members: list[tuple[Layer, ...]], sizes: set[int]) -> None:
@@ -189,20 +199,16 @@ def _check_shapes(layers: list[Layer], width: int) -> None:
         raise ValueError("no layer gives the score")
 
 
-def _passed(inputs: Floats, layers: tuple[Layer, ...]) -> Iterator[Floats]:
-    """What each layer gives, the score last."""
+def _passed(inputs: Floats, layers: tuple[Layer, ...]) -> Iterator[npt.NDArray[np.floating]]:
+    """What each layer gives, the score last: its own sum is in double precision, since float32 ends at 1e-7 of it."""
     values = inputs
     for weight, bias in layers[:-1]:
         values = values @ weight
         values += bias
         np.maximum(values, 0, out=values)
-        np.minimum(values, _MOST_HIDDEN, out=values)
-        values *= INPUT_GRID
-        np.rint(values, out=values)
-        values /= INPUT_GRID
         yield values
     weight, bias = layers[-1]
-    yield values @ weight + bias
+    yield values.astype(np.float64) @ weight + bias
 
 
 def _gradient(inputs: Floats, layers: tuple[Layer, ...]) -> Floats:
@@ -212,7 +218,6 @@ def _gradient(inputs: Floats, layers: tuple[Layer, ...]) -> Floats:
         *hidden, _ = _passed(inputs * ((step + 0.5) / _STEPS), layers)
         slope = np.broadcast_to(layers[-1][0].T, (len(inputs), len(layers[-1][0])))
         for values, (weight, _) in zip(reversed(hidden), reversed(layers[:-1]), strict=True):
-            passing = np.where(values > 0, slope, 0)
-            slope = np.rint(passing @ weight.T * _GRADIENT_GRID) / _GRADIENT_GRID
+            slope = np.multiply(slope, values > 0) @ weight.T
         total += slope
     return total

@@ -18,13 +18,14 @@ from ranker.groups import (
     recency_weight,
     with_positives,
 )
-from ranker.listnet import INPUT_GRID, Layer, ListNet, on_weight_grid, squashed
+from ranker.listnet import FARTHEST, Layer, ListNet, squashed
 from ranker.metrics import gain_of
 
 __all__ = ["fit_listnet", "steps_of"]
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 65_536  # rows whose inputs are made at a time
+_UNIT = 32_767 // FARTHEST  # inputs are kept in 16 bits: whole numbers of 1 / _UNIT of a standard deviation
 
 
 def fit_listnet(
@@ -58,8 +59,8 @@ def fit_listnet(
     start = _standardised(train, features)
     inputs_NI = torch.empty((train.height, len(features) + len(start.undefined_M)), dtype=torch.int16)
     for first in range(0, train.height, _ROWS):
-        made = start.inputs(feature_matrix(train.slice(first, _ROWS), features)) * INPUT_GRID
-        inputs_NI[first : first + len(made)] = torch.from_numpy(made.astype(np.int16))
+        made = start.inputs(feature_matrix(train.slice(first, _ROWS), features)) * np.float32(_UNIT)
+        inputs_NI[first : first + len(made)] = torch.from_numpy(np.rint(made, out=made).astype(np.int16))
     sizes = group_sizes(train["request"]).astype(np.int64)
     gain_N = torch.from_numpy(gain_of(config.gain)[label_vector(train["label"])].astype(np.float32))
     weight = recency_weight(train, config.recency_half_life_days)
@@ -73,7 +74,7 @@ def fit_listnet(
             report(steps, loss)
 
     fitted = tuple(_member(lists, size, seed + member, told) for member in range(config.ensemble))
-    return ListNet(features, start.mean_F, start.rate_F, start.undefined_M, fitted)
+    return ListNet(features, start.mean_F, start.scale_F, start.undefined_M, fitted)
 
 
 def steps_of(config: RankerConfig, train: pl.DataFrame) -> int:
@@ -92,7 +93,7 @@ class _Lists:
     """Requests as padded batches.
 
     Args:
-        inputs_NI: Multiples of 1 / `INPUT_GRID`, as whole numbers.
+        inputs_NI: Whole numbers of 1 / `_UNIT`.
         gain_N: Gain of each row's label.
         first: First row of each request.
         sizes: Its rows.
@@ -125,7 +126,7 @@ class _Lists:
         place = np.arange(sizes.max())
         held_BC = torch.from_numpy(place < sizes[:, None])
         row = torch.from_numpy(np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum()))
-        score = network(self._inputs_NI[row].float() / INPUT_GRID).squeeze(-1)
+        score = network(self._inputs_NI[row].float() / _UNIT).squeeze(-1)
         score_BC = torch.full(held_BC.shape, -torch.inf).masked_scatter(held_BC, score)
         gain_BC = torch.zeros(held_BC.shape).masked_scatter(held_BC, self._gain_N[row])
         share_BC = gain_BC / gain_BC.sum(1, keepdim=True)
@@ -140,7 +141,7 @@ class _Lists:
 def _standardised(train: pl.DataFrame, features: tuple[str, ...]) -> ListNet:
     """A network without members: what its inputs are."""
     table = feature_table(train, features)
-    mean, rate, undefined = np.zeros(len(features)), np.zeros(len(features)), []
+    mean, scale, undefined = *np.zeros((2, len(features)), np.float32), []
     for at, name in enumerate(features):
         values = table[name].fill_null(float("nan")).to_numpy()
         missing = np.isnan(values)
@@ -149,13 +150,13 @@ def _standardised(train: pl.DataFrame, features: tuple[str, ...]) -> ListNet:
             values = values[~missing]
         if len(values):
             near = squashed(values)
-            mean[at], spread = near.mean(), near.std()
-            rate[at] = INPUT_GRID / spread if spread > 0 else 0
-    return ListNet(features, mean, rate, np.array(undefined, np.int64), ())
+            mean[at], spread = near.mean(dtype=np.float64), near.std(dtype=np.float64)
+            scale[at] = 1 / spread if spread > 0 else 0
+    return ListNet(features, mean, scale, np.array(undefined, np.int64), ())
 
 
 def _member(lists: _Lists, config: NetworkConfig, seed: int, told: Callable[[float], None]) -> tuple[Layer, ...]:
-    """Train one network, and round it to the grid of weights."""
+    """Train one network."""
     order = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=()):
         torch.manual_seed(seed)
@@ -179,8 +180,7 @@ def _member(lists: _Lists, config: NetworkConfig, seed: int, told: Callable[[flo
                 told(loss.item())
     linear = [layer for layer in network if isinstance(layer, nn.Linear)]
     return tuple(
-        (on_weight_grid(layer.weight.detach().numpy().T), on_weight_grid(layer.bias.detach().numpy()))
-        for layer in linear
+        (np.ascontiguousarray(layer.weight.detach().numpy().T), layer.bias.detach().numpy()) for layer in linear
     )
 
 

@@ -12,7 +12,7 @@ from safetensors.numpy import load, save
 from features.errors import IntegrityError
 from ranker.groups import feature_blocks, group_sizes, label_vector
 from ranker.lambdamart import LambdaMart
-from ranker.listnet import ListNet
+from ranker.listnet import TOLERANCE, ListNet
 from ranker.metrics import Gain, ndcg_at
 
 __all__ = ["SHARES", "Ranker"]
@@ -73,6 +73,14 @@ class Ranker:
     def features(self) -> tuple[str, ...]:
         """Ordered names of the columns it reads."""
         return self.forest.features
+
+    @property
+    def tolerance(self) -> float:
+        """By how much a score may differ on another machine: trees alone give the same bits.
+
+        With a network scores are in units of their spread, as `TOLERANCE` is.
+        """
+        return 0.0 if self.network is None else TOLERANCE
 
     def predict(self, table: pl.DataFrame) -> Floats:
         """Scores, higher is better, one a row; columns are found by name.
