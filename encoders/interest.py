@@ -49,8 +49,10 @@ OF_QUERY = "interest_query_z"
 
 _RAW = (FINE_TUNED, "last", "nearest", "mean", *ZERO_SHOT)
 
-_CELLS = 1 << 23  # cells of a (B, H, C) tensor computed at a time
-_REQUESTS = 16  # whose vectors are gathered at a time: they stay in the processor's cache
+_CELLS = 1 << 23  # of (B, H, C) of the requests that share products of their texts
+_PART_CELLS = 1 << 19  # of them computed at a time: tensors that the processor's cache holds
+_WASTE = 4  # products of texts that are made for each that is needed, at most
+_REQUESTS = 16  # whose queries are answered at a time
 _HALF_LIFE_DAYS = 30.0
 
 
@@ -118,11 +120,13 @@ class InterestScorer:
         ends = np.append(starts[1:], rows.height)
         items = rows["item"].to_numpy().astype(np.int64)
         wanted = self.wanted()
-        for batch, candidate_BC, held_BC in self._batches(starts, ends, items):
-            query_BD = None if query_RD is None else query_RD[batch]
-            scores = self._scores(histories, batch, candidate_BC, wanted, query_BD)
-            taken = np.concatenate([np.arange(starts[row], ends[row]) for row in batch])
-            values[:, taken] = scores[:, held_BC]
+        for batch, at_BC, held_BC in self._batches(starts, ends):
+            candidate_BC = np.where(held_BC, items[at_BC], 0)
+            slots_BH = np.maximum(histories.item_RH[batch], 0)
+            for part, similar in _similarities((self.fine_tuned, self.zero_shot), slots_BH, candidate_BC):
+                query_BD = None if query_RD is None else query_RD[batch[part]]
+                scores = self._scores(histories, batch[part], candidate_BC[part], similar, wanted, query_BD)
+                values[:, at_BC[part][held_BC[part]]] = scores[:, held_BC[part]]
         columns = dict(zip(raw, values, strict=True))
         first = starts[ends > starts]
         columns |= {"interest_rank": _rank(columns[FINE_TUNED], first), "interest_z": _z(columns[FINE_TUNED], first)}
@@ -131,9 +135,9 @@ class InterestScorer:
         return pl.DataFrame(columns).select(FINE_TUNED, *self.names)
 
     def _batches(
-        self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
+        self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-        """Requests by number of candidates, in batches of bounded size: rows of requests, items, what is no padding."""
+        """Requests by number of candidates, in batches of bounded size: their rows, their candidates', what is held."""
         sizes = ends - starts
         order = np.argsort(sizes, kind="stable")
         order = order[sizes[order] > 0]
@@ -142,23 +146,22 @@ class InterestScorer:
             batch = order[: max(int(np.searchsorted(widest, _CELLS, side="right")), 1)]
             order = order[len(batch) :]
             held = np.arange(sizes[batch].max()) < sizes[batch][:, None]
-            at = np.minimum(starts[batch][:, None] + np.arange(held.shape[1]), len(items) - 1)
-            yield batch, np.where(held, items[at], 0), held
+            yield batch, np.where(held, starts[batch][:, None] + np.arange(held.shape[1]), 0), held
 
     def _scores(
         self,
         histories: Histories,
         batch: npt.NDArray[np.int64],
         candidate_BC: npt.NDArray[np.int64],
+        similar: tuple[Tensor, Tensor],
         wanted: npt.NDArray[np.float32],
         query_BD: npt.NDArray[np.int16] | None,
     ) -> npt.NDArray[np.float32]:
+        tuned_BHC, plain_BHC = similar
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
         age_BH, gain_BH = (torch.from_numpy(part[batch]) for part in (histories.age_RH, histories.gain_RH))
         event_type_BH = torch.from_numpy(histories.event_type_RH[batch].astype(np.int64))
-        tuned_BHC = _similarities(self.fine_tuned, np.maximum(item_BH, 0), candidate_BC)
-        plain_BHC = _similarities(self.zero_shot, np.maximum(item_BH, 0), candidate_BC)
         with torch.inference_mode():
             # NOTE: that the user had this very item is the behavioural features' part, in training and here.
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
@@ -197,19 +200,39 @@ def _z(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDA
 
 
 def _similarities(
-    vectors: npt.NDArray[np.int16], item_BH: npt.NDArray[np.int64], candidate_BC: npt.NDArray[np.int64]
+    stores: tuple[npt.NDArray[np.int16], npt.NDArray[np.int16]],
+    item_BH: npt.NDArray[np.int64],
+    candidate_BC: npt.NDArray[np.int64],
+) -> Iterator[tuple[slice, tuple[Tensor, Tensor]]]:
+    """Cosines (B, H, C) by each of two stores of vectors, some of the requests at a time.
+
+    One product of all their distinct texts serves as many requests as share them well. Products and sums are of whole
+    numbers below 2^24, hence exact in whatever order; then comes one division.
+    """
+    waiting = [slice(0, len(item_BH))]
+    while waiting:
+        rows = waiting.pop()
+        asked, offered = item_BH[rows], candidate_BC[rows]
+        history, candidates = np.unique(asked), np.unique(offered)
+        if len(asked) > 1 and len(history) * len(candidates) > _WASTE * asked.shape[1] * offered.size:
+            half = (rows.start + rows.stop) // 2
+            waiting += [slice(half, rows.stop), slice(rows.start, half)]
+            continue
+        one, other = (_product(vectors, history, candidates) for vectors in stores)
+        first_BH1 = torch.from_numpy(np.searchsorted(history, asked)).unsqueeze(2)
+        second_B1C = torch.from_numpy(np.searchsorted(candidates, offered)).unsqueeze(1)
+        many = max(_PART_CELLS // (asked.shape[1] * offered.shape[1]), 1)
+        for start in range(0, len(asked), many):
+            at = first_BH1[start : start + many], second_B1C[start : start + many]
+            yield slice(rows.start + start, rows.start + start + len(at[0])), (one[at], other[at])
+
+
+def _product(
+    vectors: npt.NDArray[np.int16], history: npt.NDArray[np.int64], candidates: npt.NDArray[np.int64]
 ) -> Tensor:
-    """Cosines (B, H, C): products and sums of whole numbers below 2^24, then one division."""
-    items, place = np.unique(np.concatenate([item_BH, candidate_BC], 1), return_inverse=True)
-    vector_ID = torch.from_numpy(vectors[items].astype(np.float32))
-    place_BI = torch.from_numpy(place.reshape(len(item_BH), -1))
-    parts = []
-    for start in range(0, len(place_BI), _REQUESTS):
-        place_PI = place_BI[start : start + _REQUESTS]
-        history_PHD = vector_ID[place_PI[:, : item_BH.shape[1]]]
-        candidate_PCD = vector_ID[place_PI[:, item_BH.shape[1] :]]
-        parts.append(torch.bmm(history_PHD, candidate_PCD.transpose(1, 2)))
-    return torch.cat(parts) / GRID**2
+    """Cosines of all pairs of some items."""
+    one, other = (torch.from_numpy(vectors[items].astype(np.float32)) for items in (history, candidates))
+    return torch.mm(one, other.T).div_(GRID**2)
 
 
 def _answers(
@@ -230,10 +253,10 @@ def _answers(
 def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, pooling: str) -> Tensor:
     """Pool similarities over the history (B, C), history items in order; NaN where the mask leaves none."""
     if pooling in {"nearest", "top3"}:
-        most = min(1 if pooling == "nearest" else 3, mask_BHC.shape[1])
-        best = similar_BHC.masked_fill(~mask_BHC, -torch.inf).topk(most, 1).values
+        most = 1 if pooling == "nearest" else 3
+        best = _largest(similar_BHC.masked_fill(~mask_BHC, -torch.inf), most)
         count_BC = mask_BHC.sum(1).clamp(max=most)
-        return sum(best.masked_fill(best.isinf(), 0.0).unbind(1), torch.zeros(())) / count_BC
+        return sum((each.masked_fill(each.isinf(), 0.0) for each in best), torch.zeros(())) / count_BC
     weight_BH = torch.ones_like(age_BH)
     if pooling == "decayed":
         weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
@@ -246,7 +269,19 @@ def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, poo
     return total_BC / total_weight_BC
 
 
+def _largest(values_BHC: Tensor, most: int) -> list[Tensor]:
+    """The `most` largest values of the history (B, C) each, descending: -inf where there are fewer."""
+    best = [torch.full_like(values_BHC[:, 0], -torch.inf) for _ in range(most)]
+    for slot in range(values_BHC.shape[1]):
+        rest_BC = values_BHC[:, slot]
+        for place, held_BC in enumerate(best):
+            best[place], rest_BC = torch.maximum(held_BC, rest_BC), torch.minimum(held_BC, rest_BC)
+    return best
+
+
 def _last(similar_BHC: Tensor, mask_BHC: Tensor) -> Tensor:
     """Similarity to the most recent history item that counts (B, C), NaN without one."""
-    found_BC = similar_BHC.gather(1, mask_BHC.int().argmax(1, keepdim=True)).squeeze(1)
-    return found_BC.masked_fill(~mask_BHC.any(1), torch.nan)
+    found_BC = torch.full_like(similar_BHC[:, 0], torch.nan)
+    for slot in reversed(range(mask_BHC.shape[1])):
+        found_BC = torch.where(mask_BHC[:, slot], similar_BHC[:, slot], found_BC)
+    return found_BC

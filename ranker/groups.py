@@ -1,6 +1,6 @@
 """What must hold before a ranker sees a table: LightGBM would end the process, or score silently wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -46,6 +46,18 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
     Raises:
         ContractError: A feature is missing, is no number, or is infinite; all are named.
     """
+    numbers = _numbers(table, features)
+    infinite = numbers.select(pl.all().is_infinite().any()).row(0) if features else ()
+    _refuse_infinite(features, infinite)
+    return numbers
+
+
+def _numbers(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFrame:
+    """The features as Float32, infinite or not.
+
+    Raises:
+        ContractError: A feature is missing, or is no number; all are named.
+    """
     schema = table.schema
     missing = [name for name in features if name not in schema]
     wrong = [f"{name} ({schema[name]})" for name in features if schema.get(name, pl.Int8) not in _NUMBERS]
@@ -56,17 +68,15 @@ def feature_table(table: pl.DataFrame, features: tuple[str, ...]) -> pl.DataFram
         faults.append(f"features that are no numbers: {listed(wrong, most=20)}; encode categories before")
     if faults:
         raise ContractError("ranker: " + "; ".join(faults) + ".")
-    numbers = table.select(pl.col(name).cast(pl.Float32) for name in features)
-    infinite = numbers.select(pl.all().is_infinite().any()).row(0) if features else ()
-    names = [name for name, there in zip(features, infinite, strict=True) if there]
-    if names:
-        raise ContractError(f"ranker: infinite values in {listed(names, most=20)}; use null where undefined.")
-    return numbers
+    return table.select(pl.col(name).cast(pl.Float32) for name in features)
 
 
 def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArray[np.float32]:
     """The same as `feature_table` as one (rows, features) float32 matrix in C order, NaN where undefined."""
-    return feature_table(table, features).to_numpy(order="c")
+    matrix: npt.NDArray[np.float32] = _numbers(table, features).to_numpy(order="c")
+    if np.isinf(matrix).any():
+        _refuse_infinite(features, np.isinf(matrix).any(0))
+    return matrix
 
 
 def feature_blocks(table: pl.DataFrame, features: tuple[str, ...]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
@@ -74,6 +84,12 @@ def feature_blocks(table: pl.DataFrame, features: tuple[str, ...]) -> Iterator[t
     for start in range(0, table.height, _BLOCK_ROWS):
         block = feature_matrix(table.slice(start, _BLOCK_ROWS), features)
         yield slice(start, start + len(block)), block
+
+
+def _refuse_infinite(features: tuple[str, ...], infinite: Iterable[bool]) -> None:
+    names = [name for name, there in zip(features, infinite, strict=True) if there]
+    if names:
+        raise ContractError(f"ranker: infinite values in {listed(names, most=20)}; use null where undefined.")
 
 
 def label_vector(labels: pl.Series) -> npt.NDArray[np.int32]:
