@@ -123,9 +123,9 @@ class InterestScorer:
         for batch, at_BC, held_BC in self._batches(starts, ends):
             candidate_BC = np.where(held_BC, items[at_BC], 0)
             slots_BH = np.maximum(histories.item_RH[batch], 0)
-            for part, similar in _similarities((self.fine_tuned, self.zero_shot), slots_BH, candidate_BC):
+            for part, cosines in _similarities((self.fine_tuned, self.zero_shot), slots_BH, candidate_BC):
                 query_BD = None if query_RD is None else query_RD[batch[part]]
-                scores = self._scores(histories, batch[part], candidate_BC[part], similar, wanted, query_BD)
+                scores = self._scores(histories, batch[part], candidate_BC[part], cosines, wanted, query_BD)
                 values[:, at_BC[part][held_BC[part]]] = scores[:, held_BC[part]]
         columns = dict(zip(raw, values, strict=True))
         first = starts[ends > starts]
@@ -153,11 +153,11 @@ class InterestScorer:
         histories: Histories,
         batch: npt.NDArray[np.int64],
         candidate_BC: npt.NDArray[np.int64],
-        similar: tuple[Tensor, Tensor],
+        cosines: tuple[Tensor, Tensor],
         wanted: npt.NDArray[np.float32],
         query_BD: npt.NDArray[np.int16] | None,
     ) -> npt.NDArray[np.float32]:
-        tuned_BHC, plain_BHC = similar
+        tuned_BHC, plain_BHC = cosines
         item_BH = histories.item_RH[batch]
         mask_BH = torch.from_numpy(item_BH >= 0)
         age_BH, gain_BH = (torch.from_numpy(part[batch]) for part in (histories.age_RH, histories.gain_RH))

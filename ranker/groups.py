@@ -75,7 +75,7 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
     """The same as `feature_table` as one (rows, features) float32 matrix in C order, NaN where undefined."""
     matrix: npt.NDArray[np.float32] = _numbers(table, features).to_numpy(order="c")
     if np.isinf(matrix).any():
-        _refuse_infinite(features, np.isinf(matrix).any(0))
+        _refuse_infinite(features, [bool(column.any()) for column in np.isinf(matrix.T)])
     return matrix
 
 

@@ -9,7 +9,7 @@ import torch
 
 import encoders.interest
 from encoders.embed import on_grid
-from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, OF_QUERY, ZERO_SHOT, InterestScorer
+from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, OF_QUERY, ZERO_SHOT, InterestScorer, _largest
 from encoders.towers import UserTower
 from features.candidates import GRID
 
@@ -73,6 +73,12 @@ def test_top3_takes_the_three_nearest(plane):
     history = history_of((1, 3, 1, 1), (1, 1, 2, 1), (1, 2, 3, 1), (1, 4, 4, 1))
     found = plane.columns(requests_of(1), history, rows_of((1, 0)))
     assert found["zero_shot_top3"].item() == pytest.approx((0.6 + 0.0 + 0.8) / 3, abs=1e-6)
+
+
+def test_the_largest_are_what_sorting_finds_ties_and_gaps_included():
+    values = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, (5, 9, 40)).astype(np.float32))
+    values[:, 2:][torch.rand(5, 7, 40) < 0.7] = -torch.inf
+    assert torch.equal(torch.stack(_largest(values, 3), 1), values.sort(1, descending=True).values[:, :3])
 
 
 def test_only_the_most_recent_items_are_looked_at(plane):
@@ -212,12 +218,31 @@ def test_a_row_is_bit_equal_whatever_candidates_stand_beside_it(many):
         assert same_bits(part, whole.filter(keep).select(FINE_TUNED, *ZERO_SHOT)) == []
 
 
-@pytest.mark.parametrize("cells", [1, 300, 3000])
-def test_the_size_of_inner_batches_changes_no_bit(many, monkeypatch, cells):
+@pytest.mark.parametrize("size", [1, 300, 3000])
+@pytest.mark.parametrize("limit", ["_CELLS", "_PART_CELLS", "_WASTE"])
+def test_the_size_of_inner_batches_changes_no_bit(many, monkeypatch, limit, size):
     scorer, requests, history, rows = many
     whole = scorer.columns(requests, history, rows)
-    monkeypatch.setattr(encoders.interest, "_CELLS", cells)
+    monkeypatch.setattr(encoders.interest, limit, size)
     assert same_bits(scorer.columns(requests, history, rows), whole) == []
+
+
+@pytest.mark.parametrize(("shared", "products"), [(True, 1), (False, 2)])
+def test_only_requests_that_share_texts_share_a_product(many, monkeypatch, shared, products):
+    """Eight requests of 2 history items and 3 candidates need 48 cosines of each tower."""
+    scorer, requests, *_ = many
+    made, product = [], encoders.interest._product
+
+    def counted(vectors, history, candidates):
+        made.append(len(history) * len(candidates))
+        return product(vectors, history, candidates)
+
+    monkeypatch.setattr(encoders.interest, "_product", counted)
+    first = [0] * 8 if shared else range(0, 40, 5)
+    history = history_of(*((request, at + own, 1, 1) for request, at in enumerate(first) for own in (0, 1)))
+    rows = rows_of(*((request, at + own) for request, at in enumerate(first) for own in (2, 3, 4)))
+    InterestScorer(scorer.user_tower, scorer.fine_tuned, scorer.zero_shot, 2).columns(requests[:8], history, rows)
+    assert made == [2 * 3 if shared else 4 * 2 * 4 * 3] * products * 2  # of four requests: four times what they need
 
 
 @pytest.mark.parametrize("threads", [1, 2])
