@@ -29,7 +29,7 @@ FARTHEST = 6.0
 TOLERANCE = 1e-6
 """By how much a score may differ beside other rows or on another machine, over the scores' spread within requests."""
 
-_BLOCK_ROWS = 512  # that pass the layers at a time: all they become stays in the processor's cache
+_BLOCK_ROWS = 256  # that pass the layers at a time: all they become stays in the processor's cache
 _STEPS = 16  # of the path from the mean row along which gradients are summed up
 _ONE = np.float32(1).view(np.int32)
 _ROUNDED = "rate"  # an array that networks had whose sums were rounded
