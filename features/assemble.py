@@ -4,7 +4,9 @@ One function serves training, evaluation and the night. It works through the req
 request's rows do not depend on the portion it stands in.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,9 +88,23 @@ class Assembler:
         self.text_features = self.families.text | SOURCE_GROUP.text
 
     def portions(self, requests: pl.DataFrame, *, size: int = 1000) -> Iterator[Portion]:
-        """All requests in order, `size` at a time."""
-        for start in range(0, requests.height, size):
-            yield self.portion(requests.slice(start, size))
+        """All requests in order, `size` at a time.
+
+        While a portion is used, the next one is made in a thread of its own: nobody else may ask this assembler, or
+        change its cut, until the last portion is out.
+        """
+        parts = [requests.slice(start, size) for start in range(0, requests.height, size)]
+        if len(parts) == 1:
+            yield self.portion(parts[0])
+            return
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions") as ahead:
+            coming: deque[Future[Portion]] = deque()
+            for part in parts:
+                coming.append(ahead.submit(self.portion, part))
+                if len(coming) > 1:
+                    yield coming.popleft().result()
+            while coming:
+                yield coming.popleft().result()
 
     def portion(self, requests: pl.DataFrame) -> Portion:
         """Candidates and features of some requests, complete.
