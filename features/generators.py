@@ -29,6 +29,7 @@ from features.user_neighbours import UserNeighbours
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
 
+_FITS_HELD = 8  # refreshes whose neighbours are kept: requests come by day, and a portion spans few weeks
 _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
 
 
@@ -489,6 +490,8 @@ def _refreshed(
     parts = [NOTHING]
     for day in held["refreshed"].unique().sort():
         if day not in as_of:
+            if len(as_of) >= _FITS_HELD:
+                as_of.pop(next(iter(as_of)))
             as_of[day] = make(day)
         parts.append(reach(as_of[day], held.filter(pl.col("refreshed") == day)))
     return pl.concat(parts)
