@@ -77,7 +77,6 @@ BENCHMARKS = (
     Benchmark("citeulike-a", "citeulike-a, towers alone", "citeulike.py"),
     Benchmark("upworthy", "Upworthy", "upworthy.py"),
     Benchmark("lightgbm-rank", "LightGBM's ranking example", "rank_example.py"),
-    Benchmark("simulated-shop", "Simulated shop, biased clicks", "position_bias.py", local=False),
 )
 """All there are, in the order of the README's table."""
 

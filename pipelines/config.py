@@ -27,6 +27,7 @@ from features.config import (
 )
 from features.errors import ConfigError
 from pipelines.outside import without_credentials
+from pipelines.removed import REMOVED
 from pipelines.scalars import load_yaml
 from pipelines.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig
@@ -377,13 +378,15 @@ def _override(raw: dict[str, Any], override: str) -> None:
 
 
 def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
-    """One line: the YAML path, what is wrong, and the nearest key if one is unknown."""
+    """One line: the YAML path, what is wrong, and of an unknown key what became of it or the nearest one."""
     location = [str(part) for part in fault["loc"]]
     path = ".".join(location) or "configuration"
     if fault["type"] == "tuple_type":
         return f"{path}: write a list, such as [ONE, OTHER]"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
+    if path in REMOVED:
+        return f"{path}: there is no such key any more. {REMOVED[path].remedy}"
     known = _keys_at(kind, location[:-1])
     near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
     hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."

@@ -21,6 +21,7 @@ from pipelines.external import External, coded_scores
 from pipelines.owners import keys_of, with_keys_of
 from pipelines.progress import say
 from pipelines.registry import Registry
+from pipelines.removed import without_removed
 from pipelines.train import Labelled, Predecessor, label
 
 __all__ = [
@@ -51,18 +52,18 @@ def working_config(config: Config, bundle: Bundle) -> Config:
 
 
 def trained_config(bundle: Bundle) -> Config:
-    """The whole configuration that a version was trained under.
+    """The whole configuration that a version was trained under; removed keys that changed nothing are passed over.
 
     Raises:
         IntegrityError: It is not one of this nightrank.
     """
     try:
-        return Config.model_validate(bundle.config)
+        return Config.model_validate(without_removed(bundle.config))
     except ValidationError as error:
         keys = sorted({".".join(str(part) for part in fault["loc"]) for fault in error.errors()})
         raise IntegrityError(
             f"{bundle.folder}: config.yaml is no configuration of this nightrank ({listed(keys)}). Use the nightrank "
-            "that the manifest names, or train again with this one."
+            "that the manifest names, or make the version anew with this one: nightrank train."
         ) from error
 
 

@@ -1,9 +1,9 @@
 """What the ranker can be told."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from features.config import FrozenConfig, Owner
 
@@ -60,13 +60,9 @@ class RankerConfig(FrozenConfig):
     recency_half_life_days: float | None = Field(
         default=None, gt=0, description="Days in which a request's weight in training halves; null: all alike."
     )
-    position_debias: bool = Field(
-        default=False,
-        description="Learn what a logged position does to clicks, and leave it out of the score (lambdarank only).",
-    )
     network: NetworkConfig | None = Field(
         default_factory=NetworkConfig,
-        description="Beside the trees; null for trees alone. With monotone or position_debias there is none.",
+        description="Beside the trees; null for trees alone. With monotone there is none.",
     )
     max_requests: int = Field(
         default=8000,
@@ -76,15 +72,8 @@ class RankerConfig(FrozenConfig):
 
     @property
     def learns_network(self) -> bool:
-        """Whether there is a network: it cannot be held to monotone constraints, nor told positions."""
-        return self.network is not None and not self.monotone and not self.position_debias
-
-    @model_validator(mode="after")
-    def _debias_by_lambdarank(self) -> Self:
-        if self.position_debias and self.objective != "lambdarank":
-            msg = "ranker.position_debias needs ranker.objective: lambdarank; rank_xendcg does not know positions"
-            raise ValueError(msg)
-        return self
+        """Whether there is a network: it cannot be held to monotone constraints."""
+        return self.network is not None and not self.monotone
 
 
 class EvaluationConfig(FrozenConfig):

@@ -10,8 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.assemble import POSITION
-from features.errors import ConfigError, IntegrityError
+from features.errors import IntegrityError
 from ranker.config import RankerConfig, Report
 from ranker.groups import (
     feature_blocks,
@@ -23,7 +22,6 @@ from ranker.groups import (
     with_positives,
 )
 from ranker.metrics import Gain, gain_of, ndcg_at
-from ranker.positions import clicks_weighed, discounted_gain, examination
 
 __all__ = ["LambdaMart"]
 
@@ -56,11 +54,11 @@ class LambdaMart:
         stop_at: int = 10,
         report: Report | None = None,
     ) -> Self:
-        """Train on `train`, stop by NDCG on `valid`; where positions are debiased, make all trees and keep the best.
+        """Train on `train`, and stop by NDCG on `valid`.
 
         Args:
             train: request, label and the features; rows of a request together. Where the configuration weighs by
-                recency `DAY`, where it debiases `POSITION` (from 1 on, null where unknown).
+                recency, `DAY`.
             valid: The same, of later requests.
             features: Ordered names of the columns to learn from.
             config: Size and speed of the model.
@@ -70,18 +68,11 @@ class LambdaMart:
 
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
-            ConfigError: The configuration debiases positions, and none is known.
         """
         train = with_positives(train, "training", remedy="timeline.ranker_days")
         valid = with_positives(valid, "validation", remedy="timeline.valid_days")
         params = _params(config, features, seed, stop_at)
-        fitted = _dataset(
-            train,
-            features,
-            params,
-            weight=recency_weight(train, config.recency_half_life_days),
-            position=_position(train, config),
-        )
+        fitted = _dataset(train, features, params, weight=recency_weight(train, config.recency_half_life_days))
         held_out = _dataset(valid, features, params, reference=fitted)
         stopping = [lgb.early_stopping(config.patience, first_metric_only=True, verbose=False)]
         boosters, reached = [], []
@@ -95,13 +86,12 @@ class LambdaMart:
                 valid_names=["valid"],
                 feval=_stopping_metric(stop_at, config.gain),
                 callbacks=[
-                    *(stopping if not config.position_debias else ()),
+                    *stopping,
                     lgb.record_evaluation(judged),
                     *([_reporting(report)] if report is not None else []),
                 ],
             )
-            trees = _debiased_size(booster, valid, features, config, stop_at) if config.position_debias else None
-            kept = trees or booster.best_iteration
+            kept = booster.best_iteration
             boosters.append(lgb.Booster(model_str=booster.model_to_string(num_iteration=kept)))
             reached.append(judged["valid"][f"ndcg@{stop_at}"][kept - 1])
         return cls(tuple(boosters), features, float(np.mean(reached)))
@@ -184,42 +174,9 @@ def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at:
         "seed": seed,
         "verbosity": -1,
     }
-    if config.position_debias:
-        params["lambdarank_position_bias_regularization"] = 0.0  # NOTE: 1 already undoes all that it learns
     if config.monotone:
         params["monotone_constraints"] = [config.monotone.get(name, 0) for name in features]
     return params
-
-
-def _position(table: pl.DataFrame, config: RankerConfig) -> npt.NDArray[np.int32] | None:
-    """Where each row was shown; 0 where that is unknown, which is a place of its own."""
-    if not config.position_debias:
-        return None
-    if POSITION not in table.columns or table[POSITION].is_null().all():
-        raise ConfigError(
-            "ranker.position_debias: no position of a training row is known. Map the column under "
-            "data.events.columns and set requests.source: logged and candidates.source: logged, or leave it out."
-        )
-    places: npt.NDArray[np.int32] = table[POSITION].fill_null(0).cast(pl.Int32).to_numpy()
-    return places
-
-
-def _debiased_size(
-    booster: lgb.Booster, valid: pl.DataFrame, features: tuple[str, ...], config: RankerConfig, stop_at: int
-) -> int:
-    """Number of trees that rank the validation clicks best, each weighed by how seldom its place is looked at."""
-    matrix, position = feature_matrix(valid, features), _position(valid, config)
-    assert position is not None
-    place = position.astype(np.int64)
-    label = label_vector(valid["label"])
-    examined = examination(np.asarray(booster.predict(matrix)), place, label > 0)
-    weighed = clicks_weighed(gain_of(config.gain)[label], place, examined)
-    request = np.repeat(np.arange(valid["request"].n_unique()), group_sizes(valid["request"]))
-    score, found = np.zeros(len(label)), []
-    for tree in range(booster.num_trees()):
-        score += booster.predict(matrix, start_iteration=tree, num_iteration=1)
-        found.append(discounted_gain(score, weighed, request, stop_at))
-    return int(np.argmax(found)) + 1
 
 
 def _dataset(
@@ -229,14 +186,12 @@ def _dataset(
     *,
     reference: lgb.Dataset | None = None,
     weight: npt.NDArray[np.float32] | None = None,
-    position: npt.NDArray[np.int32] | None = None,
 ) -> lgb.Dataset:
     return lgb.Dataset(
         feature_table(table, features).to_arrow(),  # read where it lies: a matrix would be a second copy
         label=label_vector(table["label"]),
         group=group_sizes(table["request"]),
         weight=weight,
-        position=position,
         feature_name=list(features),
         params=params,
         reference=reference,

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from features.config import FrozenConfig, Owner
 from features.errors import ConfigError
 from pipelines.config import ClickConfig, Config, load_config
+from pipelines.removed import REMOVED
 
 DATA = {"items": {"path": "items.parquet"}, "events": {"path": "log/*.csv"}}
 
@@ -106,6 +107,21 @@ def test_what_only_logged_requests_have_needs_them(load, keys, says):
     assert says in fault
     together = {"requests": {"source": "logged", "mode": "online"}, "candidates": {"source": "logged"}}
     assert load(**together).requests.log_columns == ("request_id", "position")
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_a_removed_key_is_refused_with_what_to_do(load, value):
+    (fault,) = refusal(load, ranker={"position_debias": value})
+    assert fault == f"ranker.position_debias: there is no such key any more. {REMOVED['ranker.position_debias'].remedy}"
+    assert "Delete the key" in fault
+
+
+@pytest.mark.parametrize("path", sorted(REMOVED))
+def test_no_removed_key_has_come_back(path):
+    model = Config
+    for part in path.split(".")[:-1]:
+        model = model.model_fields[part].annotation
+    assert path.rsplit(".", 1)[-1] not in model.model_fields
 
 
 def test_all_faults_are_named_at_once(load):

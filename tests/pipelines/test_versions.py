@@ -117,6 +117,20 @@ def test_a_bundle_of_another_nightrank_is_refused_with_its_keys(told, champion):
         working_config(told(), other)
 
 
+def test_an_old_bundle_with_a_removed_key_is_read_where_it_was_off_and_else_refused(told, champion):
+    _, bundle = champion
+
+    def old(value):
+        ranker = {**bundle.config["ranker"], "position_debias": value}
+        return replace(bundle, config={**bundle.config, "ranker": ranker})
+
+    assert working_config(told(), old(False)) == working_config(told(), bundle)  # noqa: FBT003 - a YAML value
+    with pytest.raises(
+        IntegrityError, match=r"\('ranker\.position_debias'\).* make the version anew .*: nightrank train"
+    ):
+        working_config(told(), old(True))  # noqa: FBT003 - a YAML value
+
+
 def test_a_past_window_is_judged_under_the_filters_of_the_training(trained_project, told, champion, capfd):
     name, bundle = champion
     first, last = (day_of(day) for day in bundle.window)

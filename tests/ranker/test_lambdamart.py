@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from features.errors import ConfigError, ContractError, IntegrityError
+from features.errors import ContractError, IntegrityError
 from ranker import groups, lambdamart
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
@@ -262,50 +262,3 @@ def test_recent_requests_are_learned_and_old_ones_are_not():
     weighed = fitted(train=both, config=changed(recency_half_life_days=10.0, min_child_samples=2, patience=40))
     chance = mean_ndcg(np.zeros(held_out.height), held_out)
     assert mean_ndcg(weighed.predict(held_out), held_out) > chance + 0.15
-
-
-def clicks(seed, *, requests=1000, length=10, bias=1.0):
-    """Lists shown at random but for one feature that decides the place; clicks where a relevant item was examined."""
-    rng = np.random.default_rng(seed)
-    signal = rng.normal(size=(requests, length))
-    lure = rng.normal(size=(requests, length))  # by which the shop ordered, and which nobody wants
-    place = np.argsort(np.argsort(-lure - rng.normal(size=lure.shape), axis=1), axis=1) + 1
-    wanted = rng.random(signal.shape) < 1 / (1 + np.exp(1.5 - 2 * signal))
-    clicked = wanted & (rng.random(signal.shape) < place**-bias)
-    return pl.DataFrame(
-        {
-            "request": np.repeat(np.arange(requests, dtype=np.uint32), length),
-            "label": clicked.ravel().astype(np.int32),
-            "wanted": wanted.ravel().astype(np.int32),
-            "position": place.ravel().astype(np.int32),
-            "signal": signal.ravel(),
-            "lure": lure.ravel(),
-        }
-    )
-
-
-def test_debiased_positions_let_what_decided_the_place_count_for_less():
-    train, valid, held_out = clicks(0), clicks(1), clicks(2, bias=0.0)
-    truth = held_out.with_columns(label="wanted")
-    found = {}
-    for debias in (False, True):
-        config = changed(position_debias=debias, min_child_samples=50)
-        model = fitted(train=train, valid=valid, features=("signal", "lure"), config=config)
-        found[debias] = mean_ndcg(model.predict(held_out), truth)
-    unbiased = fitted(train=clicks(0, bias=0.0), valid=clicks(1, bias=0.0), features=("signal", "lure"))
-    assert found[True] > found[False] + 0.02
-    assert found[True] > 0.95 * mean_ndcg(unbiased.predict(held_out), truth)
-
-
-@pytest.mark.parametrize("known", [None, "null"])
-def test_debiasing_without_positions_is_refused(known):
-    table = lists(0)
-    if known is not None:
-        table = table.with_columns(position=pl.lit(None, pl.Int32))
-    with pytest.raises(ConfigError, match="no position of a training row is known"):
-        fitted(train=table, config=changed(position_debias=True))
-
-
-def test_debiasing_an_objective_without_positions_is_refused():
-    with pytest.raises(ValueError, match="position_debias needs"):
-        RankerConfig(objective="rank_xendcg", position_debias=True)

@@ -1,0 +1,47 @@
+"""Keys that a configuration once had: what is told of each in a file, and which values an old version may still say."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["REMOVED", "Removed", "without_removed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """A key that is no more.
+
+    Attributes:
+        remedy: Whole sentences: what became of it, and what to do.
+        harmless: Values under which a version was made as one without the key is made today; None means any value.
+    """
+
+    remedy: str
+    harmless: tuple[Any, ...] | None = ()
+
+
+REMOVED: dict[str, Removed] = {
+    "ranker.position_debias": Removed(
+        "It ranked no better than a training without it. Delete the key; logged positions are still a baseline of "
+        "`evaluate` (as shown).",
+        harmless=(False,),
+    ),
+}
+"""By dotted path."""
+
+
+def without_removed(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A version's kept configuration without the removed keys whose value changed nothing; others stay and are refused.
+
+    >>> without_removed({"ranker": {"position_debias": False, "ensemble": 2}})
+    {'ranker': {'ensemble': 2}}
+    >>> without_removed({"ranker": {"position_debias": True}})
+    {'ranker': {'position_debias': True}}
+    """
+    kept: dict[str, Any] = {}
+    for key, value in values.items():
+        removed = REMOVED.get(prefix + key)
+        if removed is not None and (removed.harmless is None or value in removed.harmless):
+            continue
+        kept[key] = without_removed(value, f"{prefix}{key}.") if isinstance(value, Mapping) else value
+    return kept
