@@ -141,17 +141,6 @@ class AsOfIndex:
         np.cumsum(totals, axis=0, out=running[1:])
         return cls(distinct, running)
 
-    def plus(self, other: Self) -> Self:
-        """The index over the rows of both."""
-        stamps = np.concatenate([self.stamps, other.stamps])
-        stamps.sort(kind="stable")  # merges what is in order
-        stamps = stamps[np.diff(stamps, prepend=NEVER) > 0]
-        running = np.zeros((len(stamps) + 1, *self.running.shape[1:]), np.int64)
-        for part in (self, other):
-            running[:-1] += part.running[np.searchsorted(part.stamps, stamps)]
-            running[-1] += part.running[-1]
-        return type(self)(stamps, running)
-
     def at(self, key: Ints, as_of_day: Ints) -> "Known":
         """What is known of each key strictly before its day; several questions about it share one search."""
         end = before(self.stamps, key, as_of_day)

@@ -370,13 +370,6 @@ class FeaturesConfig(FrozenConfig):
         default=1000, ge=1, description="Values of a text attribute that get a code, the most frequent in the table."
     )
 
-    max_memory_gb: Annotated[float, Owner.TONIGHT] = Field(
-        default=4.0,
-        ge=1.0,
-        le=4096,
-        description="Memory (GiB) that `pipelines.featurise` may take; a larger log is worked through in parts.",
-    )
-
     @property
     def sentiment_columns(self) -> tuple[str, ...]:
         """`sentiment`, if configured."""

@@ -21,6 +21,9 @@ class Removed:
 
 
 REMOVED: dict[str, Removed] = {
+    "features.max_memory_gb": Removed(
+        "It bounded a table of features that no command made. Delete the key.", harmless=None
+    ),
     "ranker.position_debias": Removed(
         "It ranked no better than a training without it. Delete the key; logged positions are still a baseline of "
         "`evaluate` (as shown).",

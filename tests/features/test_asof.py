@@ -109,16 +109,6 @@ def test_every_way_to_sum_gives_the_sums_of_a_count(data, spread, counted):
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
-@given(logs, logs)
-def test_the_sum_of_two_indexes_is_the_index_of_both(one, other):
-    parts = [AsOfIndex.build(pl.col("key"), frame_of(log), total=pl.col("amount")) for log in (one, other)]
-    both = AsOfIndex.build(pl.col("key"), frame_of(one + other), total=pl.col("amount"))
-    found = parts[0].plus(parts[1])
-    assert found.stamps.tolist() == both.stamps.tolist()
-    assert found.running.tolist() == both.running.tolist()
-
-
-@settings(max_examples=50, deadline=None, derandomize=True)
 @given(logs, questions, st.integers(1, 40))
 def test_questions_that_share_a_search_have_the_same_answers(log, asked, window):
     index = AsOfIndex.build(pl.col("key"), frame_of(log), total=pl.col("amount"))
@@ -131,17 +121,13 @@ def test_questions_that_share_a_search_have_the_same_answers(log, asked, window)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)
-@given(logs, logs, questions, st.integers(1, 40), st.sampled_from([1, 97, 2**40]))
-def test_series_side_by_side_have_the_totals_of_each_alone(one, other, asked, window, spread):
-    def built(log):
-        stamps = np.array([key * spread << 17 | day for key, day, _ in log], np.int64)
-        amounts = np.array([(n, -3 * n) for *_, n in log], np.int64).reshape(len(log), 2)
-        return AsOfIndex.of(stamps, amounts), [AsOfIndex.of(stamps, series) for series in amounts.T]
-
-    (left, left_alone), (right, right_alone) = built(one), built(other)
-    alone = [mine.plus(theirs) for mine, theirs in zip(left_alone, right_alone, strict=True)]
+@given(logs, questions, st.integers(1, 40), st.sampled_from([1, 97, 2**40]))
+def test_series_side_by_side_have_the_totals_of_each_alone(log, asked, window, spread):
+    stamps = np.array([key * spread << 17 | day for key, day, _ in log], np.int64)
+    amounts = np.array([(n, -3 * n) for *_, n in log], np.int64).reshape(len(log), 2)
+    alone = [AsOfIndex.of(stamps, series) for series in amounts.T]
     key, day = arrays(asked)
-    found = left.plus(right).at(key * spread, day)
+    found = AsOfIndex.of(stamps, amounts).at(key * spread, day)
     for days in (None, window):
         wanted = [index.total(key * spread, day, window_days=days).tolist() for index in alone]
         assert found.total(days).T.tolist() == wanted

@@ -246,7 +246,6 @@ def test_filters_and_rules_are_tonights_and_the_versions_own_keys_are_not_follow
         ("output=elsewhere", False),
         ("tracking.experiment=other", False),
         ("vectors.keep_days=1", False),
-        ("features.max_memory_gb=2", False),
         ("promotion.min_distinct_share=0.1", False),
         ("evaluation.resamples=100", False),
         ("candidates.popular=1", False),
