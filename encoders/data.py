@@ -162,31 +162,6 @@ class Examples:
             query_R=None if self.query_R is None else self.query_R[rows],
         )
 
-    def without(self, items: npt.NDArray[np.bool_]) -> "Examples":
-        """The same as if some items were not there: neither candidates nor histories hold them.
-
-        Requests that are left without a positive, or with neither a history nor a query, are left out.
-
-        Args:
-            items: (items,) which of the catalogue go.
-        """
-        held, kept = self.histories, ~items[self.item]
-        request = np.repeat(np.arange(len(self)), np.diff(self.starts))
-        positive = np.arange(len(self.item)) < (self.starts[:-1] + self.positives)[request]
-        many, positives = (np.bincount(request[rows], minlength=len(self)) for rows in (kept, kept & positive))
-        item_RH = np.where(items[np.maximum(held.item_RH, 0)], -1, held.item_RH)
-        left = replace(
-            self,
-            histories=replace(held, item_RH=item_RH),
-            item=self.item[kept],
-            gain=self.gain[kept],
-            starts=np.concatenate([[0], np.cumsum(many)]).astype(np.int64),
-            positives=positives.astype(np.int64),
-            score=None if self.score is None else self.score[kept],
-        )
-        told = (item_RH >= 0).any(1) if self.query_R is None else (item_RH >= 0).any(1) | (self.query_R >= 0)
-        return left.take(np.flatnonzero((positives > 0) & told))
-
     def joined(self, other: "Examples") -> "Examples":
         """These requests and then those of another block of the same catalogue; scored only if both are."""
         return Examples(
