@@ -38,13 +38,13 @@ lint: install
 
 # Every data set by its protocol, what stands in the results file excepted; BENCH="--data upworthy" for a part.
 bench: install
-	$(BIN)/nightrank benchmark quality $(BENCH)
+	$(BIN)/python tests/benchmarks/scoreboard.py $(BENCH)
 
 bench-headlines: install
-	$(BIN)/nightrank benchmark quality --data upworthy
+	$(BIN)/python tests/benchmarks/scoreboard.py --data upworthy
 
 bench-encoder: install
-	$(BIN)/nightrank benchmark quality --data amazon-beauty-towers --data citeulike-a
+	$(BIN)/python tests/benchmarks/scoreboard.py --data amazon-beauty-towers --data citeulike-a
 	$(BIN)/python tests/benchmarks/ablations.py online-retail; of_retail=$$?; \
 	$(BIN)/python tests/benchmarks/ablations.py simulated && exit $$of_retail
 

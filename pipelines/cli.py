@@ -20,7 +20,7 @@ import typer
 
 from features.errors import ConfigError, NightrankError
 from pipelines.endings import ending
-from pipelines.groups import benchmark_app, click_app, features_app, vectors_app
+from pipelines.groups import click_app, features_app, vectors_app
 from pipelines.opening import (
     DEFAULT,
     AllowEmpty,
@@ -45,7 +45,6 @@ app = typer.Typer(
 app.add_typer(features_app, name="features")
 app.add_typer(click_app, name="click-model")
 app.add_typer(vectors_app, name="vectors")
-app.add_typer(benchmark_app, name="benchmark")
 
 
 @app.command()

@@ -1,6 +1,5 @@
-"""The commands that come in groups: features, click-model, vectors, benchmark."""
+"""The commands that come in groups: features, click-model, vectors."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -8,7 +7,7 @@ import typer
 
 from pipelines.opening import DEFAULT, AllowEmpty, ConfigPath, Overrides, open_inputs, open_settings
 
-__all__ = ["benchmark_app", "click_app", "features_app", "vectors_app"]
+__all__ = ["click_app", "features_app", "vectors_app"]
 
 features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
 
@@ -18,8 +17,6 @@ click_app = typer.Typer(
 )
 
 vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
-
-benchmark_app = typer.Typer(no_args_is_help=True, help="The project's benchmarks; they need a clone of its repository.")
 
 
 @features_app.command("list")
@@ -136,30 +133,3 @@ def vectors_gc(
     verb = "would remove" if dry_run else "removed"
     report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
     report.result(facts)
-
-
-@benchmark_app.command("quality")
-def benchmark_quality(
-    data: Annotated[list[str], typer.Option("--data", help="A data set by name; repeat for more, else all.")] = [],
-    seeds: Annotated[str, typer.Option("--seeds", metavar="N,...", help="A run each.")] = "0,1,2",
-    to: Annotated[Path, typer.Option("--to", help="Folder of the results file.")] = Path("tests/benchmarks/results"),
-    *,
-    validate: Annotated[bool, typer.Option("--validate", help="Score validation cuts, not the tests.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Score once more what the file holds.")] = False,
-    table: Annotated[
-        bool, typer.Option("--table", help="Print the README's table from the file; run nothing.")
-    ] = False,
-) -> None:
-    """Score data sets by their protocols, a process a seed; what the results file holds is not run again."""
-    from rich.text import Text
-
-    from pipelines import report
-    from pipelines.benchmark import RESULTS, Results, markdown, refuse_missed, run_quality, seeds_of
-
-    if table:
-        sys.stdout.write(markdown(Results.read(to / RESULTS)))
-        return
-    facts = run_quality(data, seeds_of(seeds), to, validate=validate, again=again)
-    report.show(Text(markdown(Results.read(to / RESULTS)), no_wrap=True, overflow="ignore"))
-    report.result(facts)
-    refuse_missed(facts)

