@@ -48,6 +48,22 @@ def test_where_no_fact_varies_no_candidate_scores_above_another():
     assert cut.score(Facts({"a": np.array([0.0, 5.0]), "b": np.array([1.0, 2.0])})).tolist() == [0, 0]
 
 
+def test_where_all_became_positives_no_candidate_scores_above_another():
+    facts, _ = three_facts()
+    cut = CandidateCut.fit(facts, np.ones(4000, bool), np.ones(4000), n_requests=1)
+    assert set(cut.weights) == {0.0}
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_threads_change_no_bit_of_the_fit(threads):
+    from threadpoolctl import threadpool_limits
+
+    facts, positive = three_facts(4, count=20_000)
+    one = CandidateCut.fit(facts, positive, np.ones(20_000), n_requests=1)
+    with threadpool_limits(threads):
+        assert CandidateCut.fit(facts, positive, np.ones(20_000), n_requests=1) == one
+
+
 def test_at_the_fit_no_weight_can_move_for_the_better():
     facts, positive = three_facts(1)
     weight = np.random.default_rng(2).uniform(0.5, 2, len(positive))
