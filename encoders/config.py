@@ -11,7 +11,7 @@ __all__ = ["Backend", "ClickModelConfig", "EncoderConfig", "Pooling", "TrainConf
 Pooling = Literal["mean", "cls"]
 """What becomes of a text's hidden states: their mean over its tokens, or the first token's."""
 
-Backend = Literal["torch", "openvino", "cuda"]
+Backend = Literal["torch", "cuda"]
 """What runs the encoder where texts become vectors; training runs on torch."""
 
 _FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft: {peft_type: ..., ...}}"
@@ -135,11 +135,10 @@ class EncoderConfig(FrozenConfig):
         description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
         "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
     )
-    backend: Annotated[Literal[Backend, "auto"], Owner.VERSION] = Field(
+    backend: Annotated[Backend, Owner.VERSION] = Field(
         default="torch",
-        description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch, "
-        "openvino (extra openvino; both on the processor), cuda (torch on a GPU), or auto, the fastest as "
-        "measured where it trains; two such trainings may then differ in it.",
+        description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch (on "
+        "the processor) or cuda (torch on a GPU).",
     )
     cache_gb: float = Field(
         default=2.0,

@@ -19,10 +19,9 @@ from transformers import AutoConfig, AutoModel
 
 from encoders.adapters import layers_trained, require_adapters
 from encoders.architecture import arithmetic
-from encoders.compiled import CompiledTower, require_openvino
 from encoders.config import Backend, EncoderConfig, ItemEmbeddingsConfig, Pooling
 from encoders.embed import Progress, Reader, bf16_is_native, embed_pooled, hidden_bytes, pool_all, read_lower
-from encoders.gpu import GpuTower, gpu_is_there, gpu_name, require_gpu
+from encoders.gpu import GpuTower, gpu_name, require_gpu
 from encoders.hidden import HiddenStates
 from encoders.items import ItemEmbeddings
 from encoders.loading import Backbone, load_backbone
@@ -77,7 +76,7 @@ class InterestModel:
     item_embeddings: ItemEmbeddings | None = None
     backend: Backend = "torch"
     gpu: str | None = None
-    _compiled: dict[str, Reader] = field(default_factory=dict, init=False, repr=False)
+    _readers: dict[str, Reader] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def queries(self) -> bool:
@@ -103,8 +102,6 @@ class InterestModel:
                 "encoder.precision is fp16, which trains on a CUDA device alone, and there is none here. "
                 "Set it to auto (bf16 where the processor has it, else fp32)."
             )
-        if config.backend == "openvino":
-            require_openvino("encoder.backend is openvino", "set it to torch")
         if config.backend == "cuda":
             require_gpu("encoder.backend is cuda", "set it to torch")
         backbone = load_backbone(config.model, config.pooling)
@@ -112,7 +109,7 @@ class InterestModel:
             backbone, layers_trained(config.train, backbone.layers), train_embeddings=config.train.full is not None
         )
         require_adapters(tower, config.train)
-        on_gpu = config.backend == "cuda" or (config.backend == "auto" and gpu_is_there())
+        on_gpu = config.backend == "cuda"
         model = cls._of(
             backbone,
             tower,
@@ -123,7 +120,7 @@ class InterestModel:
             event_types=tuple(event_types),
             queries=queries,
         )
-        model.run_by("torch" if config.backend == "auto" else config.backend)
+        model.run_by(config.backend)
         return model
 
     @classmethod
@@ -214,11 +211,10 @@ class InterestModel:
         if self.backend == "torch":
             return None
         digest = self.digest(which)
-        if digest not in self._compiled:
-            self._compiled.clear()
-            run = GpuTower if self.backend == "cuda" else CompiledTower
-            self._compiled[digest] = run(self._tower(which), bf16=self.bf16)
-        return self._compiled[digest]
+        if digest not in self._readers:
+            self._readers.clear()
+            self._readers[digest] = GpuTower(self._tower(which), bf16=self.bf16)
+        return self._readers[digest]
 
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between its pooled vectors and those of torch in float32, over `sample` of the texts."""
@@ -229,11 +225,11 @@ class InterestModel:
     def batch_independent(self, texts: TokenisedTexts) -> bool:
         """Whether pooled vectors are the same to the bit beside other texts and in another order, over `sample`.
 
-        The longest texts come first, under a tower that was compiled anew: what was run before must not matter either.
+        The longest texts come first, under a tower made ready anew: what was run before must not matter either.
         """
         some = self.sample(texts)
         whole = self.pool("zero_shot", some)
-        self._compiled.clear()
+        self._readers.clear()
         backwards = np.argsort(some.lengths, kind="stable")[::-1].copy()
         parts = (backwards[:1], backwards[1::7], backwards[::3], backwards)
         return all(torch.equal(self.pool("zero_shot", some.take(part)), whole[part]) for part in parts)
@@ -320,13 +316,15 @@ class InterestModel:
         """Read what `save` wrote.
 
         Raises:
-            ConfigError: Its backend is not here, or another GPU is: vectors would be others.
+            ConfigError: Its backend is not here or no more, or another GPU is: vectors would be others.
             IntegrityError: A file is missing or altered, or a weight is missing, unknown or of another shape.
         """
         try:
             tensors = load_file(folder / _WEIGHTS)
             tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
             model = cls._empty(json.loads((folder / _CONFIG).read_text(encoding="utf-8")), tokenizer)
+        except ConfigError as error:
+            raise ConfigError(f"{folder}: {error}") from error
         except Exception as error:  # tokenizers raises bare Exception, an altered config whatever it leads to
             raise IntegrityError(
                 f"{folder}: the encoder's files are missing or altered, or another version wrote them."
@@ -338,8 +336,6 @@ class InterestModel:
             raise IntegrityError(f"{folder}: weights missing, unknown or of another shape: {listed(wrong)}.")
         for name, tensor in own.items():
             tensor.copy_(tensors[name])
-        if model.backend == "openvino":
-            require_openvino(f"{folder}: its vectors are made by OpenVINO", "use a version that torch alone can run")
         if model.backend == "cuda":
             what, remedy = f"{folder}: its vectors are made by a GPU", "use a version with encoder.backend torch"
             require_gpu(what, remedy, named=model.gpu)
@@ -354,6 +350,11 @@ class InterestModel:
         empty: Any = AutoModel.from_config(architecture)  # type: ignore[no-untyped-call]
         if about["pooling"] not in get_args(Pooling):
             raise ValueError(about["pooling"])
+        if about.get("backend") == "openvino":
+            raise ConfigError(
+                "its vectors are made by OpenVINO, which this nightrank does not run. Make the version anew with "
+                "encoder.backend: torch: nightrank train."
+            )
         if about.get("backend", "torch") not in get_args(Backend):
             raise ValueError(about["backend"])
         backbone = Backbone(

@@ -237,9 +237,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _backend_version(model: InterestModel) -> dict[str, str]:
     """What beside torch makes its vectors."""
-    if model.gpu is not None:
-        return {"cuda": str(torch.version.cuda)}
-    return {} if model.backend == "torch" else {model.backend: version(model.backend)}
+    return {} if model.gpu is None else {"cuda": str(torch.version.cuda)}
 
 
 def _digests(model: InterestModel) -> dict[str, str]:

@@ -27,7 +27,7 @@ from features.config import (
 )
 from features.errors import ConfigError
 from pipelines.outside import without_credentials
-from pipelines.removed import REMOVED
+from pipelines.removed import REMOVED, REMOVED_VALUES
 from pipelines.scalars import load_yaml
 from pipelines.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig
@@ -383,6 +383,8 @@ def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
     path = ".".join(location) or "configuration"
     if fault["type"] == "tuple_type":
         return f"{path}: write a list, such as [ONE, OTHER]"
+    if fault["type"] == "literal_error" and (path, fault["input"]) in REMOVED_VALUES:
+        return f"{path}: {fault['input']} is no value of it any more. {REMOVED_VALUES[path, fault['input']]}"
     if fault["type"] != "extra_forbidden":
         return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
     if path in REMOVED:

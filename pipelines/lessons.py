@@ -19,7 +19,7 @@ from encoders.items import CodedItems
 from encoders.model import LEAST_AGREEMENT, InterestModel, Which
 from encoders.tokenize import TokenisedTexts
 from features.errors import TryAgainError
-from pipelines.backend import settle_backend
+from pipelines.backend import refuse_unfit_backend
 from pipelines.chain import Catalogue, store_vectors
 from pipelines.config import Config
 from pipelines.progress import Advance, say, task
@@ -70,7 +70,7 @@ class Lessons:
         self._measured = past is not None or encoder.replay_share > 0 or encoder.start_weight > 0
         texts = model.tokenise(catalogue.texts)
         settle_precision(model, texts, config.encoder)
-        settle_backend(model, texts, config.encoder, taught=past is not None)
+        refuse_unfit_backend(model, texts)
         if catalogue.queries:
             texts = texts.joined(model.tokenise(catalogue.queries, queries=True))
         many = len(texts.ids)

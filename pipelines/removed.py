@@ -1,10 +1,10 @@
-"""Keys that a configuration once had: what is told of each in a file, and which values an old version may still say."""
+"""Keys and values that a configuration once had: what is told of them, and which an old version may still have."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["REMOVED", "Removed", "without_removed"]
+__all__ = ["REMOVED", "REMOVED_VALUES", "Removed", "without_removed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,13 @@ REMOVED: dict[str, Removed] = {
     ),
 }
 """By dotted path."""
+
+_TORCH = "Write torch, or cuda where there is a GPU."
+REMOVED_VALUES: dict[tuple[str, str], str] = {
+    ("encoder.backend", "openvino"): f"OpenVINO gained too little over torch. {_TORCH}",
+    ("encoder.backend", "auto"): f"Which backend runs is no longer measured. {_TORCH}",
+}
+"""What became of a value that a key no longer takes, by path and value."""
 
 
 def without_removed(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

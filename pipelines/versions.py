@@ -57,8 +57,11 @@ def trained_config(bundle: Bundle) -> Config:
     Raises:
         IntegrityError: It is not one of this nightrank.
     """
+    told = without_removed(bundle.config)
+    if isinstance(encoder := told.get("encoder"), dict) and encoder.get("backend") == "auto":
+        told["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
     try:
-        return Config.model_validate(without_removed(bundle.config))
+        return Config.model_validate(told)
     except ValidationError as error:
         keys = sorted({".".join(str(part) for part in fault["loc"]) for fault in error.errors()})
         raise IntegrityError(

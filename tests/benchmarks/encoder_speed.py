@@ -1,15 +1,14 @@
 """Texts to vectors: against sentence-transformers, and a night with few new texts against encoding all.
 
     NIGHTRANK_DATA=... python tests/benchmarks/encoder_speed.py [--texts 1000] [--runs 3] [--modes fp32 bf16]
-        [--ours fp32 bf16 openvino openvino-fp32]
+        [--ours fp32 bf16]
 
 (a) Texts of Online Retail and of the Complete Journey under all-MiniLM-L6-v2 with two threads: ours (as configured by
 default) and `SentenceTransformer.encode` (`encoder_peer.py`; fp32, bf16 and, where the environment has them, onnx and
 openvino), a process each, in turns. Seconds are of tokenising and encoding alone, after a warm-up, without imports and
-loading. `--ours` sets our other precisions and backends beside them (ours-fp32, ours-openvino, ...), whose conversion
-the warm-up holds; no bar is on these. Ratios are of medians, of wall time and of processor time; the bars hold for the
-latter, which moves less on a machine that works for others too. Vectors must agree to cosine 0.9995 with the peer's
-fp32.
+loading. `--ours` sets our other precisions beside them (ours-fp32, ours-bf16); no bar is on these. Ratios are of
+medians, of wall time and of processor time; the bars hold for the latter, which moves less on a machine that works for
+others too. Vectors must agree to cosine 0.9995 with the peer's fp32.
 
 (b) A night of which 1 % of the texts are new, through the vector store on disk, against encoding all: wall time, over
 all texts of both data sets, since a few new texts cost as much as a batch of 64 of each padded length.
@@ -49,8 +48,6 @@ WARM_UP = 256
 OTHERS = {
     "fp32": EncoderConfig(precision="fp32"),
     "bf16": EncoderConfig(precision="bf16"),
-    "openvino": EncoderConfig(backend="openvino"),
-    "openvino-fp32": EncoderConfig(precision="fp32", backend="openvino"),
 }
 
 

@@ -13,7 +13,7 @@ import encoders.gpu
 import encoders.model
 from encoders.embed import ROWS, bf16_is_native
 from encoders.model import LEAST_AGREEMENT, InterestModel
-from features.errors import ConfigError
+from features.errors import ConfigError, IntegrityError
 
 PRECISIONS = ["fp32", "bf16"]
 
@@ -93,8 +93,8 @@ def device(monkeypatch):
     """Pretends that there is a GPU of some name, or none."""
 
     def pretend(name):
+        monkeypatch.setattr(encoders.gpu, "gpu_is_there", lambda: name is not None)
         for module in (encoders.gpu, encoders.model):
-            monkeypatch.setattr(module, "gpu_is_there", lambda: name is not None)
             monkeypatch.setattr(module, "gpu_name", lambda: name)
         monkeypatch.setattr(encoders.model, "bf16_is_native", lambda *, on_gpu: on_gpu)
 
@@ -109,7 +109,6 @@ def test_without_a_gpu_it_is_refused_with_the_remedy(tiny_model, tmp_path, devic
         tiny_model(backend="cuda")
     with pytest.raises(ConfigError, match=r"made by a GPU.*no CUDA device.*encoder\.backend torch"):
         InterestModel.load(tmp_path)
-    assert tiny_model(backend="auto").backend == "torch"
 
 
 def test_a_gpu_of_another_name_is_refused(tiny_model, tmp_path, device):
@@ -123,13 +122,24 @@ def test_a_gpu_of_another_name_is_refused(tiny_model, tmp_path, device):
         InterestModel.load(tmp_path)
 
 
-def test_auto_precision_is_that_of_the_gpu_where_it_may_run(tiny_model, device):
+def test_auto_precision_is_that_of_the_gpu_where_it_runs(tiny_model, device):
     device("Fast 1")
-    assert [tiny_model(backend=name, precision="auto").bf16 for name in ("cuda", "auto", "torch")] == [
-        True,
-        True,
-        False,
-    ]
+    assert [tiny_model(backend=name, precision="auto").bf16 for name in ("cuda", "torch")] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("openvino", ConfigError, "made by OpenVINO, which this nightrank does not run.*nightrank train"),
+        ("abacus", IntegrityError, "missing or altered"),
+    ],
+)
+def test_a_model_of_a_backend_that_is_no_more_is_refused(tiny_model, tmp_path, name, kind, told):
+    tiny_model().save(tmp_path)
+    config = tmp_path / "config.json"
+    config.write_text(config.read_text().replace('"backend": "torch"', f'"backend": "{name}"'))
+    with pytest.raises(kind, match=told):
+        InterestModel.load(tmp_path)
 
 
 def test_a_model_of_before_gpus_is_loaded(tiny_model, tmp_path):

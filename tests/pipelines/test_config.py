@@ -116,6 +116,15 @@ def test_a_removed_key_is_refused_with_what_to_do(load, value):
     assert "Delete the key" in fault
 
 
+@pytest.mark.parametrize("backend", ["openvino", "auto"])
+def test_a_removed_value_is_refused_with_what_to_do(load, backend):
+    (fault,) = refusal(load, encoder={"backend": backend})
+    assert fault.startswith(f"encoder.backend: {backend} is no value of it any more. ")
+    assert "Write torch" in fault
+    (unknown,) = refusal(load, encoder={"backend": "abacus"})
+    assert "Input should be 'torch' or 'cuda'" in unknown
+
+
 @pytest.mark.parametrize("path", sorted(REMOVED))
 def test_no_removed_key_has_come_back(path):
     model = Config

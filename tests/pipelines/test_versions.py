@@ -131,6 +131,13 @@ def test_an_old_bundle_with_a_removed_key_is_read_where_it_was_off_and_else_refu
         working_config(told(), old(True))  # noqa: FBT003 - a YAML value
 
 
+def test_an_old_bundle_whose_backend_was_measured_has_the_one_that_was_taken(told, champion):
+    _, bundle = champion
+    measured = replace(bundle, config={**bundle.config, "encoder": {**bundle.config["encoder"], "backend": "auto"}})
+    assert working_config(told(), measured) == working_config(told(), bundle)
+    assert measured.config["encoder"]["backend"] == "auto"  # what was read stays as it was
+
+
 def test_a_past_window_is_judged_under_the_filters_of_the_training(trained_project, told, champion, capfd):
     name, bundle = champion
     first, last = (day_of(day) for day in bundle.window)
