@@ -109,10 +109,13 @@ def test_what_only_logged_requests_have_needs_them(load, keys, says):
     assert load(**together).requests.log_columns == ("request_id", "position")
 
 
-@pytest.mark.parametrize("value", [True, False])
-def test_a_removed_key_is_refused_with_what_to_do(load, value):
-    (fault,) = refusal(load, ranker={"position_debias": value})
-    assert fault == f"ranker.position_debias: there is no such key any more. {REMOVED['ranker.position_debias'].remedy}"
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [("ranker", "position_debias", True), ("ranker", "position_debias", False), ("features", "max_memory_gb", 4)],
+)
+def test_a_removed_key_is_refused_with_what_to_do(load, section, key, value):
+    (fault,) = refusal(load, **{section: {key: value}})
+    assert fault == f"{section}.{key}: there is no such key any more. {REMOVED[f'{section}.{key}'].remedy}"
     assert "Delete the key" in fault
 
 

@@ -131,6 +131,14 @@ def test_an_old_bundle_with_a_removed_key_is_read_where_it_was_off_and_else_refu
         working_config(told(), old(True))  # noqa: FBT003 - a YAML value
 
 
+def test_an_old_bundle_is_read_whatever_a_removed_key_that_made_nothing_of_it_says(told, champion):
+    _, bundle = champion
+    bounded = replace(
+        bundle, config={**bundle.config, "features": {**bundle.config["features"], "max_memory_gb": 16.0}}
+    )
+    assert working_config(told(), bounded) == working_config(told(), bundle)
+
+
 def test_an_old_bundle_whose_backend_was_measured_has_the_one_that_was_taken(told, champion):
     _, bundle = champion
     measured = replace(bundle, config={**bundle.config, "encoder": {**bundle.config["encoder"], "backend": "auto"}})
