@@ -6,6 +6,7 @@ last bit in whatever batch it stands.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -108,12 +109,15 @@ class Neighbours:
         n_items: int,
     ) -> "Neighbours":
         """Keep the 100 strongest of each row, ties by item code."""
-        order = np.lexsort((col, -value, row))
-        row, col, value = row[order], col[order], value[order]
-        starts = np.searchsorted(row, np.arange(n_items))
-        kept = np.arange(len(row)) - starts[row] < _MAX_NEIGHBOURS
-        matrix = sparse.csr_matrix((value[kept], (row[kept], col[kept])), shape=(n_items, n_items))
+        matrix = sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items))
         matrix.sort_indices()
+        sizes = np.diff(matrix.indptr)
+        many = np.flatnonzero(np.repeat(sizes > _MAX_NEIGHBOURS, sizes))  # of most rows, all stay
+        row, col, value = np.repeat(np.arange(n_items), sizes)[many], matrix.indices[many], matrix.data[many]
+        order = np.lexsort((col, -value, row))
+        place = np.arange(len(order)) - np.searchsorted(row, row)  # rows are in order: these are the places within them
+        matrix.data[many[order[place >= _MAX_NEIGHBOURS]]] = 0.0
+        matrix.eliminate_zeros()
         return cls(matrix)
 
     @classmethod
@@ -163,7 +167,11 @@ class Neighbours:
         requests, rows, sizes = np.unique(held["request"].to_numpy(), return_inverse=True, return_counts=True)
         entries = (held["weight"].to_numpy() / FIXED, (rows, held["item"].to_numpy()))
         scores = sparse.csr_matrix(entries, shape=(len(requests), self.matrix.shape[0])) @ self.matrix
-        kept = np.arange(scores.nnz) if most is None else _leading(scores, most + (sizes if outside else 0 * sizes))
+        kept = (
+            np.arange(scores.nnz)
+            if most is None
+            else _leading(scores.data, scores.indptr, most + (sizes if outside else 0 * sizes))
+        )
         reached = _frame(scores, requests, kept)
         return reached.join(held, on=["request", "item"], how="anti") if outside else reached
 
@@ -174,7 +182,7 @@ class Neighbours:
 
 def best_of_rows(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], most: int) -> pl.DataFrame:
     """The `most` best items of each request by its row of scores: request, item, score, rank."""
-    kept = _leading(scores, np.full(len(requests), most))
+    kept = _leading(scores.data, scores.indptr, np.full(len(requests), most))
     return top_per_request(_frame(scores, requests, kept), most)
 
 
@@ -188,17 +196,22 @@ def _frame(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: n
     )
 
 
-def _leading(scores: sparse.csr_matrix, most: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places of the entries that are among the `most[row]` largest of their row; all that tie with the last stay."""
-    kept = []
-    for start, end, many in zip(scores.indptr[:-1], scores.indptr[1:], most, strict=True):
-        values = scores.data[start:end]
-        if len(values) > many:
-            least = np.partition(values, len(values) - many)[len(values) - many] if many else np.inf
-            kept.append(np.flatnonzero(values >= least) + start)
-        else:
-            kept.append(np.arange(start, end))
-    return np.concatenate(kept) if kept else np.empty(0, np.int64)
+def _leading(
+    data: npt.NDArray[np.number[Any]], begins: npt.NDArray[np.integer], most: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Places of the entries that are among the `most[row]` largest of their row; all that tie with the last stay.
+
+    Args:
+        data: Entries, row after row.
+        begins: (rows + 1) where each row begins.
+        most: (rows,) entries that stay.
+    """
+    stays = np.ones(len(data), np.bool_)
+    for row in np.flatnonzero(np.diff(begins) > most):
+        entries, many = slice(begins[row], begins[row + 1]), most[row]
+        values = data[entries]
+        stays[entries] = values >= np.partition(values, len(values) - many)[len(values) - many] if many else False
+    return np.flatnonzero(stays)
 
 
 def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int64]]:
@@ -263,12 +276,15 @@ def best_of_many(
     for start in range(0, len(requests), _PORTION):
         rows = slice(start, min(start + _PORTION, len(requests)))
         of_rows = scores(rows)
-        row, col = np.nonzero(_leaders(of_rows, min(most, len(items))))
+        row, col = np.nonzero(of_rows > 0)
         values = of_rows[row, col]
+        begins = np.searchsorted(row, np.arange(len(of_rows) + 1))
+        kept = _leading(values, begins, np.full(len(of_rows), most))
+        row, col, values = row[kept], col[kept], values[kept]
         order = np.lexsort((col, -values, row))
         row, col, values = row[order], col[order], values[order]
         rank = np.arange(len(row)) - np.searchsorted(row, row) + 1
-        kept = rank <= most
+        kept = np.flatnonzero(rank <= most)
         parts.append(
             pl.DataFrame(
                 {
@@ -280,10 +296,3 @@ def best_of_many(
             )
         )
     return pl.concat(parts)
-
-
-def _leaders(scores: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.bool_]:
-    """Where scores above 0 are among the `most` largest of their row, all that tie with the last included."""
-    last = scores.shape[1] - most
-    least = np.partition(scores, last, axis=1)[:, last, None]
-    return np.asarray((scores >= least) & (scores > 0))

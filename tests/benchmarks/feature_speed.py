@@ -201,7 +201,7 @@ def read(folder: Path) -> dict[str, object]:
     start = time.perf_counter()
     log = read_night(config).log
     seconds = time.perf_counter() - start
-    digest = hashlib.sha256(log.daily.cells.tobytes() + log.daily.counts.tobytes()).hexdigest()
+    digest = hashlib.sha256(log.cells.cells.tobytes() + log.cells.counts.tobytes()).hexdigest()
     return {"seconds": seconds, "digest": digest}
 
 
