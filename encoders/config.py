@@ -149,7 +149,10 @@ class EncoderConfig(FrozenConfig):
         default=24, ge=1, le=256, description="Most recent items of a user it looks at."
     )
     max_requests: int = Field(
-        default=4000, ge=1, description="Latest requests of the warm-up that the first lesson is made of."
+        default=4000,
+        ge=1,
+        description="Requests that a lesson is made of: the latest of the warm-up; of a block those that the ranker "
+        "learns from, and where these are fewer, so many by a hash of user and day.",
     )
     requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
     accumulate: int = Field(

@@ -61,6 +61,7 @@ class Assembler:
         plan: Which features, made of what; None takes the default ones that the log allows.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
         event_types: Those that histories tell apart.
+        at_once: Requests of a portion; the fewer, the less memory.
 
     Attributes:
         features: Every feature that needs no encoder, in the order of the feature manifest.
@@ -76,31 +77,35 @@ class Assembler:
         *,
         cut: CandidateCut | None = None,
         event_types: Sequence[str] = (),
+        at_once: int = 1000,
     ) -> None:
         default = FeaturesConfig()
         self.log = log
         self.plan = plan or Plan(default, Supply.of(log, default))
         self._config = config
         self._event_types = event_types
+        self.at_once = at_once
         self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text
 
-    def portions(self, requests: pl.DataFrame, *, size: int = 1000) -> Iterator[Portion]:
-        """All requests in order, `size` at a time.
+    def portions(self, requests: pl.DataFrame, *, size: int | None = None, features: bool = True) -> Iterator[Portion]:
+        """All requests in order, `size` at a time (by default `at_once`); their rows with features or as mere keys.
 
         While a portion is used, the next one is made in a thread of its own: nobody else may ask this assembler, or
         change its cut, until the last portion is out.
         """
+        size = size or self.at_once
+        make = self.portion if features else self.candidates
         parts = [requests.slice(start, size) for start in range(0, requests.height, size)]
         if len(parts) == 1:
-            yield self.portion(parts[0])
+            yield make(parts[0])
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions") as ahead:
             coming: deque[Future[Portion]] = deque()
             for part in parts:
-                coming.append(ahead.submit(self.portion, part))
+                coming.append(ahead.submit(make, part))
                 if len(coming) > 1:
                     yield coming.popleft().result()
             while coming:
@@ -112,12 +117,21 @@ class Assembler:
         Raises:
             ConfigError: The plan is for online mode, and the requests carry no time.
         """
-        history = histories(self.log, requests, self._config, self._event_types)
-        proposed = self.generators.propose(requests, history)
-        rows = proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
+        history, rows = self._proposed(requests)
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))
+
+    def candidates(self, requests: pl.DataFrame) -> Portion:
+        """The same requests with the keys of their rows alone: for whoever reads no feature."""
+        history, rows = self._proposed(requests)
+        return Portion(requests, history, rows.select(KEYS))
+
+    def _proposed(self, requests: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """Histories and candidates of requests; the latter with what is known of the request."""
+        history = histories(self.log, requests, self._config, self._event_types)
+        proposed = self.generators.propose(requests, history)
+        return history, proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
 
     def _queries(self) -> Queries | None:
         """What a generator searches by, if it is on and the log has any."""

@@ -19,11 +19,15 @@ from features.split import Span
 from features.timeline import EventLog
 from pipelines.chain import Chain
 from pipelines.config import Config
+from pipelines.evaluate import ranked
+from pipelines.fitting import fit_ranker
+from pipelines.labelled import IS_NEW, Labelled, rows_of
+from pipelines.mapped import picked
 from pipelines.rows import kept_rows
-from pipelines.train import Labelled, Trained, fit_ranker, label, recent
+from pipelines.train import Trained, validation
 from ranker.ranker import Ranker
 
-__all__ = ["BEHAVIOUR", "FIELD", "PREQUENTIAL", "TEXT", "Whole", "emptied", "parts_of", "ranked", "without"]
+__all__ = ["BEHAVIOUR", "FIELD", "PREQUENTIAL", "TEXT", "Whole", "emptied", "parts_of", "without"]
 
 TEXT, BEHAVIOUR, PREQUENTIAL = "text", "behaviour", "prequential"
 FIELD = "field:"
@@ -80,13 +84,12 @@ class Whole:
             rows=trained.rows,
         )
 
-    def lists(self, parts: Sequence[str], window: Labelled, span: Span) -> dict[str, pl.DataFrame]:
+    def lists(self, parts: Sequence[str], window: Labelled) -> dict[str, pl.DataFrame]:
         """Lists of the version without each part: request, item, score by `without` of the part.
 
         Args:
             parts: Of `parts_of`.
             window: The requests that are judged, with their rows.
-            span: The days that they are of.
 
         Raises:
             ConfigError: The rows that the ranker learned from are not there.
@@ -97,16 +100,17 @@ class Whole:
         for part in parts:
             if part.startswith(FIELD):
                 other = emptied(self.chain.log, part.removeprefix(FIELD))
-                found[without(part)] = ranked(self.ranker, self.scored(other, span, name=without(part)))
+                found[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
             else:
                 found[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
         return found
 
-    def scored(self, log: EventLog, span: Span, *, name: str) -> pl.DataFrame:
-        """Rows of a span's requests over another log, with nothing trained again."""
+    def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
+        """Rows of a window's requests over another log, with nothing trained again."""
         supply, cut = self.chain.assembler.plan.supply, self.chain.cut
         chain = Chain(log, self.config, self.chain.model, supply, cut=cut)
-        return label(chain, self.config, span, name=f"Scoring {name}", encoder_day=self.encoder_day).rows
+        name, day = f"Scoring {name}", self.encoder_day
+        return rows_of(chain, self.config, window.requests, window.truth, name=name, encoder_day=day)
 
     def ranker_without(self, part: str, *, given: bool = False) -> Ranker:
         """A ranker of the version's rows that lacks a part; of lists that were given, its own where it has one."""
@@ -120,24 +124,41 @@ class Whole:
 
     def in_sample(self) -> pl.DataFrame:
         """The rows that the ranker learned from, under the final encoder."""
-        days = self._taught[0]["as_of_day"].unique().sort()
-        first, last = int(days[0]), int(days[-1])
-        span = Span(first, last + 1, last + 1)
-        again = label(self.chain, self.config, span, name="In-sample scores", encoder_day=self.encoder_day).rows
-        again = again.filter(pl.col("as_of_day").is_in(days.implode()))
-        return recent(again.clear(), again, most=self.config.ranker.max_requests)
+        kept, chain = self._taught[0], self.chain
+        lists = _lists_of(kept)
+        days = lists["as_of_day"].unique().sort()
+        requests = chain.asked.between(int(days[0]), int(days[-1]) + 1)
+        taught = lists.select("user", "as_of_day").unique()
+        requests = requests.join(taught, on=["user", "as_of_day"], how="semi", maintain_order="left")
+        truth = chain.asked.truth(requests)
+        name, day = "In-sample scores", self.encoder_day
+        again = rows_of(chain, self.config, requests, truth, name=name, encoder_day=day)
+        alike = ["user", "as_of_day", "rows", "items", "labels"]
+        whole, new = (
+            found.join(lists, on=alike, how="semi")["request"].implode()
+            for found in (_lists_of(again), _lists_of(again, only=IS_NEW))
+        )
+        wanted = pl.col("request").is_in(whole) | (pl.col("request").is_in(new) & IS_NEW)
+        return picked(again, lambda some: some.filter(wanted), self.config)
 
     @cached_property
     def _taught(self) -> tuple[pl.DataFrame, pl.DataFrame]:
         """What the ranker learned from, and what it was stopped by, which the final encoder scored."""
         fitted = kept_rows(self.rows, self.chain.log, self.config)
-        name = "Scoring validation"
-        return fitted, label(self.chain, self.config, self.valid, name=name, encoder_day=self.encoder_day).rows
+        return fitted, validation(self.chain, self.config, self.valid, self.encoder_day).rows
 
 
-def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
-    """The list of a ranker: request, item, score."""
-    return rows.select("request", "item").with_columns(pl.Series("score", ranker.predict(rows)))
+def _lists_of(rows: pl.DataFrame, *, only: pl.Expr | None = None) -> pl.DataFrame:
+    """Lists by what tells them apart in any log: user, as_of_day, how many rows, and sums of their items and labels.
+
+    Args:
+        rows: Rows of the lists.
+        only: Which of them count.
+    """
+    counted = rows.lazy() if only is None else rows.lazy().filter(only)
+    sums = {"items": pl.col("item").cast(pl.Int64).sum(), "labels": pl.col("label").cast(pl.Int64).sum()}
+    lists = counted.group_by("request", "user", "as_of_day", maintain_order=True)
+    return lists.agg(rows=pl.len(), **sums).collect()
 
 
 def emptied(log: EventLog, field: str) -> EventLog:

@@ -22,6 +22,7 @@ from features.text import item_texts
 from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.features import plan_of
+from pipelines.memory import Memory
 from pipelines.progress import task
 from pipelines.requests import request_source
 from pipelines.vectors import VectorStore
@@ -96,8 +97,10 @@ class Chain:
     Attributes:
         features: What the full ranker reads, in the order of the feature manifest.
         behaviour_features: What the behaviour-only ranker reads: nothing that knows a text.
+        memory: What the log leaves of `max_memory_gb`, which portions are sized by.
 
     Raises:
+        ConfigError: `max_memory_gb` is too little for the log.
         ContractError: The log lacks part of the supply, or queries that the model reads.
     """
 
@@ -112,6 +115,7 @@ class Chain:
     ) -> None:
         self.log = log
         self.config = config
+        self.memory = Memory.of(log, config)
         self.model = model
         self.catalogue = Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
@@ -130,6 +134,7 @@ class Chain:
         self.interest = interest_group(queries=model.queries)
         self.features = (*known, *self.interest.columns)
         self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
+        self.assembler.at_once = self.memory.requests_at_once(len(self.features))
         self.refresh()
 
     def refresh(self) -> None:
@@ -173,12 +178,23 @@ class Chain:
         for _, rows in self.portions(requests, name=name):
             yield rows
 
+    def candidates(self, requests: pl.DataFrame, *, name: str) -> Iterator[Portion]:
+        """Requests portion by portion with the keys of their rows alone: `features.assemble.Assembler.candidates`."""
+        with task(name, requests.height, "requests") as advance:
+            for portion in self.assembler.portions(requests, features=False):
+                yield portion
+                advance(portion.requests.height)
+
     def with_interest(self, portion: Portion) -> pl.DataFrame:
         """A portion's rows with the interest columns of the present model."""
-        query_RD = self._query_vectors(portion.requests) if self.model.queries else None
-        interest = self._scorer.columns(portion.requests, portion.history, portion.rows, query_RD)
+        interest = self.interest_of(portion)
         named = [name for name in (*KEYS, POSITION) if name in portion.rows.columns]
         return pl.concat([portion.rows, interest], how="horizontal").select(*named, *self.features, FINE_TUNED)
+
+    def interest_of(self, portion: Portion) -> pl.DataFrame:
+        """The interest columns of a portion's rows, and the raw `interest`."""
+        query_RD = self._query_vectors(portion.requests) if self.model.queries else None
+        return self._scorer.columns(portion.requests, portion.history, portion.rows, query_RD)
 
     def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
         """Vectors of all items, by item code; texts that the store does not know are encoded."""

@@ -30,7 +30,7 @@ from pipelines.outside import without_credentials
 from pipelines.removed import REMOVED, REMOVED_VALUES
 from pipelines.scalars import load_yaml
 from pipelines.tracking_config import TrackingConfig
-from ranker.config import EvaluationConfig, RankerConfig
+from ranker.config import EvaluationConfig, RankerConfig, ValidationConfig
 
 __all__ = ["TABLES", "ClickConfig", "Config", "DataConfig", "TableConfig", "flat", "load_click_config", "load_config"]
 
@@ -191,6 +191,12 @@ class Config(FrozenConfig):
     seed: Annotated[int, Owner.TRAINING] = Field(
         default=0, ge=0, lt=2**31, description="Seed of all randomness, resamples too."
     )
+    max_memory_gb: Annotated[float, Owner.TONIGHT] = Field(
+        default=8.0,
+        ge=1,
+        description="Memory (GB, pages of files not counted) that `train`, `evaluate` and `score` may take: they work "
+        "in smaller portions and learn from fewer lists, or refuse to start.",
+    )
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
     requests: RequestsConfig = Field(default_factory=RequestsConfig)
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
@@ -199,6 +205,7 @@ class Config(FrozenConfig):
     features: FeaturesConfig = Field(default_factory=FeaturesConfig)
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     ranker: RankerConfig = Field(default_factory=RankerConfig)
+    validation: ValidationConfig = Field(default_factory=ValidationConfig)
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)

@@ -16,11 +16,15 @@ from features.assemble import POSITION
 from features.candidates import histories
 from features.errors import ConfigError
 from features.recall import CUTOFFS, recall_by_source, seen_items
+from features.split import Span
 from features.timeline import EventLog, date_of
+from pipelines.chain import Chain
 from pipelines.config import Config
 from pipelines.external import External, coded_scores
-from pipelines.progress import task
-from pipelines.train import Labelled, Trained, found_by_behaviour, label
+from pipelines.labelled import Labelled, found_by_behaviour, label
+from pipelines.mapped import list_batches
+from pipelines.progress import say, task
+from pipelines.train import Trained
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
@@ -44,6 +48,8 @@ __all__ = [
     "compared_pairs",
     "evaluate",
     "judge_trained",
+    "labelled_window",
+    "ranked",
     "refuse_empty",
     "version_lists",
     "window_of",
@@ -75,6 +81,7 @@ class Evaluation:
         first_day: First day of the window's requests.
         end_day: Day after the last.
         n_requests: Requests asked.
+        in_window: Requests of the window; more than were asked where whole users were drawn.
         share_distinct: Share of requests whose full-system scores are not all alike.
         beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
         ablated: Systems that are the full one without a part, by that part.
@@ -84,6 +91,7 @@ class Evaluation:
     first_day: int
     end_day: int
     n_requests: int
+    in_window: int
     share_distinct: float
     beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ablated: Mapping[str, str] = field(default_factory=dict)
@@ -93,6 +101,8 @@ class Evaluation:
         return {
             "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
             "requests": self.n_requests,
+            "requests_in_window": self.in_window,
+            "share_drawn": self.n_requests / self.in_window,
             "share_distinct": self.share_distinct,
             "candidate_recall": dict(self.judged.ceiling.rows()),
             "systems": self.judged.table.fill_nan(None).to_dicts(),
@@ -184,6 +194,7 @@ def evaluate(
         first_day=first_day,
         end_day=int(days.max()) + 1,  # type: ignore[arg-type]
         n_requests=labelled.requests.height,
+        in_window=labelled.in_window,
         share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
         beyond=beyond,
         ablated=without,
@@ -234,11 +245,26 @@ def judge_trained(
         ContractError: Other systems' scores are not of these requests: see `pipelines.external.coded_scores`.
     """
     span, chain = trained.split.test, trained.chain
-    labelled = label(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
+    labelled = labelled_window(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
     lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
     lists |= coded_scores(external, labelled, chain.log, taken=TAKEN)
     vectors = chain.zero_shot
     return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
+
+
+def labelled_window(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
+    """The requests that a window is judged on: all, or of a large one those of the users who are drawn.
+
+    Args:
+        chain: The chain.
+        config: `evaluation.max_requests`.
+        span: The window.
+        name: What progress is called.
+        encoder_day: Day before which everything lies that the present model has seen.
+    """
+    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=config.evaluation.max_requests)
+    say(name, requests=found.requests.height, of=found.in_window)
+    return found
 
 
 def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
@@ -327,15 +353,22 @@ def version_lists(
     def text(column: str) -> pl.DataFrame:
         return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
 
-    def ranked(by: Ranker, candidates: pl.DataFrame) -> pl.DataFrame:
-        return candidates.select("request", "item").with_columns(pl.Series("score", by.predict(candidates)))
+    def by_behaviour() -> pl.DataFrame:
+        if labelled.given:
+            return ranked(behaviour_ranker, rows)
+        return pl.concat(ranked(behaviour_ranker, found_by_behaviour(some)) for some in list_batches(rows))
 
     return {
         FULL: ranked(ranker, rows),
-        BEHAVIOUR_ONLY: ranked(behaviour_ranker, rows if labelled.given else found_by_behaviour(rows)),
+        BEHAVIOUR_ONLY: by_behaviour(),
         FINE_TUNED_TEXT: text(FINE_TUNED),
         ZERO_SHOT_TEXT: text(pooling),
     }
+
+
+def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
+    """The list of a ranker: request, item, score."""
+    return rows.select("request", "item").with_columns(pl.Series("score", ranker.predict(rows)))
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:

@@ -9,9 +9,9 @@ import polars as pl
 from features.errors import ConfigError, ContractError
 from features.timeline import EventLog, date_of
 from pipelines.config import TableConfig
+from pipelines.labelled import Labelled
 from pipelines.progress import say
 from pipelines.tables import read_raw
-from pipelines.train import Labelled
 
 __all__ = ["External", "coded_scores", "read_scores"]
 
@@ -68,7 +68,8 @@ def coded_scores(
     """The lists of other systems under our codes, in contract.
 
     A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
-    and where the candidates are given lists, each of their items a score.
+    and where the candidates are given lists, each of their items a score. Rows of requests of the window that were not
+    drawn are left out, and counted.
 
     Args:
         external: The systems' scores; other columns are ignored. Engaged days are named by user_id and day (the batch
@@ -89,9 +90,12 @@ def coded_scores(
     if clash := sorted({*taken} & {*external}):
         raise ConfigError(f"scores: {', '.join(clash)} is taken by a system of ours. Choose another name.")
     coded, faults = {}, []
-    asked = _asked(labelled, log)
+    asked = _asked(labelled.requests, log)
+    left_out = None if labelled.left_out is None else _asked(labelled.left_out, log)
     for name, frame in external.items():
         rows, wrong = _typed(frame, asked, log)
+        if not wrong and left_out is not None:
+            rows = _of_drawn(name, rows, left_out)
         if not wrong:
             rows, wrong = _coded(rows, asked, labelled, log)
         coded[name] = rows
@@ -101,9 +105,17 @@ def coded_scores(
     return coded
 
 
-def _asked(labelled: Labelled, log: EventLog) -> pl.DataFrame:
+def _of_drawn(name: str, rows: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
+    """Without the rows of requests that were not drawn; and a line on how many those are."""
+    keys = [key for key in left_out.columns if key != "request"]
+    kept = rows.join(left_out, on=keys, how="anti", maintain_order="left")
+    if ignored := rows.height - kept.height:
+        say("scores of requests that were not drawn are not read", system=name, rows=ignored, of=rows.height)
+    return kept
+
+
+def _asked(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """The requests, and what a file names each by: request_id; or user_id, day."""
-    requests = labelled.requests
     if "request_id" in requests.columns:
         return requests.select("request", "request_id")
     days = {day: date_of(day) for day in requests["as_of_day"].unique()}

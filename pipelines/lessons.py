@@ -29,6 +29,7 @@ __all__ = ["Lessons", "Watch", "lesson_series", "room", "settle_precision"]
 Watch = Callable[[str, Sequence[float]], None]
 """watch(name, values) is told a series as far as it goes, again and again while it grows."""
 
+_CACHE_SHARE = 0.25  # of max_memory_gb
 _OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
 
 
@@ -209,7 +210,7 @@ def room(size: int, config: Config) -> Iterator[IO[bytes] | None]:
     Raises:
         TryAgainError: The disk cannot hold them.
     """
-    if size <= config.encoder.cache_gb * 1e9:
+    if size <= min(config.encoder.cache_gb, _CACHE_SHARE * config.max_memory_gb) * 1e9:
         yield None
         return
     folder = Path(config.output)

@@ -23,6 +23,7 @@ from features.timeline import EventLog, date_of, day_of
 from pipelines.bundle import library_versions
 from pipelines.check import Inputs
 from pipelines.config import Config
+from pipelines.draw import whole_users
 from pipelines.evaluate import (
     ALL_SYSTEMS,
     AS_SHOWN,
@@ -37,12 +38,13 @@ from pipelines.evaluate import (
     window_of,
 )
 from pipelines.external import External, coded_scores
+from pipelines.labelled import Labelled
 from pipelines.progress import say
 from pipelines.register import metrics_of, series_of
 from pipelines.requests import request_source
 from pipelines.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.tracking import Tracking
-from pipelines.train import Labelled, train
+from pipelines.train import train
 from pipelines.windows import refuse_unteachable
 from ranker.baselines import BASELINES
 from ranker.judge import SLICES, by_request, pooled
@@ -180,12 +182,13 @@ def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Lab
     found = []
     for log, split in cuts:
         source = request_source(log, config)
-        requests = source.between(split.test.start, split.test.closed_end)
+        asked = source.between(split.test.start, split.test.closed_end)
+        requests, left_out = whole_users(asked, log, config.evaluation.max_requests)
         given = config.candidates.source == "logged"
         pairs = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
         if given:
             pairs = requests.select("request", item="shown").explode("item")
-        window = Labelled(requests, source.truth(requests), pairs, given)
+        window = Labelled(requests, source.truth(requests), pairs, given, left_out)
         days = f"the window from {date_of(split.test.start)} to {date_of(split.test.end - 1)}"
         refuse_empty(window, days, remedy="Ask for fewer origins, or set timeline.test_days.")
         refuse_unteachable(log, config, split)
@@ -203,6 +206,7 @@ def _judged(
         windows[0].truth.clear(),
         pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=False)),
         windows[0].given,
+        pl.concat(others) if (others := [one.left_out for one in windows if one.left_out is not None]) else None,
     )
     coded = coded_scores(external, together, cuts[0][0], taken=TAKEN)
     found = []
@@ -270,6 +274,7 @@ def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluatio
         first_day=day_of(date.fromisoformat(kept[0].facts["window"][0])),
         end_day=day_of(date.fromisoformat(kept[-1].facts["window"][1])) + 1,
         n_requests=sum(requests),
+        in_window=sum(one.facts["requests_in_window"] for one in kept),
         share_distinct=distinct / sum(requests),
         beyond={
             system: {name: math.nan if value is None else value for name, value in found.items()}

@@ -165,7 +165,7 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
     """Every system's NDCG by slice with its interval, and the comparisons."""
     slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
     first, last = facts["window"]
-    table = Table(title=f"{what} {first} to {last}: {facts['requests']:,} requests, NDCG@{k} [95 % interval]")
+    table = Table(title=f"{what} {first} to {last}: {_requests(facts)}, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)
     for name in slices:
         table.add_column(name, justify="right")
@@ -188,6 +188,14 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
         *_ablations(ablations, slices, k),
         *_beyond(facts["beyond_accuracy"], k),
     ]
+
+
+def _requests(facts: Report) -> str:
+    """How many requests were judged, and of how many where whole users were drawn."""
+    if facts["requests"] == facts["requests_in_window"]:
+        return f"{facts['requests']:,} requests"
+    share = f"{facts['share_drawn']:.1%}, whole users drawn by a hash"
+    return f"{facts['requests']:,} of {facts['requests_in_window']:,} requests ({share})"
 
 
 def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Table]:

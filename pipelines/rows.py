@@ -4,23 +4,27 @@ A file of `output`/training is named by its own sha256, which stands in the bund
 version, or refused. They hold the user's own ids, since codes are those of one log.
 """
 
-import hashlib
-import io
+import os
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from features.errors import ConfigError, ContractError, IntegrityError
 from features.timeline import EventLog
 from pipelines.config import Config
-from pipelines.storage import atomic_writer
+from pipelines.mapped import list_batches, mapped
+from pipelines.outside import written
+from pipelines.storage import sha256_of
 
 __all__ = ["keep_rows", "kept_rows", "sweep_rows"]
 
 _CODES = {"user": "user_id", "item": "item_id"}
+_GROUP_ROWS = 100_000  # of a Parquet row group
 _ABANDONED_SECONDS = 86_400  # a training that is under way names its rows when it is done
 
 
@@ -28,20 +32,41 @@ def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
     """Keep a ranker's rows; returns the sha256 that they are found by.
 
     Args:
-        rows: `pipelines.train.Labelled.rows` of any number of spans.
+        rows: `pipelines.labelled.Labelled.rows` of any number of spans.
         log: The log that gives their codes.
         config: The output folder.
 
     Raises:
         TryAgainError: The disk is full or refuses.
     """
-    buffer = io.BytesIO()
-    told = rows.with_columns(user=_ids(log, "user").gather(rows["user"]), item=_ids(log, "item").gather(rows["item"]))
-    told.rename(_CODES).write_parquet(buffer, compression="zstd", compression_level=1)
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    with atomic_writer(_folder(config) / f"{digest}.parquet") as file:
-        file.write(buffer.getbuffer())
+    folder, codes = _folder(config), {code: _ids(log, code) for code in _CODES}
+    temporary = folder / f".{uuid4().hex}.tmp"
+    try:
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(rows, codes, temporary)
+        digest = sha256_of(temporary)
+        with written(folder):
+            temporary.replace(folder / f"{digest}.parquet")
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
     return digest
+
+
+def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> None:
+    """Rows with ids in the place of codes, a batch at a time."""
+    writer = None
+    for some in list_batches(rows, about=_GROUP_ROWS):
+        told = some.with_columns(ids.gather(some[code]).alias(code) for code, ids in codes.items()).rename(_CODES)
+        table = told.rechunk().to_arrow()
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
+        writer.write_table(table, row_group_size=len(table))
+    assert writer is not None  # there is a batch for no rows too
+    writer.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
 
 
 def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
@@ -60,24 +85,38 @@ def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
     """
     path = _folder(config) / f"{digest}.parquet"
     try:
-        content = path.read_bytes()
+        found = sha256_of(path)
     except OSError as error:
         raise ConfigError(
             f"no rows of the earlier training at {path}: they are kept for versions with an alias, in the folder "
             "that they were trained in. Bring the file there, or train from the start (without --continue)."
         ) from error
-    if hashlib.sha256(content).hexdigest() != digest:
+    if found != digest:
         raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start (without --continue).")
-    rows = pl.read_parquet(io.BytesIO(content))
-    asked = _positives(rows)
-    for code, name in _CODES.items():
-        ids = _ids(log, code).alias(name)
-        rows = rows.with_columns(pl.col(name).cast(ids.dtype, strict=False))
-        rows = rows.join(ids.to_frame().with_row_index(code), on=name, maintain_order="left")
-    order = [{name: code for code, name in _CODES.items()}.get(name, name) for name in pl.read_parquet_schema(path)]
-    rows = rows.select(order)
+    asked = _positives(pl.scan_parquet(path, glob=False, hive_partitioning=False))
+    ids = {code: _ids(log, code).alias(name) for code, name in _CODES.items()}
+    rows = mapped((_coded(group, ids) for group in _groups(path)), config)
     _refuse_another(rows, asked, log, config)
     return rows
+
+
+def _groups(path: Path) -> Iterator[pl.DataFrame]:
+    """A file's rows, some at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(max(file.num_row_groups, 1)):
+            table = file.read_row_group(group) if file.num_row_groups else file.read()
+            found = pl.from_arrow(table)
+            assert isinstance(found, pl.DataFrame)  # of a table
+            yield found
+
+
+def _coded(rows: pl.DataFrame, ids: Mapping[str, pl.Series]) -> pl.DataFrame:
+    """Rows with codes in the place of ids, without those whose ids nobody has any more."""
+    order = [{name: code for code, name in _CODES.items()}.get(name, name) for name in rows.columns]
+    for code, known in ids.items():
+        rows = rows.with_columns(pl.col(known.name).cast(known.dtype, strict=False))
+        rows = rows.join(known.to_frame().with_row_index(code), on=known.name, maintain_order="left")
+    return rows.select(order)
 
 
 def sweep_rows(needed: Collection[str], config: Config) -> None:
@@ -87,7 +126,7 @@ def sweep_rows(needed: Collection[str], config: Config) -> None:
         needed: What `keep_rows` returned for those that stay.
         config: The output folder.
     """
-    for path in _folder(config).glob("*.parquet"):
+    for path in (*_folder(config).glob("*.parquet"), *_folder(config).glob(".*.tmp")):
         with suppress(OSError):
             if path.stem not in needed and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 path.unlink()
@@ -102,14 +141,15 @@ def _ids(log: EventLog, code: str) -> pl.Series:
     return log.user_ids if code == "user" else log.items["item_id"]
 
 
-def _positives(rows: pl.DataFrame) -> int:
-    return rows.filter(pl.col("label") > 0).height
+def _positives(rows: pl.LazyFrame) -> int:
+    return int(rows.select((pl.col("label") > 0).sum()).collect().item())
 
 
 def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Config) -> None:
     """Stop where positives of the rows are no events of the log from their day on."""
     last = log.engaged.group_by("user", "item").agg(pl.col("due").max())
-    held = rows.filter(pl.col("label") > 0).join(last, on=["user", "item"])
+    positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
+    held = positive.join(last, on=["user", "item"])
     gone, limit = asked - held.filter(pl.col("due") >= pl.col("as_of_day")).height, config.data.quarantine.max_share
     if gone > limit * asked:
         raise ContractError(

@@ -31,7 +31,7 @@ Night = dict[str, Any]
 """What a night reports: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids are of no item."""
 
-_WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.")
+_WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb")
 """Tonight's keys, or how they begin, that do not decide what is published."""
 
 

@@ -15,65 +15,54 @@ from encoders.fit import Lesson
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.items import CodedItems
 from encoders.model import InterestModel
-from features.candidates import SOURCES, TEXT_SOURCES, histories
+from features.candidates import histories
 from features.cut import CandidateCut
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.families.supply import Supply
 from features.recall import seen_items
-from features.requests import VALUE_LABEL
 from features.schemas import TrainingTable
 from features.split import Span, Split
 from features.timeline import EventLog, date_of
 from pipelines.chain import Catalogue, Chain
 from pipelines.config import Config
+from pipelines.draw import Quota, block_quotas, in_hash_order
 from pipelines.features import plan_of
+from pipelines.fitting import fit_ranker
+from pipelines.labelled import (
+    IS_NEW,
+    Block,
+    Labelled,
+    Lists,
+    Pupil,
+    found_by_behaviour,
+    label,
+    latest_lists,
+    visit,
+)
 from pipelines.lessons import Lessons, Watch
-from pipelines.progress import say, task
+from pipelines.mapped import list_batches, picked
+from pipelines.memory import Memory
+from pipelines.progress import say
 from pipelines.requests import request_source, requests_summary
 from pipelines.rows import keep_rows, kept_rows
 from pipelines.windows import refuse_unretrieved, refuse_unteachable
-from ranker.lambdamart import LambdaMart
-from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.metrics import per_request
 from ranker.ranker import Ranker
 
 __all__ = [
     "VALID_NDCG",
-    "Labelled",
     "Predecessor",
     "Trained",
-    "fit_ranker",
-    "found_by_behaviour",
-    "label",
-    "recent",
     "refuse_unknown_features",
     "train",
+    "validation",
 ]
 
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
-_NEW_LISTS = 2  # lists of new items a whole one that the ranker learns from: they are half as long
-_IS_NEW = ~(pl.col("pair_events_all") > 0)  # the user never had the item
-
-
-@dataclass(frozen=True, slots=True)
-class Labelled:
-    """Requests with their rows and what turned out true.
-
-    Attributes:
-        requests: request, user, as_of_day, and what logged requests have beside.
-        truth: request, item, label, is_new, perhaps `VALUE_LABEL`: every positive, retrieved or not.
-        rows: Candidates with features, label (0 for none; by value where the truth has that), encoder_digest and
-            encoder_day (its cut-off).
-        given: Whether the candidates are lists that were given, and not what generators found.
-    """
-
-    requests: pl.DataFrame
-    truth: pl.DataFrame
-    rows: pl.DataFrame
-    given: bool = False
+_SHARE = (0.5, 0.25)  # of usable lists, whole and new ones, where none was seen yet
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,16 +143,20 @@ class _Begun:
         lessons: Takes the model from block to block.
         chain: The chain under the model as it stands.
         catalogue: The texts, and the queries that are learned from.
-        lesson: What the model learns first.
-        fitted: What the ranker learns of the time before `split.blocks`.
+        examples: What the model learns first.
+        lists: What the ranker learns of the time before `split.blocks`.
+        quotas: Lists that each of `split.blocks` is to give.
+        share: Of requests with a positive, and with a new one, those that have it among their candidates.
     """
 
     split: Split
     lessons: Lessons
     chain: Chain
     catalogue: Catalogue
-    lesson: Labelled
-    fitted: pl.DataFrame
+    examples: Examples
+    lists: list[Lists]
+    quotas: list[Quota]
+    share: tuple[float, float]
 
 
 def train(
@@ -185,35 +178,40 @@ def train(
             features.
         IntegrityError: The version's rows were altered.
     """
+    Memory.of(log, config)  # refuses before anything is read
     begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
-    split, lessons, chain, lesson, fitted = begun.split, begun.lessons, begun.chain, begun.lesson, begun.fitted
-    catalogue = begun.catalogue
-    del begun  # it would keep what the loop lets go
+    split, lessons, chain, catalogue = begun.split, begun.lessons, begun.chain, begun.catalogue
+    examples, lists = begun.examples, begun.lists
     encoder_day = split.warm_up.start if continues is None else continues.encoder_day
+    prequential = config.encoder.schedule == "prequential"
     valid_ndcg: list[float] = []
-    for number, block in enumerate((*split.blocks, split.valid)):
-        if number == 0 or config.encoder.schedule == "prequential":
-            examples, items = _examples(log, config, chain.model, catalogue, lesson, block.start)
-            del lesson  # hundreds of MiB: before the next block's are made
-            lessons.teach(examples, items)
+    visited = None
+    for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
+        if number == 0 or prequential:
+            lessons.teach(examples, _coded(chain.model, log, catalogue, block.start))
             chain.refresh()
             encoder_day = block.start
-        name = f"Scoring block {number + 1}" if block is not split.valid else "Scoring validation"
-        lesson = label(chain, config, block, name=name, encoder_day=encoder_day)
-        valid_ndcg.append(_ndcg(lesson, FINE_TUNED))
+        if quota is None:
+            labelled = validation(chain, config, block, encoder_day)
+        else:
+            pupil = Pupil(chain, catalogue, config) if prequential else None
+            name = f"Scoring block {number + 1}"
+            visited = _visited(chain, config, block, quota, begun.share, name=name, day=encoder_day, pupil=pupil)
+            labelled, examples = visited.labelled, visited.examples or examples
+            lists.append(visited.lists)
+        valid_ndcg.append(_ndcg(labelled, FINE_TUNED))
         if watch is not None:
             watch(VALID_NDCG, valid_ndcg)
-        say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(valid_ndcg[-1], 4))
-        if block is not split.valid:
-            fitted = recent(fitted, lesson.rows, most=config.ranker.max_requests)
     lessons.end()
+    fitted = latest_lists(lists, _most_lists(chain), config)
+    del begun, visited, lists, examples  # what the rankers do not need
     _check_no_leak(log, fitted)
     rows = keep_rows(fitted, log, config)
-    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(lesson, pooling))
-    valid = lesson.rows
+    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(labelled, pooling))
+    valid = labelled.rows
     ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
-    if not lesson.given:
-        fitted, valid = found_by_behaviour(fitted), found_by_behaviour(valid)
+    if not labelled.given:
+        fitted, valid = (picked(some, found_by_behaviour, config) for some in (fitted, valid))
     behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     lessons.forget()
     return Trained(
@@ -230,6 +228,40 @@ def train(
         lessons=lessons.held,
         valid_ndcg=valid_ndcg,
     )
+
+
+def _visited(
+    chain: Chain,
+    config: Config,
+    span: Span,
+    quota: Quota,
+    share: tuple[float, float],
+    *,
+    name: str,
+    day: int,
+    pupil: Pupil | None,
+) -> Block:
+    """A block, as far as it is learned from; and a line on how far that is."""
+    found = visit(chain, config, span, quota, share, name=name, encoder_day=day, pupil=pupil)
+    say(
+        name,
+        requests=found.labelled.requests.height,
+        of=found.requests,
+        lists=found.usable.whole,
+        lists_of_new_items=found.usable.new,
+        taught=None if found.examples is None else len(found.examples),
+        new_to_user_ndcg_at_10=round(_ndcg(found.labelled, FINE_TUNED), 4),
+    )
+    return found
+
+
+def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> Labelled:
+    """What the rankers are stopped by; and a line on how much of the window it is."""
+    name, most = "Scoring validation", config.validation.max_requests
+    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
+    ndcg = round(_ndcg(found, FINE_TUNED), 4)
+    say(name, requests=found.requests.height, of=found.in_window, new_to_user_ndcg_at_10=ndcg)
+    return found
 
 
 def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
@@ -251,11 +283,45 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     refuse_unknown_features(chain.features, config)
     for facts in requests_summary(chain.asked).values():
         say("logged requests", **facts)
-    span, name = _latest(chain, split.warm_up, config), "Preparing the warm-up"
-    lesson = label(chain, config, span, name=name, encoder_day=split.warm_up.start)
-    chain.fit_cut(lesson.requests, lesson.truth)
+    requests = _latest(chain, split.warm_up, config)
+    truth = chain.asked.truth(requests)
+    examples, share = _warm_up(chain, catalogue, config, requests, truth)
+    chain.fit_cut(requests, truth)
     refuse_unretrieved(chain, split)
-    return _Begun(split, lessons, chain, catalogue, lesson, fitted=lesson.rows.clear())
+    quotas = _planned(chain, split.blocks, share)
+    return _Begun(split, lessons, chain, catalogue, examples, [], quotas, share)
+
+
+def _warm_up(
+    chain: Chain, catalogue: Catalogue, config: Config, requests: pl.DataFrame, truth: pl.DataFrame
+) -> tuple[Examples, tuple[float, float]]:
+    """What the encoder learns first, and which share of requests finds its positive among the candidates."""
+    pupil = Pupil(chain, catalogue, config)
+    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    _, usable = pupil.learn_candidates(asked, truth, name="Preparing the warm-up")
+    of = Quota(asked.height, truth.filter("is_new")["request"].n_unique())
+    share = (
+        usable.whole / of.whole if of.whole else _SHARE[0],
+        usable.new / of.new if of.new else _SHARE[1],
+    )
+    return pupil.examples(), share
+
+
+def _planned(chain: Chain, blocks: Sequence[Span], share: tuple[float, float]) -> list[Quota]:
+    """Lists that each block is to give, by its requests and what turned out true of them alone."""
+    wanted, most = chain.config.ranker.max_requests, _most_lists(chain)
+    if most < wanted:
+        say("max_memory_gb lets the ranker learn from fewer lists", whole_lists=most, ranker_max_requests=wanted)
+    sizes = []
+    for block in blocks:
+        truth = chain.asked.truth(chain.asked.between(block.start, block.closed_end))
+        sizes.append(Quota(truth["request"].n_unique(), truth.filter("is_new")["request"].n_unique()))
+    return block_quotas(most, sizes, share)
+
+
+def _most_lists(chain: Chain) -> int:
+    """Whole lists that the ranker learns from, as far as memory goes."""
+    return chain.memory.lists(len(chain.features))
 
 
 def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
@@ -263,11 +329,11 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
     refuse_unteachable(log, config, split, continues=True)
     # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
-    old = kept_rows(version.rows, log, config).filter(pl.col("as_of_day") < version.encoder_day)
+    learned = pl.col("as_of_day") < version.encoder_day
+    old = picked(kept_rows(version.rows, log, config), lambda some: some.filter(learned), config)
     asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
-    learned = Labelled(asked, old.clear(), old.filter(pl.col("request").is_in(asked["request"].implode())))
     catalogue = Catalogue.of(log, config.data.items.text)
-    past, _ = _examples(log, config, version.model, catalogue, learned, version.encoder_day)
+    past = _reminders(log, config, version, catalogue, asked, old)
     lessons = Lessons(version.model, catalogue, config, watch, past=past)
     chain = Chain(log, config, version.model, version.supply, cut=version.cut)
     if chain.features != version.features:
@@ -277,22 +343,26 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
             f"({listed(other)}). Train from the start, without --continue."
         )
     refuse_unknown_features(chain.features, config)
-    name = "Scoring what is new"
-    lesson = label(chain, config, split.warm_up, name=name, encoder_day=version.encoder_day)
-    say(name, requests=lesson.requests.height, new_to_user_ndcg_at_10=round(_ndcg(lesson, FINE_TUNED), 4))
-    fitted = recent(old, lesson.rows, most=config.ranker.max_requests)
-    return _Begun(split, lessons, chain, catalogue, lesson, fitted)
+    blocks = (split.warm_up, *split.blocks)
+    first, *quotas = _planned(chain, blocks, _SHARE)
+    pupil = Pupil(chain, catalogue, config)
+    name, day = "Scoring what is new", version.encoder_day
+    visited = _visited(chain, config, split.warm_up, first, _SHARE, name=name, day=day, pupil=pupil)
+    assert visited.examples is not None  # the pupil was taught
+    lists = [Lists.latest_first(old), visited.lists]
+    return _Begun(split, lessons, chain, catalogue, visited.examples, lists, quotas, _SHARE)
 
 
-def _examples(
-    log: EventLog, config: Config, model: InterestModel, catalogue: Catalogue, lesson: Labelled, day: int
-) -> tuple[Examples, CodedItems | None]:
-    """What labelled rows teach the encoder, by a day, and what positions in that mean where items are told apart."""
-    history = histories(log, lesson.requests, config.candidates, model.event_types)
-    items = _coded(model, log, catalogue, day)
-    asked = catalogue.placed(lesson.requests, by_item=items is not None)
-    unit_of_item = catalogue.text_of_item if items is None else np.arange(log.items.height)
-    return Examples.of(asked, history, lesson.rows, unit_of_item, config.encoder), items
+def _reminders(
+    log: EventLog, config: Config, version: Predecessor, catalogue: Catalogue, asked: pl.DataFrame, rows: pl.DataFrame
+) -> Examples:
+    """What a version's encoder was taught, of requests whose rows are kept."""
+    history = histories(log, asked, config.candidates, version.model.event_types)
+    few = rows.lazy().select("request", "item", "label", FINE_TUNED)
+    kept = few.filter(pl.col("request").is_in(asked["request"].implode())).collect()
+    by_item = version.model.item_embeddings is not None
+    units = np.arange(log.items.height) if by_item else catalogue.text_of_item
+    return Examples.of(catalogue.placed(asked, by_item=by_item), history, kept, units, config.encoder)
 
 
 def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
@@ -349,124 +419,28 @@ def _warn_of_short_windows(chain: Chain, split: Split) -> None:
         )
 
 
-def label(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
-    """Rows and truth of a span's requests, under the chain's present model.
-
-    Args:
-        chain: The chain.
-        config: Candidates.
-        span: Days of requests; only those whose labels have closed are taken.
-        name: What progress is called.
-        encoder_day: Day before which everything lies that the present model has seen.
-    """
+def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
+    """The requests of a span's last days, about `encoder.max_requests`; of a day that has more, so many are drawn."""
+    most = config.encoder.max_requests
     requests = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(requests)
-    learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
-    told = truth.select("request", "item", label=learned)
-    encoder = {"encoder_digest": pl.lit(chain.digest), "encoder_day": pl.lit(encoder_day, pl.Int32)}
-    # NOTE: portion by portion, since a join of them all would hold every row twice.
-    rows = pl.concat(
-        rows.join(told, on=["request", "item"], how="left", maintain_order="left").with_columns(
-            pl.col("label").fill_null(0), **encoder
-        )
-        for rows in chain.rows(requests, name=name)
-    )
-    return Labelled(requests, truth, rows, config.candidates.source == "logged")
-
-
-def _latest(chain: Chain, span: Span, config: Config) -> Span:
-    """The last days of a span that hold about `encoder.max_requests` requests."""
-    daily = (
-        chain.asked.between(span.start, span.closed_end)["as_of_day"].value_counts().sort("as_of_day", descending=True)
-    )
-    kept = daily.filter(pl.col("count").cum_sum() <= config.encoder.max_requests)["as_of_day"]
+    daily = requests["as_of_day"].value_counts().sort("as_of_day", descending=True)
+    kept = daily.filter(pl.col("count").cum_sum() <= most)["as_of_day"]
     first = kept.min() if len(kept) else daily["as_of_day"].max()
-    return Span(first if isinstance(first, int) else span.start, span.end, span.closed_end)
-
-
-def fit_ranker(
-    name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
-) -> Ranker:
-    """A ranker of labelled rows."""
-    told, stop_at = config.ranker, config.evaluation.cutoffs[-1]
-    fitted, valid = _taught_twice(fitted), _taught_twice(valid)
-    with task(f"Training the {name}", told.max_trees, "trees") as advance:
-        forest = LambdaMart.fit(
-            fitted,
-            valid,
-            features=features,
-            config=told,
-            seed=config.seed,
-            stop_at=stop_at,
-            report=lambda _, score: advance(1, note=f"ndcg@{stop_at} {score:.4f}"),
-        )
-    network = None
-    if told.learns_network:
-        with task(f"Training the {name}'s network", steps_of(told, fitted), "steps") as advance:
-            network = fit_listnet(
-                fitted,
-                features=features,
-                config=told,
-                seed=config.seed,
-                report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
-            )
-    ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
-    say(name, trees=forest.trees, network_share=ranker.share)
-    return ranker
+    days = pl.col("as_of_day") >= (span.start if first is None else first)
+    latest = requests.filter(days).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"))
+    return latest if latest.height <= most else in_hash_order(latest, chain.log).head(most).sort("request")
 
 
 def _ndcg(labelled: Labelled, column: str) -> float:
     """Mean NDCG@10 of one score on new-to-user items: what text is there for."""
     names = {"request": "request_id", "item": "item_id"}
-    new = labelled.rows.filter(_IS_NEW)
-    lists = new.select("request", "item", score=pl.col(column).fill_nan(-1e9).cast(pl.Float64)).rename(names)
+    score = pl.col(column).fill_nan(-1e9).cast(pl.Float64)
+    new = labelled.rows.lazy().filter(IS_NEW).select("request", "item", score=score)
+    lists = new.rename(names).collect()
     truth = labelled.truth.filter("is_new").select("request", "item", "label").rename(names)
     if truth.is_empty():
         return float("nan")
     return float(np.mean(per_request(lists, truth, cutoffs=(10,))["ndcg@10"].to_numpy()))
-
-
-def _one_after_the_other(rows: pl.DataFrame, later: pl.DataFrame) -> pl.DataFrame:
-    """Both, the later requests numbered on so that they stay apart."""
-    offset = int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
-    return pl.concat([rows, later.with_columns(pl.col("request") + pl.lit(offset, pl.UInt32))])
-
-
-def recent(rows: pl.DataFrame, later: pl.DataFrame, *, most: int) -> pl.DataFrame:
-    """What a ranker learns from, old rows and later ones: the `most` latest lists, and twice as many of new items.
-
-    A list is a request with a positive among its candidates; of one that is too old to be kept whole, what is new to
-    the user is kept where that has a positive: those are few, and every one is worth having.
-    """
-    latest, whole, new = _latest_lists(later, most, _NEW_LISTS * most)
-    older, _, _ = _latest_lists(rows, most - whole, _NEW_LISTS * most - new)
-    return _one_after_the_other(older, latest)
-
-
-def _latest_lists(rows: pl.DataFrame, whole: int, new: int) -> tuple[pl.DataFrame, int, int]:
-    """Rows of the latest lists, and how many lists of both kinds that is."""
-    positive = rows.filter(pl.col("label") > 0).select("request", is_new=_IS_NEW)
-    of_all = positive["request"].unique().sort(descending=True).head(whole)
-    of_new = positive.filter("is_new")["request"].unique().sort(descending=True).head(new)
-    kept_whole, kept_new = (pl.col("request").is_in(some.implode()) for some in (of_all, of_new))
-    kept = rows.filter(kept_whole | (kept_new & _IS_NEW))
-    return kept, len(of_all), len(of_new)
-
-
-def _taught_twice(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each request as it is, and once more with what is new to the user alone, where that is not all of it.
-
-    What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
-    new items is learned.
-    """
-    teaches = (pl.col("label").filter(_IS_NEW).max() > 0).over("request") & ~_IS_NEW.all().over("request")
-    return _one_after_the_other(rows, rows.filter(teaches).filter(_IS_NEW))
-
-
-def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
-    """The candidates that a generator without text proposed."""
-    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
-    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
 
 
 def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
@@ -475,16 +449,17 @@ def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
     Raises:
         ContractError: One did.
     """
-    days = pl.concat([rows["as_of_day"], rows["encoder_day"]]).unique().sort()
-    instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=pl.Datetime("us", "UTC"))
-    table = rows.select(
-        pl.col("request").alias("request_id"),
-        pl.col("item").alias("item_id"),
-        "label",
-        pl.col("as_of_day").replace_strict(days, instants).alias("as_of"),
-        "encoder_digest",
-        pl.col("encoder_day").replace_strict(days, instants).alias("encoder_cutoff"),
-    )
-    _, failure = TrainingTable.filter(table)
-    if len(failure):
-        raise ContractError(f"training table: {failure.counts()} rows break the contract.")
+    for some in list_batches(rows, about=1_000_000):
+        days = pl.concat([some["as_of_day"], some["encoder_day"]]).unique().sort()
+        instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=pl.Datetime("us", "UTC"))
+        table = some.select(
+            pl.col("request").alias("request_id"),
+            pl.col("item").alias("item_id"),
+            "label",
+            pl.col("as_of_day").replace_strict(days, instants).alias("as_of"),
+            "encoder_digest",
+            pl.col("encoder_day").replace_strict(days, instants).alias("encoder_cutoff"),
+        )
+        _, failure = TrainingTable.filter(table)
+        if len(failure):
+            raise ContractError(f"training table: {failure.counts()} rows break the contract.")

@@ -16,13 +16,22 @@ from pipelines.ablate import Whole, parts_of, without
 from pipelines.bundle import Bundle, load_bundle
 from pipelines.chain import Chain
 from pipelines.config import Config
-from pipelines.evaluate import ALL_SYSTEMS, TAKEN, Evaluation, chosen_names, evaluate, version_lists
+from pipelines.evaluate import (
+    ALL_SYSTEMS,
+    TAKEN,
+    Evaluation,
+    chosen_names,
+    evaluate,
+    labelled_window,
+    version_lists,
+)
 from pipelines.external import External, coded_scores
+from pipelines.labelled import Labelled
 from pipelines.owners import keys_of, with_keys_of
 from pipelines.progress import say
 from pipelines.registry import Registry
 from pipelines.removed import without_removed
-from pipelines.train import Labelled, Predecessor, label
+from pipelines.train import Predecessor
 
 __all__ = [
     "continuing_config",
@@ -253,12 +262,12 @@ def judge_versions(
         if logged:
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
         chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
-        labelled = label(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
+        labelled = labelled_window(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:
             asked, lists, vectors = labelled, dict(found), chain.zero_shot
             if parts:
-                lists |= whole_version(name, bundle, chain).lists(parts, labelled, span)
+                lists |= whole_version(name, bundle, chain).lists(parts, labelled)
         else:
             _refuse_other_requests(asked, labelled, name)
             lists[name] = next(iter(found.values()))

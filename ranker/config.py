@@ -7,7 +7,7 @@ from pydantic import Field, PositiveInt
 
 from features.config import FrozenConfig, Owner
 
-__all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report"]
+__all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report", "ValidationConfig"]
 
 Report = Callable[[int, float], None]
 """Who is told of a training: the number of the tree or step, and its NDCG or loss."""
@@ -67,13 +67,27 @@ class RankerConfig(FrozenConfig):
     max_requests: int = Field(
         default=8000,
         ge=1,
-        description="Latest requests with a positive that the ranker trains on, and twice as many lists of new items.",
+        description="Requests with a positive that the ranker trains on, and twice as many lists of new items: of the "
+        "latest block all, or so many by a hash of user and day, then of the block before it.",
     )
 
     @property
     def learns_network(self) -> bool:
         """Whether there is a network: it cannot be held to monotone constraints."""
         return self.network is not None and not self.monotone
+
+
+class ValidationConfig(FrozenConfig):
+    """What stops a training, and what is chosen by."""
+
+    owner = Owner.TRAINING
+
+    max_requests: int = Field(
+        default=4000,
+        ge=1,
+        description="Requests of the validation window that suffice: of a larger one whole users are drawn, by a hash "
+        "of their ids, until there are so many.",
+    )
 
 
 class EvaluationConfig(FrozenConfig):
@@ -83,6 +97,12 @@ class EvaluationConfig(FrozenConfig):
 
     cutoffs: tuple[PositiveInt, ...] = Field(
         default=(5, 10), min_length=1, description="Ranks at which metrics are cut; the last one also stops a training."
+    )
+    max_requests: int = Field(
+        default=10_000,
+        ge=1,
+        description="Requests of a window that suffice to judge it: of a larger one whole users are drawn, by a hash "
+        "of their ids, until there are so many; the same ones for every system and version.",
     )
     resamples: int = Field(default=2000, ge=100, description="Bootstrap resamples, clustered by user.")
     effect: float = Field(

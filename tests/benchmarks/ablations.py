@@ -28,13 +28,14 @@ import polars as pl
 from features.simulate import ShopConfig
 from features.timeline import EventLog
 from pipelines import report
-from pipelines.ablate import BEHAVIOUR, FIELD, PREQUENTIAL, TEXT, Whole, ranked, without
+from pipelines.ablate import BEHAVIOUR, FIELD, PREQUENTIAL, TEXT, Whole, without
 from pipelines.check import read_inputs
 from pipelines.config import load_config
 from pipelines.datasets import load_dataset, simulated
-from pipelines.evaluate import FULL, evaluate
+from pipelines.evaluate import FULL, evaluate, ranked
+from pipelines.labelled import label
 from pipelines.project import write_dataset
-from pipelines.train import label, train
+from pipelines.train import train
 
 TYPOS = "typos"
 MAIN = (TEXT, BEHAVIOUR, PREQUENTIAL)
@@ -61,8 +62,8 @@ def main() -> int:
     whole = Whole.of(trained, config)
     first, *others = config.data.items.text_fields
     parts = [*MAIN, *(f"{FIELD}{field}" for field in others)]
-    lists = {FULL: ranked(trained.ranker, window.rows), **whole.lists(parts, window, span)}
-    lists[TYPOS] = ranked(trained.ranker, whole.scored(with_typos(log, first), span, name=TYPOS))
+    lists = {FULL: ranked(trained.ranker, window.rows), **whole.lists(parts, window)}
+    lists[TYPOS] = ranked(trained.ranker, whole.scored(with_typos(log, first), window, name=TYPOS))
     evaluation = evaluate(log, config, window, lists=lists, first_day=span.start, chosen=", ".join(lists))
     return conclude(evaluation.judged, [name for name in lists if name != FULL])
 

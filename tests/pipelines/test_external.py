@@ -10,8 +10,8 @@ from features.errors import ConfigError, ContractError
 from features.timeline import day_of
 from pipelines.evaluate import FULL, OURS, chosen_systems
 from pipelines.external import _read, _unfit, coded_scores, read_scores
+from pipelines.labelled import Labelled
 from pipelines.registry import Registry
-from pipelines.train import Labelled
 from pipelines.versions import load_version
 from ranker.baselines import BASELINES
 

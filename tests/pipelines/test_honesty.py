@@ -10,7 +10,8 @@ from features.errors import ContractError
 from pipelines import train as training
 from pipelines.check import read_inputs
 from pipelines.evaluate import evaluate, version_lists
-from pipelines.train import label, train
+from pipelines.labelled import label, visit
+from pipelines.train import train
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request
@@ -74,9 +75,9 @@ def test_every_row_is_scored_by_an_encoder_that_ended_before_it(trained_project,
 
 def test_an_encoder_that_saw_a_day_of_its_block_is_caught(trained_project, monkeypatch):
     def leaking(*arguments, encoder_day, **options):
-        return label(*arguments, encoder_day=encoder_day + 1, **options)
+        return visit(*arguments, encoder_day=encoder_day + 1, **options)
 
-    monkeypatch.setattr(training, "label", leaking)
+    monkeypatch.setattr(training, "visit", leaking)
     with pytest.raises(ContractError, match="encoder_ended_before"):
         train(trained_project.inputs.log, trained_project.config)
 

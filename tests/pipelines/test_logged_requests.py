@@ -15,10 +15,10 @@ from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
 from pipelines.check import read_inputs
 from pipelines.evaluate import AS_SHOWN, BEHAVIOUR_ONLY, FULL, evaluate, version_lists
+from pipelines.labelled import label
 from pipelines.project import write_day
 from pipelines.publish import published
 from pipelines.registry import CHALLENGER, Registry
-from pipelines.train import label
 from pipelines.versions import judge_versions, load_version
 from ranker.baselines import BASELINES
 

@@ -19,11 +19,12 @@ from pipelines.check import read_inputs
 from pipelines.config import load_config
 from pipelines.datasets import simulated
 from pipelines.evaluate import FULL, evaluate, judge_trained
+from pipelines.labelled import Labelled
 from pipelines.origins import _judged, _windows, origins_of
 from pipelines.project import write_dataset
 from pipelines.storage import sha256_of
 from pipelines.tracking import tracking_uri
-from pipelines.train import Labelled, train
+from pipelines.train import train
 
 ROOT = Path(__file__).resolve().parents[2]
 

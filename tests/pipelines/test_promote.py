@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from pipelines.evaluate import FULL, Evaluation
+from pipelines.labelled import label
 from pipelines.promote import BASELINE, gates_of
 from pipelines.register import register
 from pipelines.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.storage import sha256_of
-from pipelines.train import label
 from pipelines.versions import load_version
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge

@@ -16,10 +16,10 @@ from pipelines.bundle import load_bundle
 from pipelines.chain import Chain
 from pipelines.config import load_config
 from pipelines.evaluate import FULL, version_lists
+from pipelines.labelled import Labelled, label
 from pipelines.publish import published
 from pipelines.registry import Registry
 from pipelines.score import _identity, _rank, _refuse_stale, score
-from pipelines.train import Labelled, label
 from pipelines.versions import load_version, working_config
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE

@@ -18,7 +18,7 @@ from pipelines.check import read_inputs
 from pipelines.lessons import Lessons, room, settle_precision
 from pipelines.registry import Registry
 from pipelines.storage import read_json
-from pipelines.train import recent, train
+from pipelines.train import train
 
 
 def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(trained_project, shop_project, tmp_path):
@@ -29,6 +29,7 @@ def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(t
     manifest = read_json(registry.bundle_folder(registry.version("1")) / "manifest.json", what="bundle")
     assert trained.model.digest("tuned") == manifest["encoder"]["tuned"]
     assert {path.name for path in (project.folder / "out").iterdir()} <= {"vectors", "quarantine", "state", "training"}
+    assert [path.suffix for path in (project.folder / "out/training").iterdir()] == [".parquet"]
 
 
 def test_rows_bring_the_scores_that_hard_negatives_are_mined_from(trained_project, shop_project, tmp_path):
@@ -130,36 +131,6 @@ def test_losses_are_told_while_a_block_is_learned(fit):
     losses, _ = fit(Crowded(set()), lambda name, values: told.append((name, list(values))))
     assert told == [("encoder.block_0.loss", losses[: step + 1]) for step in range(len(losses))]
     assert len(losses) == 12
-
-
-def labelled(*lists):
-    """Rows of requests 0, 1, ...: each a list of (item, how often the user had it, label)."""
-    rows = [(request, *row) for request, some in enumerate(lists) for row in some]
-    kinds = {"request": pl.UInt32, "item": pl.UInt32, "pair_events_all": pl.Float32, "label": pl.Int32}
-    return pl.DataFrame(rows, schema=kinds, orient="row")
-
-
-OLD_WANTED, NEW_WANTED = [(1, 3, 1), (2, 0, 0)], [(3, 2, 0), (4, 0, 1), (5, 0, 0)]
-NEITHER = [(6, 1, 0), (7, 0, 0)]
-
-
-@pytest.mark.parametrize(
-    ("most", "kept"),
-    [
-        (1, {2: [4, 5], 3: [4, 5], 5: [1, 2]}),  # the latest list, and the two latest of new items
-        (2, {1: [4, 5], 2: [4, 5], 3: [3, 4, 5], 5: [1, 2]}),
-        (9, {0: [1, 2], 1: [3, 4, 5], 2: [3, 4, 5], 3: [3, 4, 5], 5: [1, 2]}),
-    ],
-)
-def test_of_lists_too_old_to_be_kept_whole_the_new_items_stay(most, kept):
-    rows = labelled(OLD_WANTED, NEW_WANTED, NEW_WANTED, NEW_WANTED, NEITHER, OLD_WANTED)
-    found = recent(rows.clear(), rows, most=most)
-    lists = found.group_by("request", maintain_order=True).agg("item")["item"].to_list()
-    assert lists == list(kept.values())
-    for cut in (2, 4):  # as it is done block by block
-        first, later = rows.filter(pl.col("request") < cut), rows.filter(pl.col("request") >= cut)
-        again = recent(recent(rows.clear(), first, most=most), later, most=most)
-        assert again.drop("request").equals(found.drop("request"))
 
 
 def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_path):

@@ -22,9 +22,9 @@ from pipelines.config import Config, load_config
 from pipelines.datasets import load_dataset
 from pipelines.evaluate import Evaluation, evaluate
 from pipelines.external import coded_scores
+from pipelines.labelled import Labelled
 from pipelines.origins import origins_of
 from pipelines.project import write_dataset
-from pipelines.train import Labelled
 from ranker.metrics import per_request
 
 Ints = npt.NDArray[np.int64]

@@ -1,0 +1,73 @@
+"""Tables larger than memory should hold: written to disk as they come, and read back as if they were there."""
+
+import mmap
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from pipelines.config import Config
+from pipelines.outside import written
+
+__all__ = ["list_batches", "mapped", "picked"]
+
+_ROWS = 100_000  # rows that are filtered at a time
+
+
+def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
+    """Some tables one after the other, in an uncompressed Arrow file that is mapped into memory.
+
+    The file has no name: nobody else sees it, and it goes with the last table that reads it, or with the process. The
+    columns stand in as many chunks as there were tables.
+
+    Args:
+        frames: One or more of the same columns; each is let go when it is written.
+        config: The output folder, on whose disk the file lies.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    folder = Path(config.output)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with written(folder), TemporaryFile(dir=folder) as file:
+        writer = None
+        for frame in frames:
+            table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+            if writer is None:
+                writer = pa.ipc.new_file(file, table.schema)
+            writer.write_table(table)
+            del frame, table
+        if writer is None:
+            raise ValueError("no table to write")
+        writer.close()
+        file.flush()
+        pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    found = pl.from_arrow(pa.ipc.open_file(pa.py_buffer(pages)).read_all(), rechunk=False)
+    assert isinstance(found, pl.DataFrame)  # a table was written
+    return found
+
+
+def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:
+    """Rows some at a time, without a copy, and never a part of a request; one without rows for none.
+
+    Args:
+        rows: With `request`; rows of a request together.
+        about: Rows of a batch, unless a single request has more.
+    """
+    ends = np.cumsum(rows["request"].rle().struct.field("len").to_numpy().astype(np.int64))
+    start = 0
+    while start < rows.height:
+        end = ends[max(np.searchsorted(ends, start + about, side="right") - 1, np.searchsorted(ends, start + 1))]
+        yield rows.slice(start, end - start)
+        start = int(end)
+    if rows.is_empty():
+        yield rows
+
+
+def picked(rows: pl.DataFrame, pick: Callable[[pl.DataFrame], pl.DataFrame], config: Config) -> pl.DataFrame:
+    """What is picked from rows, batch by batch and each request as a whole, as `mapped` keeps it."""
+    return mapped(map(pick, list_batches(rows)), config)

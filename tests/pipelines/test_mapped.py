@@ -1,0 +1,81 @@
+"""Tables in files: what is read back is what was written, in chunks, and no file stays."""
+
+import errno
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from features.errors import TryAgainError
+from pipelines.mapped import list_batches, mapped, picked
+
+
+@pytest.fixture
+def config(tmp_path):
+    return SimpleNamespace(output=str(tmp_path / "out"))
+
+
+def rows(*requests):
+    """A row each, of the requests in this order."""
+    return pl.DataFrame(
+        {"request": requests, "x": [float(at) for at in range(len(requests))], "name": ["é" * 20] * len(requests)},
+        schema={"request": pl.UInt32, "x": pl.Float32, "name": pl.String},
+    )
+
+
+def test_tables_come_back_one_after_the_other_and_no_file_stays(config):
+    one, other = rows(0, 0, 1), rows(2)
+    found = mapped(iter([one, rows(), other]), config)
+    assert found.equals(pl.concat([one, other]))
+    assert found.schema == one.schema
+    assert list(os.scandir(config.output)) == []
+    assert mapped([rows()], config).equals(rows())
+
+
+def test_rows_lie_in_the_file_and_not_in_memory(config):
+    """100 MB that are written and read take a tenth of that of this process's own memory."""
+    many = 250_000
+
+    def own() -> int:
+        return int(Path("/proc/self/status").read_text("ascii").split("RssAnon:")[1].split()[0]) * 1024
+
+    part = pl.DataFrame({"request": [0] * many}).with_columns(
+        pl.lit(1.5, pl.Float32).alias(f"x{at}") for at in range(10)
+    )
+    before = own()
+    found = mapped((part.with_columns(request=pl.lit(at)) for at in range(10)), config)
+    assert found.select(pl.all().sum()).row(0) == (many * 45, *[many * 15.0] * 10)
+    assert own() - before < 50e6
+    assert found.estimated_size() > 100e6
+
+
+def test_a_full_disk_is_said_with_the_remedy(config):
+    def refusing():
+        yield rows(0)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(TryAgainError, match="No space left"):
+        mapped(refusing(), config)
+
+
+@given(
+    sizes=st.lists(st.integers(1, 9), max_size=12),
+    about=st.integers(1, 20),
+)
+def test_batches_hold_whole_requests_and_no_more_rows_than_asked(sizes, about):
+    told = rows(*(request for request, size in enumerate(sizes) for _ in range(size)))
+    batches = list(list_batches(told, about=about))
+    assert pl.concat(batches).equals(told)
+    seen = [set(batch["request"]) for batch in batches]
+    assert sum(map(len, seen)) == len(set().union(*seen))
+    assert all(batch.height <= about or batch["request"].n_unique() == 1 for batch in batches)
+
+
+def test_what_is_picked_sees_each_request_whole(config):
+    told = rows(*([0] * 70_000), *([1] * 70_000), *([2] * 3))
+    found = picked(told, lambda some: some.filter(pl.len().over("request") == 70_000).head(2), config)
+    assert found["request"].to_list() == [0, 0, 1, 1]
