@@ -4,7 +4,7 @@ import polars as pl
 
 from pipelines.config import Config
 from pipelines.labelled import IS_NEW, one_after_the_other, with_a_positive
-from pipelines.mapped import picked
+from pipelines.mapped import mapped_array, picked
 from pipelines.progress import say, task
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet, steps_of
@@ -38,6 +38,7 @@ def fit_ranker(
                 config=told,
                 seed=config.seed,
                 report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+                held=lambda rows, inputs: mapped_array(rows, inputs, config),
             )
     ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
     say(name, trees=forest.trees, network_share=ranker.share)

@@ -1,18 +1,20 @@
 """Tables larger than memory should hold: written to disk as they come, and read back as if they were there."""
 
 import mmap
+import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
 from pipelines.config import Config
 from pipelines.outside import written
 
-__all__ = ["list_batches", "mapped", "picked"]
+__all__ = ["list_batches", "mapped", "mapped_array", "picked"]
 
 _ROWS = 100_000  # rows that are filtered at a time
 
@@ -49,6 +51,22 @@ def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
     found = pl.from_arrow(pa.ipc.open_file(pa.py_buffer(pages)).read_all(), rechunk=False)
     assert isinstance(found, pl.DataFrame)  # a table was written
     return found
+
+
+def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]:
+    """An array of (rows, width) zeros to be written, in such a file.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    folder = Path(config.output)
+    size = max(rows * width * np.dtype(np.int16).itemsize, 1)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with written(folder), TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # now, since a write into a mapping cannot say that the disk is full
+        pages = mmap.mmap(file.fileno(), size)
+    return np.frombuffer(pages, np.int16, rows * width).reshape(rows, width)
 
 
 def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:

@@ -21,6 +21,7 @@ from features.timeline import EventLog, date_of
 from pipelines.check import Inputs, TextField
 from pipelines.config import Config
 from pipelines.features import plan_of
+from pipelines.memory import Memory
 from pipelines.windows import filled_windows, refuse_empty_windows
 
 __all__ = ["Caution", "cautions", "quick_cautions", "refuse_cautions"]
@@ -28,6 +29,7 @@ __all__ = ["Caution", "cautions", "quick_cautions", "refuse_cautions"]
 _MOST_CUT = 0.5  # of a field's texts, the most that may be cut without a word
 _NEAR = 0.6  # how alike two names are before one is taken for the other mistyped
 _BYTES_A_VALUE = 1.0  # of a ranker's row on disk, compressed
+_PASSING = 14.0  # bytes beside, while it is learned from: rows as they are, what is picked of them, network's inputs
 _BYTES_A_RANKING = 24.0  # of a published row
 _COPIES = 2  # of a bundle: the folder, and what the registry keeps
 
@@ -55,7 +57,7 @@ def cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> lis
     """
     found = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
     encoder, weights = _encoder(config)
-    return [*found, *encoder, *_tracking(config), *_disk(inputs, config, weights)]
+    return [*found, *encoder, *_tracking(config), *_memory(inputs.log, config), *_disk(inputs, config, weights)]
 
 
 def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
@@ -289,6 +291,15 @@ def _tracking(config: Config) -> list[Caution]:
     return []
 
 
+def _memory(log: EventLog, config: Config) -> list[Caution]:
+    """Memory that does not suffice for a training."""
+    try:
+        Memory.of(log, config).lists(_columns(log, config))
+    except NightrankError as error:
+        return [Caution("max_memory_gb", str(error))]
+    return []
+
+
 def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caution]:
     """A disk that would not hold a training's vectors, rows and bundle, and a night's rankings."""
     if weights is None:
@@ -296,7 +307,7 @@ def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caut
     log, blocks = inputs.log, config.timeline.blocks
     texts = log.items.height * weights.width * 2 * (blocks + 3)  # zero-shot, and once after each lesson
     lists = min(3 * config.ranker.max_requests, log.engaged.select("user", "due").n_unique())
-    rows = lists * config.candidates.max_per_request * (_columns(log, config) * _BYTES_A_VALUE)
+    rows = lists * config.candidates.max_per_request * _columns(log, config) * (_BYTES_A_VALUE + _PASSING)
     rankings = log.user_ids.len() * config.night.top * _BYTES_A_RANKING
     needed = texts + weights.size * (_COPIES + 1) + rows + rankings
     folder = next(part for part in (Path(config.output), *Path(config.output).parents) if part.exists())

@@ -21,7 +21,10 @@ from ranker.groups import (
 from ranker.listnet import FARTHEST, Layer, ListNet, squashed
 from ranker.metrics import gain_of
 
-__all__ = ["fit_listnet", "steps_of"]
+__all__ = ["Held", "fit_listnet", "steps_of"]
+
+Held = Callable[[int, int], npt.NDArray[np.int16]]
+"""held(rows, inputs) is an array of that shape, whatever it holds."""
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 65_536  # rows whose inputs are made at a time
@@ -35,6 +38,7 @@ def fit_listnet(
     config: RankerConfig,
     seed: int,
     report: Report | None = None,
+    held: Held | None = None,
 ) -> ListNet:
     """Train networks: the cross-entropy of each request's softmaxed scores to the shares of its gain.
 
@@ -48,6 +52,7 @@ def fit_listnet(
         config: Of the network, its gain and its members (`ensemble`), whose scores are averaged.
         seed: Of the first member's weights, order and dropout; the next one's is one more.
         report: Told the number of steps, over all members, and the loss after each.
+        held: Makes what the inputs lie in while the network learns; None makes it in memory.
 
     Raises:
         ContractError: As `ranker.groups`.
@@ -57,7 +62,8 @@ def fit_listnet(
         raise ValueError("ranker.network is null")
     size, train = config.network, with_positives(train, "training", remedy="timeline.ranker_days")
     start = _standardised(train, features)
-    inputs_NI = torch.empty((train.height, len(features) + len(start.undefined_M)), dtype=torch.int16)
+    shape = train.height, len(features) + len(start.undefined_M)
+    inputs_NI = torch.empty(shape, dtype=torch.int16) if held is None else torch.from_numpy(held(*shape))
     for first in range(0, train.height, _ROWS):
         made = start.inputs(feature_matrix(train.slice(first, _ROWS), features)) * np.float32(_UNIT)
         inputs_NI[first : first + len(made)] = torch.from_numpy(np.rint(made, out=made).astype(np.int16))

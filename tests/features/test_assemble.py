@@ -173,6 +173,17 @@ def test_many_requests_are_the_same_as_few(shop):
     assert bits(alone) == bits(together.filter(pl.col("request").is_in(some)))
 
 
+def test_candidates_are_the_keys_of_a_portion_with_its_histories(shop):
+    tables = shop(11, n_events=120)
+    requests, assembler = tables.asked(5, 18, 30), assembled(tables)
+    portion, bare = assembler.portion(requests), assembler.candidates(requests)
+    assert bare.rows.equals(portion.rows.select(KEYS))
+    assert bare.history.equals(portion.history)
+    parts = list(assembler.portions(requests, size=7, features=False))
+    assert [part.requests.height for part in parts[:-1]] == [7] * (len(parts) - 1)
+    assert pl.concat([part.rows for part in parts]).equals(bare.rows)
+
+
 IN_A_PROCESS = """
 import sys
 from pathlib import Path

@@ -7,7 +7,9 @@ import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError
-from features.timeline import day_of
+from features.requests import requests_between
+from features.timeline import date_of, day_of
+from pipelines.draw import whole_users
 from pipelines.evaluate import FULL, OURS, chosen_systems
 from pipelines.external import _read, _unfit, coded_scores, read_scores
 from pipelines.labelled import Labelled
@@ -58,6 +60,41 @@ def test_a_file_of_a_baselines_scores_gets_its_figures_to_the_last_digit(evaluat
     against = {(row["system"], row["against"]) for row in facts["comparisons"]}
     assert {(FULL, "theirs"), (FULL, "popularity")} <= against
     assert set(OURS) | set(BASELINES) < {row["system"] for row in facts["systems"]}
+
+
+def test_of_a_window_that_is_drawn_from_scores_of_the_other_requests_are_not_read(evaluated, by_popularity, project):
+    few = ("--set", "evaluation.max_requests=40")
+    ended = evaluated(*few, theirs=by_popularity)
+    facts, whole = ended.facts, project.registered.evaluation
+    assert figures(facts, "theirs") == figures(facts, "popularity")
+    assert 40 <= facts["requests"] < facts["requests_in_window"] == whole.n_requests
+    assert facts["share_drawn"] == facts["requests"] / whole.n_requests
+    assert (
+        f"{facts['requests']:,} of {whole.n_requests:,} requests ({facts['share_drawn']:.1%}, whole users" in ended.err
+    )
+
+    log, window = project.inputs.log, project.trained.split.test
+    asked = requests_between(log, window.start, window.closed_end)
+    drawn, others = whole_users(asked, log, 40)
+    assert drawn.height == facts["requests"]
+    left_out = by_popularity.join(
+        others.select(user_id=log.user_ids.gather(others["user"]), day=days_of(others)), on=["user_id", "day"]
+    )
+    assert '"scores of requests that were not drawn are not read"' in ended.err
+    assert f'"rows": {left_out.height}, "of": {by_popularity.height}' in ended.err
+    judged = whole.judged.per_request.filter(pl.col("user").is_in(drawn["user"].implode()), system=FULL, slice="all")
+    (full,) = (row for row in figures(facts, FULL) if (row["slice"], row["metric"]) == ("all", "ndcg@10"))
+    assert full["mean"] == pytest.approx(judged["ndcg@10"].mean(), abs=1e-12)
+
+    stranger = by_popularity.head(1).with_columns(user_id=pl.lit("nobody"))
+    ended = evaluated(*few, theirs=pl.concat([by_popularity, stranger]))
+    assert ended.code == 10
+    assert "theirs: 1 of" in ended.err
+    assert "rows are of requests that are not judged" in ended.err
+
+
+def days_of(requests):
+    return requests.select(pl.col("as_of_day").map_elements(date_of, return_dtype=pl.Date)).to_series()
 
 
 def test_chosen_systems_are_judged_alone_and_the_first_is_compared(evaluated, by_popularity):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import TryAgainError
-from pipelines.mapped import list_batches, mapped, picked
+from pipelines.mapped import list_batches, mapped, mapped_array, picked
 
 
 @pytest.fixture
@@ -51,6 +51,20 @@ def test_rows_lie_in_the_file_and_not_in_memory(config):
     assert found.select(pl.all().sum()).row(0) == (many * 45, *[many * 15.0] * 10)
     assert own() - before < 50e6
     assert found.estimated_size() > 100e6
+
+
+def test_an_array_in_a_file_is_written_and_read_like_any_other(config, monkeypatch):
+    array = mapped_array(3, 4, config)
+    assert array.shape == (3, 4)
+    assert not array.any()
+    array[1] = [1, -2, 3, 4]
+    assert array.sum() == 6
+    assert list(os.scandir(config.output)) == []
+    assert mapped_array(0, 4, config).shape == (0, 4)
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(full))
+    with pytest.raises(TryAgainError, match="No space left"):
+        mapped_array(3, 4, config)
 
 
 def test_a_full_disk_is_said_with_the_remedy(config):

@@ -202,6 +202,12 @@ def test_given_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path):
     assert earlier.rows.drop("system").equals(one.judged.per_request.drop("system"))
     with pytest.raises(ContractError, match=rf"theirs: 1 of {scores.height} shown pairs have no score"):
         _judged({"theirs": scores[1:]}, cuts, windows, config)
+    # Of windows that are drawn from, what was not drawn is not read.
+    few = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"max_requests": 10})})
+    drawn = _windows(cuts, few)
+    assert all(10 <= some.requests.height < whole.in_window for some, whole in zip(drawn, windows, strict=True))
+    for found, window in zip(_judged({"theirs": scores}, cuts, drawn, few), drawn, strict=True):
+        assert found.rows.filter(slice="all")["request"].to_list() == sorted(window.truth["request"].unique())
 
 
 def test_what_is_kept_of_other_requests_is_refused(rolled, judged, judged_beside, command, tmp_path):

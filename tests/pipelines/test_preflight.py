@@ -192,6 +192,12 @@ def test_a_tracking_server_that_does_not_answer_is_said_and_nothing_is_made(inpu
     assert not (tmp_path / "out").exists()
 
 
+def test_memory_that_does_not_suffice_is_said_as_the_training_would(inputs, config):
+    ((key, message),) = told_of(cautions(inputs, config(max_memory_gb=1.0), []))
+    assert key == "max_memory_gb"
+    assert "1 GB are too few for" in message
+
+
 def test_a_disk_that_will_not_hold_what_comes_is_said_with_the_figures(inputs, config, monkeypatch):
     monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     ((key, message),) = told_of(cautions(inputs, config(), []))

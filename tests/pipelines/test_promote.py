@@ -241,9 +241,19 @@ def test_a_window_that_a_version_has_seen_is_refused(project, command):
     assert aliases(project) == {CHAMPION: "1"}
 
 
+FEW = ("--set", "evaluation.max_requests=40")
+
+
 def test_versions_are_compared_on_the_same_requests(project, command):
     challenge(project, ranker=project.trained.behaviour_ranker)
-    facts = command(project, "evaluate", "--version", "1", "--version", "2").facts
+    whole = command(project, "evaluate", "--version", "1", "--version", "2").facts
+    drawn = command(project, "evaluate", "--version", "1", "--version", "2", *FEW).facts
+    assert 40 <= drawn["requests"] < whole["requests"] == drawn["requests_in_window"]
+    for facts in (whole, drawn):
+        compared_on_the_same_requests(facts)
+
+
+def compared_on_the_same_requests(facts):
     assert facts["versions"] == ["nightrank/1", "nightrank/2"]
     assert "nightrank/2" in {row["system"] for row in facts["systems"]}
     (pair,) = (

@@ -1,6 +1,7 @@
 """Training: where it keeps what it computes, and in which precision, decides no result."""
 
 import errno
+import json
 import os
 
 import polars as pl
@@ -15,8 +16,10 @@ from features.errors import TryAgainError
 from features.requests import requests_between, truth_of
 from pipelines.chain import Catalogue
 from pipelines.check import read_inputs
+from pipelines.draw import in_hash_order
 from pipelines.lessons import Lessons, room, settle_precision
 from pipelines.registry import Registry
+from pipelines.rows import kept_rows
 from pipelines.storage import read_json
 from pipelines.train import train
 
@@ -142,6 +145,35 @@ def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_pat
     assert trained.lessons[0].losses == trained_project.trained.lessons[0].losses
     assert trained.encoder_day == trained.split.blocks[0].start < trained_project.trained.encoder_day
     assert trained.valid_ndcg[0] == trained_project.trained.valid_ndcg[0]
+
+
+def test_of_a_large_log_no_more_is_computed_than_is_learned_from(shop_project, tmp_path, capfd):
+    """Small quotas stand for a large log: requests of the earlier block are computed for their new items alone."""
+    project = shop_project.copy(tmp_path / "project")
+    project.change(ranker={"max_requests": 12}, encoder={"max_requests": 10}, validation={"max_requests": 30})
+    config = project.config
+    log = read_inputs(config).log
+    trained = train(log, config)
+    told = [json.loads(line) for line in capfd.readouterr().err.splitlines() if line.startswith("{")]
+    earlier, later, valid = (line for line in told if "of" in line and line["event"].startswith("Scoring"))
+    assert 30 <= valid["requests"] < valid["of"]
+    assert later["lists"] >= 12
+    assert later["requests"] < later["of"]
+    assert earlier["requests"] < earlier["of"]
+    assert min(earlier["taught"], later["taught"]) >= 10
+
+    rows = kept_rows(trained.rows, log, config)
+    had = pl.col("pair_events_all") > 0
+    lists = rows.group_by("request").agg(had=had.any(), day=pl.col("as_of_day").first(), user=pl.col("user").first())
+    first = trained.split.blocks[1].start
+    assert lists.filter("had").height <= 12
+    assert lists.filter("had")["day"].min() >= first  # whole lists are of the latest block
+    # And within the block those that come first in the order of drawing, of all that could be learned from.
+    block = trained.split.blocks[1]
+    asked = requests_between(log, block.start, block.closed_end)
+    order = in_hash_order(asked, log).with_row_index("place").select("user", "place", day="as_of_day")
+    kept = lists.filter("had").join(order, on=["user", "day"])["place"].max()
+    assert kept < asked.height / 2
 
 
 def test_replay_says_what_earlier_requests_lost(shop_project, tmp_path, capfd):

@@ -150,6 +150,24 @@ def test_the_same_seed_gives_the_same_network_and_leaves_torchs_own_draws_alone(
     assert not np.array_equal(fitted(seed=1).members[0][0][0], network.members[0][0][0])
 
 
+def test_where_its_inputs_lie_decides_nothing(network):
+    seen = []
+
+    def held(rows, inputs):
+        seen.append(np.full((rows, inputs), 7, np.int16))
+        return seen[-1]
+
+    there = fit_listnet(lists(0), features=FEATURES, config=CONFIG, seed=0, held=held)
+    assert all(np.array_equal(one, other) for one, other in zip(arrays(there), arrays(network), strict=True))
+    (inputs,) = seen
+    assert inputs.shape == (1800, 4)  # three features, and whether the left is undefined
+    assert not (inputs == 7).all(1).any()
+
+
+def arrays(network):
+    return network.to_arrays().values()
+
+
 def test_members_are_averaged_and_the_first_is_the_one_alone(network):
     two = fitted(config=CONFIG.model_copy(update={"ensemble": 2}))
     one = fitted(seed=1)

@@ -1,0 +1,117 @@
+"""What `max_memory_gb` bounds: sizes by hand, refusals before anything is read, and a training's measured peak."""
+
+import json
+import os
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from features.errors import ConfigError
+from features.simulate import ShopConfig
+from pipelines.config import Config
+from pipelines.datasets import simulated
+from pipelines.memory import Memory
+from pipelines.project import write_dataset
+
+
+def config_of(memory, **keys):
+    tables = {name: {"path": f"{name}.parquet"} for name in ("items", "events")}
+    return Config.model_validate({"data": tables, "max_memory_gb": memory, **keys})
+
+
+def log_of(event_bytes, items=1000, item_bytes=0):
+    events = SimpleNamespace(estimated_size=lambda: event_bytes, height=event_bytes // 50)
+    return SimpleNamespace(events=events, items=SimpleNamespace(estimated_size=lambda: item_bytes, height=items))
+
+
+def test_what_is_left_is_what_libraries_log_and_vectors_do_not_take():
+    # 1 GB of libraries, three times the log, and of an item four vectors of 384 numbers of two bytes.
+    memory = Memory.of(log_of(10**9, items=100_000, item_bytes=10**8), config_of(8))
+    assert memory.spare == pytest.approx(8e9 - 1e9 - 3e9 - 1e8 - 100_000 * 3072)
+
+
+@pytest.mark.parametrize(
+    ("gb", "candidates", "requests"), [(8, 300, 1000), (2, 300, 307), (2, 3000, 46), (1.31, 10_000, 20)]
+)
+def test_portions_are_as_large_as_a_third_of_it_allows(gb, candidates, requests):
+    """A request takes 0.4 MB and 12 bytes for each of 190 features of a candidate."""
+    config = config_of(gb, candidates={"max_per_request": candidates})
+    assert Memory.of(log_of(0, items=0), config).requests_at_once(190) == requests
+
+
+def test_the_ranker_learns_from_as_many_lists_as_half_of_it_holds():
+    """A list stands for 2.5 lists of candidates, of 80 bytes a row beside one a feature."""
+    assert Memory.of(log_of(0, items=0), config_of(2)).lists(170) == int(0.5e9 / (250 * 2.5 * 300))
+    assert Memory.of(log_of(0, items=0), config_of(100)).lists(170) == 8000
+    few = config_of(1.31, candidates={"max_per_request": 10_000})
+    with pytest.raises(ConfigError, match=r"max_memory_gb: 1\.31 GB leave room for 24 lists of 10000 candidates"):
+        Memory.of(log_of(0, items=0), few).lists(170)
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "score"])
+def test_too_little_for_the_log_is_refused_before_anything_is_computed(verb, trained_project, tmp_path, command):
+    project = trained_project.copy(tmp_path / "project")
+    ended = command(project, verb, "--set", "max_memory_gb=1.0", *(("--date", str(project.day)) * (verb == "score")))
+    assert ended.code == 2
+    assert "max_memory_gb: 1 GB are too few for" in ended.err
+    assert "Raise it to 1.3 or more" in ended.err
+    assert not [line for line in ended.err.splitlines() if "Fine-tuning" in line or "Scoring" in line]
+
+
+IN_A_PROCESS = """
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from pipelines.check import read_inputs
+from pipelines.config import load_config
+from pipelines.evaluate import judge_trained
+from pipelines.train import train
+
+peak = 0
+
+
+def watch():
+    global peak
+    while True:
+        told = Path("/proc/self/status").read_text().split("RssAnon:")[1]
+        peak = max(peak, int(told.split()[0]) * 1024)
+        time.sleep(0.02)
+
+
+threading.Thread(target=watch, daemon=True).start()
+config = load_config(Path(sys.argv[1]), sys.argv[2:])
+trained = train(read_inputs(config).log, config)
+_, evaluation = judge_trained(trained, config)
+print(json.dumps({"peak": peak, "ndcg": evaluation.judged.row("full system", "all", "ndcg@10")["mean"]}))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_and_its_evaluation_stay_below_what_they_are_allowed(tiny_encoder, tmp_path, pytestconfig):
+    """Portions, and not lists, are what a smaller bound changes here: the version is the same to the bit."""
+    shop = ShopConfig(users=900, items=1500, days=72, requests_per_user_per_day=0.3)
+    path = write_dataset(simulated(shop), tmp_path / "project")
+    told = [
+        f"encoder.model={tiny_encoder}",
+        *("encoder.max_tokens=16", "encoder.steps=2", "encoder.head_steps=10", "encoder.precision=fp32"),
+        *("ranker.max_trees=10", "ranker.network=null", "ranker.max_requests=400", "evaluation.resamples=100"),
+        "timeline={test_days: 7, valid_days: 7, ranker_days: 21, blocks: 2}",
+    ]
+    found = {}
+    for gb in ("1.6", "8"):
+        arguments = [str(path), *told, f"max_memory_gb={gb}", f"output={tmp_path / gb}"]
+        done = subprocess.run(
+            [sys.executable, "-c", IN_A_PROCESS, *arguments],
+            check=True,
+            capture_output=True,
+            env=os.environ | {"PYTHONPATH": str(pytestconfig.rootpath)},
+        )
+        found[gb] = json.loads(done.stdout.splitlines()[-1])
+    assert found["1.6"]["ndcg"] == found["8"]["ndcg"]
+    assert found["1.6"]["peak"] < 1.6e9
+    assert found["8"]["peak"] > found["1.6"]["peak"] + 1e8
