@@ -197,8 +197,10 @@ def train(
             pupil = Pupil(chain, catalogue, config) if prequential else None
             name = f"Scoring block {number + 1}"
             visited = _visited(chain, config, block, quota, begun.share, name=name, day=encoder_day, pupil=pupil)
-            labelled, examples = visited.labelled, visited.examples or examples
+            labelled = visited.labelled
             lists.append(visited.lists)
+            if visited.examples is not None:
+                examples = visited.examples
         valid_ndcg.append(_ndcg(labelled, FINE_TUNED))
         if watch is not None:
             watch(VALID_NDCG, valid_ndcg)
