@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -90,14 +91,21 @@ class Assembler:
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text
 
-    def portions(self, requests: pl.DataFrame, *, size: int | None = None, features: bool = True) -> Iterator[Portion]:
+    def portions(
+        self,
+        requests: pl.DataFrame,
+        *,
+        size: int | None = None,
+        features: bool = True,
+        holding: pl.DataFrame | None = None,
+    ) -> Iterator[Portion]:
         """All requests in order, `size` at a time (by default `at_once`); their rows with features or as mere keys.
 
         While a portion is used, the next one is made in a thread of its own: nobody else may ask this assembler, or
         change its cut, until the last portion is out.
         """
         size = size or self.at_once
-        make = self.portion if features else self.candidates
+        make = partial(self.portion, holding=holding) if features else self.candidates
         parts = [requests.slice(start, size) for start in range(0, requests.height, size)]
         if len(parts) == 1:
             yield make(parts[0])
@@ -111,13 +119,20 @@ class Assembler:
             while coming:
                 yield coming.popleft().result()
 
-    def portion(self, requests: pl.DataFrame) -> Portion:
+    def portion(self, requests: pl.DataFrame, holding: pl.DataFrame | None = None) -> Portion:
         """Candidates and features of some requests, complete.
+
+        Args:
+            requests: request, user, as_of_day, and what logged requests have beside.
+            holding: request, item: requests none of whose candidates are among these get no rows. None: all get theirs.
 
         Raises:
             ConfigError: The plan is for online mode, and the requests carry no time.
         """
         history, rows = self._proposed(requests)
+        if holding is not None:
+            held = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
+            rows = rows.filter(pl.col("request").is_in(held.implode()))
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))

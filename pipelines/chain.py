@@ -160,10 +160,12 @@ class Chain:
         generators = self.assembler.generators
         generators.cut = generators.fit_cut(requests, truth)
 
-    def portions(self, requests: pl.DataFrame, *, name: str) -> Iterator[tuple[Portion, pl.DataFrame]]:
-        """Requests portion by portion, each with its rows; see `rows`."""
+    def portions(
+        self, requests: pl.DataFrame, *, name: str, holding: pl.DataFrame | None = None
+    ) -> Iterator[tuple[Portion, pl.DataFrame]]:
+        """Requests portion by portion, each with its rows; see `rows`, and `features.assemble.Assembler.portion`."""
         with task(name, requests.height, "requests") as advance:
-            for portion in self.assembler.portions(requests):
+            for portion in self.assembler.portions(requests, holding=holding):
                 yield portion, self.with_interest(portion)
                 advance(portion.requests.height)
 

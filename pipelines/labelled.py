@@ -275,11 +275,11 @@ def visit(
     is_new = truth.group_by("request").agg(pl.col("is_new").any())
     ordered = in_hash_order(asked.join(is_new, on="request", maintain_order="left"), chain.log)
     rounds = Round.of(ordered.select("request", "is_new"), quota, share)
-    drawing = _Drawing(chain, asked, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
+    drawing = _Drawing(chain, asked, truth, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
     rows = mapped(drawing.rows(), config)
     examples = None
     if pupil is not None:
-        _top_up(pupil, drawing, truth)
+        _top_up(pupil, drawing)
         examples = pupil.examples()
     drawn = ordered["request"].filter(pl.Series(rounds.drawn))
     labelled = Labelled(_some(asked, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
@@ -294,7 +294,8 @@ class _Drawing:
     Attributes:
         chain: The chain.
         asked: The block's requests.
-        labels: What turned out true of them.
+        truth: What turned out true of them.
+        labels: Puts that on rows.
         rounds: Draws them.
         pupil: Is taught; None where the encoder learns nothing of the block.
         name: What progress is called.
@@ -303,6 +304,7 @@ class _Drawing:
 
     chain: Chain
     asked: pl.DataFrame
+    truth: pl.DataFrame
     labels: _Labels
     rounds: Round
     pupil: Pupil | None
@@ -310,10 +312,15 @@ class _Drawing:
     taught: int = 0
 
     def rows(self) -> Iterator[pl.DataFrame]:
-        """What a ranker may learn from, portion by portion; one without rows where nothing is drawn."""
+        """What a ranker may learn from, portion by portion; one without rows where nothing is drawn.
+
+        Features are made of requests that have a positive among their candidates; the others teach nothing.
+        """
         while not (drawn := self.rounds.next()).is_empty():
             usable, whole = Quota(0, 0), self.rounds.usable.whole < self.rounds.quota.whole
-            for portion, plain in self.chain.portions(_some(self.asked, drawn), name=self.name):
+            holding = self.truth if whole else self.truth.filter("is_new")
+            some = _some(self.asked, drawn)
+            for portion, plain in self.chain.portions(some, name=self.name, holding=holding):
                 rows = self.labels.on(plain)
                 if self.pupil is not None:
                     self.taught += self.pupil.learn(portion, rows)
@@ -324,14 +331,14 @@ class _Drawing:
             yield self.labels.on(next(self.chain.rows(self.asked.clear(), name=self.name)))
 
 
-def _top_up(pupil: Pupil, drawing: _Drawing, truth: pl.DataFrame) -> None:
+def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
     """Teach the encoder of requests that were not drawn, until it has what it learns of a block."""
     rounds, name = drawing.rounds, f"{drawing.name}: for the encoder alone"
     wanted = max(pupil.config.encoder.max_requests - drawing.taught, 0)
     left = rounds.requests.filter(~pl.Series(rounds.drawn) & rounds.requests["is_new"])
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():
-        taught, _ = pupil.learn_candidates(_some(drawing.asked, drawn), _some(truth, drawn), name=name)
+        taught, _ = pupil.learn_candidates(_some(drawing.asked, drawn), _some(drawing.truth, drawn), name=name)
         further.found(Quota(0, taught))
 
 

@@ -184,6 +184,18 @@ def test_candidates_are_the_keys_of_a_portion_with_its_histories(shop):
     assert pl.concat([part.rows for part in parts]).equals(bare.rows)
 
 
+def test_rows_are_made_where_what_is_asked_for_is_among_the_candidates(shop):
+    tables = shop(11, n_events=120)
+    requests, assembler = tables.asked(5, 18, 30), assembled(tables)
+    whole = assembler.portion(requests).rows
+    held = whole.filter(pl.col("request") % 3 == 1).group_by("request").agg(pl.col("item").last())
+    nowhere = pl.DataFrame({"request": requests["request"][:1], "item": [tables.items.height]}, schema=held.schema)
+    portion = assembler.portion(requests, pl.concat([held, nowhere]))
+    assert bits(portion.rows) == bits(whole.filter(pl.col("request").is_in(held["request"].implode())))
+    assert portion.requests.equals(requests)
+    assert assembler.portion(requests, nowhere).rows.equals(whole.clear())
+
+
 IN_A_PROCESS = """
 import sys
 from pathlib import Path
