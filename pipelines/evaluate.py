@@ -368,7 +368,8 @@ def version_lists(
 
 def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
     """The list of a ranker: request, item, score."""
-    return rows.select("request", "item").with_columns(pl.Series("score", ranker.predict(rows)))
+    scores = [pl.Series("score", ranker.predict(some)) for some in list_batches(rows)]
+    return rows.select("request", "item").with_columns(pl.concat(scores))
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:

@@ -4,13 +4,16 @@ import polars as pl
 
 from pipelines.config import Config
 from pipelines.labelled import IS_NEW, one_after_the_other, with_a_positive
-from pipelines.mapped import mapped_array, picked
-from pipelines.progress import say, task
+from pipelines.mapped import let_go, mapped_array, picked
+from pipelines.progress import Advance, say, task
+from ranker.config import Report
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.ranker import Ranker
 
 __all__ = ["fit_ranker"]
+
+_LET_GO_EVERY = 10  # trees or steps
 
 
 def fit_ranker(
@@ -27,7 +30,7 @@ def fit_ranker(
             config=told,
             seed=config.seed,
             stop_at=stop_at,
-            report=lambda _, score: advance(1, note=f"ndcg@{stop_at} {score:.4f}"),
+            report=_following(advance, f"ndcg@{stop_at} {{:.4f}}"),
         )
     network = None
     if told.learns_network:
@@ -37,12 +40,23 @@ def fit_ranker(
                 features=features,
                 config=told,
                 seed=config.seed,
-                report=lambda _, loss: advance(1, note=f"loss {loss:.3f}"),
+                report=_following(advance, "loss {:.3f}"),
                 held=lambda rows, inputs: mapped_array(rows, inputs, config),
             )
     ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
     say(name, trees=forest.trees, network_share=ranker.share)
     return ranker
+
+
+def _following(advance: Advance, note: str) -> Report:
+    """Shows each tree or step, and gives back the pages that those before it read."""
+
+    def follow(number: int, value: float) -> None:
+        if number % _LET_GO_EVERY == 1:
+            let_go()
+        advance(1, note=note.format(value))
+
+    return follow
 
 
 def _taught_twice(rows: pl.DataFrame, config: Config) -> pl.DataFrame:

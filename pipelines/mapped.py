@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +15,10 @@ import pyarrow as pa
 from pipelines.config import Config
 from pipelines.outside import written
 
-__all__ = ["list_batches", "mapped", "mapped_array", "picked"]
+__all__ = ["let_go", "list_batches", "mapped", "mapped_array", "picked"]
 
 _ROWS = 100_000  # rows that are filtered at a time
+_MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # that something still reads
 
 
 def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
@@ -48,6 +50,7 @@ def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
         writer.close()
         file.flush()
         pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    _MAPPINGS.add(pages)
     found = pl.from_arrow(pa.ipc.open_file(pa.py_buffer(pages)).read_all(), rechunk=False)
     assert isinstance(found, pl.DataFrame)  # a table was written
     return found
@@ -66,7 +69,14 @@ def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]
     with written(folder), TemporaryFile(dir=folder) as file:
         os.posix_fallocate(file.fileno(), 0, size)  # now, since a write into a mapping cannot say that the disk is full
         pages = mmap.mmap(file.fileno(), size)
+    _MAPPINGS.add(pages)
     return np.frombuffer(pages, np.int16, rows * width).reshape(rows, width)
+
+
+def let_go() -> None:
+    """Give back the memory of all pages that were read: whoever reads them again finds them in the system's cache."""
+    for pages in _MAPPINGS:
+        pages.madvise(mmap.MADV_DONTNEED)
 
 
 def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:
@@ -81,6 +91,7 @@ def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataF
     while start < rows.height:
         end = ends[max(np.searchsorted(ends, start + about, side="right") - 1, np.searchsorted(ends, start + 1))]
         yield rows.slice(start, end - start)
+        let_go()
         start = int(end)
     if rows.is_empty():
         yield rows

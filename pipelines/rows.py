@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from features.errors import ConfigError, ContractError, IntegrityError
 from features.timeline import EventLog
 from pipelines.config import Config
-from pipelines.mapped import list_batches, mapped
+from pipelines.mapped import let_go, mapped
 from pipelines.outside import written
 from pipelines.storage import sha256_of
 
@@ -57,13 +57,15 @@ def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
 def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> None:
     """Rows with ids in the place of codes, a batch at a time."""
     writer = None
-    for some in list_batches(rows, about=_GROUP_ROWS):
+    for start in range(0, max(rows.height, 1), _GROUP_ROWS):
+        some = rows.slice(start, _GROUP_ROWS)
         told = some.with_columns(ids.gather(some[code]).alias(code) for code, ids in codes.items()).rename(_CODES)
         table = told.rechunk().to_arrow()
         if writer is None:
             writer = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
         writer.write_table(table, row_group_size=len(table))
-    assert writer is not None  # there is a batch for no rows too
+        let_go()
+    assert writer is not None  # there is a slice of no rows too
     writer.close()
     with path.open("rb+") as file:
         os.fsync(file.fileno())

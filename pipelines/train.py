@@ -62,7 +62,7 @@ __all__ = [
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
 """What the encoder's score reaches after each block, as it is tracked."""
 
-_SHARE = (0.5, 0.25)  # of usable lists, whole and new ones, where none was seen yet
+_SHARE = (0.2, 0.05)  # of usable lists, whole and new ones, where none was seen yet: rather too few
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
 """`nightrank train --continue`: a version's encoder and rows go on with what is new, and nothing is learned twice."""
 
 import copy
+import hashlib
+import io
 import json
 import os
 import time
@@ -251,6 +253,19 @@ def test_items_that_went_are_left_out_of_the_rows_and_codes_are_those_of_the_day
     assert 0 < later.height < rows.height
     ids = rows.filter(pl.col("item") != gone)["item"]
     assert items["item_id"].gather(later["item"]).equals(log.items["item_id"].gather(ids))
+
+
+def test_rows_that_an_earlier_nightrank_kept_are_read_alike(project):
+    """It wrote the whole table at once, in row groups of polars' own size."""
+    log, config = project.inputs.log, project.config
+    rows = log.engaged.tail(20).select("user", "item", as_of_day="due", label="gain", x="value")
+    ids = {"user": log.user_ids.gather(rows["user"]), "item": log.items["item_id"].gather(rows["item"])}
+    buffer = io.BytesIO()
+    told = rows.with_columns(**ids).rename({"user": "user_id", "item": "item_id"})
+    told.write_parquet(buffer, compression="zstd", compression_level=1, row_group_size=7)
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    (the_rows(project).parent / f"{digest}.parquet").write_bytes(buffer.getvalue())
+    assert kept_rows(digest, log, config).equals(rows)
 
 
 def test_rows_stay_while_their_version_has_an_alias(project):

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.errors import TryAgainError
-from pipelines.mapped import list_batches, mapped, mapped_array, picked
+from pipelines.mapped import let_go, list_batches, mapped, mapped_array, picked
 
 
 @pytest.fixture
@@ -65,6 +65,22 @@ def test_an_array_in_a_file_is_written_and_read_like_any_other(config, monkeypat
     monkeypatch.setattr(os, "posix_fallocate", lambda *_: (_ for _ in ()).throw(full))
     with pytest.raises(TryAgainError, match="No space left"):
         mapped_array(3, 4, config)
+
+
+def test_pages_that_were_read_are_given_back_and_found_again(config):
+    def resident() -> int:
+        return int(Path("/proc/self/status").read_text("ascii").split("RssFile:")[1].split()[0]) * 1024
+
+    part = pl.DataFrame({"request": [0] * 1_000_000}).with_columns(pl.lit(1.5, pl.Float32).alias("x"))
+    found = mapped((part for _ in range(10)), config)
+    array = mapped_array(5_000_000, 2, config)
+    array[:] = 3
+    assert found["x"].sum() == 15e6
+    before = resident()
+    let_go()
+    assert resident() < before - 50e6
+    assert found["x"].sum() == 15e6
+    assert (array == 3).all()
 
 
 def test_a_full_disk_is_said_with_the_remedy(config):

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from features.errors import ConfigError
 from features.simulate import ShopConfig
+from pipelines.chain import Chain
 from pipelines.config import Config
 from pipelines.datasets import simulated
 from pipelines.memory import Memory
@@ -50,14 +52,28 @@ def test_the_ranker_learns_from_as_many_lists_as_half_of_it_holds():
         Memory.of(log_of(0, items=0), few).lists(170)
 
 
-@pytest.mark.parametrize("verb", ["train", "evaluate", "score"])
+@pytest.mark.parametrize("verb", [("train",), ("evaluate", "--version", "1"), ("score", "--date", "2024-02-25")])
 def test_too_little_for_the_log_is_refused_before_anything_is_computed(verb, trained_project, tmp_path, command):
     project = trained_project.copy(tmp_path / "project")
-    ended = command(project, verb, "--set", "max_memory_gb=1.0", *(("--date", str(project.day)) * (verb == "score")))
+    ended = command(project, *verb, "--set", "max_memory_gb=1.0")
     assert ended.code == 2
     assert "max_memory_gb: 1 GB are too few for" in ended.err
     assert "Raise it to 1.3 or more" in ended.err
     assert not [line for line in ended.err.splitlines() if "Fine-tuning" in line or "Scoring" in line]
+
+
+def test_a_chain_works_in_portions_of_that_size(trained_project):
+    config = trained_project.config.model_copy(update={"max_memory_gb": 1.31})
+    trained = trained_project.trained
+    chain = Chain(trained_project.inputs.log, config, trained.model, cut=trained.chain.cut)
+    size = chain.memory.requests_at_once(len(chain.features))
+    assert size < 100
+    span = trained.split.test
+    requests = chain.asked.between(span.start, span.closed_end)
+    portions = list(chain.portions(requests, name="some"))
+    assert [portion.requests.height for portion, _ in portions][:-1] == [size] * (requests.height // size)
+    ((_, together),) = trained.chain.portions(requests, name="all")
+    assert pl.concat(rows for _, rows in portions).equals(together)
 
 
 IN_A_PROCESS = """
