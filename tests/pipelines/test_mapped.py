@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import TryAgainError
@@ -92,6 +92,7 @@ def test_a_full_disk_is_said_with_the_remedy(config):
         mapped(refusing(), config)
 
 
+@settings(deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 9), max_size=12),
     about=st.integers(1, 20),
