@@ -220,6 +220,11 @@ class Engagements:
         return (stamps, amounts) if len(first) == len(stamps) else (stamps[first], _sums(amounts, first))
 
     @property
+    def nbytes(self) -> int:
+        """Bytes of all cells."""
+        return self.cells.nbytes + self.counts.nbytes + (0 if self.worth is None else self.worth.nbytes)
+
+    @property
     def kind_codes(self) -> Ints:
         """Code of each cell's event type."""
         codes: Ints = self.cells & ((1 << _kind_bits(len(self.kinds))) - 1)

@@ -14,7 +14,8 @@ from pipelines.config import Config
 __all__ = ["Memory"]
 
 _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
-_LOG_COPIES = 3.0  # of the events' table: what was read, what is indexed, and what is grouped
+_EVENTS_COPIES = 3.0  # of the table of single events, where they are held: what was read, checked and sorted
+_CELLS_COPIES = 5.0  # of the log's cells: what counts, its orders by day and user, and what fits are made of
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
 _LEAST_BYTES = 3.0e8  # that must be left to compute with
 _REQUEST_BYTES = 4.0e5  # histories and what the generators propose for a request
@@ -45,12 +46,13 @@ class Memory:
         Raises:
             ConfigError: Too little to compute with.
         """
-        taken = _FIXED_BYTES + _LOG_COPIES * log.events.estimated_size() + log.items.estimated_size()
+        single = 0 if log.single is None else log.single.estimated_size()
+        taken = _FIXED_BYTES + _EVENTS_COPIES * single + _CELLS_COPIES * log.cells.nbytes + log.items.estimated_size()
         taken += log.items.height * _VECTORS * _WIDTH * 2
         spare = config.max_memory_gb * 1e9 - taken
         if spare < _LEAST_BYTES:
             raise ConfigError(
-                f"max_memory_gb: {config.max_memory_gb:g} GB are too few for {log.events.height:,} events and "
+                f"max_memory_gb: {config.max_memory_gb:g} GB are too few for {log.cells.counts.sum():,} events and "
                 f"{log.items.height:,} items, which take about {taken / 1e9:.1f} GB with the libraries. Raise it to "
                 f"{(taken + _LEAST_BYTES) / 1e9:.1f} or more, or give a shorter log."
             )

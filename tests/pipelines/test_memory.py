@@ -6,6 +6,7 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -23,15 +24,18 @@ def config_of(memory, **keys):
     return Config.model_validate({"data": tables, "max_memory_gb": memory, **keys})
 
 
-def log_of(event_bytes, items=1000, item_bytes=0):
-    events = SimpleNamespace(estimated_size=lambda: event_bytes, height=event_bytes // 50)
-    return SimpleNamespace(events=events, items=SimpleNamespace(estimated_size=lambda: item_bytes, height=items))
+def log_of(event_bytes, items=1000, item_bytes=0, cell_bytes=0):
+    single = SimpleNamespace(estimated_size=lambda: event_bytes)
+    cells = SimpleNamespace(nbytes=cell_bytes, counts=np.ones(event_bytes // 50, np.int64))
+    table = SimpleNamespace(estimated_size=lambda: item_bytes, height=items)
+    return SimpleNamespace(single=single if event_bytes else None, cells=cells, items=table)
 
 
 def test_what_is_left_is_what_libraries_log_and_vectors_do_not_take():
-    # 1 GB of libraries, three times the log, and of an item four vectors of 384 numbers of two bytes.
-    memory = Memory.of(log_of(10**9, items=100_000, item_bytes=10**8), config_of(8))
-    assert memory.spare == pytest.approx(8e9 - 1e9 - 3e9 - 1e8 - 100_000 * 3072)
+    # 1 GB of libraries, three times the single events and five times the cells, and of an item four vectors of 384
+    # numbers of two bytes.
+    memory = Memory.of(log_of(10**9, items=100_000, item_bytes=10**8, cell_bytes=2 * 10**8), config_of(8))
+    assert memory.spare == pytest.approx(8e9 - 1e9 - 3e9 - 1e9 - 1e8 - 100_000 * 3072)
 
 
 @pytest.mark.parametrize(
