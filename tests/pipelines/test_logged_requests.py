@@ -122,14 +122,14 @@ def test_versions_of_both_kinds_are_compared_on_the_lists_of_the_log(given_proje
     assert found.n_requests == given_project.registered.evaluation.n_requests
     assert judge_versions(log, config, dict([old, new]), **window).n_requests == found.n_requests
     assert found.judged.pair(FULL, old[0], "all", "ndcg@10")["difference"] != 0
-    honest, calls = versions.label, []
+    honest, calls = versions.labelled_window, []
 
     def fewer(*arguments, **options):
         labelled = honest(*arguments, **options)
         calls.append(labelled)
         return labelled if len(calls) == 1 else replace(labelled, requests=labelled.requests.head(3))
 
-    monkeypatch.setattr(versions, "label", fewer)
+    monkeypatch.setattr(versions, "labelled_window", fewer)
     with pytest.raises(BlockedError, match="nightrank/1 asks other requests of the log"):
         judge_versions(log, config, dict([new, old]), **window)
 
