@@ -111,12 +111,16 @@ class Neighbours:
         """Keep the 100 strongest of each row, ties by item code."""
         matrix = sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items))
         matrix.sort_indices()
+        stays = np.zeros(matrix.nnz, np.bool_)
+        stays[_leading(matrix.data, matrix.indptr, np.full(n_items, _MAX_NEIGHBOURS))] = True
+        matrix.data[~stays] = 0.0
+        matrix.eliminate_zeros()
         sizes = np.diff(matrix.indptr)
-        many = np.flatnonzero(np.repeat(sizes > _MAX_NEIGHBOURS, sizes))  # of most rows, all stay
-        row, col, value = np.repeat(np.arange(n_items), sizes)[many], matrix.indices[many], matrix.data[many]
+        tied = np.flatnonzero(np.repeat(sizes > _MAX_NEIGHBOURS, sizes))  # rows whose last ones tie with others
+        row, col, value = np.repeat(np.arange(n_items), sizes)[tied], matrix.indices[tied], matrix.data[tied]
         order = np.lexsort((col, -value, row))
         place = np.arange(len(order)) - np.searchsorted(row, row)  # rows are in order: these are the places within them
-        matrix.data[many[order[place >= _MAX_NEIGHBOURS]]] = 0.0
+        matrix.data[tied[order[place >= _MAX_NEIGHBOURS]]] = 0.0
         matrix.eliminate_zeros()
         return cls(matrix)
 
