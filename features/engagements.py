@@ -312,9 +312,9 @@ class Interactions:
     @cached_property
     def by_day(self) -> npt.NDArray[np.uint32]:
         """Places in the order of days, those of one day in their own order."""
-        low = int(self.day.min(initial=0)) if len(self) else 0
-        order = np.argsort((self.day - low).astype(np.uint32), kind="stable")
-        return order.astype(np.uint32)
+        since = self.day - (self.day.min() if len(self) else 0)
+        width = np.min_scalar_type(int(since.max(initial=0)))  # NOTE: 16 bits are sorted in a fifth of the time
+        return np.argsort(since.astype(width), kind="stable").astype(np.uint32)
 
     @cached_property
     def _ordered_days(self) -> npt.NDArray[np.int32]:
@@ -322,7 +322,8 @@ class Interactions:
 
     def between(self, first_day: int, end_day: int) -> npt.NDArray[np.uint32]:
         """Places of the days ``first_day <= day < end_day``, by day."""
-        start, end = np.searchsorted(self._ordered_days, [first_day, max(end_day, first_day)])
+        edges = np.array([first_day, max(end_day, first_day)], np.int32)  # NOTE: see `of_users`
+        start, end = np.searchsorted(self._ordered_days, edges)
         return self.by_day[start:end]
 
     def of_users(self, users: Ints) -> tuple[Ints, Ints]:

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
@@ -158,6 +159,19 @@ def test_interactions_by_user_and_by_day(shop):
     wanted = sorted((row for row in rows if first <= row[2] < end), key=lambda row: row[2])
     assert [rows[place] for place in done.between(first, end)] == wanted
     assert not len(done.between(end, first))
+
+
+def test_what_is_asked_of_some_days_or_users_copies_no_column():
+    n = 200_000
+    codes, day = np.arange(n, dtype=np.uint32), np.repeat(np.arange(DAY, DAY + 200, dtype=np.int32), n // 200)
+    done = Interactions(codes, codes, day, np.ones(n, np.int64))
+    done.between(DAY, DAY)  # the order of days is made once
+    tracemalloc.start()
+    places, (users, _) = done.between(DAY + 1, DAY + 2), done.of_users(np.array([3, 7]))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (len(places), users.tolist()) == (1000, [3, 7])
+    assert most < n  # a byte a row
 
 
 def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
