@@ -166,12 +166,12 @@ class EventLog:
         Args:
             users: Codes, ascending, each once; one that is no user's has no events.
         """
-        held: tuple[Ints, Self] | None = self._made.get("only")
+        held: tuple[Ints, Engagements, dict[Any, Any]] | None = self._made.get("only")
         if held is None or not np.array_equal(held[0], users):
             places, _ = spread(*self.starts_of(users))
-            held = users, replace(self, cells=self.cells.at(places), single=None, _made={})
+            held = users, self.cells.at(places), {}
             self._made["only"] = held
-        return held[1]
+        return replace(self, cells=held[1], single=None, _made=held[2])
 
     def starts_of(self, users: Ints) -> tuple[Ints, Ints]:
         """Where the cells of users begin and end; nobody, as the list for unknown users asks, has none."""
@@ -304,7 +304,7 @@ class EventLog:
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
     """Single events, as in `EventLog.events`, folded."""
     kinds = tuple(events["kind"].unique().sort())
-    number = events["kind"].replace_strict(kinds, range(len(kinds)), return_dtype=pl.Int64)
+    number = events["kind"].cast(pl.Enum(kinds)).to_physical().cast(pl.Int64)
     user, item, day = (events[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
     worth = np.zeros(events.height, np.int64)
     if "value" in events.columns:

@@ -139,6 +139,22 @@ def test_a_view_of_earlier_days_copies_no_cell(shop):
     assert log.before(log.first_day + 3).interactions is log.interactions
 
 
+def test_some_users_of_two_views_share_cells_and_end_each_on_its_own_day(shop):
+    log, some = shop(0).log(), np.array([1, 3])
+    early = log.before(log.first_day + 3)
+    assert early.only(some).end_day == early.end_day
+    assert log.only(some).end_day == log.end_day > early.end_day
+    assert log.only(some).history is early.only(some).history
+    assert early.only(some).latest_day < log.only(some).latest_day
+
+
+def test_a_log_may_lose_all_its_events(shop):
+    log = shop(0).log()
+    empty = log.until(log.first_day)
+    assert empty.interactions.frame.is_empty()
+    assert (len(empty.kinds), len(empty.active_users), empty.latest_day, empty.has_worth) == (0, 0, None, False)
+
+
 def test_interactions_and_first_meetings_are_what_a_count_finds(shop):
     log = shop(3).log()
     keys = ["user", "item", "day"]
