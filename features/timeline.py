@@ -17,7 +17,7 @@ import polars as pl
 from features.asof import AsOfIndex, Ints
 from features.calendar import Calendar, batch_day, date_of, day_of
 from features.comebacks import comebacks
-from features.engagements import Engagements, Interactions, spread
+from features.engagements import KEPT_BY_DAY, Engagements, Interactions, spread
 from features.errors import ContractError, listed
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.history import History
@@ -59,7 +59,7 @@ class EventLog:
         offers: What is known ahead of items, as `features.offers.coded_offers` codes it; None for none.
         far: The days that `without_far_days` left out.
         end_day: The batch day whose knowledge this is.
-        single: The single events, see `events`; None where only the cells are held, as at night.
+        single: The single events; None where only the cells are held, as at night. See `events`.
     """
 
     cells: Engagements
@@ -129,17 +129,21 @@ class EventLog:
 
     @property
     def events(self) -> pl.DataFrame:
-        """Single events: what labels, queries and comments are made of.
+        """Single events: what labels, queries, comments and families of one's own are made of.
 
         Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for context), kind (the event
         type), day (Int32: known to batches after it), due (Int32: the day it makes labels for), timestamp, value; query
-        and text where any row has one, and what else was asked for.
-
-        Raises:
-            AssertionError: The log holds cells alone.
+        and text where any row has one, and what else was asked for. Where the cells alone are held, as at night, the
+        columns of `KEPT_BY_DAY`, by day.
         """
-        assert self.single is not None, "single events are read of a log that holds daily cells alone"
-        return self.single
+        return self._unfolded if self.single is None else self.single
+
+    @cached_property
+    def _unfolded(self) -> pl.DataFrame:
+        cells = self._ended.frame().sort("day", maintain_order=True)
+        kind = pl.col("kind").cast(pl.String)
+        gain = kind.replace_strict(self.gains, default=0, return_dtype=pl.Int32)
+        return cells.with_columns(kind, gain=gain).select(pl.col(KEPT_BY_DAY).repeat_by("n").explode())
 
     @cached_property
     def engaged(self) -> pl.DataFrame:

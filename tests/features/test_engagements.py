@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.engagements import Engagements, Interactions, fold_events
+from features.engagements import KEPT_BY_DAY, Engagements, Interactions, fold_events
 from features.errors import ContractError
 from features.timeline import EventLog
 from features.worth import packed_worth, unpacked_worth
@@ -206,9 +206,17 @@ def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
     assert unpacked_worth(most).tolist() == [[logarithms[3] * (2**21 - 1), 2**21 - 1]]
 
 
-def test_single_events_of_a_night_are_not_there(shop):
-    with pytest.raises(AssertionError, match="single events"):
-        _ = folded_log(shop(0).log()).events
+def test_single_events_of_a_night_have_what_the_cells_tell(shop):
+    log = shop(0).log()
+    keys = ["day", "user", "item", "kind", "gain"]
+    for whole, night in (
+        (log, folded_log(log)),
+        (log.before(log.first_day + 9), folded_log(log).before(log.first_day + 9)),
+    ):
+        assert night.events["day"].is_sorted()
+        assert night.events.sort(keys).equals(whole.events.select(night.events.columns).sort(keys))
+        assert sorted(night.engaged.select(keys).rows()) == sorted(whole.engaged.select(keys).rows())
+    assert set(folded_log(log).events.columns) == {*KEPT_BY_DAY}
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

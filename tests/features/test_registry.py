@@ -85,8 +85,10 @@ def day(number):
     return (datetime(2024, 1, number, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)).days
 
 
-def test_a_family_of_ones_own_is_a_dozen_lines(weekends):
+@pytest.mark.parametrize("at_night", [False, True])
+def test_a_family_of_ones_own_is_a_dozen_lines(weekends, at_night):
     log = log_of(("u", "a", "click", 5), ("u", "a", "click", 6), ("u", "a", "click", 7), ("u", "a", "click", 8))
+    log = replace(log, single=None) if at_night else log
     config = FeaturesConfig(families=("pair", "weekends"))
     assembler = Assembler(log, CandidatesConfig(), None, Plan(config, Supply.of(log, config)))
     asked = requests_tonight(pl.Series([0], dtype=pl.UInt32), day(8))
