@@ -9,6 +9,7 @@ same candidates to the last bit in whatever batch it stands.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -49,6 +50,7 @@ _HISTORY: dict[str, type[pl.DataType]] = {
     "first_day": pl.Int32,
     "days": pl.Int64,
 }
+_CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
 _MAX_LESSONS = 2000  # requests that teach the cut: the latest
 _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
 
@@ -69,8 +71,20 @@ def histories(
         event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
         gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
+    assert (requests["as_of_day"] <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
+    start, end = log.starts_of(requests["user"].cast(pl.Int64).to_numpy())
+    block = np.cumsum(end - start) // _CELLS
+    edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
+    parts = [_histories(log, requests[first:last], config, event_types) for first, last in pairwise(edges.tolist())]
+    held = pl.concat([pl.DataFrame(schema=_HISTORY), *parts])
+    return held.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
+
+
+def _histories(
+    log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str]
+) -> pl.DataFrame:
+    """`histories` in any order, of so few requests that all cells of their users fit side by side."""
     user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
-    assert (as_of_day <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
     found = _known_cells(log, user, as_of_day, event_types)
     starts = np.flatnonzero(np.diff(found.pair, prepend=-1))
     if not len(starts):
@@ -82,7 +96,7 @@ def histories(
     new_day = np.diff(found.day, prepend=-1) != 0
     new_day[starts] = True
     last = np.append(starts[1:], len(found.day)) - 1
-    held = pl.DataFrame(
+    return pl.DataFrame(
         {
             "request": requests["request"].cast(pl.UInt32).gather(of_request),
             "item": found.item[starts],
@@ -97,7 +111,6 @@ def histories(
         },
         schema_overrides=_HISTORY,
     )
-    return held.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import features.candidates
 from features.candidates import SOURCES, CandidateGenerators, blocked_items, histories, unmatched_ids
 from features.config import CandidatesConfig
 from features.requests import requests_tonight
@@ -105,6 +106,17 @@ def test_items_are_proposed_only_while_they_are_on_sale(shop, wide_open):
     assert full["item"].is_in(shut).any()
     found = CandidateGenerators(timed, wide_open).propose(requests, history)
     assert found.equals(full.filter(~pl.col("item").is_in(shut)))
+
+
+@pytest.mark.parametrize("cells", [1, 40, 150])  # a request at a time, few, many
+def test_histories_are_the_same_however_many_cells_are_looked_through_at_a_time(shop, monkeypatch, cells):
+    tables = shop(2)
+    log, requests = tables.log(), tables.asked(30, 3, 12).sample(fraction=1, shuffle=True, seed=1)
+    whole, made, once = histories(log, requests, CandidatesConfig(), ("click",)), [], features.candidates._histories
+    monkeypatch.setattr(features.candidates, "_CELLS", cells)
+    monkeypatch.setattr(features.candidates, "_histories", lambda *told: made.append(1) or once(*told))
+    assert histories(log, requests, CandidatesConfig(), ("click",)).equals(whole)
+    assert len(made) > 1
 
 
 def test_no_requests_and_no_past_give_no_candidates(shop, wide_open):
