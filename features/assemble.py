@@ -4,9 +4,8 @@ One function serves training, evaluation and the night. It works through the req
 request's rows do not depend on the portion it stands in.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -107,17 +106,16 @@ class Assembler:
         size = size or self.at_once
         make = partial(self.portion, holding=holding) if features else self.candidates
         parts = [requests.slice(start, size) for start in range(0, requests.height, size)]
-        if len(parts) == 1:
-            yield make(parts[0])
+        if len(parts) < 2:  # noqa: PLR2004 - nothing to make ahead
+            yield from map(make, parts)
             return
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions") as ahead:
-            coming: deque[Future[Portion]] = deque()
-            for part in parts:
-                coming.append(ahead.submit(make, part))
-                if len(coming) > 1:
-                    yield coming.popleft().result()
-            while coming:
-                yield coming.popleft().result()
+            coming = ahead.submit(make, parts[0])
+            for part in parts[1:]:
+                made = coming.result()
+                coming = ahead.submit(make, part)
+                yield made
+            yield coming.result()
 
     def portion(self, requests: pl.DataFrame, holding: pl.DataFrame | None = None) -> Portion:
         """Candidates and features of some requests, complete.

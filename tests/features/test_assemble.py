@@ -276,3 +276,17 @@ def test_portions_cover_all_requests_in_order(shop):
     for portion in portions:
         assert set(portion.history["request"]) <= set(portion.requests["request"])
     assert list(assembled(tables).portions(requests.head(0))) == []
+
+
+def test_after_a_portion_that_fails_no_further_one_is_made(shop, monkeypatch):
+    tables, asked = shop(0), []
+    requests = tables.asked(20)
+
+    def fails(_, some, **told):  # noqa: ARG001 - one signature
+        asked.append(some.height)
+        raise MemoryError
+
+    monkeypatch.setattr(Assembler, "portion", fails)
+    with pytest.raises(MemoryError):
+        next(assembled(with_few_families(tables)).portions(requests, size=2))
+    assert asked == [2]
