@@ -31,7 +31,7 @@ class Summed:
 
     Attributes:
         record: Its files, and what they hold.
-        daily: The cells, without values.
+        daily: The cells.
         user_ids: Id of each user code, ascending.
         item_ids: Id of each item code, ascending.
     """
