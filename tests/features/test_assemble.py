@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from features import assemble, candidates, generators
+from features import assemble, by_day, candidates, generators, neighbours, user_neighbours
 from features.assemble import KEYS, Assembler
 from features.config import CalendarConfig, CandidatesConfig
 from features.families import registry
@@ -27,6 +27,15 @@ CALENDARS = (
     CalendarConfig(timezone="America/New_York", cutoff="23:00", ingestion_lag_hours=6),
     CalendarConfig(ingestion_lag_hours=30),
 )
+
+BOUNDS = {
+    by_day: ("_CELLS", "_MOST_HELD"),
+    candidates: ("_CELLS",),
+    generators: ("_FITS_HELD",),
+    neighbours: ("_PORTION", "_BLOCK_CELLS"),
+    user_neighbours: ("_ROWS", "_DAYS_HELD", "_WINDOWS_HELD"),
+}
+"""What bounds how much is kept, or made side by side."""
 
 
 def assembled(tables, log=None, **quotas):
@@ -290,3 +299,18 @@ def test_after_a_portion_that_fails_no_further_one_is_made(shop, monkeypatch):
     with pytest.raises(MemoryError):
         next(assembled(with_few_families(tables)).portions(requests, size=2))
     assert asked == [2]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_however_little_is_held_or_made_at_a_time_every_bit_is_the_same(shop, monkeypatch, seed):
+    tables = shop(seed)
+    requests = tables.asked(39, 25, 31, 4).sort("as_of_day", descending=True)
+    whole = assembled(tables).portion(requests)
+    for module, bounds in BOUNDS.items():
+        for bound in bounds:
+            monkeypatch.setattr(module, bound, 1)
+    lean = assembled(tables)
+    for _ in range(2):
+        found = lean.portion(requests)
+        assert bits(found.rows) == bits(whole.rows)
+        assert found.history.equals(whole.history)
