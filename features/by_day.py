@@ -32,7 +32,7 @@ class RowsByDay:
         """One row a user, in their order (ascending, each once)."""
         known, rows = self._held.get(day, (np.empty(0, np.int64), None))
         place = np.searchsorted(known, user)
-        if rows is None or not np.array_equal(known[np.minimum(place, len(known) - 1)], user):
+        if rows is None or not len(known) or not np.array_equal(known[np.minimum(place, len(known) - 1)], user):
             place, rows = np.arange(len(user)), self._make(user, day)
             self._held[day] = (user, rows)
             self._held.move_to_end(day)

@@ -5,7 +5,7 @@ import pytest
 from scipy import sparse
 
 from features import by_day
-from features.by_day import cells_of
+from features.by_day import RowsByDay, cells_of
 
 
 @pytest.mark.parametrize("cells", [1, 7, 25, 10_000])  # a row at a time, even ones narrower than a row, some, all
@@ -27,3 +27,9 @@ def test_nothing_asked_and_nothing_there():
     assert cells_of(sparse.csr_matrix((3, 4), dtype=np.int64), none, none).tolist() == []
     assert cells_of(sparse.csr_matrix((0, 4)), none, none).tolist() == []
     assert cells_of(sparse.csr_matrix((2, 4)), np.array([1, 0]), np.array([3, 0])).tolist() == [0.0, 0.0]
+
+
+def test_after_nobody_somebody_may_ask_about_the_same_day():
+    rows = RowsByDay(lambda user, day: sparse.csr_matrix(np.outer(user, [day, 0])))
+    assert rows.of(np.empty(0, np.int64), 7).shape == (0, 2)
+    assert rows.of(np.array([2, 3]), 7).toarray().tolist() == [[14, 0], [21, 0]]
