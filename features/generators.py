@@ -29,7 +29,7 @@ from features.user_neighbours import UserNeighbours
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
 
-_FITS_HELD = 8  # refreshes whose neighbours are kept: requests come by day, and a portion spans few weeks
+_MOST_HELD = 1 << 25  # non-zeros of the refreshes that are kept: 400 MB
 _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
 
 
@@ -490,9 +490,9 @@ def _refreshed(
     parts = [NOTHING]
     for day in held["refreshed"].unique().sort():
         if day not in as_of:
-            if len(as_of) >= _FITS_HELD:
-                as_of.pop(next(iter(as_of)))
             as_of[day] = make(day)
+            while len(as_of) > 1 and sum(near.matrix.nnz for near in as_of.values()) > _MOST_HELD:
+                as_of.pop(next(iter(as_of)))
         parts.append(reach(as_of[day], held.filter(pl.col("refreshed") == day)))
     return pl.concat(parts)
 

@@ -31,7 +31,7 @@ CALENDARS = (
 BOUNDS = {
     by_day: ("_CELLS", "_MOST_HELD"),
     candidates: ("_CELLS",),
-    generators: ("_FITS_HELD",),
+    generators: ("_MOST_HELD",),
     neighbours: ("_PORTION", "_BLOCK_CELLS"),
     user_neighbours: ("_ROWS", "_DAYS_HELD", "_WINDOWS_HELD"),
 }
