@@ -274,7 +274,7 @@ def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluatio
         first_day=day_of(date.fromisoformat(kept[0].facts["window"][0])),
         end_day=day_of(date.fromisoformat(kept[-1].facts["window"][1])) + 1,
         n_requests=sum(requests),
-        in_window=sum(one.facts["requests_in_window"] for one in kept),
+        in_window=sum(one.facts.get("requests_in_window", one.facts["requests"]) for one in kept),
         share_distinct=distinct / sum(requests),
         beyond={
             system: {name: math.nan if value is None else value for name, value in found.items()}

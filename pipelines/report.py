@@ -192,7 +192,7 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
 
 def _requests(facts: Report) -> str:
     """How many requests were judged, and of how many where whole users were drawn."""
-    if facts["requests"] == facts["requests_in_window"]:
+    if facts["requests"] == facts.get("requests_in_window", facts["requests"]):  # earlier versions asked them all
         return f"{facts['requests']:,} requests"
     share = f"{facts['share_drawn']:.1%}, whole users drawn by a hash"
     return f"{facts['requests']:,} of {facts['requests_in_window']:,} requests ({share})"

@@ -107,7 +107,8 @@ def share_promoted(config, *, lift, resamples):
             seed=seed,
             compared=[(FULL, BASELINE)],
         )
-        evaluation = Evaluation(verdict, first_day=0, end_day=1, n_requests=window.requests.height, share_distinct=1.0)
+        many = window.requests.height
+        evaluation = Evaluation(verdict, first_day=0, end_day=1, n_requests=many, in_window=many, share_distinct=1.0)
         promoted += all(gate.passed for gate in gates_of(evaluation, config, None))
     return promoted / resamples
 

@@ -35,7 +35,7 @@ def by_one_user():
         compared=[("good", "poor")],
     )
     beyond = {"good": {"novelty@10": 2.5, "diversity@10": math.nan}, "poor": {"novelty@10": 1.0, "diversity@10": 0.25}}
-    return Evaluation(judged, first_day=0, end_day=1, n_requests=1, share_distinct=1.0, beyond=beyond)
+    return Evaluation(judged, first_day=0, end_day=1, n_requests=1, in_window=1, share_distinct=1.0, beyond=beyond)
 
 
 def test_an_interval_that_is_undefined_is_null_in_json_and_a_dash_on_the_page(by_one_user, capsys):
