@@ -29,7 +29,7 @@ from features.user_neighbours import UserNeighbours
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "Generator", "Known", "popular_items"]
 
-_MOST_HELD = 1 << 25  # non-zeros of the refreshes that are kept: 400 MB
+_MOST_HELD = 1 << 23  # non-zeros of the refreshes that are kept: 100 MB
 _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
 
 
