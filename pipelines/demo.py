@@ -76,6 +76,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     report.show(f"{name}: the registry gives the bundle {bundle.digest[:16]} back, and it scores as it did.")
     _step("4  promote: every gate, then the alias")
     version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=registered.evaluation)
+    del registered, bundle  # the training's rows, fits and vectors
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")
     _step(f"5  score: the night that opens {second_day}")
