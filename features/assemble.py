@@ -5,7 +5,7 @@ request's rows do not depend on the portion it stands in.
 """
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
 
@@ -87,6 +87,8 @@ class Assembler:
         self.at_once = at_once
         self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
+        # NOTE: one thread for all portions: each new one may get a part of the memory of its own, which stays taken.
+        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions")
         self.features = (*self.families.columns, *SOURCE_COLUMNS)
         self.text_features = self.families.text | SOURCE_GROUP.text
 
@@ -109,13 +111,15 @@ class Assembler:
         if len(parts) < 2:  # noqa: PLR2004 - nothing to make ahead
             yield from map(make, parts)
             return
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions") as ahead:
-            coming = ahead.submit(make, parts[0])
+        coming = self._ahead.submit(make, parts[0])
+        try:
             for part in parts[1:]:
                 made = coming.result()
-                coming = ahead.submit(make, part)
+                coming = self._ahead.submit(make, part)
                 yield made
             yield coming.result()
+        finally:
+            wait([coming])  # one that nobody asks for any more ends before anybody else asks
 
     def portion(self, requests: pl.DataFrame, holding: pl.DataFrame | None = None) -> Portion:
         """Candidates and features of some requests, complete.
