@@ -11,9 +11,9 @@ After some of the portions the same booster predicts the same rows from a ready 
 alternating with the product, and not counted as the night's. The bars: time a user within 1.3x from the fewest users to
 the most; for a million at most 6 GB and 60 minutes; rows a second at least 20 % of bare prediction's.
 
-The product makes a portion's candidates and features in a thread of its own while the portion before is scored. Stages are
-those of the main thread: there `ranking` holds the waiting for that thread, and its processor time is charged to the
-stage that runs beside.
+The product makes a portion's candidates and features in a thread of its own while the portion before is scored. Stages
+are those of the main thread: there `ranking` holds the waiting for that thread, and its processor time is charged to
+the stage that runs beside.
 
 `--first` takes a quick look: of a whole log only so many users are ranked, and what a whole night would take is
 reckoned from what they took. `--profile` keeps cProfile's statistics beside each project.
