@@ -154,12 +154,12 @@ class Engagements:
         kept = (user >= 0) & (item >= 0)
         if kept.all():
             return replace(self, cells=cells, n_items=n_items, kinds=kinds)
-        return replace(self._some(kept), cells=cells[kept], n_items=n_items, kinds=kinds)
+        return replace(self.at(kept), cells=cells[kept], n_items=n_items, kinds=kinds)
 
     def between(self, first_day: int, last_day: int) -> Self:
         """The cells of some days, the first and the last of them included."""
         days = self.days
-        return self._some((days >= first_day) & (days <= last_day))
+        return self.at((days >= first_day) & (days <= last_day))
 
     @property
     def days(self) -> Ints:
@@ -186,11 +186,7 @@ class Engagements:
             runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
         return runs
 
-    def at(self, places: Ints) -> Self:
-        """The cells at some places, ascending."""
-        return self._some(places)
-
-    def _some(self, kept: npt.NDArray[np.bool_] | Ints) -> Self:
+    def at(self, kept: npt.NDArray[np.bool_] | Ints) -> Self:
         """The cells for which `kept` stands, or at the places that it names."""
         worth = None if self.worth is None else self.worth[kept]
         return replace(self, cells=self.cells[kept], counts=self.counts[kept], worth=worth)
