@@ -17,7 +17,7 @@ from pipelines.outside import written
 
 __all__ = ["let_go", "list_batches", "mapped", "mapped_array", "picked"]
 
-_ROWS = 100_000  # rows that are filtered at a time
+_ROWS = 50_000  # rows that are filtered at a time
 _MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # that something still reads
 
 

@@ -26,7 +26,7 @@ DAY = "as_of_day"
 MAX_CANDIDATES = 10_000
 """Rows a request may have (LightGBM's own limit)."""
 
-_BLOCK_ROWS = 200_000
+_BLOCK_ROWS = 50_000
 _NUMBERS = (
     *(pl.Boolean, pl.Int8, pl.Int16, pl.Int32, pl.Int64),
     *(pl.UInt8, pl.UInt16, pl.UInt32, pl.UInt64, pl.Float32, pl.Float64),
@@ -80,7 +80,7 @@ def feature_matrix(table: pl.DataFrame, features: tuple[str, ...]) -> npt.NDArra
 
 
 def feature_blocks(table: pl.DataFrame, features: tuple[str, ...]) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
-    """`feature_matrix` of 200,000 rows at a time, so that memory stays flat, and which rows they are."""
+    """`feature_matrix` of 50,000 rows at a time, so that memory stays flat, and which rows they are."""
     for start in range(0, table.height, _BLOCK_ROWS):
         block = feature_matrix(table.slice(start, _BLOCK_ROWS), features)
         yield slice(start, start + len(block)), block

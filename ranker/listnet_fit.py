@@ -27,7 +27,7 @@ Held = Callable[[int, int], npt.NDArray[np.int16]]
 """held(rows, inputs) is an array of that shape, whatever it holds."""
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
-_ROWS = 65_536  # rows whose inputs are made at a time
+_ROWS = 16_384  # rows whose inputs are made at a time
 _UNIT = 32_767 // FARTHEST  # inputs are kept in 16 bits: whole numbers of 1 / _UNIT of a standard deviation
 
 
