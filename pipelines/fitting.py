@@ -11,7 +11,7 @@ from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.ranker import Ranker
 
-__all__ = ["fit_ranker"]
+__all__ = ["fit_ranker", "new_item_lists", "with_new_item_lists"]
 
 _LET_GO_EVERY = 10  # trees or steps
 
@@ -21,7 +21,7 @@ def fit_ranker(
 ) -> Ranker:
     """A ranker of labelled rows."""
     told, stop_at = config.ranker, config.evaluation.cutoffs[-1]
-    fitted, valid = _taught_twice(fitted, config), _taught_twice(valid, config)
+    fitted, valid = with_new_item_lists(fitted, config), with_new_item_lists(valid, config)
     with task(f"Training the {name}", told.max_trees, "trees") as advance:
         forest = LambdaMart.fit(
             fitted,
@@ -59,12 +59,22 @@ def _following(advance: Advance, note: str) -> Report:
     return follow
 
 
-def _taught_twice(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Each request as it is, and once more with what is new to the user alone, where that is not all of it.
+def with_new_item_lists(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
+    """Each list as it is, and after all of them `new_item_lists`, in files that are mapped into memory."""
+    return one_after_the_other([rows, picked(rows, new_item_lists, config)])
 
-    What a user had before fills the top of most lists, and with it the gradient; the second list is where the order of
-    new items is learned.
+
+def new_item_lists(rows: pl.DataFrame) -> pl.DataFrame:
+    """Of each list, the items that are new to the user, where one of them is positive and there are others beside them.
+
+    What a user had before fills the top of most lists, and with it the gradient; in the second list of the same request
+    the order of new items is learned.
+
+    Args:
+        rows: request, item, label and `pair_events_all`; rows of a request together.
+
+    Returns:
+        Some of the rows, in their order. A list of new items alone is not among them: it would be learned twice.
     """
-    teaches = (pl.col("label").filter(IS_NEW).max() > 0).over("request") & ~IS_NEW.all().over("request")
-    again = picked(rows, lambda some: some.filter(teaches).filter(IS_NEW), config)
-    return one_after_the_other([rows, again])
+    has_new_positive = (pl.col("label").filter(IS_NEW).max() > 0).over("request")
+    return rows.filter(has_new_positive & ~IS_NEW.all().over("request")).filter(IS_NEW)

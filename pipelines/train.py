@@ -54,6 +54,8 @@ __all__ = [
     "VALID_NDCG",
     "Predecessor",
     "Trained",
+    "best_pooling",
+    "ndcg_of_new_items",
     "refuse_unknown_features",
     "train",
     "validation",
@@ -201,7 +203,7 @@ def train(
             lists.append(visited.lists)
             if visited.examples is not None:
                 examples = visited.examples
-        valid_ndcg.append(_ndcg(labelled, FINE_TUNED))
+        valid_ndcg.append(ndcg_of_new_items(labelled, FINE_TUNED))
         if watch is not None:
             watch(VALID_NDCG, valid_ndcg)
     lessons.end()
@@ -209,7 +211,7 @@ def train(
     del begun, visited, lists, examples  # what the rankers do not need
     _check_no_leak(log, fitted)
     rows = keep_rows(fitted, log, config)
-    pooling = max(ZERO_SHOT, key=lambda pooling: _ndcg(labelled, pooling))
+    pooling = best_pooling(labelled)
     valid = labelled.rows
     ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
     if not labelled.given:
@@ -252,7 +254,7 @@ def _visited(
         lists=found.usable.whole,
         lists_of_new_items=found.usable.new,
         taught=None if found.examples is None else len(found.examples),
-        new_to_user_ndcg_at_10=round(_ndcg(found.labelled, FINE_TUNED), 4),
+        new_to_user_ndcg_at_10=round(ndcg_of_new_items(found.labelled, FINE_TUNED), 4),
     )
     return found
 
@@ -261,9 +263,14 @@ def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> La
     """What the rankers are stopped by; and a line on how much of the window it is."""
     name, most = "Scoring validation", config.validation.max_requests
     found = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
-    ndcg = round(_ndcg(found, FINE_TUNED), 4)
+    ndcg = round(ndcg_of_new_items(found, FINE_TUNED), 4)
     say(name, requests=found.requests.height, of=found.in_window, new_to_user_ndcg_at_10=ndcg)
     return found
+
+
+def best_pooling(labelled: Labelled) -> str:
+    """The pooling of `encoders.interest.ZERO_SHOT` that ranks new items best by NDCG@10; of equals the first."""
+    return max(ZERO_SHOT, key=lambda pooling: ndcg_of_new_items(labelled, pooling))
 
 
 def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
@@ -433,8 +440,16 @@ def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
     return latest if latest.height <= most else in_hash_order(latest, chain.log).head(most).sort("request")
 
 
-def _ndcg(labelled: Labelled, column: str) -> float:
-    """Mean NDCG@10 of one score on new-to-user items: what text is there for."""
+def ndcg_of_new_items(labelled: Labelled, column: str) -> float:
+    """Mean NDCG@10 of one score over the items that are new to the user: what text is there for.
+
+    Args:
+        labelled: Requests of a window; of each list its new items; a true one that it lacks is missed.
+        column: The score's column; NaN ranks last.
+
+    Returns:
+        The mean over requests with a new positive; NaN where there is none.
+    """
     names = {"request": "request_id", "item": "item_id"}
     score = pl.col(column).fill_nan(-1e9).cast(pl.Float64)
     new = labelled.rows.lazy().filter(IS_NEW).select("request", "item", score=score)
