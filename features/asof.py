@@ -6,17 +6,33 @@ integers: the answer does not depend on the order of rows, on threads, or on how
 batches.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["DAY_BITS", "DAY_MASK", "NEVER", "AsOfIndex", "Floats", "Ints", "Known", "before", "stamps_of", "summed"]
+__all__ = [
+    "DAY_BITS",
+    "DAY_MASK",
+    "NEVER",
+    "AsOfIndex",
+    "Counts",
+    "Floats",
+    "Ints",
+    "Known",
+    "before",
+    "narrowed",
+    "stamps_of",
+    "summed",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
+Counts = npt.NDArray[np.signedinteger[Any]]
+"""Whole numbers in 32 bits, or in 64 where one does not fit; see `narrowed`."""
 
 NEVER = -1
 """Recency where nothing was known."""
@@ -28,6 +44,14 @@ DAY_MASK = (1 << DAY_BITS) - 1
 _BITS = 63
 _EXACT = 1 << 53  # integers up to it are exact as floats
 _CELLS_PER_ROW = 6  # a table of all keys by all days is cheaper than a sort up to about this size
+_FEW_TOTALS = 1 << 20  # that wait to be added up
+
+
+def narrowed(numbers: Counts) -> Counts:
+    """The same numbers in 32 bits, or in 64 if one of them does not fit."""
+    told = np.iinfo(np.int32)
+    fits = numbers.min(initial=0) >= told.min and numbers.max(initial=0) <= told.max
+    return numbers.astype(np.int32 if fits else np.int64, copy=False)
 
 
 def stamps_of(key: Ints, day: npt.NDArray[np.integer]) -> Ints:
@@ -44,7 +68,7 @@ def before(stamps: Ints, key: Ints, day: Ints) -> Ints:
     return np.searchsorted(stamps, (key << DAY_BITS) + day, side="left")
 
 
-def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
+def summed(stamps: Ints, amounts: Counts | None = None) -> tuple[Ints, Counts]:
     """Sum amounts by stamp.
 
     Args:
@@ -69,7 +93,7 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     counts = np.bincount(cells, minlength=n_cells)
     held = np.flatnonzero(counts)
     if amounts is None:
-        totals = counts[held]
+        totals: Counts = counts[held]
     elif amounts.ndim == 1:
         totals = _added_up(cells, amounts, n_cells, held)
     else:
@@ -81,7 +105,7 @@ def summed(stamps: Ints, amounts: Ints | None = None) -> tuple[Ints, Ints]:
     return stamps_of(key + first_key, held + first_day), totals
 
 
-def _added_up(cells: Ints, amounts: Ints, n_cells: int, held: Ints) -> Ints:
+def _added_up(cells: Ints, amounts: Counts, n_cells: int, held: Ints) -> Ints:
     """Sum of the amounts of each cell that is held."""
     largest = max(int(amounts.max()), -int(amounts.min()))
     if len(amounts) * largest < _EXACT:  # then no sum is rounded
@@ -91,7 +115,7 @@ def _added_up(cells: Ints, amounts: Ints, n_cells: int, held: Ints) -> Ints:
     return totals[held]
 
 
-def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
+def _summed_by_sorting(stamps: Ints, amounts: Counts | None) -> tuple[Ints, Counts]:
     bits = len(stamps).bit_length()
     if amounts is None:
         ordered = pl.Series(stamps).sort().to_numpy()
@@ -107,6 +131,14 @@ def _summed_by_sorting(stamps: Ints, amounts: Ints | None) -> tuple[Ints, Ints]:
     return ordered[first], counts
 
 
+def _merged(parts: list[tuple[Ints, Counts]]) -> tuple[Ints, Counts]:
+    """Totals of several parts, added up."""
+    if len(parts) == 1:
+        return parts[0]
+    stamps, totals = zip(*parts, strict=True)
+    return summed(np.concatenate(stamps), np.concatenate(totals))
+
+
 @dataclass(frozen=True, slots=True)
 class AsOfIndex:
     """Integer totals by (key, day), searchable as of any day.
@@ -114,11 +146,11 @@ class AsOfIndex:
     Attributes:
         stamps: key << 17 | day of every (key, day) with a total, ascending.
         running: Running sum of the totals, one longer than `stamps`, starting with 0; or one a series, side by side
-            (stamps + 1, series).
+            (stamps + 1, series). In 32 bits where all sums fit.
     """
 
     stamps: Ints
-    running: Ints
+    running: Counts
 
     @classmethod
     def build(cls, key: pl.Expr, events: pl.DataFrame, *, total: pl.Expr | None = None) -> Self:
@@ -134,12 +166,27 @@ class AsOfIndex:
         return cls.of(stamps, None if total is None else events.select(total.cast(pl.Int64))[:, 0].to_numpy())
 
     @classmethod
-    def of(cls, stamps: Ints, amounts: Ints | None = None) -> Self:
+    def of(cls, stamps: Ints, amounts: Counts | None = None) -> Self:
         """From the stamps of rows; see `summed`."""
         distinct, totals = summed(stamps, amounts)
         running = np.zeros((len(distinct) + 1, *totals.shape[1:]), np.int64)
         np.cumsum(totals, axis=0, out=running[1:])
-        return cls(distinct, running)
+        return cls(distinct, narrowed(running))
+
+    @classmethod
+    def adding(cls, parts: Iterable[tuple[Ints, Counts | None]]) -> Self:
+        """From the stamps and amounts of rows that come in parts, one at least: the same index as of all at once.
+
+        Beside the totals themselves, as many again and one part are held.
+        """
+        held: list[tuple[Ints, Counts]] = []
+        most = 0
+        for stamps, amounts in parts:
+            held.append(summed(stamps, amounts))
+            if sum(len(found) for found, _ in held) > most:
+                held = [_merged(held)]
+                most = 2 * len(held[0][0]) + _FEW_TOTALS
+        return cls.of(*_merged(held))
 
     def at(self, key: Ints, as_of_day: Ints) -> "Known":
         """What is known of each key strictly before its day; several questions about it share one search."""
@@ -196,7 +243,7 @@ class Known:
         """Total over ``as_of_day - window_days <= day < as_of_day`` (all before, if None); a column a series."""
         running = self.index.running
         opens = self.first if window_days is None else self._opened(window_days)
-        return running[self.end] - running[opens]
+        return np.subtract(running[self.end], running[opens], dtype=np.int64)
 
     def _opened(self, window_days: int) -> Ints:
         """Place of the first stamp within the window."""

@@ -5,21 +5,30 @@ they were worth. Integers add up the same in any order, so that folding a log at
 users after the other gives the same cells to the bit. Training, evaluation and the night read the same cells.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import DAY_BITS, DAY_MASK, Ints, summed
+from features.asof import DAY_BITS, DAY_MASK, Counts, Ints, narrowed
 from features.calendar import Calendar
 from features.errors import ContractError
+from features.interactions import Interactions, spread
+from features.places import parts_of, sort_together
 from features.worth import packed_worth
 
-__all__ = ["KEPT_BY_DAY", "SUMMED_BY_DAY", "Engagements", "Interactions", "first_days", "fold_events", "spread"]
+__all__ = [
+    "KEPT_BY_DAY",
+    "SUMMED_BY_DAY",
+    "Engagements",
+    "Interactions",
+    "first_days",
+    "fold_events",
+    "spread",
+]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
 """Columns of single events that the cells tell, each gain by its event type."""
@@ -48,18 +57,18 @@ def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
 
 @dataclass(frozen=True, slots=True)
 class Engagements:
-    """Cells (user, item, day, event type), one integer each, ascending, and what happened in them.
+    """Cells (user, item, day, event type), one integer each, ascending, and what happened in them: 12 or 20 bytes each.
 
     Attributes:
         cells: ``((user * n_items + item) << 17 | day) << kind_bits | kind``, ascending, each once.
-        counts: Events of each cell, at least 1.
+        counts: Events of each cell, at least 1; in 32 bits where all fit.
         n_items: Items of the catalogue that the item codes refer to.
         kinds: The event types, by code.
-        worth: `features.worth` of each cell's events; None where nobody asks for it.
+        worth: `features.worth` of each cell's events; None where no event has a value.
     """
 
     cells: Ints
-    counts: Ints
+    counts: Counts
     n_items: int
     kinds: tuple[str, ...]
     worth: Ints | None = None
@@ -88,27 +97,24 @@ class Engagements:
         *,
         n_items: int,
         kinds: tuple[str, ...],
-        counts: Ints | None = None,
+        counts: Counts,
         worth: Ints | None = None,
     ) -> Self:
         """Add up events, or cells that were folded before.
 
         Args:
-            cells: Cell of each, in any order.
+            cells: Cell of each, in any order; this and the arrays below are sorted in place.
             n_items: Items of the catalogue.
             kinds: Event types by code.
-            counts: Events that each stands for; None for one each.
-            worth: What they are worth, if that is asked for; then counts are told too.
+            counts: Events that each stands for.
+            worth: What they are worth.
         """
-        if worth is None or counts is None:
-            distinct, totals = summed(cells, counts)
-            return cls(distinct, totals, n_items, kinds)
+        counts = narrowed(counts)
+        worth = worth if worth is not None and worth.any() else None
         if not (cells[1:] > cells[:-1]).all():
-            ordered = pl.DataFrame({"cell": cells, "n": counts, "worth": worth}).sort("cell")
-            cells, counts, worth = (ordered[name].to_numpy() for name in ordered.columns)
-            first = _run_starts(cells)
-            if len(first) < len(cells):
-                cells, counts, worth = cells[first], _sums(counts, first), _sums(worth, first)
+            sort_together(cells, counts, *([] if worth is None else [worth]))
+            if not (cells[1:] > cells[:-1]).all():
+                cells, counts, worth = _added_up(cells, counts, worth)
         return cls(cells, counts, n_items, kinds, worth)
 
     def plus(self, other: Self) -> Self:
@@ -120,13 +126,20 @@ class Engagements:
         cells = np.insert(self.cells, place[~held], other.cells[~held])
         again = np.searchsorted(cells, other.cells[held])
 
-        def merged(mine: Ints, others: Ints) -> Ints:
-            amounts = np.insert(mine, place[~held], others[~held])
-            amounts[again] += others[held]
+        def merged(mine: Counts, others: Counts) -> Counts:
+            amounts = np.insert(
+                mine.astype(np.promote_types(mine.dtype, others.dtype), copy=False), place[~held], others[~held]
+            )
+            sums = narrowed(amounts[again].astype(np.int64) + others[held])
+            amounts = amounts.astype(np.promote_types(amounts.dtype, sums.dtype), copy=False)
+            amounts[again] = sums
             return amounts
 
-        both = self.worth is not None and other.worth is not None
-        worth = merged(self.worth, other.worth) if both else None  # type: ignore[arg-type]
+        worth = None
+        if self.worth is not None or other.worth is not None:
+            worth = merged(
+                *(np.zeros(len(of.cells), np.int64) if of.worth is None else of.worth for of in (self, other))
+            )
         return replace(self, cells=cells, counts=merged(self.counts, other.counts), worth=worth)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
@@ -158,8 +171,33 @@ class Engagements:
 
     def between(self, first_day: int, last_day: int) -> Self:
         """The cells of some days, the first and the last of them included."""
-        days = self.days
-        return self.at((days >= first_day) & (days <= last_day))
+        kept = np.empty(len(self.cells), np.bool_)
+        for place in self._slices():
+            days = (self.cells[place] >> _kind_bits(len(self.kinds))) & DAY_MASK
+            kept[place] = (days >= first_day) & (days <= last_day)
+        return self.at(kept)
+
+    def parts(self) -> Iterator[Self]:
+        """The cells in parts, one at least, all of a user in one: what is made of one takes little memory."""
+        for place in self._slices():
+            worth = None if self.worth is None else self.worth[place]
+            yield replace(self, cells=self.cells[place], counts=self.counts[place], worth=worth)
+
+    def _slices(self) -> Iterator[slice]:
+        bits = _kind_bits(len(self.kinds)) + DAY_BITS
+
+        def end_of(place: int) -> int:
+            user = int(self.cells[place - 1] >> bits) // self.n_items
+            return int(np.searchsorted(self.cells, ((user + 1) * self.n_items) << bits))
+
+        return parts_of(len(self.cells), end_of)
+
+    def events_by_day(self) -> Ints:
+        """Events of any type on each day, by its number."""
+        events = np.zeros(1 << DAY_BITS, np.int64)
+        for part in self.parts():
+            events += np.bincount(part.days, part.counts, len(events)).astype(np.int64)  # exact below 2**53
+        return events
 
     @property
     def days(self) -> Ints:
@@ -193,7 +231,11 @@ class Engagements:
 
     def of_kinds(self, kinds: Collection[str]) -> "Interactions":
         """Events of some types, folded over the types; see `Interactions`."""
-        return Interactions.of(*self._folded([kind in kinds for kind in self.kinds], self.counts), n_items=self.n_items)
+        wide = self.counts.dtype == np.int64 or int(self.counts.max(initial=0)) * len(self.kinds) >= 1 << 31
+        folded = self._folded([kind in kinds for kind in self.kinds], self.counts)
+        return Interactions.of(
+            folded, most=len(self.cells), n_items=self.n_items, width=np.dtype(np.int64 if wide else np.int32)
+        )
 
     def counting(self, gains: Mapping[str, int]) -> "Interactions":
         """Events that count: those of the types whose gain is above 0."""
@@ -201,19 +243,22 @@ class Engagements:
 
     def worth_of(self, gains: Mapping[str, int]) -> "Interactions":
         """What the events that count are worth (`features.worth`), as `n`; pairs and days without a value are out."""
-        assert self.worth is not None, "what was folded without it is asked for its worth"
-        stamps, worth = self._folded([gains.get(kind, 0) > 0 for kind in self.kinds], self.worth)
-        return Interactions.of(stamps[worth > 0], worth[worth > 0], n_items=self.n_items)
+        counts = [gains.get(kind, 0) > 0 for kind in self.kinds]
+        folded = iter(()) if self.worth is None else self._folded(counts, self.worth)
+        some = ((stamps[worth > 0], worth[worth > 0]) for stamps, worth in folded)
+        return Interactions.of(some, most=len(self.cells), n_items=self.n_items, width=np.dtype(np.int64))
 
-    def _folded(self, wanted: Sequence[bool], amounts: Ints) -> tuple[Ints, Ints]:
-        """Sums over some of the types: (user * n_items + item) << 17 | day, ascending, each once, and the sum."""
-        bits, cells = _kind_bits(len(self.kinds)), self.cells
-        if not all(wanted):
-            kept = np.array(wanted, np.bool_)[cells & ((1 << bits) - 1)]
-            cells, amounts = cells[kept], amounts[kept]
-        stamps = cells >> bits
-        first = _run_starts(stamps)
-        return (stamps, amounts) if len(first) == len(stamps) else (stamps[first], _sums(amounts, first))
+    def _folded(self, wanted: Sequence[bool], amounts: Counts) -> Iterator[tuple[Ints, Counts]]:
+        """Sums over some types, by parts: (user * n_items + item) << 17 | day, ascending, each once, and the sum."""
+        bits = _kind_bits(len(self.kinds))
+        for place in self._slices():
+            cells, part = self.cells[place], amounts[place]
+            if not all(wanted):
+                kept = np.array(wanted, np.bool_)[cells & ((1 << bits) - 1)]
+                cells, part = cells[kept], part[kept]
+            stamps = cells >> bits
+            first = _run_starts(stamps)
+            yield (stamps, part) if len(first) == len(stamps) else (stamps[first], _sums(part, first))
 
     @property
     def nbytes(self) -> int:
@@ -260,91 +305,18 @@ class Engagements:
                 "item": (pair - user * self.n_items).astype(np.uint32),
                 "day": self.days.astype(np.int32),
                 "kind": pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.kind_codes),
-                "n": self.counts,
+                "n": self.counts.astype(np.int64),
             }
         )
-
-
-@dataclass(frozen=True, eq=False)
-class Interactions:
-    """How often each user engaged with each item on each day, over several event types; by (user, item, day).
-
-    Attributes:
-        user: User codes (UInt32).
-        item: Item codes (UInt32).
-        day: Day numbers (Int32).
-        n: Events (Int64), or what else was summed; above 0.
-    """
-
-    user: npt.NDArray[np.uint32]
-    item: npt.NDArray[np.uint32]
-    day: npt.NDArray[np.int32]
-    n: Ints
-
-    @classmethod
-    def of(cls, stamps: Ints, amounts: Ints, *, n_items: int) -> Self:
-        """Of folded stamps ``(user * n_items + item) << 17 | day``, ascending, and their sums."""
-        pair = stamps >> DAY_BITS
-        user = pair // n_items
-        pair -= user * n_items
-        day = (stamps & DAY_MASK).astype(np.int32)
-        return cls(user.astype(np.uint32), pair.astype(np.uint32), day, amounts)
-
-    def __len__(self) -> int:
-        return len(self.user)
-
-    @cached_property
-    def frame(self) -> pl.DataFrame:
-        """The same as user, item (UInt32), day (Int32), n (Int64)."""
-        return pl.DataFrame({"user": self.user, "item": self.item, "day": self.day, "n": self.n})
-
-    @cached_property
-    def is_first(self) -> npt.NDArray[np.bool_]:
-        """Where a pair of user and item stands for the first time."""
-        first = np.ones(len(self), np.bool_)
-        first[1:] = (self.user[1:] != self.user[:-1]) | (self.item[1:] != self.item[:-1])
-        return first
-
-    @cached_property
-    def by_day(self) -> npt.NDArray[np.uint32]:
-        """Places in the order of days, those of one day in their own order."""
-        since = self.day - (self.day.min() if len(self) else 0)
-        width = np.min_scalar_type(int(since.max(initial=0)))  # NOTE: 16 bits are sorted in a fifth of the time
-        return np.argsort(since.astype(width), kind="stable").astype(np.uint32)
-
-    @cached_property
-    def _ordered_days(self) -> npt.NDArray[np.int32]:
-        return self.day[self.by_day]
-
-    def between(self, first_day: int, end_day: int) -> npt.NDArray[np.uint32]:
-        """Places of the days ``first_day <= day < end_day``, by day."""
-        edges = np.array([first_day, max(end_day, first_day)], np.int32)  # NOTE: see `of_users`
-        start, end = np.searchsorted(self._ordered_days, edges)
-        return self.by_day[start:end]
-
-    def of_users(self, users: Ints) -> tuple[Ints, Ints]:
-        """The places of some users, one user after the other, and where each one's begin in that (users + 1)."""
-        wanted = users.astype(np.uint32)  # NOTE: of another type, all codes would be cast for each search
-        return spread(*(np.searchsorted(self.user, wanted + np.uint32(after)) for after in (0, 1)))
 
 
 def first_days(cells: Engagements) -> tuple[Ints, Ints]:
     """The items that have an event of any type, ascending, and the day of the first of each."""
     first = np.full(cells.n_items, 1 << DAY_BITS, np.int64)
-    np.minimum.at(first, cells.items, cells.days)
+    for part in cells.parts():
+        np.minimum.at(first, part.items, part.days)
     items: Ints = np.flatnonzero(first < 1 << DAY_BITS)
     return items, first[items]
-
-
-def spread(start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """The places of several slices one after another, and where each slice begins in that.
-
-    >>> spread(np.array([5, 0]), np.array([7, 1]))
-    (array([5, 6, 0]), array([0, 2, 3]))
-    """
-    sizes = end - start
-    begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
-    return np.arange(begins[-1]) + np.repeat(start - begins[:-1], sizes), begins
 
 
 def _refuse_too_many(n_users: int, n_items: int, n_kinds: int) -> None:
@@ -365,6 +337,20 @@ def _run_starts(ordered: Ints) -> Ints:
     return starts
 
 
-def _sums(amounts: Ints, first: Ints) -> Ints:
+def _sums(amounts: Counts, first: Ints) -> Counts:
     """Sum of each run."""
     return np.add.reduceat(amounts, first) if len(first) else amounts
+
+
+def _added_up(cells: Ints, counts: Counts, worth: Ints | None) -> tuple[Ints, Counts, Ints | None]:
+    """Each cell once, of cells in order; done in place."""
+    end = 0
+    for part in parts_of(len(cells), lambda at: at + int(np.searchsorted(cells[at:], cells[at - 1], side="right"))):
+        first = _run_starts(cells[part])
+        place = slice(end, end := end + len(first))
+        totals = narrowed(_sums(counts[part], first))
+        counts = counts.astype(np.promote_types(counts.dtype, totals.dtype), copy=False)
+        cells[place], counts[place] = cells[part][first], totals
+        if worth is not None:
+            worth[place] = _sums(worth[part], first)
+    return cells[:end].copy(), counts[:end].copy(), None if worth is None else worth[:end].copy()

@@ -5,7 +5,7 @@ hold the single events beside them, for labels and for what only a single event 
 that needs neither holds none.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,13 +14,15 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import polars as pl
 
-from features.asof import AsOfIndex, Ints
+from features.asof import AsOfIndex, Ints, stamps_of
 from features.calendar import Calendar, batch_day, date_of, day_of
 from features.comebacks import comebacks
-from features.engagements import KEPT_BY_DAY, Engagements, Interactions, spread
+from features.engagements import KEPT_BY_DAY, Engagements
 from features.errors import ContractError, listed
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.history import History
+from features.interactions import Interactions, by_item, spread
+from features.places import parts_of
 from features.worth import packed_worth
 
 __all__ = [
@@ -140,7 +142,7 @@ class EventLog:
 
     @cached_property
     def _unfolded(self) -> pl.DataFrame:
-        cells = self._ended.frame().sort("day", maintain_order=True)
+        cells = self.cells.between(0, self.end_day - 1).frame().sort("day", maintain_order=True)
         kind = pl.col("kind").cast(pl.String)
         gain = kind.replace_strict(self.gains, default=0, return_dtype=pl.Int32)
         return cells.with_columns(kind, gain=gain).select(pl.col(KEPT_BY_DAY).repeat_by("n").explode())
@@ -191,7 +193,8 @@ class EventLog:
     def first_meetings(self) -> pl.DataFrame:
         """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
         found = self.interactions
-        return found.frame.drop("n").filter(pl.Series(found.is_first))
+        first = found.is_first
+        return pl.DataFrame({name: getattr(found, name)[first] for name in ("user", "item", "day")})
 
     @property
     def history(self) -> History:
@@ -221,30 +224,31 @@ class EventLog:
     @cached_property
     def kinds(self) -> pl.Series:
         """The event types that occur before `end_day`, each once, in any order."""
-        return self._ended.present
+        return pl.concat([part.present for part in self._ended]).unique(maintain_order=True)
 
     @property
     def has_worth(self) -> bool:
         """Whether an event that counts has a value."""
-        known = self._ended.worth_of(self.gains)
-        return len(known) > 0
+        return any(len(part.worth_of(self.gains)) > 0 for part in self._ended)
 
     @property
     def latest_day(self) -> int | None:
         """Day of the last event before `end_day`, None where there is none."""
-        days = self._ended.days
-        return int(days.max()) if len(days) else None
+        days = np.flatnonzero(self.shared(_events_by_day)[: self.end_day])
+        return int(days[-1]) if len(days) else None
 
     @property
     def active_users(self) -> pl.Series:
         """Codes of the users with an event before `end_day`, ascending."""
-        codes = np.flatnonzero(self._ended.cells_of_users(len(self.user_ids)))
-        return pl.Series("user", codes, dtype=pl.UInt32)
+        active = np.zeros(len(self.user_ids), np.bool_)
+        for part in self._ended:
+            active[part.users] = True
+        return pl.Series("user", np.flatnonzero(active), dtype=pl.UInt32)
 
     @property
     def first_day(self) -> int:
         """Day of the first event."""
-        return int(self.cells.days.min())
+        return int(np.flatnonzero(self.shared(_events_by_day))[0])
 
     @property
     def last_day(self) -> int:
@@ -256,7 +260,7 @@ class EventLog:
     @property
     def events_a_day(self) -> tuple[Ints, Ints]:
         """(D,) days that have events, ascending, and how many events of any type each has."""
-        counts = np.bincount(self.cells.days, weights=self.cells.counts).astype(np.int64)  # exact below 2**53
+        counts = self.shared(_events_by_day)
         days: Ints = np.flatnonzero(counts)
         return days, counts[days]
 
@@ -299,27 +303,32 @@ class EventLog:
         return self.with_events(self.events.filter(pl.col("due") < day))
 
     @property
-    def _ended(self) -> Engagements:
-        """The cells before `end_day`."""
-        days = self.cells.days
-        return self.cells if self.end_day > int(days.max(initial=0)) else self.cells.between(0, self.end_day - 1)
+    def _ended(self) -> Iterator[Engagements]:
+        """The cells before `end_day`, by parts."""
+        later = self.shared(_events_by_day)[self.end_day :].any()
+        return (part.between(0, self.end_day - 1) if later else part for part in self.cells.parts())
 
 
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
     """Single events, as in `EventLog.events`, folded."""
     kinds = tuple(events["kind"].unique().sort())
-    number = events["kind"].cast(pl.Enum(kinds)).to_physical().cast(pl.Int64)
-    user, item, day = (events[name].cast(pl.Int64).to_numpy() for name in ("user", "item", "day"))
-    worth = np.zeros(events.height, np.int64)
-    if "value" in events.columns:
-        worth = events.select(packed_worth(pl.col("value").cast(pl.Float64))).to_series().to_numpy()
-    return Engagements.fold(
-        Engagements.cell(user, item, day, number.to_numpy(), n_items=n_items, n_kinds=len(kinds)),
-        n_items=n_items,
-        kinds=kinds,
-        counts=np.ones(events.height, np.int64),
-        worth=worth,
-    )
+    number = events["kind"].cast(pl.Enum(kinds)).to_physical()
+    valued = "value" in events.columns and events["value"].is_finite().any()
+    cells = np.empty(events.height, np.int64)
+    worth = np.empty(events.height, np.int64) if valued else None
+    for part in parts_of(events.height):
+        some, size = events[part], part.stop - part.start
+        told = (some["user"], some["item"], some["day"], number.slice(part.start, size))
+        codes = (series.cast(pl.Int64).to_numpy() for series in told)
+        cells[part] = Engagements.cell(*codes, n_items=n_items, n_kinds=len(kinds))
+        if worth is not None:
+            worth[part] = some.select(packed_worth(pl.col("value").cast(pl.Float64))).to_series().to_numpy()
+    counts = np.ones(events.height, np.int32)
+    return Engagements.fold(cells, n_items=n_items, kinds=kinds, counts=counts, worth=worth)
+
+
+def _events_by_day(log: EventLog) -> Ints:
+    return log.cells.events_by_day()
 
 
 def _starts(log: EventLog) -> Ints:
@@ -335,15 +344,18 @@ def _history(log: EventLog) -> History:
 
 
 def _user_index(log: EventLog) -> AsOfIndex:
-    return AsOfIndex.build(pl.col("user"), log.interactions.frame, total=pl.col("n"))
+    parts = log.interactions.parts()
+    return AsOfIndex.adding((stamps_of(part.user.astype(np.int64), part.day), part.n) for part in parts)
 
 
 def _item_index(log: EventLog) -> AsOfIndex:
-    return AsOfIndex.build(pl.col("item"), log.interactions.frame, total=pl.col("n"))
+    return by_item(log.interactions.parts())
 
 
 def _item_comebacks(log: EventLog) -> AsOfIndex:
-    return comebacks(log.interactions.frame, "item")
+    parts = log.interactions.parts()
+    told = ((part.user.astype(np.int64), part.item.astype(np.int64), part.day) for part in parts)
+    return comebacks(told, log.items.height)
 
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:

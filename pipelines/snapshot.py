@@ -2,17 +2,20 @@
 
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
-from features.asof import Ints
+from features.asof import Counts, Ints, narrowed
 from features.codes import UNKNOWN, Codes
 from features.engagements import Engagements
 from pipelines.state import Snapshot, StateStore
 
 __all__ = ["CELL", "Summed", "added_up", "users_with_cells"]
+
+Whole = TypeVar("Whole", bound=np.signedinteger[Any])
 
 CELL = {
     "user": pl.UInt32,
@@ -71,7 +74,8 @@ class Summed:
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
         cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
-        daily = Engagements(cell, n, len(item_ids), tuple(record.kinds), worth)
+        told = worth if worth.any() else None
+        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), told)
         return cls(record, daily, users["id"], item_ids)
 
     @property
@@ -86,7 +90,8 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts, "worth": daily.worth})
+        worth = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
+        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": worth})
         cells = store.put(held, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
@@ -118,14 +123,22 @@ def added_up(
         n_items: Items of the catalogue.
         kinds: The event types.
     """
-    parts = [np.empty((3, 0), np.int64)]
+    cells, worth = ([np.empty(0, np.int64)] for _ in range(2))
+    counts: list[Counts] = [np.empty(0, np.int32)]
     while files:
         _, frame = files.popitem()
-        number, of_item, kind, day, n, worth = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
+        number, of_item, kind, day, n, of_cell = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
         there = items[of_item] >= 0
         told = (part[there] for part in (users[number], items[of_item], day, kind))
-        cells = Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds))
-        parts.append(np.stack([cells, n[there], worth[there]]))
-    packed = np.concatenate(parts, axis=1)
-    del parts
-    return Engagements.fold(packed[0], n_items=n_items, kinds=kinds, counts=packed[1], worth=packed[2])
+        cells.append(Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds)))
+        counts.append(narrowed(n[there]))
+        worth.append(of_cell[there])
+    packed = _joined(cells)
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(worth))
+
+
+def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:
+    """One array of several, which go."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole

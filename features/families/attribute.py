@@ -1,11 +1,12 @@
 """The user and a value of the item's category or of any attribute; and attributes brought as they are."""
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import numpy as np
 import polars as pl
 
-from features.asof import AsOfIndex, Floats
+from features.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
 from features.comebacks import comebacks
 from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
@@ -36,9 +37,9 @@ class UserValue(Family):
         self._log = log
         self._codes = item_codes(log, attribute)
         self._width = int(self._codes.max(initial=0)) + 1
-        valued = self._valued(log)
-        self._gaps = Gaps(comebacks(valued, "value"))
-        self._shares = Shares(AsOfIndex.build(pl.col("value"), valued, total=pl.col("n")), plan.config.smoothing_events)
+        self._gaps = Gaps(comebacks(((user, value, day) for user, value, day, _ in self._valued(log)), self._width))
+        of_values = AsOfIndex.adding((stamps_of(value, day), n) for _, value, day, n in self._valued(log))
+        self._shares = Shares(of_values, plan.config.smoothing_events)
 
     @classmethod
     def meanings(cls, attribute: str, name: str) -> Columns:
@@ -74,18 +75,20 @@ class UserValue(Family):
         }
         return {name: np.where(value == NO_VALUE, np.nan, column) for name, column in values.items()}
 
-    def _valued(self, log: EventLog) -> pl.DataFrame:
-        """user, value, day, n of the engagements with items that have a value."""
-        done = log.interactions
-        value = self._codes[done.item]
-        found = done.frame.select("user", "day", "n").with_columns(value=pl.Series(value, dtype=pl.Int64))
-        return found.filter(pl.Series(value != NO_VALUE))
+    def _valued(self, log: EventLog) -> Iterator[tuple[Ints, Ints, Ints, Counts]]:
+        """User, value, day, and count of the engagements with items that have a value, by parts."""
+        for part in log.interactions.parts():
+            value = self._codes[part.item]
+            valued = np.flatnonzero(value != NO_VALUE)
+            user, day = (of[valued].astype(np.int64) for of in (part.user, part.day))
+            yield user, value[valued], day, part.n[valued]
 
     def _of_users(self, log: EventLog) -> tuple[AsOfIndex, AsOfIndex]:
         """Engagements by user and value, and by user."""
-        valued = self._valued(log)
-        pair = pl.col("user").cast(pl.Int64) * self._width + pl.col("value")
-        return tuple(AsOfIndex.build(key, valued, total=pl.col("n")) for key in (pair, pl.col("user")))  # type: ignore[return-value]
+        valued = list(self._valued(log))
+        pairs = ((stamps_of(user * self._width + value, day), n) for user, value, day, n in valued)
+        users = ((stamps_of(user, day), n) for user, _, day, n in valued)
+        return AsOfIndex.adding(pairs), AsOfIndex.adding(users)
 
 
 class UserCategory(UserValue):

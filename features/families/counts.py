@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from features.asof import AsOfIndex, Ints, Known, stamps_of
+from features.asof import AsOfIndex, Counts, Ints, Known, stamps_of
+from features.engagements import Engagements
 from features.families.base import Columns, Plan, Values
 from features.families.supply import slugs
 from features.timeline import EventLog
@@ -28,14 +29,16 @@ class KindCounts:
 
     def _of_kinds(self, log: EventLog) -> AsOfIndex:
         """Events of each type, a series a type."""
-        cells = log.cells
+        return AsOfIndex.adding(self._of_part(part) for part in log.cells.parts())
+
+    def _of_part(self, cells: Engagements) -> tuple[Ints, Counts]:
         code = {kind: place for place, kind in enumerate(cells.kinds)}  # -1 for a type that occurs no longer
         of_type = cells.kind_codes
         amounts_NK = np.stack(
             [np.where(of_type == code.get(kind, -1), cells.counts, 0) for kind in self._kinds], axis=1
         )
         key = cells.users if self._key == "user" else cells.items
-        return AsOfIndex.of(stamps_of(key, cells.days), amounts_NK)
+        return stamps_of(key, cells.days), amounts_NK
 
     @staticmethod
     def columns(plan: Plan, *, key: str, what: str, windows: tuple[int, ...]) -> Columns:

@@ -1,11 +1,11 @@
 """What was shown, and what came of it: click-through and conversion of items, and how often this user saw this one."""
 
 import numpy as np
-import polars as pl
 
-from features.asof import AsOfIndex, Floats, Ints
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints
 from features.families.base import Columns, Family, Plan, Rows, Values, known
-from features.families.pair import pair_of
+from features.families.pair import by_pair
+from features.interactions import by_item
 from features.timeline import EventLog
 
 __all__ = ["ItemExposure", "PairExposure"]
@@ -17,10 +17,9 @@ class _Rate:
     """Share of an item's `whole` events that were followed by `part`, smoothed by everybody's share."""
 
     def __init__(self, log: EventLog, part: tuple[str, ...], whole: tuple[str, ...]) -> None:
-        found = [log.cells.of_kinds(kinds).frame for kinds in (part, whole)]
-        n = pl.col("n")
-        self._part, self._whole = (AsOfIndex.build(pl.col("item"), events, total=n) for events in found)
-        self._parts, self._wholes = (AsOfIndex.build(pl.col("item") * 0, events, total=n) for events in found)
+        found = [by_item(some.of_kinds(kinds) for some in log.cells.parts()) for kinds in (part, whole)]
+        self._part, self._whole = found
+        self._parts, self._wholes = (AsOfIndex.of(of.stamps & DAY_MASK, np.diff(of.running)) for of in found)
 
     def of(self, item: Ints, day: Ints) -> Floats:
         """``(part + 20 p) / (whole + 20)``, p the rate of all items as of the day; NaN where nothing was."""
@@ -85,7 +84,7 @@ class PairExposure(Family):
         }
 
     def _shown(self, log: EventLog) -> AsOfIndex:
-        return AsOfIndex.build(pair_of(log), log.cells.of_kinds(self._kinds).frame, total=pl.col("n"))
+        return by_pair(log.cells.of_kinds(self._kinds), log.items.height)
 
 
 def _rates(plan: Plan) -> list[tuple[str, tuple[str, ...], tuple[str, ...], str]]:

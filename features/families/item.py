@@ -3,11 +3,12 @@
 import numpy as np
 import polars as pl
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of
 from features.decay import FIXED, decay_weights
 from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
 from features.families.counts import KindCounts
+from features.interactions import Interactions, by_item
 from features.timeline import EventLog
 
 __all__ = ["Gaps", "ItemPopularity"]
@@ -56,12 +57,11 @@ class ItemPopularity(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._counts = KindCounts(log, plan, key="item", engaged=log.item_index, windows=self.windows)
-        self._first_users = AsOfIndex.build(pl.col("item"), log.first_meetings)
+        self._first_users = AsOfIndex.adding(_first_meetings(part) for part in log.interactions.parts())
         self._gaps = Gaps(log.item_comebacks)
         self._price = _Prices(log) if plan.supply.has(["items.price"]) else None
         returned = plan.supply.kinds_of(plan.config.roles.returned)
-        events = log.cells.of_kinds(returned).frame if returned else None
-        self._returns = None if events is None else AsOfIndex.build(pl.col("item"), events, total=pl.col("n"))
+        self._returns = by_item(part.of_kinds(returned) for part in log.cells.parts()) if returned else None
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -102,6 +102,11 @@ class ItemPopularity(Family):
         if self._price is not None:
             values |= {"item_price": self._price.price[item], "item_price_percentile": self._price.percentile[item]}
         return values
+
+
+def _first_meetings(done: Interactions) -> tuple[Ints, None]:
+    """One row a user of an item."""
+    return stamps_of(done.item[done.is_first].astype(np.int64), done.day[done.is_first]), None
 
 
 def _decayed(found: Known) -> Values:

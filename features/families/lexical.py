@@ -159,8 +159,8 @@ class TokenLift(Family):
         """Tokens of the histories of some user-days, plain and decayed."""
         places, begins = spread(*history.slices(users.user, users.as_of_day))
         owner = np.repeat(np.arange(len(users)), np.diff(begins))
-        item, count = history.item[places], history.count[places]
-        weight = count * self._weights[users.as_of_day[owner] - history.day[places]]
+        item, day, count = history.taken(places)
+        weight = count * self._weights[users.as_of_day[owner] - day]
         inside, starts = spread(self._indptr[item], self._indptr[item + 1])
         width, sizes = len(self.tokens.vocabulary), np.diff(starts)
         cells = np.repeat(owner * width, sizes) + self._token[inside]

@@ -1,19 +1,19 @@
 """What the user did with this very item, whether it is due again, and how much it is theirs."""
 
 import numpy as np
-import polars as pl
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of
 from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
+from features.interactions import Interactions
 from features.timeline import EventLog
 
-__all__ = ["PairHistory", "Shares", "expected_gap", "pair_of"]
+__all__ = ["PairHistory", "Shares", "by_pair", "expected_gap"]
 
 
-def pair_of(log: EventLog) -> pl.Expr:
-    """Integer key of (user, item); its like for arrays is ``user * n_items + item``."""
-    return pl.col("user").cast(pl.Int64) * log.items.height + pl.col("item").cast(pl.Int64)
+def by_pair(done: Interactions, n_items: int) -> AsOfIndex:
+    """Events by user and item: by ``user * n_items + item``."""
+    return AsOfIndex.of(stamps_of(done.pairs(n_items), done.day), done.n)
 
 
 def expected_gap(found: Known, prior_days: Floats) -> Floats:
@@ -119,5 +119,4 @@ class PairHistory(Family):
 
 
 def _by_pair(log: EventLog) -> AsOfIndex:
-    """Engagements by pair."""
-    return AsOfIndex.build(pair_of(log), log.interactions.frame, total=pl.col("n"))
+    return by_pair(log.interactions, log.items.height)

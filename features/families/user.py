@@ -21,8 +21,9 @@ class BoughtPrices:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        thousandths = (pl.col("price") * PRICE_UNIT).round().cast(pl.Int64)
-        self._priced = log.items.select("item", paid=thousandths).drop_nulls()
+        thousandths = log.items.select((pl.col("price") * PRICE_UNIT).round().cast(pl.Int64)).to_series()
+        self._priced = thousandths.is_not_null().to_numpy()
+        self._price = thousandths.fill_null(0).to_numpy()
 
     def mean(self, rows: Rows) -> Floats:
         """In the catalogue's currency, NaN where nothing priced was engaged with."""
@@ -31,9 +32,10 @@ class BoughtPrices:
 
     def _paid(self, log: EventLog) -> AsOfIndex:
         """By user: thousandths paid, and engagements with what has a price."""
-        events = log.interactions.frame.join(self._priced, on="item", maintain_order="left")
-        stamps = stamps_of(*(events[name].cast(pl.Int64).to_numpy() for name in ("user", "day")))
-        return AsOfIndex.of(stamps, events.select(pl.col("paid") * pl.col("n"), "n").to_numpy())
+        done = log.interactions
+        priced = self._priced[done.item]
+        user, item, day, n = (part[priced] for part in (done.user, done.item, done.day, done.n))
+        return AsOfIndex.of(stamps_of(user.astype(np.int64), day), np.stack([self._price[item] * n, n], axis=1))
 
 
 class UserActivity(Family):
@@ -111,7 +113,8 @@ class _CategoryEntropy:
         history = self._log.only(rows.users).history
         places, begins = spread(*history.slices(rows.user, rows.as_of_day))
         owner = np.repeat(np.arange(len(rows)), np.diff(begins))
-        category, count = self._category[history.item[places]], history.count[places]
+        item, _, count = history.taken(places)
+        category = self._category[item]
         told = category > 0
         width = int(self._category.max(initial=0)) + 1
         cells, events = tally(owner[told] * width + category[told], count[told], len(rows) * width)

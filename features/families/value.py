@@ -4,6 +4,7 @@ import numpy as np
 
 from features.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
+from features.interactions import Interactions
 from features.timeline import EventLog
 from features.worth import WORTH_GRID, unpacked_worth
 
@@ -71,7 +72,10 @@ def _of_pairs(log: EventLog) -> AsOfIndex:
 
 def _worth(log: EventLog, by: str) -> AsOfIndex:
     """Summed logarithms, and the events that have one, by user, item or pair."""
-    held = log.worth
-    user, item, day = (part.astype(np.int64) for part in (held.user, held.item, held.day))
-    key = {"user": user, "item": item}.get(by)
-    return AsOfIndex.of(stamps_of(user * log.items.height + item if key is None else key, day), unpacked_worth(held.n))
+    found = (part.worth_of(log.gains) for part in log.cells.parts())
+    return AsOfIndex.adding((_stamps(part, by, log.items.height), unpacked_worth(part.n)) for part in found)
+
+
+def _stamps(worth: Interactions, by: str, n_items: int) -> Ints:
+    key = worth.pairs(n_items) if by == "pair" else {"user": worth.user, "item": worth.item}[by].astype(np.int64)
+    return stamps_of(key, worth.day)

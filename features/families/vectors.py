@@ -101,7 +101,8 @@ class VectorMatch(Family):
 
     def _latest(self, history: History, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """The latest distinct items of a slice of the history, and which of them are of its last day."""
-        item, day = history.item[start:end].astype(np.int64), history.day[start:end]
+        of_items, day, _ = history.taken(slice(start, end))
+        item = of_items.astype(np.int64)
         known = self._known[item]
         item, day = item[known], day[known]
         order = np.lexsort((item, -day))

@@ -37,9 +37,14 @@ def folded(cells, kind, day, **told):
 
 
 def same(one, other):
-    for name in ("cells", "counts", "worth"):
+    for name in ("cells", "counts"):
         assert getattr(one, name).tolist() == getattr(other, name).tolist()
+    assert worth_of(one) == worth_of(other)
     assert (one.n_items, one.kinds) == (other.n_items, other.kinds)
+
+
+def worth_of(cells):
+    return [0] * len(cells.cells) if cells.worth is None else cells.worth.tolist()
 
 
 def folded_log(log: EventLog) -> EventLog:
@@ -48,7 +53,7 @@ def folded_log(log: EventLog) -> EventLog:
     numbered = log.events["kind"].replace_strict(dict(zip(kinds, range(len(kinds)), strict=True)))
     arrays = [series.cast(pl.Int64).to_numpy() for series in (*log.events.select("user", "item", "day"), numbered)]
     cells = Engagements.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
-    worth = log.events.select(packed_worth(pl.col("value"))).to_series().to_numpy()
+    worth = log.events.select(packed_worth(pl.col("value"))).to_series().to_numpy().copy()
     counts = np.ones(len(cells), np.int64)
     told = Engagements.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, worth=worth)
     return EventLog(cells=told, gains=GAINS, user_ids=log.user_ids, items=log.items, calendar=log.calendar)
