@@ -141,3 +141,14 @@ def test_a_question_to_another_index_has_its_answer(one, other, asked, window):
     found = first.at(*arrays(asked))
     assert found.over(second).total(window).tolist() == second.total(*arrays(asked), window_days=window).tolist()
     assert found.over(doubled).total(window).tolist() == [2 * n for n in found.total(window).tolist()]
+
+
+def test_sums_that_do_not_fit_into_32_bits_take_64():
+    most = 2**31 - 1
+    for amounts, width in (([most - 1, 1], np.int32), ([most, 1], np.int64), ([-(2**31), most], np.int32)):
+        index = AsOfIndex.of(np.array([START, START + 1]), np.array(amounts))
+        assert index.running.dtype == width
+        found = index.at(np.array([0]), np.array([START + 2]))
+        assert found.total().tolist() == [sum(amounts)]
+        assert found.total(1).tolist() == amounts[1:]
+        assert found.total().dtype == np.int64

@@ -88,6 +88,62 @@ def test_folding_day_by_day_in_any_order_is_folding_at_once(log):
         same(step, daily_of(log))
 
 
+MOST = 2**31 - 1
+
+
+def cell_of(count, worth=0, day=DAY):
+    cells = Engagements.cell(*(np.array([number]) for number in (1, 2, day, 0)), n_items=N_ITEMS, n_kinds=len(KINDS))
+    counts, worths = np.array([count], np.int64), np.array([worth], np.int64)
+    return Engagements.fold(cells, n_items=N_ITEMS, kinds=KINDS, counts=counts, worth=worths)
+
+
+def test_counts_take_four_bytes_until_one_does_not_fit():
+    assert (cell_of(MOST).counts.dtype, cell_of(MOST).counts.tolist()) == (np.int32, [MOST])
+    assert (cell_of(MOST + 1).counts.dtype, cell_of(MOST + 1).counts.tolist()) == (np.int64, [MOST + 1])
+    for more in (cell_of(MOST).plus(cell_of(1)), cell_of(1).plus(cell_of(MOST)), cell_of(5).plus(cell_of(MOST - 4))):
+        assert (more.counts.dtype, more.counts.tolist()) == (np.int64, [MOST + 1])
+    beside = cell_of(3).plus(cell_of(MOST + 1, day=DAY + 1))
+    assert beside.counts.tolist() == [3, MOST + 1]
+    assert cell_of(3).plus(cell_of(4)).counts.dtype == np.int32
+
+
+def test_events_of_one_cell_that_fit_no_longer_together_are_counted():
+    cells = np.repeat(cell_of(1).cells, 3)
+    counts = np.array([MOST, 2, 5], np.int32)
+    told = Engagements.fold(cells, n_items=N_ITEMS, kinds=KINDS, counts=counts)
+    assert told.counts.tolist() == [MOST + 7]
+    assert told.of_kinds(["a"]).n.tolist() == [MOST + 7]
+
+
+def test_types_of_one_day_that_fit_no_longer_together_are_counted():
+    keys = (np.array([number, number]) for number in (1, 2, DAY))
+    cells = Engagements.cell(*keys, np.array([0, 1]), n_items=N_ITEMS, n_kinds=len(KINDS))
+    told = Engagements.fold(cells, n_items=N_ITEMS, kinds=KINDS, counts=np.array([MOST, MOST], np.int32))
+    assert told.counts.dtype == np.int32
+    assert told.of_kinds(["a", "b"]).n.tolist() == [2 * MOST]
+    assert told.of_kinds(["b"]).frame["n"].to_list() == [MOST]
+
+
+def test_a_log_without_values_holds_no_worth():
+    bare, valued = cell_of(2), cell_of(1, worth=1 << 42, day=DAY + 1)
+    assert (bare.worth, bare.nbytes, valued.nbytes) == (None, 12, 20)
+    assert len(bare.worth_of({"a": 1})) == 0
+    assert unpacked_worth(bare.worth_of({"a": 1}).n).tolist() == []
+    for both in (bare.plus(valued), valued.plus(bare)):
+        assert both.worth.tolist() == [0, 1 << 42]
+        assert both.worth_of({"a": 1}).frame.rows() == [(1, 2, DAY + 1, 1 << 42)]
+    assert bare.plus(bare).worth is None
+
+
+def test_what_is_held_of_a_log_takes_few_bytes_a_cell(shop):
+    log = shop(3).log()
+    done, cells = log.interactions, log.cells
+    assert cells.nbytes == 20 * len(cells.cells)
+    assert sum(part.nbytes for part in (done.user, done.item, done.day, done.n)) == 16 * len(done)
+    assert done.by_day.nbytes + log.history.order.nbytes == 8 * len(done)
+    assert log.item_index.running.dtype == np.int32
+
+
 def test_one_kind_needs_no_bits_and_many_do():
     user = np.array([3, 3])
     one = Engagements.cell(user, user, user, np.array([0, 0]), n_items=9, n_kinds=1)
