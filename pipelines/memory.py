@@ -15,7 +15,8 @@ __all__ = ["Memory"]
 
 _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
 _EVENTS_COPIES = 3.0  # of the table of single events, where they are held: what was read, checked and sorted
-_CELLS_COPIES = 5.0  # of the log's cells: what counts, its orders by day and user, and what fits are made of
+_HELD_BYTES = 45  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
+_FIT_BYTES = 120  # of a cell, while the largest fit is made: items seen together
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
 _LEAST_BYTES = 3.0e8  # that must be left to compute with
 _REQUEST_BYTES = 4.0e5  # histories and what the generators propose for a request
@@ -47,7 +48,8 @@ class Memory:
             ConfigError: Too little to compute with.
         """
         single = 0 if log.single is None else log.single.estimated_size()
-        taken = _FIXED_BYTES + _EVENTS_COPIES * single + _CELLS_COPIES * log.cells.nbytes + log.items.estimated_size()
+        cells = log.cells.nbytes + (_HELD_BYTES + _FIT_BYTES) * len(log.cells.counts)
+        taken = _FIXED_BYTES + _EVENTS_COPIES * single + cells + log.items.estimated_size()
         taken += log.items.height * _VECTORS * _WIDTH * 2
         spare = config.max_memory_gb * 1e9 - taken
         if spare < _LEAST_BYTES:

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/log_memory.py [--events 5_000_000]
 
-A drawn log of users with 25 events each, of four event types, in 112 days with 4,000 items; purchases have a value.
+A drawn log of users with 25 events each, of four event types that all count, in 112 days with 4,000 items; purchases
+have a value.
 Each line is a stage: bytes that stay, bytes that were held at most meanwhile (anonymous memory of the process, seen
 every 2 ms), both by cells of the log, and seconds.
 """
@@ -23,7 +24,7 @@ import numpy as np
 import polars as pl
 
 from features.calendar import Calendar
-from features.config import CalendarConfig, FeaturesConfig
+from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.ease import Ease
 from features.engagements import first_days
 from features.families.attribute import UserCategory
@@ -33,13 +34,14 @@ from features.families.item import ItemPopularity
 from features.families.pair import PairHistory
 from features.families.supply import Supply
 from features.families.value import EventValue
+from features.neighbours import Neighbours
 from features.timeline import EventLog
 from features.user_neighbours import UserNeighbours
 from features.worth import packed_worth
 from pipelines.snapshot import added_up
 
 KINDS = ("cart", "click", "purchase", "view")
-GAINS = {"click": 1, "cart": 2, "purchase": 3}
+GAINS = {"view": 1, "click": 1, "cart": 2, "purchase": 3}
 ITEMS, DAYS, EVENTS_A_USER = 4000, 112, 25
 FIRST_DAY = (date(2024, 1, 1) - date(1970, 1, 1)).days
 ASKED, PORTIONS = 1000, 5
@@ -111,7 +113,9 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "family value", lambda: EventValue(log, plan)
     yield "family exposure", lambda: ItemExposure(log, plan)
     yield "users alike", lambda: UserNeighbours(log)
-    yield "ease", lambda: Ease(log)
+    yield "fit: items seen together", lambda: Neighbours.co_visited(log, end, CandidatesConfig())
+    yield "fit: next baskets", lambda: Neighbours.next_basket(log, end)
+    yield "fit: ease", lambda: Ease(log).weights(end)
     yield "portions", lambda: portions_of(log)
 
 
