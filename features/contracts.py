@@ -79,6 +79,11 @@ class Checked:
     cut: Mapping[str, int] = field(default_factory=dict)
     files: Sequence[tuple[str, int]] = ()
 
+    @property
+    def n_good(self) -> int:
+        """How many rows keep the contract, also where `good` was not kept."""
+        return self.n_rows - self.n_duplicates - self.bad.height
+
     def where(self, row: int) -> str:
         """A row for a message: its number, and where the table has several files the file that it stands in.
 

@@ -8,6 +8,7 @@ import polars as pl
 from features.config import LabelsConfig
 from features.errors import ContractError, listed
 from features.families.supply import require_columns
+from features.label_events import REQUEST_ID
 from features.requests import graded, with_newness
 from features.timeline import EventLog
 
@@ -62,11 +63,17 @@ class LoggedRequests:
             ConfigError: A context column is not there.
             ContractError: Nothing was shown, or more was left out than may be; with counts.
         """
-        require_columns(context, log.events.columns, key="requests.context", table="events")
+        raw = log.raw
+        require_columns(context, () if raw is None else raw.further, key="requests.context", table="events")
+        if raw is None or REQUEST_ID not in raw.further:
+            raise ContractError(
+                "events: read without request_id, by which logged requests are told apart. Set requests.source: logged "
+                "in the configuration that reads them."
+            )
         kinds = pl.col("kind").is_in(list(shown))
-        n_shown = log.events.filter(kinds).height
-        _refuse_listless(log, n_shown, shown)
-        named = log.events.filter(pl.col("request_id").is_not_null())
+        n_shown = sum(frame.height for frame in raw.frames("kind", where=kinds))
+        _refuse_unshown(log, n_shown, shown)
+        named = raw.holding(REQUEST_ID, "position", *raw.further)
         users = named.group_by("request_id").agg(pl.col("user").n_unique())
         shared = users.filter(pl.col("user") > 1)
         good = named.join(shared, on="request_id", how="anti", maintain_order="left")
@@ -112,8 +119,11 @@ class LoggedRequests:
         """
         asked = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
         carried = pl.col("request_id").alias("carried")
-        engaged = self.log.engaged.select("user", "item", "gain", "due", "timestamp", "value", carried)
         closes = pl.col("as_of_day") + self.labels.horizon_days
+        days = requests["as_of_day"]
+        first, last = (0, -1) if days.is_empty() else (days.min(), days.max())
+        engaged = self.log.label_events.between(first, last + self.labels.horizon_days)  # type: ignore[arg-type, operator]
+        engaged = engaged.select("user", "item", "gain", "due", "timestamp", "value", carried)
         later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
         followed = (
             asked.explode("item")
@@ -125,15 +135,11 @@ class LoggedRequests:
         return with_newness(positives, self.log)
 
 
-def _refuse_listless(log: EventLog, n_shown: int, shown: Sequence[str]) -> None:
-    if "request_id" not in log.events.columns:
-        raise ContractError(
-            "events: read without request_id, by which logged requests are told apart. Set requests.source: logged "
-            "in the configuration that reads them."
-        )
+def _refuse_unshown(log: EventLog, n_shown: int, shown: Sequence[str]) -> None:
     if not n_shown:
+        n_rows = sum(log.event_counts.values())
         raise ContractError(
-            f"events: none of the {log.events.height} rows has an event type that says that an item was shown "
+            f"events: none of the {n_rows} rows has an event type that says that an item was shown "
             f"(features.roles.shown: {listed(shown)}), so there is no logged request. Name the types there, or set "
             "requests.source: engaged_days."
         )

@@ -48,7 +48,7 @@ class Queries:
     def __init__(self, log: EventLog, text: Sequence[str], *, max_words: int, online: bool = False) -> None:
         self._online = online
         tokens = Tokens.of(words_of(log.items, text), log.items.height, most=max_words)
-        asked = log.events.filter(pl.col("query").is_not_null()).sort("user", "day", "timestamp", "query")
+        asked = log.raw_events.holding("query").sort("user", "day", "timestamp", "query")
         last = asked.group_by("user", "day", maintain_order=True).agg(pl.col("query").last())
         self._vocabulary = tokens.vocabulary
         self._queries = last["query"]

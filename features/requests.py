@@ -9,6 +9,7 @@ positives. Where the log says what was shown, `features.logged` takes requests f
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 import polars as pl
 
 from features.config import LabelsConfig
@@ -66,8 +67,9 @@ def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFram
     Returns:
         Sorted by (as_of_day, user): request (UInt32, 0..n-1), user, as_of_day (Int32).
     """
-    asked = log.engaged.filter(pl.col("due").is_between(first_day, end_day, closed="left"))
-    return _numbered(asked.select("user", as_of_day=pl.col("due")).unique())
+    none = pl.DataFrame(schema={"user": pl.UInt32, "due": pl.Int32})
+    asked = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "due")]
+    return _numbered(pl.concat([none, *asked]).unique().rename({"due": "as_of_day"}))
 
 
 def requests_tonight(users: pl.Series, as_of_day: int) -> pl.DataFrame:
@@ -92,11 +94,31 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
         Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
         the item before the request's as-of); with `labels.value_gain` then `VALUE_LABEL` (Int32, 1-30).
     """
-    engaged = log.engaged.select("user", "item", "gain", "due", "value")
-    followed = requests.join(engaged, on="user").filter(
-        pl.col("due").is_between(pl.col("as_of_day"), pl.col("as_of_day") + labels.horizon_days, closed="left")
+    asked = requests.select("request", "user", "as_of_day").sort("as_of_day")
+    days, horizon = asked["as_of_day"], labels.horizon_days
+    first, last = (0, 0) if asked.is_empty() else (int(days[0]), int(days[-1]))
+    due, opens = pl.col("due"), pl.col("as_of_day")
+    told = ("user", "item", "gain", "due", "value")
+    followed = [
+        _asked_near(asked, part["due"], horizon)
+        .join(part, on="user")
+        .filter(due.is_between(opens, opens + horizon, closed="left"))
+        .drop("due")
+        for part in log.label_events.by_part(first, last + horizon, *told)
+        if part.height
+    ]
+    none = asked.clear().join(log.label_events.between(0, 0).select(told), on="user").drop("due")
+    return with_newness(
+        pl.concat([none, *followed]).group_by("request", "user", "item", "as_of_day").agg(**graded(labels)), log
     )
-    return with_newness(followed.group_by("request", "user", "item", "as_of_day").agg(**graded(labels)), log)
+
+
+def _asked_near(requests: pl.DataFrame, due: pl.Series, horizon_days: int) -> pl.DataFrame:
+    """Those of some requests (by day) whose horizon meets the label days of some events."""
+    days = requests["as_of_day"].to_numpy()
+    edges = due.to_numpy().min() - horizon_days + 1, due.to_numpy().max() + 1
+    start, end = np.searchsorted(days, edges)
+    return requests[int(start) : int(end)]
 
 
 def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
@@ -120,7 +142,8 @@ def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     first = log.first_meetings.rename({"day": "first"})
     return (
         truth.join(first, on=["user", "item"], how="left")
-        .with_columns(is_new=pl.col("first") >= pl.col("as_of_day"))
+        # NOTE: a log that ends (`EventLog.until`) has no cell yet of what came in after its end.
+        .with_columns(is_new=(pl.col("first") >= pl.col("as_of_day")).fill_null(value=True))
         .select("request", "item", "label", "is_new", *(name for name in (VALUE_LABEL,) if name in truth.columns))
         .sort("request", "item")
     )

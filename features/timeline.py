@@ -1,8 +1,8 @@
-"""The event log on integer codes and days: what is known of users and items, and single events where they are held.
+"""The event log on integer codes and days: what is known of users and items, and what single events tell beside.
 
 The cells of `features.engagements` are the one basis of everything that is known as of a day. Training and evaluation
-hold the single events beside them, for labels and for what only a single event tells (a query, a comment); a night
-that needs neither holds none.
+hold the events that make labels beside them (`features.label_events`), and whoever reads what only a single event tells
+(a query, a comment) holds those that do (`features.raw_events`); a night that needs neither holds none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,10 +19,13 @@ from features.calendar import Calendar, batch_day, date_of, day_of
 from features.comebacks import comebacks
 from features.engagements import KEPT_BY_DAY, Engagements
 from features.errors import ContractError, listed
+from features.event_parts import OPEN_END
 from features.faraway import NO_FAR_DAYS, FarDays, far_days
 from features.history import History
 from features.interactions import Interactions, by_item, spread
+from features.label_events import LabelEvents
 from features.places import parts_of
+from features.raw_events import OPTIONAL, RAW_COLUMNS, RawEvents
 from features.worth import packed_worth
 
 __all__ = [
@@ -35,8 +38,6 @@ __all__ = [
     "refuse_gainless",
     "users_by_code",
 ]
-
-_OPEN_END = 1 << 17  # a day after all that there are
 
 Made = TypeVar("Made")
 
@@ -61,7 +62,8 @@ class EventLog:
         offers: What is known ahead of items, as `features.offers.coded_offers` codes it; None for none.
         far: The days that `without_far_days` left out.
         end_day: The batch day whose knowledge this is.
-        single: The single events; None where only the cells are held, as at night. See `events`.
+        labels: The events that labels are made of; None at night.
+        raw: The events that tell more than cells do; None where nobody asks, or none does.
     """
 
     cells: Engagements
@@ -73,8 +75,9 @@ class EventLog:
     supplied: pl.DataFrame | None = None
     offers: pl.DataFrame | None = None
     far: FarDays = NO_FAR_DAYS
-    end_day: int = _OPEN_END
-    single: pl.DataFrame | None = None
+    end_day: int = OPEN_END
+    labels: LabelEvents | None = None
+    raw: RawEvents | None = None
     _made: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -96,7 +99,7 @@ class EventLog:
             users: `Users`, or None.
             calendar: Where days are cut.
             gains: Gain of each event type that counts; others get 0.
-            keep: Further columns of events that features read.
+            keep: Further columns of events that features read; see `features.raw_events`.
 
         Raises:
             ContractError: No event type of `gains` occurs, or user ids differ in kind between tables.
@@ -114,11 +117,9 @@ class EventLog:
                 kind=pl.col("event"),
             )
         )
-        columns = ["user", "item", "gain", "kind", "day", "due", "timestamp", "value"]
-        told = [name for name in ("query", "text") if name in coded.columns and not coded[name].is_null().all()]
-        further = dict.fromkeys([*told, *(name for name in keep if name in coded.columns)])
-        by = ["day", "timestamp", "user", "item", "kind", "gain", "value", *further]
-        single = coded.select(*columns, *further).sort(by)
+        further = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in coded.columns]
+        columns = dict.fromkeys((*RAW_COLUMNS, "value", *further))
+        single = coded.select(*columns).sort(["day", "timestamp", "user", "item", "kind", "gain", "value", *further])
         return cls(
             cells=cells_of(single, n_items=catalogue.height),
             gains=dict(gains),
@@ -126,31 +127,49 @@ class EventLog:
             items=catalogue,
             calendar=calendar,
             users=None if users is None else users_by_code(users, user_ids),
-            single=single,
+            labels=LabelEvents.of(single),
+            raw=RawEvents.of(single, keep),
         )
 
-    @property
+    @cached_property
     def events(self) -> pl.DataFrame:
-        """Single events: what labels, queries, comments and families of one's own are made of.
+        """Every event as a family of one's own sees it: un-folded cells, and what `raw` holds beside.
 
-        Sorted by (day, timestamp, user, item): user, item (UInt32 codes), gain (Int32, 0 for context), kind (the event
-        type), day (Int32: known to batches after it), due (Int32: the day it makes labels for), timestamp, value; query
-        and text where any row has one, and what else was asked for. Where the cells alone are held, as at night, the
-        columns of `KEPT_BY_DAY`, by day.
+        Sorted by day: the columns of `KEPT_BY_DAY`, gain 0 for context. Where `raw` has rows, then their further
+        columns too, null for all other events; of one day those with a timestamp stand first, in the order of it.
         """
-        return self._unfolded if self.single is None else self.single
+        if self.raw is None:
+            return _unfolded(self._folded, self.gains)
+        rows = self.raw.rows
+        if not self.raw.is_whole:
+            cells = self._folded.with_columns(pl.col("kind").cast(pl.String))
+            alike = rows.group_by("user", "item", "day", "kind").agg(told=pl.len().cast(pl.Int64))
+            left = cells.join(alike, on=["user", "item", "day", "kind"], how="left", maintain_order="left")
+            others = left.with_columns(n=pl.col("n") - pl.col("told").fill_null(0)).filter(pl.col("n") > 0)
+            rows = pl.concat([rows, _unfolded(others, self.gains)], how="diagonal")
+        by = ["day", "timestamp", "user", "item", "kind", "gain", *self.raw.further]
+        return rows.sort(by, nulls_last=True)
 
-    @cached_property
-    def _unfolded(self) -> pl.DataFrame:
-        cells = self.cells.between(0, self.end_day - 1).frame().sort("day", maintain_order=True)
-        kind = pl.col("kind").cast(pl.String)
-        gain = kind.replace_strict(self.gains, default=0, return_dtype=pl.Int32)
-        return cells.with_columns(kind, gain=gain).select(pl.col(KEPT_BY_DAY).repeat_by("n").explode())
+    @property
+    def _folded(self) -> pl.DataFrame:
+        return self.cells.between(0, self.end_day - 1).frame()
 
-    @cached_property
+    @property
     def engaged(self) -> pl.DataFrame:
-        """Single events that count: gain above 0."""
+        """Those of `events` that count: gain above 0."""
         return self.events.filter(pl.col("gain") > 0)
+
+    @property
+    def label_events(self) -> LabelEvents:
+        """What labels are made of, where it is held."""
+        assert self.labels is not None, "a log that was read for a night is asked for labels"
+        return self.labels
+
+    @property
+    def raw_events(self) -> RawEvents:
+        """What tells more than cells do, where it is held."""
+        assert self.raw is not None, "a log is asked for what its reading left out"
+        return self.raw
 
     def shared(self, make: Callable[[Self], Made]) -> Made:
         """What `make` makes of this log: an index, or the fits of a model; made once, and shared by all that ask.
@@ -177,7 +196,7 @@ class EventLog:
             places, _ = spread(*self.starts_of(users))
             held = users, self.cells.at(places), {}
             self._made["only"] = held
-        return replace(self, cells=held[1], single=None, _made=held[2])
+        return replace(self, cells=held[1], labels=None, raw=None, _made=held[2])
 
     def starts_of(self, users: Ints) -> tuple[Ints, Ints]:
         """Where the cells of users begin and end; nobody, as the list for unknown users asks, has none."""
@@ -253,9 +272,16 @@ class EventLog:
     @property
     def last_day(self) -> int:
         """Day of the last event, in days of labels."""
-        last = self.events["due"].max()
-        assert isinstance(last, int)  # the contract refuses an empty table
-        return last
+        return self.label_events.last_day
+
+    @property
+    def event_counts(self) -> dict[str, int]:
+        """How many events of each type there are before `end_day`, by type."""
+        kinds = self.cells.kinds
+        counts = np.zeros(len(kinds), np.int64)
+        for part in self._ended:
+            counts += np.bincount(part.kind_codes, part.counts, len(kinds)).astype(np.int64)  # exact below 2**53
+        return {kind: n for kind, n in sorted(zip(kinds, counts.tolist(), strict=True)) if n}
 
     @property
     def events_a_day(self) -> tuple[Ints, Ints]:
@@ -271,36 +297,47 @@ class EventLog:
             object.__setattr__(log, name, table)
         return log
 
-    def with_events(self, events: pl.DataFrame) -> Self:
-        """The same log of other single events, under the same codes.
-
-        Args:
-            events: As `events`.
-        """
-        cells = cells_of(events, n_items=self.items.height)
-        return replace(self, cells=cells, single=events, _made={})
-
     def without_far_days(self) -> Self:
         """The same log without the events of days that are far from all others (`features.faraway`); codes stay."""
         far = far_days(*self.events_a_day)
         if not far.counts:
             return self
-        near = pl.col("day").is_between(far.first_day, far.last_day)
-        single = None if self.single is None else self.single.filter(near)
-        return replace(self, cells=self.cells.between(far.first_day, far.last_day), single=single, far=far, _made={})
+        near = far.first_day, far.last_day
+        return replace(
+            self,
+            cells=self.cells.between(*near),
+            labels=None if self.labels is None else self.labels.within(*near),
+            raw=None if self.raw is None else self.raw.within(*near),
+            far=far,
+            _made={},
+        )
 
     def before(self, day: int) -> Self:
         """The same log with only what the batch of `day` knows; codes, cells and what is made of them stay."""
-        single = None if self.single is None else self.single.filter(pl.col("day") < day)
-        return replace(self, end_day=min(day, self.end_day), single=single, offers=self.offers_before(day))
+        return replace(
+            self,
+            end_day=min(day, self.end_day),
+            labels=None if self.labels is None else self.labels.before(day),
+            raw=None if self.raw is None else self.raw.before(day),
+            offers=self.offers_before(day),
+        )
 
     def offers_before(self, day: int) -> pl.DataFrame | None:
         """Offers that the batch of `day` knows: those that begin on it too."""
         return None if self.offers is None else self.offers.filter(pl.col("first_day") <= day)
 
     def until(self, day: int) -> Self:
-        """The same log as if it had ended when `day` opened; codes stay as they are."""
-        return self.with_events(self.events.filter(pl.col("due") < day))
+        """The same log as if it had ended when `day` opened; codes stay as they are.
+
+        Of an ingestion lag, what came in later makes labels, and stands in no cell: no batch before `day` knew it.
+        """
+        return replace(
+            self,
+            cells=self.cells.between(0, day - 1),
+            labels=self.label_events.until(day),
+            raw=None if self.raw is None else self.raw.until(day),
+            _made={},
+        )
 
     @property
     def _ended(self) -> Iterator[Engagements]:
@@ -309,8 +346,16 @@ class EventLog:
         return (part.between(0, self.end_day - 1) if later else part for part in self.cells.parts())
 
 
+def _unfolded(cells: pl.DataFrame, gains: Mapping[str, int]) -> pl.DataFrame:
+    """One row an event of `Engagements.frame`: the columns of `KEPT_BY_DAY`, by day."""
+    kind = pl.col("kind").cast(pl.String)
+    gain = kind.replace_strict(gains, default=0, return_dtype=pl.Int32)
+    ordered = cells.sort("day", maintain_order=True).with_columns(kind, gain=gain)
+    return ordered.select(pl.col(KEPT_BY_DAY).repeat_by("n").explode())
+
+
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
-    """Single events, as in `EventLog.events`, folded."""
+    """Single events folded: user, item, day, kind, and value where it is told."""
     kinds = tuple(events["kind"].unique().sort())
     number = events["kind"].cast(pl.Enum(kinds)).to_physical()
     valued = "value" in events.columns and events["value"].is_finite().any()

@@ -27,6 +27,7 @@ from features.schemas import Events, Items, Users
 from features.text import item_texts
 from features.timeline import Calendar, EventLog, date_of, day_of
 from pipelines.config import Config, TableConfig
+from pipelines.event_files import kept_columns
 from pipelines.storage import write_parquet
 from pipelines.supplied import with_supplied
 from pipelines.tables import RawTable, read_raw
@@ -78,11 +79,7 @@ class Inputs:
     @property
     def span(self) -> tuple[datetime, datetime]:
         """First and last event."""
-        stamps = self.log.events["timestamp"]
-        first, last = stamps.min(), stamps.max()
-        assert isinstance(first, datetime)  # the contract refuses an empty table
-        assert isinstance(last, datetime)
-        return first, last
+        return self.log.label_events.ends
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +100,9 @@ class TextField:
 
 
 def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True) -> Inputs:
-    """Read and check all tables.
+    """Read and check all tables, all of the log at once: what `check` and a dry run do, which leave no state behind.
+
+    All other commands read the log file by file (`pipelines.nightly`), and come to the same.
 
     Args:
         config: Where they lie and what is allowed.
@@ -127,7 +126,7 @@ def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True
         users=users,
         calendar=Calendar(config.calendar),
         gains=config.labels.gains,
-        keep=(*config.features.sentiment_columns, *config.requests.log_columns),
+        keep=kept_columns(config),
     )
     refuse_written_twice(events.user_ids, "user_id", tables="events and users")
     log, supplied = with_supplied(events.without_far_days(), config)
@@ -212,12 +211,11 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
     """What `nightrank check` reports, as plain values."""
     first, last = inputs.span
     log = inputs.log
-    counts = log.events["kind"].value_counts().sort("count", "kind", descending=[True, False])
     return {
         "tables": {
             name: {
                 "rows": table.n_rows,
-                "good": table.good.height,
+                "good": table.n_good,
                 "duplicates": table.n_duplicates,
                 "quarantined": table.bad.height,
                 "rules": dict(zip(table.rules[RULES].to_list(), table.rules["rows"].to_list(), strict=True)),
@@ -233,7 +231,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
         "items": log.items.height,
         "first_event": first.isoformat(),
         "last_event": last.isoformat(),
-        "events": dict(counts.rows()),
+        "events": dict(sorted(log.event_counts.items(), key=lambda told: (-told[1], told[0]))),
         "text": {
             field.name: {
                 "filled_share": round(field.filled_share, 4),
@@ -275,6 +273,8 @@ def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
         ("events", "features.sentiment", told.sentiment_columns),
         ("events", "requests.context", config.requests.context_columns),
     ):
+        if table == "events" and table not in raw:
+            continue  # each of its files is held against the contract, which names these columns too
         require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 

@@ -7,6 +7,7 @@ from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 from rich.table import Table
 from rich.text import Text
@@ -16,9 +17,10 @@ from features.requests import requests_tonight
 from features.text import item_texts
 from features.timeline import EventLog, day_of
 from pipelines import report
-from pipelines.check import Inputs, read_inputs, refuse_unknown, summary, text_fields
+from pipelines.check import Inputs, refuse_unknown, summary, text_fields
 from pipelines.config import Config, load_config
 from pipelines.datasets import Dataset, load_dataset
+from pipelines.nightly import read_events
 from pipelines.project import write_dataset, write_day
 from pipelines.promote import promote
 from pipelines.publish import published
@@ -63,7 +65,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     path = write_dataset(_as_known(whole, second_day), folder, until=second_day, partitioned=True)
     config = load_config(path)
     _step("1  check: hold the tables against their contracts")
-    inputs = read_inputs(config)
+    inputs = read_events(config)
     fields = text_fields(inputs, config)
     report.show(*report.check_table(summary(inputs, fields)))
     refuse_unknown(fields, config)
@@ -86,7 +88,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     write_parquet(whole.items, folder / "items.parquet")
     write_day(whole, folder, second_day)
     known = set(item_texts(inputs.log.items, config.data.items.text))
-    inputs = read_inputs(config)
+    inputs = read_events(config)
     new = set(item_texts(inputs.log.items, config.data.items.text)) - known
     nights.append(_night(inputs, config, second_day + timedelta(days=1)))
     moved = _moved_lists(inputs.log, second_day, before, _published_lists(config))
@@ -142,7 +144,7 @@ def _published_lists(config: Config) -> pl.DataFrame:
 
 def _moved_lists(log: EventLog, day: date, before: pl.DataFrame, after: pl.DataFrame) -> dict[str, int]:
     """How many of the users who acted on a day have another list after it."""
-    acted = log.events.filter(pl.col("due") == day_of(day))["user"].unique()
+    acted = np.unique(log.cells.between(day_of(day), day_of(day)).users)
     ids = log.user_ids.gather(acted).implode()
     both = after.filter(pl.col("user_id").is_in(ids)).join(before, on="user_id", how="left", suffix="_before")
     changed = both.filter(pl.col("item_id").ne_missing(pl.col("item_id_before")))

@@ -14,7 +14,7 @@ from pipelines.config import Config
 __all__ = ["Memory"]
 
 _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
-_EVENTS_COPIES = 3.0  # of the table of single events, where they are held: what was read, checked and sorted
+_FILE_ROW_BYTES = 600  # of the largest file of events, while it is read and held against its contract
 _HELD_BYTES = 45  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
 _FIT_BYTES = 120  # of a cell, while the largest fit is made: items seen together
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
@@ -47,9 +47,10 @@ class Memory:
         Raises:
             ConfigError: Too little to compute with.
         """
-        single = 0 if log.single is None else log.single.estimated_size()
+        read = 0 if log.labels is None else log.labels.file_rows
+        held = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
         cells = log.cells.nbytes + (_HELD_BYTES + _FIT_BYTES) * len(log.cells.counts)
-        taken = _FIXED_BYTES + _EVENTS_COPIES * single + cells + log.items.estimated_size()
+        taken = _FIXED_BYTES + _FILE_ROW_BYTES * read + held + cells + log.items.estimated_size()
         taken += log.items.height * _VECTORS * _WIDTH * 2
         spare = config.max_memory_gb * 1e9 - taken
         if spare < _LEAST_BYTES:

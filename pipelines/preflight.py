@@ -13,9 +13,11 @@ from pathlib import Path
 from features.candidates import unmatched_ids
 from features.contracts import written_otherwise
 from features.errors import ContractError, NightrankError, listed
+from features.event_parts import OPEN_END
 from features.families.registry import column_names
 from features.families.request import SOURCE_COLUMNS
 from features.families.supply import slug
+from features.requests import requests_between
 from features.split import Split
 from features.timeline import EventLog, date_of
 from pipelines.check import Inputs, TextField
@@ -133,7 +135,7 @@ def _far(log: EventLog) -> list[Caution]:
 
 def _event_types(log: EventLog, config: Config) -> list[Caution]:
     """Names of event types that match nothing, and types that are spelled in two ways."""
-    counts = dict(log.events["kind"].value_counts().sort("kind").rows())
+    counts = log.event_counts
     roles = {f"features.roles.{role}": kinds for role, kinds in config.features.roles.model_dump().items()}
     is_set = {f"features.roles.{role}" for role in config.features.roles.model_fields_set}
     is_set |= {"labels.gains"} & {f"labels.{name}" for name in config.labels.model_fields_set}
@@ -149,7 +151,7 @@ def _event_types(log: EventLog, config: Config) -> list[Caution]:
             found.append(
                 Caution(
                     key,
-                    f"{kind!r} is the type of none of the {log.events.height:,} events{hint}. Name the types as the "
+                    f"{kind!r} is the type of none of the {sum(counts.values()):,} events{hint}. Name the types as the "
                     f"log writes them ({listed(sorted(counts), most=10)}), or leave it out.",
                 )
             )
@@ -306,7 +308,7 @@ def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caut
         return []
     log, blocks = inputs.log, config.timeline.blocks
     texts = log.items.height * weights.width * 2 * (blocks + 3)  # zero-shot, and once after each lesson
-    lists = min(3 * config.ranker.max_requests, log.engaged.select("user", "due").n_unique())
+    lists = min(3 * config.ranker.max_requests, requests_between(log, 0, OPEN_END).height)
     rows = lists * config.candidates.max_per_request * _columns(log, config) * (_BYTES_A_VALUE + _PASSING)
     rankings = log.user_ids.len() * config.night.top * _BYTES_A_RANKING
     needed = texts + weights.size * (_COPIES + 1) + rows + rankings

@@ -15,6 +15,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from features.errors import ConfigError, ContractError, IntegrityError
+from features.event_parts import OPEN_END
 from features.timeline import EventLog
 from pipelines.config import Config
 from pipelines.mapped import let_go, mapped
@@ -149,8 +150,14 @@ def _positives(rows: pl.LazyFrame) -> int:
 
 def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Config) -> None:
     """Stop where positives of the rows are no events of the log from their day on."""
-    last = log.engaged.group_by("user", "item").agg(pl.col("due").max())
     positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
+    pairs = positive.select("user", "item").unique()
+    later = [
+        part.join(pairs, on=["user", "item"], how="semi").group_by("user", "item").agg(pl.col("due").max())
+        for part in log.label_events.by_part(0, OPEN_END, "user", "item", "due")
+    ]
+    none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "due": pl.Int32})
+    last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("due").max())
     held = positive.join(last, on=["user", "item"])
     gone, limit = asked - held.filter(pl.col("due") >= pl.col("as_of_day")).height, config.data.quarantine.max_share
     if gone > limit * asked:

@@ -165,8 +165,8 @@ def _empty(window: Filled) -> str:
 
 
 def _remedy(log: EventLog, config: Config) -> str:
-    counting = log.engaged["due"].unique()
-    first, last = (date_of(int(edge)) for edge in (counting.min(), counting.max()))  # type: ignore[arg-type]
+    counting = log.label_events.days
+    first, last = date_of(counting[0]), date_of(counting[-1])
     return (
         f"Events that count (labels.gains: {listed(sorted(config.labels.gains))}) lie on {len(counting)} days from "
         f"{first} to {last}. Place the windows there (timeline.test_days, valid_days, ranker_days, min_history_days), "

@@ -28,11 +28,12 @@ class ItemComments(Family):
     is_text = True
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        written = log.events.filter(pl.col("text").is_not_null())
+        column = _sentiment(plan)
+        written = log.raw_events.holding("text", *([] if column is None else [column]))
         self._events = AsOfIndex.build(pl.col("item"), written)
         self._length = AsOfIndex.build(pl.col("item"), written, total=pl.col("text").str.len_chars())
         self._sentiment = None
-        if (column := _sentiment(plan)) is not None:
+        if column is not None:
             felt = written.filter(pl.col(column).is_not_null())
             total = (pl.col(column).cast(pl.Float64) * _UNIT).round().cast(pl.Int64)
             self._sentiment = AsOfIndex.build(pl.col("item"), felt, total=total)

@@ -43,6 +43,7 @@ __all__ = [
     "column_names",
     "events_read",
     "inputs_read",
+    "reads_of_every_event",
     "register",
     "short_windows",
 ]
@@ -209,6 +210,13 @@ def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
     """
     folded = {*KEPT_BY_DAY, *SUMMED_BY_DAY}
     return tuple(sorted(name for name in _read_of_events(plan, candidates) if name not in folded))
+
+
+def reads_of_every_event(config: FeaturesConfig) -> tuple[str, ...]:
+    """Columns that families read of every event, and that no cell tells (a timestamp): those of no optional one."""
+    folded = {*KEPT_BY_DAY, *SUMMED_BY_DAY}
+    whole = [family.reads for family in chosen(config) if not any(name.startswith("events.") for name in family.reads)]
+    return tuple(sorted({name for reads in whole for name in reads if "." not in name} - folded))
 
 
 def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:

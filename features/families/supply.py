@@ -167,12 +167,21 @@ def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, t
 def _tables(log: EventLog) -> dict[str, pl.DataFrame]:
     users = pl.DataFrame() if log.users is None else log.users
     offers = pl.DataFrame() if log.offers is None else log.offers
-    events = pl.DataFrame() if log.single is None else log.single
-    return {"items": log.items, "events": events, "users": users, "offers": offers}
+    return {"items": log.items, "users": users, "offers": offers}
+
+
+def _columns(log: EventLog, table: str) -> Sequence[str]:
+    if table == "events":
+        return () if log.raw is None else log.raw.further
+    return _tables(log)[table].columns
+
+
+def _values(log: EventLog, table: str, column: str) -> pl.Series:
+    """What stands in a column, without nulls."""
+    return log.raw_events.values(column) if table == "events" else _tables(log)[table][column].drop_nulls()
 
 
 def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
-    found = _tables(log)
     for table, key, asked in (
         ("items", "features.attributes.items", config.attributes.items),
         ("users", "features.attributes.users", config.attributes.users),
@@ -180,7 +189,7 @@ def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence
         ("events", "features.sentiment", config.sentiment_columns),
         ("events", "requests.context", context),
     ):
-        require_columns(asked, found[table].columns, key=key, table=table)
+        require_columns(asked, _columns(log, table), key=key, table=table)
 
 
 def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> list[str]:
@@ -200,18 +209,19 @@ def _holds(log: EventLog, table: str, column: str) -> bool:
     """Whether a table has anything in a column; values of events that do not count are nothing."""
     if (table, column) == ("events", "value"):
         return log.has_worth
+    if table == "events":
+        return log.raw is not None and log.raw.has(column)
     frame = _tables(log)[table]
     return column in frame.columns and not frame[column].is_null().all()
 
 
 def _vocabularies(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """The most frequent values of each attribute and context column that is text, ties by name."""
-    found = _tables(log)
     vocabularies = {}
     coded = {"items": config.attributes.items, "users": config.attributes.users, "events": context}
     for table, names in coded.items():
         for name in names:
-            values = found[table][name].drop_nulls()
+            values = _values(log, table, name)
             if values.dtype == pl.String:
                 counts = values.value_counts().sort(["count", name], descending=[True, False])
                 vocabularies[f"{table}.{name}"] = tuple(counts[name].head(config.max_vocabulary))

@@ -74,7 +74,7 @@ def windows(peers, shop_project, tmp_path):
 
 def test_peers_learn_as_of_each_cut_off_from_what_lies_before_it(windows):
     log, _, found = windows
-    engaged = log.engaged.with_row_index("at")
+    engaged = sys.modules["exchange"].in_order(log)
     for window in found:
         exchange = window.exchange()
         learned = pl.concat([exchange.train, exchange.valid])

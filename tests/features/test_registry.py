@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 from pydantic import ValidationError
+from single_events import relogged
 
 from features.asof import AsOfIndex
 from features.assemble import KEYS, Assembler
@@ -88,7 +89,7 @@ def day(number):
 @pytest.mark.parametrize("at_night", [False, True])
 def test_a_family_of_ones_own_is_a_dozen_lines(weekends, at_night):
     log = log_of(("u", "a", "click", 5), ("u", "a", "click", 6), ("u", "a", "click", 7), ("u", "a", "click", 8))
-    log = replace(log, single=None) if at_night else log
+    log = replace(log, labels=None, raw=None) if at_night else log
     config = FeaturesConfig(families=("pair", "weekends"))
     assembler = Assembler(log, CandidatesConfig(), None, Plan(config, Supply.of(log, config)))
     asked = requests_tonight(pl.Series([0], dtype=pl.UInt32), day(8))
@@ -150,7 +151,12 @@ def test_a_night_that_lacks_an_input_names_all_of_it(shop):
     tables = shop(0)
     log = tables.log()
     poorer = replace(
-        log.with_events(log.events.filter(pl.col("kind") != "impression").drop("query", "value")),
+        relogged(
+            log,
+            log.events.filter(pl.col("kind") != "impression")
+            .drop("query")
+            .with_columns(value=pl.lit(None, pl.Float64)),
+        ),
         items=log.items.with_columns(price=pl.lit(None, pl.Float64)),
     )
     tables.plan.supply.require(log, inputs_read(tables.plan))
@@ -169,7 +175,7 @@ def test_what_no_family_reads_may_be_missing_at_night(shop):
     assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")  # values are summed by day
     families = tuple(name for name in tables.plan.config.families if name != "value")
     plan = replace(tables.plan, config=tables.plan.config.model_copy(update={"families": families}))
-    silent = log.with_events(log.events.drop("value"))
+    silent = relogged(log, log.events.with_columns(value=pl.lit(None, pl.Float64)))
     plan.supply.require(silent, inputs_read(plan))
 
 

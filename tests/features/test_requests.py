@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from single_events import relogged
 
 from features.config import CalendarConfig, LabelsConfig
 from features.requests import requests_between, requests_tonight, truth_of
@@ -27,7 +28,8 @@ def log_of(*rows, lag_hours=0.0):
     )
     catalogue = pl.DataFrame({"item_id": ["a", "b", "c"]})
     calendar = Calendar(CalendarConfig(ingestion_lag_hours=lag_hours))
-    return EventLog.build(events=events, items=catalogue, users=None, calendar=calendar, gains=LabelsConfig().gains)
+    told = {"calendar": calendar, "gains": LabelsConfig().gains, "keep": ("value",)}
+    return EventLog.build(events=events, items=catalogue, users=None, **told)
 
 
 def truth(requests, log, horizon=1):
@@ -131,10 +133,10 @@ def test_truth_is_what_a_scan_of_the_log_finds(shop, horizon, seed):
 def test_a_value_raises_a_label_by_one_with_each_doubling_up_to_a_bound():
     values = [None, float("nan"), -5.0, 1.99, 2.0, 5.99, 6.0, 14.0, 1e9]
     log = log_of(*(("u", "a", "click", 0.1 * n) for n in range(len(values))))
-    log = log.with_events(log.events.with_columns(value=pl.Series(values, dtype=pl.Float64)))
+    log = relogged(log, log.events.with_columns(value=pl.Series(values, dtype=pl.Float64)))
     told = LabelsConfig(value_gain={"unit": 2.0, "most": 3})
     each = [log.events.slice(n, 1) for n in range(len(values))]
-    labels = [truth_of(requests_between(log, D, D + 1), log.with_events(one), told) for one in each]
+    labels = [truth_of(requests_between(log, D, D + 1), relogged(log, one), told) for one in each]
     assert [one["value_label"].item() for one in labels] == [1, 1, 1, 1, 2, 2, 3, 4, 4]
     assert {one["label"].item() for one in labels} == {1}
     # 6 / 2 units: 2^2 is 1 + 3, so that gain 2^label doubles as 1 + v / unit does.
@@ -146,7 +148,7 @@ def test_a_value_raises_a_label_by_one_with_each_doubling_up_to_a_bound():
 
 def test_a_label_is_raised_by_the_value_of_its_own_event():
     log = log_of(("u", "a", "purchase", 0.1), ("u", "a", "click", 0.2))
-    log = log.with_events(log.events.with_columns(value=pl.Series([None, 1.0], dtype=pl.Float64)))
+    log = relogged(log, log.events.with_columns(value=pl.Series([None, 1.0], dtype=pl.Float64)))
     told = LabelsConfig(value_gain={"unit": 1.0})
     assert truth_of(requests_between(log, D, D + 1), log, told).rows() == [(0, 0, 3, True, 3)]
 

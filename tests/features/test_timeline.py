@@ -66,6 +66,7 @@ def log_of(*rows, items=("a", "b", "c"), users=None, calendar=None, gains=None):
         users=None if users is None else pl.DataFrame({"user_id": users}),
         calendar=calendar or Calendar(CalendarConfig()),
         gains=gains or {"click": 1, "purchase": 3},
+        keep=("value",),  # of every event
     )
 
 
@@ -151,7 +152,7 @@ def test_order_of_input_rows_changes_nothing(shop, seed):
         **shuffled,
         calendar=tables.calendar,
         gains={"purchase": 3, "cart": 2, "click": 1, "share": 9},
-        keep=("query", "text", "mood", "device", "depth"),
+        keep=("query", "text", "mood", "value", "device", "depth"),
     )
     assert_frame_equal(other.events, log.events)
     assert_frame_equal(other.items, log.items)

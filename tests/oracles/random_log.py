@@ -49,7 +49,7 @@ class Tables:
             users=self.users,
             calendar=self.calendar,
             gains=GAINS,
-            keep=("query", "text", "mood", *CONTEXT),
+            keep=("query", "text", "mood", "value", *CONTEXT),
         )
         return log if self.offers is None else log.with_tables(offers=coded_offers(self.offers, log))
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from mlflow import MlflowClient
+from single_events import relogged, single_events
 
 from features.errors import ContractError
 from features.timeline import date_of
@@ -239,17 +240,23 @@ def test_a_version_of_before_rows_were_kept_is_refused(grown, command):
     assert "kept no rows to go on from" in ended.err
 
 
+def engaged_rows(project):
+    """Rows of the log's last events that count."""
+    engaged = single_events(project.inputs).filter(pl.col("gain") > 0)
+    return engaged.tail(20).select("user", "item", as_of_day="due", label="gain", x="value")
+
+
 def test_items_that_went_are_left_out_of_the_rows_and_codes_are_those_of_the_day(project):
     log, config = project.inputs.log, project.config
-    rows = log.engaged.tail(20).select("user", "item", as_of_day="due", label="gain", x="value")
+    rows = engaged_rows(project)
     gone = rows["item"].min()
     told = rows.with_columns(pl.when(pl.col("item") != gone).then("label").otherwise(0).alias("label"))
     digest = keep_rows(told, log, config)
     assert kept_rows(digest, log, config).equals(told)
     items = log.items.filter(pl.col("item") != gone).drop("item").with_row_index("item")
-    engaged = log.events.filter(pl.col("item") != gone)
+    engaged = single_events(project.inputs).filter(pl.col("item") != gone)
     engaged = engaged.with_columns(item=pl.col("item") - (pl.col("item") > gone).cast(pl.UInt32))
-    later = kept_rows(digest, replace(log.with_events(engaged), items=items), config)
+    later = kept_rows(digest, replace(relogged(log, engaged), items=items), config)
     assert 0 < later.height < rows.height
     ids = rows.filter(pl.col("item") != gone)["item"]
     assert items["item_id"].gather(later["item"]).equals(log.items["item_id"].gather(ids))
@@ -258,7 +265,7 @@ def test_items_that_went_are_left_out_of_the_rows_and_codes_are_those_of_the_day
 def test_rows_that_an_earlier_nightrank_kept_are_read_alike(project):
     """It wrote the whole table at once, in row groups of polars' own size."""
     log, config = project.inputs.log, project.config
-    rows = log.engaged.tail(20).select("user", "item", as_of_day="due", label="gain", x="value")
+    rows = engaged_rows(project)
     ids = {"user": log.user_ids.gather(rows["user"]), "item": log.items["item_id"].gather(rows["item"])}
     buffer = io.BytesIO()
     told = rows.with_columns(**ids).rename({"user": "user_id", "item": "item_id"})

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
+from single_events import relogged, single_events
 
 from encoders.interest import FINE_TUNED, OF_QUERY
 from features.errors import BlockedError, ContractError
@@ -276,6 +277,6 @@ def test_a_log_without_queries_is_refused_to_a_version_that_reads_them(online_pr
     )
     supply = trained_supply(online_project.trained)
     Chain(log, config, online_project.trained.model, supply)
-    silent = log.with_events(log.events.drop("query"))
+    silent = relogged(log, single_events(online_project.inputs).drop("query"))
     with pytest.raises(ContractError, match="events has nothing in 'query'"):
         Chain(silent, config, online_project.trained.model, supply)

@@ -11,6 +11,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from mlflow import MlflowClient
+from single_events import relogged, single_events
 
 from features.errors import ConfigError, ContractError
 from features.simulate import ShopConfig
@@ -58,7 +59,9 @@ def test_each_window_is_judged_by_what_was_trained_without_it_and_all_are_pooled
     (_, split), (shorter, before) = origins_of(inputs.log, rolled.config, 2)
     assert before.test.end == split.test.start
     assert shorter.last_day < split.test.start
-    assert shorter.events.equals(inputs.log.events.filter(pl.col("due") < split.test.start))
+    due = single_events(inputs).filter(pl.col("due") < split.test.start)
+    assert shorter.event_counts == relogged(inputs.log, due).event_counts
+    assert shorter.label_events.between(0, 99_999).height == due.filter(pl.col("gain") > 0).height
     assert earlier["window"] == [str(date_of(before.test.start)), str(date_of(before.test.end - 1))]
     pooled = judged.facts["pooled"]
     assert pooled["requests"] == earlier["requests"] + later["requests"]
@@ -258,9 +261,10 @@ def test_a_log_that_is_too_short_says_how_many_fit(rolled, command):
 
 
 def test_an_origin_ends_where_the_next_opens_though_a_day_is_without_events(rolled):
-    log = read_inputs(rolled.config).log
+    inputs = read_inputs(rolled.config)
+    log = inputs.log
     (_, last), (_, before) = origins_of(log, rolled.config, 2)
-    quiet = log.with_events(log.events.filter(pl.col("due") != last.test.start - 1))
+    quiet = relogged(log, single_events(inputs).filter(pl.col("due") != last.test.start - 1))
     (_, same), (_, shifted) = origins_of(quiet, rolled.config, 2)
     assert same == last
     assert shifted.test.end == before.test.end - 1

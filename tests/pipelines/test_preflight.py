@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import polars as pl
 import pytest
+from single_events import relogged, single_events
 
 from features.errors import NightrankError
 from pipelines import preflight
@@ -37,7 +38,7 @@ def config(shop_project, tmp_path):
 
 def recoded(inputs, kind):
     """The same log with other event types."""
-    return replace(inputs, log=inputs.log.with_events(inputs.log.events.with_columns(kind=kind)))
+    return replace(inputs, log=relogged(inputs.log, single_events(inputs).with_columns(kind=kind)))
 
 
 def told_of(found):
@@ -90,7 +91,7 @@ def test_fault_58_a_gain_that_matches_nothing_names_the_nearest_type(inputs, con
 def test_default_gains_that_the_log_lacks_are_no_fault_unless_one_is_spelled_otherwise(inputs, config):
     plain = config().model_copy(update={"labels": Config.model_fields["labels"].get_default(call_default_factory=True)})
     log = inputs.log
-    no_cart = replace(inputs, log=log.with_events(log.events.filter(pl.col("kind") != "cart")))
+    no_cart = replace(inputs, log=relogged(log, single_events(inputs).filter(pl.col("kind") != "cart")))
     assert quick_cautions(no_cart, plain, []) == []
     told = told_of(quick_cautions(recoded(inputs, pl.col("kind").replace("cart", "CART")), plain, []))
     assert [key for key, _ in told] == ["labels.gains"]
@@ -134,8 +135,8 @@ def test_nights_that_re_rank_need_their_lists(inputs, config):
 
 
 def silent_but_for_the_last_day(inputs):
-    events = inputs.log.events.filter((pl.col("gain") == 0) | (pl.col("due") == pl.col("due").max()))
-    return replace(inputs, log=inputs.log.with_events(events))
+    events = single_events(inputs).filter((pl.col("gain") == 0) | (pl.col("due") == pl.col("due").max()))
+    return replace(inputs, log=relogged(inputs.log, events))
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from single_events import relogged, single_events
 
 from features.errors import BlockedError, ConfigError
 from features.requests import requests_tonight
@@ -311,8 +312,9 @@ def test_a_day_far_away_is_refused_with_what_the_log_has(year, kind, says, train
 def test_a_clock_that_runs_ahead_hides_no_log_that_ended_long_before(trained_project):
     """The log ended 15 days before the eve, but for one event that is dated on the eve."""
     log, day = trained_project.inputs.log, day_of(trained_project.day)
-    ahead = log.events.filter(pl.col("day") == day - 1).head(1)
-    outage = log.with_events(pl.concat([log.events.filter(pl.col("day") < day - 15), ahead]))
+    events = single_events(trained_project.inputs)
+    ahead = events.filter(pl.col("day") == day - 1).head(1)
+    outage = relogged(log, pl.concat([events.filter(pl.col("day") < day - 15), ahead]))
     assert outage.latest_day == day - 1
     with pytest.raises(BlockedError, match="15 days short of the eve"):
         _refuse_stale(outage.without_far_days(), day, trained_project.config)

@@ -5,6 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from single_events import relogged, single_events
 
 import pipelines.train
 from features.errors import ConfigError, ContractError
@@ -100,12 +101,13 @@ def test_nothing_is_loaded_before_the_windows_are_looked_at(shop_project, tmp_pa
     from pipelines.check import read_inputs
 
     project = shop_project.copy(tmp_path / "project")
-    log = read_inputs(project.config).log
+    inputs = read_inputs(project.config)
+    log = inputs.log
     split = Split.of(log, project.config.timeline, project.config.labels)
-    silent = log.events.filter(~pl.col("due").is_between(split.valid.start, split.valid.end, closed="left"))
+    silent = single_events(inputs).filter(~pl.col("due").is_between(split.valid.start, split.valid.end, closed="left"))
     monkeypatch.setattr(pipelines.train.InterestModel, "start", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(ContractError, match="no validation request has a positive"):
-        train(log.with_events(silent), project.config)
+        train(relogged(log, silent), project.config)
 
 
 def test_fault_57_items_that_are_never_on_sale_are_said_before_the_first_lesson(shop_project, tmp_path, monkeypatch):

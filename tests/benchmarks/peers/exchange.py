@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 from beauty import read
 
+from features.event_parts import OPEN_END
 from features.requests import requests_between, truth_of
 from features.timeline import EventLog, date_of
 from pipelines.check import read_inputs
@@ -112,6 +113,12 @@ def ndcg(found: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     return per_request(lists, truth, cutoffs=[10]).select("request_id", "ndcg@10").sort("request_id")
 
 
+def in_order(log: EventLog) -> pl.DataFrame:
+    """The events that count in the order of time, numbered by `at`."""
+    order = ["day", "timestamp", "user", "item", "gain", "value"]
+    return log.label_events.between(0, OPEN_END).sort(order).with_row_index("at")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Retail:
     """Online Retail by its protocol, as of one cut-off.
@@ -144,7 +151,7 @@ class Retail:
 
     def exchange(self) -> Exchange:
         """What lies before the test is learned, but the last day of one user in ten, which chooses the epoch."""
-        events = self.log.engaged.select("user", "item", "day").with_row_index("at").cast(pl.Int64)
+        events = in_order(self.log).select("at", "user", "item", "day").cast(pl.Int64)
         before = events.filter(pl.col("day") < self.first_day)
         first, last = pl.col("day").min().over("user"), pl.col("day").max().over("user")
         held = (pl.col("user") % HELD_OUT == 0) & (pl.col("day") == last) & (first < last)

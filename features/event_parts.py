@@ -1,0 +1,118 @@
+"""Single events as they are kept beside the cells: a table a file of the log, looked through one at a time.
+
+A part may be mapped from disk: what nobody asks for takes no memory, and what is asked for is picked part by part.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+__all__ = ["OPEN_END", "EventParts", "Part"]
+
+OPEN_END = 1 << 17
+"""A day after all that there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """The events of a file, or of a few.
+
+    Attributes:
+        frame: user, item (codes; see `EventParts.codes`), day (Int32: known to batches after it), due (Int32: the day
+            it makes labels for), and whatever else is kept.
+        days: First and last `day`.
+        due: First and last `due`.
+        is_mapped: Whether the rows lie on disk.
+    """
+
+    frame: pl.DataFrame
+    days: tuple[int, int]
+    due: tuple[int, int]
+    is_mapped: bool = False
+
+    @classmethod
+    def of(cls, frame: pl.DataFrame, *, is_mapped: bool = False) -> Self:
+        """Of one row or more, or of none."""
+        edges = [(frame[name].min(), frame[name].max()) for name in ("day", "due")]
+        days, due = (tuple(int(edge) if isinstance(edge, int) else 0 for edge in pair) for pair in edges)
+        return cls(frame, days, due, is_mapped)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False)
+class EventParts:
+    """Events, file by file.
+
+    Attributes:
+        parts: In the order of the files; days of different parts may overlap.
+        codes: User code of each number that stands as `user` in the parts; None where codes stand there.
+        first_day: First `day` that is looked at.
+        end_day: The one after the last.
+        end_due: The day after the last `due` that is looked at.
+    """
+
+    parts: Sequence[Part]
+    codes: npt.NDArray[np.uint32] | None = None
+    first_day: int = 0
+    end_day: int = OPEN_END
+    end_due: int = OPEN_END
+
+    def within(self, first_day: int, last_day: int) -> Self:
+        """Those of some days, the first and the last of them included."""
+        return replace(self, first_day=max(first_day, self.first_day), end_day=min(last_day + 1, self.end_day))
+
+    def before(self, day: int) -> Self:
+        """Those that the batch of a day knows."""
+        return replace(self, end_day=min(day, self.end_day))
+
+    def until(self, day: int) -> Self:
+        """Those that happened before a day opened."""
+        return replace(self, end_due=min(day, self.end_due))
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of memory that the rows take: none where they lie on disk."""
+        return sum(int(part.frame.estimated_size()) for part in self.parts if not part.is_mapped)
+
+    def frames(
+        self, *columns: str, first_due: int = 0, end_due: int = OPEN_END, where: pl.Expr | None = None
+    ) -> Iterator[pl.DataFrame]:
+        """Some columns of each part that has an event of the label days ``first_due <= due < end_due``.
+
+        Args:
+            columns: Which; all for none.
+            first_due: First label day.
+            end_due: The one after the last.
+            where: Which events; None for all.
+        """
+        first, end = first_due, min(end_due, self.end_due)
+        for part in self.parts:
+            if part.due[1] < first or part.due[0] >= end:
+                continue
+            if part.days[1] < self.first_day or part.days[0] >= self.end_day:
+                continue
+            wanted = [] if where is None else [where]
+            if part.due[0] < first or part.due[1] >= end:
+                wanted.append(pl.col("due").is_between(first, end, closed="left"))
+            if part.days[0] < self.first_day or part.days[1] >= self.end_day:
+                wanted.append(pl.col("day").is_between(self.first_day, self.end_day, closed="left"))
+            frame = part.frame.lazy().filter(wanted) if wanted else part.frame.lazy()
+            yield self._coded(frame.select(*(columns or part.frame.columns)).collect())
+
+    def _coded(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if self.codes is None or "user" not in frame.columns:
+            return frame
+        return frame.with_columns(pl.Series("user", self.codes[frame["user"].to_numpy()], dtype=pl.UInt32))
+
+    def table(
+        self, *columns: str, first_due: int = 0, end_due: int = OPEN_END, where: pl.Expr | None = None
+    ) -> pl.DataFrame:
+        """The same as one table, part after part."""
+        found = list(self.frames(*columns, first_due=first_due, end_due=end_due, where=where))
+        if not found:
+            schema = self.parts[0].frame.clear()
+            return schema.select(*(columns or schema.columns))
+        return pl.concat(found, rechunk=False)
