@@ -61,7 +61,7 @@ def check(
     from pipelines.preflight import cautions, refuse_cautions
     from pipelines.requests import request_source, requests_summary
 
-    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
+    settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty, at_once=True)
     fields: list[TextField] = []
     with suppress(NightrankError):  # an encoder that does not load, of which `cautions` tells
         fields = text_fields(inputs, settings)
@@ -153,8 +153,8 @@ def evaluate(
         return
     from features.timeline import batch_day, date_of, day_of
     from pipelines import report
-    from pipelines.check import read_inputs
     from pipelines.external import read_scores
+    from pipelines.nightly import read_events
     from pipelines.register import record_ablations
     from pipelines.versions import judge_versions, load_version, not_followed, working_config
 
@@ -164,7 +164,7 @@ def evaluate(
     versions = versions or ["challenger"]
     loaded = dict(load_version(registry, wanted) for wanted in versions)
     judged = next(iter(loaded.values()))
-    inputs = say_read(read_inputs(working_config(settings, judged), allow_empty=allow_empty))
+    inputs = say_read(read_events(working_config(settings, judged), allow_empty=allow_empty))
     opens, closes = judged.window
     first_day = batch_day(first.date() if first else opens)
     end_day = batch_day(last.date() if last else closes) + 1
@@ -218,14 +218,14 @@ def promote(
 ) -> None:
     """Make a version champion, if it passes every gate."""
     from pipelines import report
-    from pipelines.check import read_inputs
+    from pipelines.nightly import read_events
     from pipelines.promote import promote as promote_version
     from pipelines.versions import load_version, working_config
 
     settings = open_settings(config, overrides)
     registry = registry_of(settings)
     _, bundle = load_version(registry, version)
-    inputs = say_read(read_inputs(working_config(settings, bundle), allow_empty=allow_empty))
+    inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
     promoted, gates = promote_version(inputs.log, settings, registry, version)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.found}")

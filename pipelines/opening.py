@@ -32,12 +32,22 @@ AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitio
 DEFAULT = Path("nightrank.yaml")
 
 
-def open_inputs(config: Path, overrides: list[str], *, allow_empty: bool) -> "tuple[Config, Inputs]":
-    """The configuration and its checked tables."""
+def open_inputs(
+    config: Path, overrides: list[str], *, allow_empty: bool, at_once: bool = False
+) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables.
+
+    Args:
+        config: The file.
+        overrides: Keys that are set beside.
+        allow_empty: Whether partitions without rows are fine.
+        at_once: Whether the log is read all at once, which keeps no state of it.
+    """
     from pipelines.check import read_inputs
+    from pipelines.nightly import read_events
 
     settings = open_settings(config, overrides)
-    return settings, say_read(read_inputs(settings, allow_empty=allow_empty))
+    return settings, say_read((read_inputs if at_once else read_events)(settings, allow_empty=allow_empty))
 
 
 def open_settings(config: Path, overrides: list[str]) -> "Config":

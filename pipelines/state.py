@@ -225,6 +225,8 @@ def settings_key(config: Config) -> str:
         config.data.timezone,
         config.calendar.model_dump(mode="json"),
     ]
+    # NOTE: columns of one's own are held against a contract too, and tell events apart.
+    told += [sorted(own)] if (own := {*config.features.sentiment_columns, *config.requests.context_columns}) else []
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 

@@ -22,6 +22,7 @@ BARE = "bare"
 
 _PLACES = {
     "pipelines.nightly:read_for": "reading",
+    "pipelines.nightly:read_events": "reading",
     "pipelines.check:read_inputs": "reading",
     "pipelines.nightly:Folding.update": "reading/fold files",
     "pipelines.nightly:Folding.log": "reading/make the log",

@@ -42,11 +42,10 @@ from features.simulate import ShopConfig
 from features.split import Split
 from features.text import item_texts
 from features.timeline import EventLog
-from pipelines.check import read_inputs
 from pipelines.config import Config, load_config
 from pipelines.datasets import load_dataset, simulated
 from pipelines.features import plan_of
-from pipelines.nightly import read_for
+from pipelines.nightly import read_events, read_for
 from pipelines.project import write_dataset
 from pipelines.requests import request_source
 
@@ -123,7 +122,7 @@ def tables_of(config: Config, n_requests: int) -> Iterator[tuple[str, pl.DataFra
     Raises:
         AssertionError: The rows of a request depend on the portion that it stands in.
     """
-    log = read_inputs(config).log
+    log = read_events(config).log
     split = Split.of(log, config.timeline, config.labels)
     source = request_source(log, config)
     vectors = text_vectors(log, config)

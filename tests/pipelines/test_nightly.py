@@ -11,30 +11,22 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from same_inputs import BY_DAY, assert_all_the_same, assert_same, assert_same_features
 
 from features.config import CandidatesConfig, FeaturesConfig
 from features.errors import ContractError, NightrankError
 from features.families.base import Plan
-from features.families.registry import FeatureSet
 from features.families.supply import Supply
 from features.timeline import day_of
 from pipelines.check import read_inputs
 from pipelines.config import load_config
-from pipelines.nightly import read_for, read_night
+from pipelines.nightly import read_events, read_for, read_night
 from pipelines.registry import Registry
 from pipelines.score import score
 from pipelines.versions import load_version, plan_of_version
 
 START = datetime(2024, 3, 25, tzinfo=UTC)  # the clocks change within the week
 N_DAYS = 9
-BY_DAY = FeaturesConfig(
-    families=(
-        *("user", "item", "exposure", "pair", "pair_exposure", "user_category", "user_attribute", "item_attribute"),
-        *("own_attribute", "text_title", "text_words", "text_phrases", "vectors"),
-    ),
-    attributes={"items": ("title",), "users": ("age",)},
-)
-"""All families that counts by day are enough for."""
 
 
 def day_of_events(day, *, seed=0, count=60):
@@ -89,6 +81,12 @@ class Shop:
         return load_config(self.folder / "nightrank.yaml")
 
     @property
+    def entries(self):
+        """What the state knows, but for the sum of its cells."""
+        body = json.loads(self.manifest.read_text())["body"]
+        return {name: value for name, value in body.items() if name != "snapshot"}
+
+    @property
     def manifest(self):
         return self.folder / "out" / "state" / "manifest.json"
 
@@ -98,39 +96,13 @@ class Shop:
         found = read_night(self.config, **allowed)
         told = [json.loads(line) for line in self.capfd.readouterr().err.splitlines()]
         (said,) = [line for line in told if line["event"] == "state"]
-        assert_same(found, read_inputs(self.config, **allowed))
+        full = read_inputs(self.config, **allowed)
+        assert_same(found, full)
+        assert_same_features(found, full)
+        state = self.entries
+        assert_all_the_same(read_events(self.config, **allowed), full)
+        assert self.entries == state  # a training leaves the night's state as it is
         return found, said
-
-
-def assert_same(found, full):
-    assert found.fingerprints == full.fingerprints
-    assert found.quarantine.keys() == full.quarantine.keys()
-    one, other = found.tables["events"], full.tables["events"]
-    assert (one.n_rows, one.n_duplicates) == (other.n_rows, other.n_duplicates)
-    assert set(one.ignored) == set(other.ignored)
-    assert one.rules.equals(other.rules)
-    wanted = other.bad.sort("row", "rules")
-    assert one.bad.sort("row", "rules").select(wanted.columns).equals(wanted)
-    others = [name for name in one.bad.columns if name not in wanted.columns]
-    assert all(one.bad[name].is_null().all() for name in others)
-    assert found.log.user_ids.equals(full.log.user_ids)
-    assert found.log.items.equals(full.log.items)
-    assert found.log.users.equals(full.log.users)
-    keys = ["user", "item", "day", "kind"]
-    cells = [log.cells.frame().with_columns(pl.col("kind").cast(pl.String)).sort(keys) for log in (found.log, full.log)]
-    assert cells[0].equals(cells[1])
-    assert found.log.interactions.frame.equals(full.log.interactions.frame)
-    day = full.log.last_day + 1
-    assert found.log.latest_day == full.log.latest_day
-    assert found.log.active_users.equals(full.log.active_users)
-    users, items = full.log.user_ids.len(), full.log.items.height
-    rows = pl.DataFrame({"user": np.repeat(np.arange(users), items), "item": np.tile(np.arange(items), users)})
-    asked = rows.with_columns(as_of_day=pl.lit(day))
-    plan = Plan(BY_DAY, Supply.of(full.log, BY_DAY))
-    one, other = (FeatureSet(log, plan).compute(asked) for log in (found.log, full.log))
-    assert [one[name].to_numpy().tobytes() for name in one.columns] == [
-        other[name].to_numpy().tobytes() for name in other.columns
-    ]
 
 
 @pytest.fixture
@@ -516,10 +488,11 @@ def test_only_a_version_that_needs_single_events_reads_everything(shop, features
     plan = Plan(FeaturesConfig(**features), supply(*inputs))
     shop.capfd.readouterr()
     found = read_for(plan, shop.config, candidates=CandidatesConfig(by_query=by_query))
-    (said,) = [line for line in map(json.loads, shop.capfd.readouterr().err.splitlines()) if line["event"] == "state"]
-    assert (found.log.single is not None) == bool(needs)
-    assert said.get("columns", []) == needs
-    assert shop.manifest.exists() != bool(needs)
+    told = {line["event"]: line for line in map(json.loads, shop.capfd.readouterr().err.splitlines())}
+    assert found.log.labels is None
+    assert told.get("every file is read", {}).get("columns", []) == needs
+    assert ("read_again" in told["state"]) == bool(needs)
+    assert told["state"]["folded"] == told["state"]["files"] == N_DAYS - 1
 
 
 def test_a_sentiment_that_todays_configuration_reads_is_held_against_its_contract(shop):
@@ -528,6 +501,8 @@ def test_a_sentiment_that_todays_configuration_reads_is_held_against_its_contrac
         shop.write(day, day_of_events(day).with_columns(mood=pl.lit(0.5)))
     found = read_for(Plan(FeaturesConfig(), supply()), shop.config)
     assert found.log.events["mood"].to_list() == [0.5] * found.log.events.height
+    assert found.log.events.height == sum(found.log.event_counts.values())
+    assert_all_the_same(read_events(shop.config), read_inputs(shop.config))
 
 
 class EveryColumn:
@@ -551,7 +526,7 @@ def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tm
     by_state = partial(read_for, plan, candidates=CandidatesConfig(by_query=0))
     for read in (read_inputs, by_state, by_state):
         inputs = read(config)
-        assert (inputs.log.single is None) == (read is not read_inputs)
+        assert (inputs.log.labels is None) == (read is not read_inputs)
         night = score(inputs, config, when=project.day, version=name, bundle=bundle)
         assert night["shards_written"] == night["shards"]
         folder = Path(night["attempt"])
@@ -565,6 +540,5 @@ def test_the_command_reads_everything_for_a_version_that_ranks_by_queries(traine
     project = trained_project.copy(tmp_path / "project")
     ended = command(project, "score", "--date", str(project.day))
     assert ended.code == 0, ended.err
-    (said,) = [json.loads(line) for line in ended.err.splitlines() if line.startswith('{"event": "state"')]
-    assert not said["used"]
+    (said,) = [json.loads(line) for line in ended.err.splitlines() if line.startswith('{"event": "every file')]
     assert said["columns"] == ["query", "timestamp"]
