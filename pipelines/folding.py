@@ -429,7 +429,8 @@ def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) ->
     """How many of the new events stand in another file too; a kept file that cannot be read counts as one."""
     if not new:
         return 0
-    hashes = np.sort(np.concatenate([part.hashes for part in new]))
+    hashes = np.concatenate([part.hashes for part in new])
+    hashes.sort()
     met = int((hashes[1:] == hashes[:-1]).sum())
     for entry in kept:
         near = [part for part in new if part.may_meet(entry.low, entry.high)]

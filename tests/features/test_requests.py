@@ -157,3 +157,17 @@ def test_labels_that_value_would_raise_above_30_are_refused():
     with pytest.raises(ValueError, match=r"value_gain\.most \(4\) raises the largest of labels\.gains \(27\) above 30"):
         LabelsConfig(gains={"click": 27}, value_gain={"unit": 1.0})
     assert LabelsConfig(gains={"click": 26}, value_gain={"unit": 1.0}).value_gain.most == 4
+
+
+def test_a_log_that_ends_has_its_labels_and_no_cell_that_came_in_later():
+    """With a lag of six hours, what happens on the evening of the last day comes in after the log's end."""
+    log = log_of(("u", "a", "click", 0.1), ("u", "b", "click", 0.9), ("u", "a", "click", 1.1), lag_hours=6)
+    ended = log.until(D + 1)
+    assert (log.last_day, ended.last_day) == (D + 1, D)
+    assert ended.event_counts == {"click": 1}
+    assert ended.label_events.between(D, D + 9)["item"].to_list() == [0, 1]
+    requests = requests_between(ended, D, D + 9)
+    assert requests.rows() == [(0, 0, D)]
+    assert truth(requests, ended) == truth(requests, log) == {(0, 0): (1, True), (0, 1): (1, True)}
+    assert truth(requests, ended, horizon=3) == {(0, 0): (1, True), (0, 1): (1, True)}
+    assert requests_between(log, D + 5, D + 9).is_empty()

@@ -92,6 +92,18 @@ def test_file_by_file_gives_what_reading_at_once_gives(project, keys, capfd):
         assert sources[0].truth(requests[0]).equals(sources[1].truth(requests[1]))
 
 
+def test_columns_of_ones_own_that_are_read_have_a_state_of_their_own(project, capfd):
+    """They are held against a contract, so that rows may be set aside for what another configuration does not read."""
+    config = project("shop", files=3)
+    read_events(config)
+    moody = config.model_copy(update={"features": config.features.model_copy(update={"sentiment": "mood"})})
+    for reading, folded in ((moody, 3), (moody, 0), (config, 3)):
+        capfd.readouterr()
+        read_events(reading)
+        (said,) = [line for line in map(json.loads, capfd.readouterr().err.splitlines()) if line["event"] == "state"]
+        assert said["folded"] == folded
+
+
 def test_an_event_in_two_files_counts_once(project):
     config = project("shop", files=3)
     first, second = (f"{config.data.events.path}/{number:02}.parquet" for number in range(2))
