@@ -29,6 +29,7 @@ from pipelines.check import (
 )
 from pipelines.config import Config
 from pipelines.event_files import EventFiles
+from pipelines.mapped import mapped
 from pipelines.progress import say
 from pipelines.snapshot import CELL, Summed, added_up, users_with_cells
 from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
@@ -263,8 +264,12 @@ class Folding:
         stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
         if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
             return "of_items_no_longer_there"
-        self._cells[entry.place] = cells
+        self._hold(entry.place, cells)
         return entry
+
+    def _hold(self, place: str, cells: pl.DataFrame) -> None:
+        """Keep the cells of a file until all are added up: on disk, since they may be many."""
+        self._cells[place] = cells if cells.is_empty() else mapped([cells], self._config)
 
     def _lacks_aside(self, entry: Entry) -> bool:
         """Whether the rows of a file that were set aside are no longer there."""
@@ -395,7 +400,7 @@ class Folding:
                 pl.col("n").cast(pl.UInt32),
                 "worth",
             )
-            self._cells[part.place] = cells
+            self._hold(part.place, cells)
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
         self._entries[part.place] = Entry(
             place=part.place,

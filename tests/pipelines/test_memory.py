@@ -88,7 +88,7 @@ import threading
 import time
 from pathlib import Path
 
-from pipelines.check import read_inputs
+from pipelines.nightly import read_events
 from pipelines.config import load_config
 from pipelines.evaluate import judge_trained
 from pipelines.train import train
@@ -106,7 +106,7 @@ def watch():
 
 threading.Thread(target=watch, daemon=True).start()
 config = load_config(Path(sys.argv[1]), sys.argv[2:])
-trained = train(read_inputs(config).log, config)
+trained = train(read_events(config).log, config)
 _, evaluation = judge_trained(trained, config)
 print(json.dumps({"peak": peak, "ndcg": evaluation.judged.row("full system", "all", "ndcg@10")["mean"]}))
 """
