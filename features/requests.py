@@ -98,7 +98,7 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
     days, horizon = asked["as_of_day"], labels.horizon_days
     first, last = (0, 0) if asked.is_empty() else (int(days[0]), int(days[-1]))
     due, opens = pl.col("due"), pl.col("as_of_day")
-    told = ("user", "item", "gain", "due", "value")
+    told = ("user", "item", "gain", "due", *(() if labels.value_gain is None else ("value",)))
     followed = [
         _asked_near(asked, part["due"], horizon)
         .join(part, on="user")

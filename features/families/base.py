@@ -176,7 +176,7 @@ class Family(ABC):
         keys: What its values depend on besides as_of_day: any of request, user, item, category and the item
             attributes that the configuration names.
         reads: Columns of the log that it needs, `items.price` for one of the catalogue, `events.text` for an optional
-            one of events. Beside user, item, gain, kind and day, a night has only columns of events that stand here.
+            one of events. Beside user, item, gain, kind and day, `EventLog.events` has only what stands here.
         windows: Days that its windows look back, if it has any.
         columns: Meaning of each column, in order; see `columns_of` where they depend on the log.
         is_text: Whether it knows texts (or contents): the behaviour-only ranker does not read it; see `text_of`.
