@@ -18,7 +18,7 @@ from features.families.registry import reads_of_every_event
 from features.label_events import LABEL_COLUMNS, REQUEST_ID, LabelEvents, day_spans
 from features.raw_events import OPTIONAL, RawEvents, raw_rows
 from pipelines.config import Config
-from pipelines.mapped import mapped
+from pipelines.mapped import MappedTables
 
 __all__ = ["EventFiles", "kept_columns"]
 
@@ -115,25 +115,23 @@ class _Parts:
     """Tables of files as parts on disk, small ones together."""
 
     def __init__(self, config: Config) -> None:
-        self._config = config
-        self._done: list[Part] = []
+        self._tables = MappedTables(config)
         self._waiting: list[pl.DataFrame] = []
+        self._n_waiting = 0
 
     def add(self, frame: pl.DataFrame) -> None:
         self._waiting.append(frame)
-        if sum(part.height for part in self._waiting) >= _PART_ROWS:
+        self._n_waiting += frame.height
+        if self._n_waiting >= _PART_ROWS:
             self._write()
 
     def all(self) -> Sequence[Part]:
-        """All that was added; a part of no rows where all tables are empty."""
+        """All that was added, one part at least where anything was; no more may be added."""
         if self._waiting:
             self._write()
-        return tuple(self._done)
+        return tuple(Part.of(frame, is_mapped=not frame.is_empty()) for frame in self._tables.read())
 
     def _write(self) -> None:
         rows = pl.concat(self._waiting)
-        self._waiting = []
-        if rows.is_empty():
-            self._done += [] if self._done else [Part.of(rows)]
-        else:
-            self._done.append(Part.of(mapped([rows], self._config), is_mapped=True))
+        self._waiting, self._n_waiting = [], 0
+        self._tables.add(rows)

@@ -29,7 +29,7 @@ from pipelines.check import (
 )
 from pipelines.config import Config
 from pipelines.event_files import EventFiles
-from pipelines.mapped import mapped
+from pipelines.mapped import MappedTables
 from pipelines.progress import say
 from pipelines.snapshot import CELL, Summed, added_up, users_with_cells
 from pipelines.state import Entry, Manifest, StateStore, settings_key, stat_of
@@ -83,7 +83,6 @@ class Folding:
         self._found = table_files(config.data.events, name="events")
         self._files = self._found.paths
         self._entries: dict[str, Entry] = {}
-        self._cells: dict[str, pl.DataFrame] = {}
         self._summed: Summed | None = None
         self._forget()
 
@@ -172,13 +171,14 @@ class Folding:
         """
         kinds = tuple(self._kinds.ids)
         item = self._codes.code(self._item_ids.ids)
-        active = self._users.ids.gather(users_with_cells(self._cells, len(self._users.ids), item))
+        files = {str(number): cells for number, cells in enumerate(self._cells.read())}
+        active = self._users.ids.gather(users_with_cells(files, len(self._users.ids), item))
         if self._summed is not None:
             active = pl.concat([active, self._summed.active_ids])
         codes = Codes.of(all_user_ids(active, None if users is None else users["user_id"]))
         user = codes.code(self._users.ids)
-        fresh = sum(frame.height for frame in self._cells.values())
-        daily = added_up(self._cells, user, item, n_items=len(self._codes), kinds=kinds)
+        fresh = sum(frame.height for frame in files.values())
+        daily = added_up(files, user, item, n_items=len(self._codes), kinds=kinds)
         if self._summed is not None:
             daily = self._summed.under(codes, self._codes, kinds).plus(daily)
         refuse_gainless(daily.present, int(daily.counts.sum()), self._config.labels.gains)
@@ -203,7 +203,8 @@ class Folding:
             self._save()
 
     def _forget(self) -> None:
-        self._entries, self._cells, self._summed = {}, {}, None
+        self._entries, self._summed = {}, None
+        self._cells = MappedTables(self._config)  # of each file, until all are added up: they may be many
         self._users, self._item_ids = (Numbers(pl.Series([], dtype=pl.Null)) for _ in range(2))
         self._kinds = Numbers(pl.Series([], dtype=pl.String))
         self._entangled = False
@@ -264,12 +265,8 @@ class Folding:
         stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
         if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
             return "of_items_no_longer_there"
-        self._hold(entry.place, cells)
+        self._cells.add(cells)
         return entry
-
-    def _hold(self, place: str, cells: pl.DataFrame) -> None:
-        """Keep the cells of a file until all are added up: on disk, since they may be many."""
-        self._cells[place] = cells if cells.is_empty() else mapped([cells], self._config)
 
     def _lacks_aside(self, entry: Entry) -> bool:
         """Whether the rows of a file that were set aside are no longer there."""
@@ -400,7 +397,7 @@ class Folding:
                 pl.col("n").cast(pl.UInt32),
                 "worth",
             )
-            self._hold(part.place, cells)
+            self._cells.add(cells)
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
         self._entries[part.place] = Entry(
             place=part.place,

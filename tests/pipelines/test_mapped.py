@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import TryAgainError
-from pipelines.mapped import let_go, list_batches, mapped, mapped_array, picked
+from pipelines.mapped import MappedTables, let_go, list_batches, mapped, mapped_array, picked
 
 
 @pytest.fixture
@@ -34,6 +34,31 @@ def test_tables_come_back_one_after_the_other_and_no_file_stays(config):
     assert found.schema == one.schema
     assert list(os.scandir(config.output)) == []
     assert mapped([rows()], config).equals(rows())
+
+
+def files_open() -> int:
+    return sum(1 for _ in os.scandir("/proc/self/fd"))
+
+
+def test_tables_that_are_written_as_they_come_share_one_file(config):
+    tables, before = MappedTables(config), files_open()
+    frames = [rows(), rows(0, 1), rows(2), rows(), *(rows(n) for n in range(50))]
+    for frame in frames:
+        tables.add(frame)
+    found = tables.read()
+    assert [frame.rows() for frame in found] == [frame.rows() for frame in frames]
+    assert {str(frame.schema) for frame in found} == {str(rows().schema)}
+    assert files_open() == before + 1  # of the mapping
+    assert MappedTables(config).read() == []
+
+
+def test_tables_that_nobody_reads_leave_no_file_open(config):
+    before = files_open()
+    tables = MappedTables(config)
+    tables.add(rows(1))
+    del tables
+    assert files_open() == before
+    assert list(os.scandir(config.output)) == []
 
 
 def test_rows_lie_in_the_file_and_not_in_memory(config):
