@@ -323,7 +323,6 @@ class Folding:
         """Hold files against the contract, together, and keep what comes of each."""
         frame, checked = self._checked(read)
         judged = check_references(self._items, checked) if checked.good.width else checked
-        self._gather(checked)
         identities, start = [], 0
         for part in read:
             end = start + part.frame.height
@@ -341,6 +340,7 @@ class Folding:
             )
             identities.append(named)
             start = end
+        self._gather(checked)  # NOTE: after the cells, so that users have the numbers that a night gives them
         return identities
 
     def _checked(self, read: Sequence[_Read]) -> tuple[pl.DataFrame, Checked]:

@@ -1,6 +1,7 @@
 """A training reads the log file by file, and knows what one knows that reads it at once."""
 
 import json
+import shutil
 from datetime import timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from pipelines import folding
 from pipelines.check import read_inputs, summary
 from pipelines.config import load_config
 from pipelines.datasets import simulated
-from pipelines.nightly import read_events
+from pipelines.nightly import read_events, read_night
 from pipelines.requests import request_source
 
 N_DAYS = 12
@@ -112,6 +113,11 @@ def test_an_event_in_two_files_counts_once(project):
         found = read_events(config)
         assert found.tables["events"].n_duplicates == 9
         assert_all_the_same(found, read_inputs(config))
+    state = Path(config.output) / "state"
+    before = (state / "manifest.json").read_bytes()
+    shutil.rmtree(state)
+    read_night(config)
+    assert (state / "manifest.json").read_bytes() == before  # a night would have kept the same
 
 
 def test_what_breaks_the_contract_is_refused_in_the_same_words(project):
