@@ -14,7 +14,9 @@ from pipelines.config import Config
 __all__ = ["Memory"]
 
 _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
-_FILE_ROW_BYTES = 600  # of the largest file of events, while it is read and held against its contract
+_READING_BYTES, _READING_COPIES = 3.0e8, 2.0  # while the log is read: libraries, and of its cells
+_FILE_ROW_BYTES = 600  # of a row of the largest file of events, while it is held against its contract
+_FREED_ROW_BYTES = 200  # of those, what the allocator keeps
 _HELD_BYTES = 45  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
 _FIT_BYTES = 120  # of a cell, while the largest fit is made: items seen together
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
@@ -50,8 +52,9 @@ class Memory:
         read = 0 if log.labels is None else log.labels.file_rows
         held = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
         cells = log.cells.nbytes + (_HELD_BYTES + _FIT_BYTES) * len(log.cells.counts)
-        taken = _FIXED_BYTES + _FILE_ROW_BYTES * read + held + cells + log.items.estimated_size()
+        taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + held + cells + log.items.estimated_size()
         taken += log.items.height * _VECTORS * _WIDTH * 2
+        taken = max(taken, _READING_BYTES + _FILE_ROW_BYTES * read + _READING_COPIES * log.cells.nbytes)
         spare = config.max_memory_gb * 1e9 - taken
         if spare < _LEAST_BYTES:
             raise ConfigError(
