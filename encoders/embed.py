@@ -11,8 +11,8 @@ import torch
 from encoders.hidden import HiddenStates
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower
-from features.candidates import GRID
 from features.errors import TryAgainError
+from features.text import GRID
 
 __all__ = [
     "ROWS",

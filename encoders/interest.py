@@ -1,6 +1,6 @@
 """Interest columns: how much a request's user wants each candidate, by text alone.
 
-One function serves training, evaluation and the night. Similarities are exact (see `features.candidates.GRID`), all
+One function serves training, evaluation and the night. Similarities are exact (see `features.text.GRID`), all
 else is computed element by element in one order: a row's values do not depend on the rows around it.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from encoders.data import FINE_TUNED, Histories
 from encoders.embed import on_grid
 from encoders.towers import UserTower
-from features.candidates import GRID
+from features.text import GRID
 
 __all__ = [
     "FINE_TUNED",

@@ -27,8 +27,7 @@ from encoders.items import ItemEmbeddings
 from encoders.loading import Backbone, load_backbone
 from encoders.tokenize import TokenisedTexts, tokenise
 from encoders.towers import TextTower, UserTower
-from features.errors import ConfigError, IntegrityError, listed
-from features.families.supply import require_columns
+from features.errors import ConfigError, IntegrityError, listed, require_columns
 
 __all__ = ["LEAST_AGREEMENT", "InterestModel", "Which"]
 

@@ -21,8 +21,8 @@ from features.families.registry import FeatureSet
 from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
 from features.families.supply import Supply
 from features.generators import ByQuery
-from features.queries import Queries
 from features.requests import LISTS
+from features.signals.queries import Queries
 from features.timeline import EventLog
 
 __all__ = ["KEYS", "POSITION", "Assembler", "Portion"]
@@ -57,7 +57,7 @@ class Assembler:
         log: The event log.
         config: Candidate quotas and windows.
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
-            the grid of `features.candidates.GRID`; None switches text neighbours off.
+            the grid of `features.text.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
         event_types: Those that histories tell apart.
@@ -155,7 +155,7 @@ class Assembler:
         supply = self.plan.supply
         if not (ByQuery.quota(self._config) and supply.text and supply.has(ByQuery.reads)):
             return None
-        return Queries(self.log, supply.text, max_words=self.plan.config.max_words, online=self.plan.online)
+        return Queries(supply.text, self.plan.config.max_words, self.plan.online)
 
 
 def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:

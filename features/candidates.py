@@ -20,21 +20,18 @@ from features.config import CandidatesConfig
 from features.cut import CandidateCut, Facts, facts_of, keys_of
 from features.decay import decay_weights
 from features.engagements import spread
-from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Generator, Known, Supplied, popular_items
-from features.neighbours import GRID, Neighbours, top_per_request
-from features.queries import Queries
+from features.generators import GENERATORS, SOURCES, TEXT_SOURCES, Supplied
+from features.signals.generator import Generator, GeneratorInputs
+from features.signals.queries import Queries
+from features.signals.top_k import top_k
 from features.timeline import EventLog
 
 __all__ = [
-    "GRID",
     "SOURCES",
     "TEXT_SOURCES",
     "CandidateGenerators",
-    "Neighbours",
     "blocked_items",
     "histories",
-    "popular_items",
-    "top_per_request",
     "unmatched_ids",
 ]
 
@@ -177,7 +174,7 @@ class CandidateGenerators:
         text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
             text.
         cut: What the union is cut by; None cuts by the best rank over the sources.
-        queries: The log's queries, or None for none.
+        queries: How the log's queries are read, or None for no queries.
     """
 
     log: EventLog
@@ -185,14 +182,14 @@ class CandidateGenerators:
     text_vectors: npt.NDArray[np.int16] | None = None
     cut: CandidateCut | None = None
     queries: Queries | None = None
-    _known: Known = field(init=False)
+    _inputs: GeneratorInputs = field(init=False)
     _generators: tuple[Generator, ...] = field(init=False)
     _blocked: npt.NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:
         self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
-        self._known = Known(self.log, self.config, self.text_vectors, self.queries)
-        self._generators = tuple(generator(self._known) for generator in GENERATORS)
+        self._inputs = GeneratorInputs(self.log, self.config, self.text_vectors, self.queries)
+        self._generators = tuple(generator(self._inputs) for generator in GENERATORS)
         if self.given:  # what gives the lists at night must not be told from what gave them in the log
             self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
 
@@ -218,7 +215,7 @@ class CandidateGenerators:
         union = self.scored_union(requests, history)
         is_new = ~_among(keys_of(union), keys_of(history))
         rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
-        kept = top_per_request(self._with_room_for_new(rows), self.config.max_per_request)
+        kept = top_k(self._with_room_for_new(rows), self.config.max_per_request)
         return union.drop("score")[kept["row"].sort()]
 
     def _with_room_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -235,7 +232,7 @@ class CandidateGenerators:
         if self.cut is None:
             best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
             return union.with_columns(score=-best.cast(pl.Float64).fill_null(np.inf))
-        facts = facts_of(union, requests, history, self._known)
+        facts = facts_of(union, requests, history, self._inputs.cache)
         return union.with_columns(score=pl.Series(self.cut.score(facts)))
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
@@ -262,7 +259,7 @@ class CandidateGenerators:
         """Keys of the given lists: what was shown, or what the supplied table names."""
         if "shown" in requests.columns:
             return keys_of(requests.select("request", item="shown").explode("item"))
-        return keys_of(Supplied(self._known).lists(requests))
+        return keys_of(Supplied(self._inputs).lists(requests))
 
     def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
@@ -307,7 +304,7 @@ class CandidateGenerators:
         if not taken.any():
             return None
         rows = np.flatnonzero(taken)
-        facts = facts_of(union[rows], requests, history, self._known)
+        facts = facts_of(union[rows], requests, history, self._inputs.cache)
         weight = np.where(positive, 1.0, _NEGATIVES_OF)[rows] / np.sqrt(per_request[rows])
         return facts, positive[rows], weight, union[rows]["request"].n_unique()
 

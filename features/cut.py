@@ -14,7 +14,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features.errors import ContractError
-from features.generators import SOURCES, Known
+from features.generators import SOURCES
+from features.signals.cache import AsOfCache
+from features.signals.popularity import Popularity
 
 __all__ = ["CandidateCut", "Facts", "facts_of", "keys_of"]
 
@@ -45,17 +47,17 @@ def keys_of(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
     return np.asarray(requests << 32 | items)
 
 
-def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame, known: Known) -> Facts:
+def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame, cache: AsOfCache) -> Facts:
     """Facts of each row of a union.
 
     Args:
         union: Sorted by (request, item): request, item and each source's `_rank` and `_score`.
         requests: request, user, as_of_day.
         history: `features.candidates.histories` of these requests.
-        known: The log.
+        cache: Of the log.
     """
     columns = dict(_of_sources(union))
-    columns |= _of_items(union, requests, known)
+    columns |= _of_items(union, requests, cache)
     pairs = dict(_of_pairs(union, history))
     columns |= pairs
     columns |= dict(_crossed(columns, pairs, _of_users(union, history)))
@@ -74,7 +76,7 @@ def _of_sources(union: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float
         yield f"{source}_log_score", np.log1p(_SCORE_SCALE * score)
 
 
-def _of_items(union: pl.DataFrame, requests: pl.DataFrame, known: Known) -> dict[str, npt.NDArray[np.float64]]:
+def _of_items(union: pl.DataFrame, requests: pl.DataFrame, cache: AsOfCache) -> dict[str, npt.NDArray[np.float64]]:
     """log(1 + engagements) of the item in windows before the request's day."""
     items, places = union["item"].to_numpy(), _place_of_request(union, requests)
     days = requests["as_of_day"].to_numpy()[places] if requests.height else np.empty(0, np.int32)
@@ -82,7 +84,7 @@ def _of_items(union: pl.DataFrame, requests: pl.DataFrame, known: Known) -> dict
     for day in np.unique(days):
         rows = np.flatnonzero(days == day)
         for window in _WINDOWS_DAYS:
-            columns[f"events_{window}d"][rows] = np.log1p(known.counts(int(day), window))[items[rows]]
+            columns[f"events_{window}d"][rows] = np.log1p(cache.fitted(Popularity(window), int(day)))[items[rows]]
     return columns
 
 

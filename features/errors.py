@@ -1,6 +1,7 @@
 """The few kinds of error that a user of nightrank can meet, each with the exit code of its kind."""
 
-from collections.abc import Iterable
+import difflib
+from collections.abc import Iterable, Sequence
 
 __all__ = [
     "BlockedError",
@@ -11,6 +12,7 @@ __all__ = [
     "NotFittedError",
     "TryAgainError",
     "listed",
+    "require_columns",
 ]
 
 
@@ -65,3 +67,26 @@ def listed(names: Iterable[object], *, most: int = 5) -> str:
     shown = [repr(name) for name in names]
     more = len(shown) - most
     return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
+    """Hold configured column names against a table.
+
+    Args:
+        asked: The names.
+        present: Columns of the table; none where there is no such table.
+        key: Where the names are configured.
+        table: How messages call the table.
+
+    Raises:
+        ConfigError: Names each column that is not there, with the nearest one that is.
+    """
+    faults = []
+    for name in asked:
+        if name not in present:
+            near = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
+            has = f"the table has {listed(present, most=20)}." if present else f"name that table under data.{table}."
+            hint = f"did you mean {near[0]!r}?" if near else has
+            faults.append(f"{key}: {name!r} is no column of {table}; {hint}")
+    if faults:
+        raise ConfigError("\n".join(faults))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from features.config import LabelsConfig
-from features.errors import ContractError, listed
-from features.families.supply import require_columns
+from features.errors import ContractError, listed, require_columns
 from features.label_events import REQUEST_ID
 from features.requests import graded, with_newness
 from features.timeline import EventLog

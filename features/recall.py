@@ -10,7 +10,8 @@ import numpy as np
 import polars as pl
 
 from features.asof import Ints
-from features.candidates import SOURCES, top_per_request
+from features.candidates import SOURCES
+from features.signals.top_k import top_k
 from features.timeline import EventLog
 
 __all__ = ["CUTOFFS", "SLICES", "TOGETHER", "recall_by_source", "seen_items"]
@@ -65,7 +66,7 @@ def recall_by_source(
     known = pl.Series([], dtype=pl.UInt32) if seen is None else seen
     cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(known.implode())
     asked = asked.with_columns(cold=cold)
-    best = top_per_request(proposed.select("request", "item", "score"), max(cutoffs))
+    best = top_k(proposed.select("request", "item", "score"), max(cutoffs))
     ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in SOURCES}
     ranks[TOGETHER] = best.select("request", "item", "rank")
     parts = []

@@ -1,4 +1,4 @@
-"""One text an item, from the fields that the configuration names."""
+"""One text an item, from the fields that the configuration names, and the grid that its vector is rounded to."""
 
 from collections.abc import Sequence
 
@@ -6,14 +6,15 @@ import polars as pl
 
 from features.config import TextFieldConfig
 
-__all__ = ["MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
+__all__ = ["GRID", "MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
 
 SEPARATOR = " | "
 MAX_TEXT_CHARS = 20_000
-"""Most characters of a text that contracts let through: a text of 10 MB is cut there, once, and costs little after."""
-
-MAX_TEXT_CHARS = 20_000
 """Characters of a text that anything reads; contracts cut a longer one."""
+GRID = 4000
+"""Text vectors are unit vectors rounded to whole multiples of 1/GRID (int16). A float32 sum of their products
+is exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: dot products do not depend on
+batch, threads or BLAS."""
 
 
 def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> pl.Series:

@@ -20,9 +20,8 @@ from features.contracts import (
     refuse_written_twice,
 )
 from features.dtypes import text_ids, with_text_ids
-from features.errors import ContractError
+from features.errors import ContractError, require_columns
 from features.families.registry import chosen
-from features.families.supply import require_columns
 from features.schemas import Events, Items, Users
 from features.text import item_texts
 from features.timeline import Calendar, EventLog, date_of, day_of

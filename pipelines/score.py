@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from features.candidates import top_per_request, unmatched_ids
+from features.candidates import unmatched_ids
 from features.config import Owner
 from features.errors import BlockedError, ConfigError, ContractError
 from features.requests import requests_tonight
 from features.schemas import Rankings
+from features.signals.top_k import top_k
 from features.timeline import EventLog, batch_day, date_of
 from pipelines.bundle import Bundle
 from pipelines.chain import Chain
@@ -171,7 +172,7 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
     for portion in chain.assembler.portions(requests):
         rows = chain.with_interest(portion)
         scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-        best = top_per_request(scored.with_row_index("row"), config.night.top)
+        best = top_k(scored.with_row_index("row"), config.night.top)
         if most:
             lifted = reasons(ranker.contributions(rows[best["row"]]), bundle.features.families(ranker.features), most)
             best = best.with_columns(lifted)
@@ -195,7 +196,7 @@ def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Rank
     nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
     rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
     scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-    best = top_per_request(scored, config.night.top)
+    best = top_k(scored, config.night.top)
     return best.select(
         "rank",
         chain.log.items["item_id"].gather(best["item"]).alias("item_id"),

@@ -4,7 +4,7 @@ A folder an encoder digest (weights, tokenizer, backend) holds append-only segme
 vector), sorted by the former and named by their own sha256. A segment appears whole or not at all, and one whose bytes
 do not match its name is never read.
 
-A component takes 16 bits: whole multiples of 1/GRID (`features.neighbours.GRID`), not float16, which has the same size.
+A component takes 16 bits: whole multiples of 1/GRID (`features.text.GRID`), not float16, which has the same size.
 On the grid float32 dot products are exact, whatever the batch, the threads or the BLAS.
 """
 

@@ -5,8 +5,14 @@ from collections.abc import Callable
 
 import polars as pl
 
-from features.candidates import Neighbours, histories, popular_items, top_per_request
+from features.candidates import histories
 from features.config import CandidatesConfig
+from features.signals.cache import AsOfCache
+from features.signals.co_visitation import CoVisitation
+from features.signals.generator import recent_items
+from features.signals.popularity import popular_items
+from features.signals.similarity import reached
+from features.signals.top_k import top_k
 from features.timeline import EventLog
 
 __all__ = ["BASELINES", "item_knn", "personal_frequency", "popularity", "popularity_recent"]
@@ -48,7 +54,7 @@ def personal_frequency(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
     both = both.join(most, on="as_of_day", how="left")
     # NOTE: a day outweighs any popularity, so that popularity only breaks ties and fills up.
     score = pl.col("days") + pl.col("score").fill_null(0) / (pl.col("most").fill_null(0) + 1)
-    return top_per_request(both.select("request", "item", score=score), DEPTH).drop("rank")
+    return top_k(both.select("request", "item", score=score), DEPTH).drop("rank")
 
 
 def item_knn(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
@@ -58,15 +64,8 @@ def item_knn(log: EventLog, requests: pl.DataFrame) -> pl.DataFrame:
         request, item, score.
     """
     config = CandidatesConfig()
-    history = histories(log, requests, config)
-    recent = history.filter(pl.int_range(pl.len()).over("request") < config.history_items)
-    recent = recent.with_columns(refreshed=pl.col("as_of_day") // config.refresh_days * config.refresh_days)
-    parts = [pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64})]
-    for day in recent["refreshed"].unique().sort():
-        neighbours = Neighbours.co_visited(log, day, config)
-        reached = neighbours.reach(recent.filter(pl.col("refreshed") == day), DEPTH, outside=False)
-        parts.append(reached.select("request", "item", "score"))
-    return pl.concat(parts)
+    recent = recent_items(histories(log, requests, config), config.history_items)
+    return reached(AsOfCache(log), CoVisitation.of(config), recent, DEPTH, outside=False).drop("rank")
 
 
 BASELINES: dict[str, Callable[[EventLog, pl.DataFrame], pl.DataFrame]] = {

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from features.by_day import cells_of
-from features.ease import Ease
 from features.families.base import Family, Plan, Rows, Values
+from features.signals.cache import AsOfCache, cells_of
+from features.signals.ease import Ease
 from features.timeline import EventLog
 
 __all__ = ["HistoryEase"]
 
 
 class HistoryEase(Family):
-    """The item's score by the user's history under `features.ease`.
+    """The item's score by the user's history under `features.signals.ease`.
 
     0 where nothing of the history speaks for the item.
     """
@@ -23,7 +23,7 @@ class HistoryEase(Family):
     columns = {"pair_ease": "what the user's history says of the item, by its ridge regression on all others (EASE)"}
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._ease = log.shared(Ease)
+        self._cache = AsOfCache(log)
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -31,5 +31,5 @@ class HistoryEase(Family):
         for day in np.unique(rows.as_of_day).tolist():
             places = np.flatnonzero(rows.as_of_day == day)
             user, row = np.unique(rows.user[places], return_inverse=True)
-            values[places] = cells_of(self._ease.scores(user, day), row, rows.item[places])
+            values[places] = cells_of(self._cache.rows(Ease(), user, day), row, rows.item[places])
         return {"pair_ease": values}

@@ -16,9 +16,9 @@ from features.asof import Floats, Ints
 from features.decay import FIXED, decay_weights
 from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
-from features.families.tokens import Tokens, phrases_of, words_of
 from features.history import History
 from features.timeline import EventLog
+from features.tokens import Tokens, phrases_of, words_of
 
 __all__ = ["TextPhrases", "TextWords", "TokenLift"]
 

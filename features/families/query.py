@@ -3,7 +3,8 @@
 import numpy as np
 
 from features.families.base import Columns, Family, Plan, Rows, Values, known
-from features.queries import Queries
+from features.signals.cache import AsOfCache
+from features.signals.queries import Queries
 from features.timeline import EventLog
 
 __all__ = ["QueryMatch"]
@@ -27,7 +28,8 @@ class QueryMatch(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self.keys = ("request", "user", "item") if plan.online else ("user", "item")
-        self._queries = Queries(log, plan.supply.text, max_words=plan.config.max_words, online=plan.online)
+        signal = Queries(plan.supply.text, plan.config.max_words, plan.online)
+        self._queries = AsOfCache(log).fitted(signal, log.end_day)
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from features.by_day import cells_of
 from features.families.base import Family, Plan, Rows, Values, ratio
+from features.signals.cache import AsOfCache, cells_of
+from features.signals.similar_users import NearestUsers, engaged_lately
 from features.timeline import EventLog
-from features.user_neighbours import UserNeighbours
 
 __all__ = ["SimilarUsers"]
 
@@ -26,7 +26,7 @@ class SimilarUsers(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
-        self._neighbours = log.shared(UserNeighbours)
+        self._cache = AsOfCache(log)
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -34,10 +34,10 @@ class SimilarUsers(Family):
         for day in np.unique(rows.as_of_day).tolist():
             places = np.flatnonzero(rows.as_of_day == day)
             user, row = np.unique(rows.user[places], return_inverse=True)
-            weights = self._neighbours.weights(user, day)
+            weights = self._cache.rows(NearestUsers(), user, day)
             total = np.asarray(weights.sum(axis=1)).ravel()[row]
             engaged = np.zeros(len(places))
-            for name, found in zip(values, self._neighbours.engaged(weights, day, self.windows), strict=True):
+            for name, found in zip(values, engaged_lately(self._cache, weights, day, self.windows), strict=True):
                 engaged += cells_of(found, row, rows.item[places])
                 values[name][places] = ratio(engaged, total)
         return values

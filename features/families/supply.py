@@ -4,7 +4,6 @@ A log without prices has no price columns, rather than columns of nothing. So th
 learned from, the bundle keeps the supply of its training, and a night that lacks part of it is refused.
 """
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from itertools import count
@@ -12,10 +11,10 @@ from itertools import count
 import polars as pl
 
 from features.config import FeaturesConfig, FrozenConfig
-from features.errors import ConfigError, ContractError, listed
+from features.errors import ContractError, listed, require_columns
 from features.timeline import EventLog
 
-__all__ = ["UNKNOWN", "Supply", "require_columns", "slug", "slugs"]
+__all__ = ["UNKNOWN", "Supply", "slug", "slugs"]
 
 UNKNOWN = 0
 """Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
@@ -139,29 +138,6 @@ def slugs(kinds: Iterable[str], *, taken: Iterable[str] = ()) -> dict[str, str]:
         named[kind] = next(name for name in numbered if name not in used)
         used.add(named[kind])
     return named
-
-
-def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
-    """Hold configured column names against a table.
-
-    Args:
-        asked: The names.
-        present: Columns of the table; none where there is no such table.
-        key: Where the names are configured.
-        table: How messages call the table.
-
-    Raises:
-        ConfigError: Names each column that is not there, with the nearest one that is.
-    """
-    faults = []
-    for name in asked:
-        if name not in present:
-            near = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
-            has = f"the table has {listed(present, most=20)}." if present else f"name that table under data.{table}."
-            hint = f"did you mean {near[0]!r}?" if near else has
-            faults.append(f"{key}: {name!r} is no column of {table}; {hint}")
-    if faults:
-        raise ConfigError("\n".join(faults))
 
 
 def _tables(log: EventLog) -> dict[str, pl.DataFrame]:

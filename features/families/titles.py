@@ -3,8 +3,8 @@
 import polars as pl
 
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.tokens import WORD
 from features.timeline import EventLog
+from features.tokens import WORD
 
 __all__ = ["SCRIPTS", "ItemTitle"]
 

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import polars as pl
 
 from features.asof import Floats, Ints
-from features.candidates import GRID
 from features.errors import ContractError
 from features.families.base import Columns, Family, Plan, Rows, Values
 from features.families.supply import slugs
 from features.history import History
+from features.text import GRID
 from features.timeline import EventLog
 
 __all__ = ["VectorMatch", "on_grid"]

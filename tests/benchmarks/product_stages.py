@@ -12,8 +12,16 @@ from stages import Stages
 import ranker.ranker
 from features.families.registry import FAMILIES
 from features.generators import GENERATORS
+from features.signals.co_visitation import CoVisitation
+from features.signals.ease import Ease
+from features.signals.next_basket import BasketTransitions
+from features.signals.popularity import Popularity, SegmentPopularity
+from features.signals.queries import Queries
+from features.signals.similar_users import LatelyEngaged, NearestUsers
 
 __all__ = ["BARE", "Bare", "time_product"]
+
+_SIGNALS = (CoVisitation, BasketTransitions, Ease, NearestUsers, LatelyEngaged, Popularity, SegmentPopularity, Queries)
 
 _LEAST_ROWS = 10_000  # of a table: fewer (a bundle's own test, the fallback) tell of calling more than of predicting
 
@@ -30,16 +38,10 @@ _PLACES = {
     "features.assemble:Assembler.__init__": "fits/indexes",
     "features.families.registry:FeatureSet.__init__": "fits/indexes of families",
     "features.candidates:CandidateGenerators.__post_init__": "fits/indexes of generators",
-    "features.neighbours:Neighbours.co_visited": "fits/co_visited",
-    "features.neighbours:Neighbours.next_basket": "fits/next_basket",
-    "features.neighbours:Neighbours.by_text": "fits/by_text",
-    "features.ease:Ease.__init__": "fits/ease",
-    "features.ease:Ease.weights": "fits/ease",
-    "features.user_neighbours:UserNeighbours.__init__": "fits/users alike",
-    "features.user_neighbours:UserNeighbours._pool_on": "fits/users alike",
+    "features.signals.text_neighbours:text_similarity": "fits/text_similarity",
     "features.candidates:CandidateGenerators.fit_cut": "candidates",
-    "features.user_neighbours:UserNeighbours._nearest": "candidates/nearest users",
-    "features.user_neighbours:UserNeighbours.engaged": "candidates/what users alike engaged with",
+    "features.signals.similar_users:NearestUsers.scores": "candidates/nearest users",
+    "features.signals.similar_users:engaged_lately": "candidates/what users alike engaged with",
     "features.assemble:histories": "candidates/histories",
     "features.candidates:histories": "candidates/histories",
     "features.candidates:CandidateGenerators.propose": "candidates",
@@ -62,9 +64,13 @@ _PLACES = {
 
 
 def time_product(stages: Stages) -> None:
-    """Time the product's stages, each generator and each family by its name."""
+    """Time the product's stages, each signal, generator and family by its name."""
     stages.time(_PLACES)
-    for kind, of, method in (("candidates", GENERATORS, "propose"), ("features", FAMILIES.values(), "compute")):
+    for kind, of, method in (
+        ("fits", _SIGNALS, "fit"),
+        ("candidates", GENERATORS, "propose"),
+        ("features", FAMILIES.values(), "compute"),
+    ):
         owners = {next(base for base in made.__mro__ if method in vars(base)) for made in of}
         for owner in owners:
             stages.wrap(owner, method, lambda made, kind=kind: f"{kind}/{made.name}")

@@ -33,7 +33,7 @@ import numpy as np
 import polars as pl
 from processes import run
 
-from features.candidates import top_per_request
+from features.signals.top_k import top_k
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
@@ -136,7 +136,7 @@ def ranked(way: str, ranker: Ranker, table: pl.DataFrame) -> tuple[np.ndarray, p
     for start in range(0, table.height, most):
         rows = table.slice(start, most)
         scores.append(ranker.predict(rows))
-        lists.append(top_per_request(rows.select("request", "item", score=pl.Series(scores[-1])), TOP))
+        lists.append(top_k(rows.select("request", "item", score=pl.Series(scores[-1])), TOP))
     return np.concatenate(scores), pl.concat(lists)
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from encoders.config import EncoderConfig
 from encoders.embed import ROWS, bf16_is_native, embed_pooled, on_grid
 from encoders.model import InterestModel
-from features.candidates import GRID
 from features.errors import TryAgainError
+from features.text import GRID
 
 
 @pytest.fixture(scope="module", params=[{"train": {"last": 1}}, {"train": {"last": 2}, "precision": "bf16"}])

@@ -14,8 +14,8 @@ from encoders.embed import on_grid
 from encoders.fit import ReadTexts, fit_block
 from encoders.items import CodedItems, ItemEmbeddings
 from encoders.model import InterestModel
-from features.candidates import GRID
 from features.errors import ConfigError
+from features.text import GRID
 
 TEXTS = ["red mug", "iron pan", "rain jacket", "warm tent"]
 ITEMS = pl.DataFrame(

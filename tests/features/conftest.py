@@ -8,7 +8,7 @@ from log_scan import Scan
 
 from features.config import CandidatesConfig
 from features.cut import CandidateCut, facts_of
-from features.queries import Queries
+from features.signals.queries import Queries
 
 ALL = CandidatesConfig(
     bought_before=1000,
@@ -42,10 +42,10 @@ def wide_open():
 
 @pytest.fixture(scope="session")
 def queries_of():
-    """The queries of a log, held against the texts of its catalogue."""
+    """How queries are read, held against the texts of the shop's catalogue."""
 
-    def make(log, *, online=False):
-        return Queries(log, TEXT, max_words=1000, online=online)
+    def make(*, online=False):
+        return Queries(TEXT, max_words=1000, online=online)
 
     return make
 
@@ -65,7 +65,7 @@ def any_cut():
     """A cut of few and whole weights, so that scores tie; made in a hundredth of the time of a fit."""
 
     def make(generators, requests, history, seed):
-        facts = facts_of(generators.union(requests, history), requests, history, generators._known)
+        facts = facts_of(generators.union(requests, history), requests, history, generators._inputs.cache)
         weights = np.random.default_rng(seed).choice([-1.0, 0.0, 0.0, 1.0], len(facts.names))
         nothing, one = (np.full(len(facts.names), value) for value in (0.0, 1.0))
         return CandidateCut(facts.names, tuple(nothing), tuple(one), tuple(weights), n_requests=1)

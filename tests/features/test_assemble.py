@@ -11,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from features import assemble, by_day, candidates, generators, neighbours, user_neighbours
+from features import assemble, candidates
 from features.assemble import KEYS, Assembler
 from features.config import CalendarConfig, CandidatesConfig
 from features.families import registry
 from features.families.base import Plan, Rows
 from features.families.item import ItemPopularity
 from features.families.user import UserActivity
+from features.signals import cache, similar_users, text_neighbours, top_k
+from features.signals.base import Signal
+from features.signals.co_visitation import CoVisitation
+from features.signals.ease import Ease
+from features.signals.popularity import Popularity, SegmentPopularity
 from features.timeline import Calendar
 
 seeds = st.integers(0, 10_000)
@@ -29,11 +34,13 @@ CALENDARS = (
 )
 
 BOUNDS = {
-    by_day: ("_CELLS", "_MOST_HELD"),
+    cache: ("_CELLS", "_ROW_BYTES"),
+    Signal: ("most_bytes",),
+    Ease: ("most_bytes",),
     candidates: ("_CELLS",),
-    generators: ("_MOST_HELD",),
-    neighbours: ("_PORTION", "_BLOCK_CELLS"),
-    user_neighbours: ("_ROWS", "_DAYS_HELD", "_WINDOWS_HELD"),
+    top_k: ("_BLOCK_ROWS",),
+    text_neighbours: ("_BLOCK_CELLS",),
+    similar_users: ("_ROWS",),
 }
 """What bounds how much is kept, or made side by side."""
 
@@ -82,26 +89,18 @@ def _histories_see_today(patch):
 
 
 def _the_popular_window_has_today(patch):
-    honest = generators.Known.counts
-    patch.setattr(generators.Known, "counts", lambda known, day, window: honest(known, day + 1, window))
+    honest = Popularity.fit
+    patch.setattr(Popularity, "fit", lambda signal, log, day: honest(signal, log, day + 1))
 
 
 def _the_segments_window_has_today(patch):
-    honest = generators.PopularInSegment._leading_on
-    patch.setattr(
-        generators.PopularInSegment,
-        "_leading_on",
-        lambda made, day: honest(made, day + 1).with_columns(as_of_day=pl.lit(day, pl.Int32)),
-    )
+    honest = SegmentPopularity.fit
+    patch.setattr(SegmentPopularity, "fit", lambda signal, log, day: honest(signal, log, day + 1))
 
 
 def _neighbours_are_refreshed_ahead(patch):
-    honest = candidates.Neighbours.co_visited
-    patch.setattr(
-        candidates.Neighbours,
-        "co_visited",
-        classmethod(lambda _, log, day, config: honest(log, day + config.refresh_days, config)),
-    )
+    honest = CoVisitation.fit
+    patch.setattr(CoVisitation, "fit", lambda signal, log, day: honest(signal, log, day + signal.refresh_days))
 
 
 def _the_instant_of_the_cut_off_is_yesterday(patch):
@@ -306,9 +305,9 @@ def test_however_little_is_held_or_made_at_a_time_every_bit_is_the_same(shop, mo
     tables = shop(seed)
     requests = tables.asked(39, 25, 31, 4).sort("as_of_day", descending=True)
     whole = assembled(tables).portion(requests)
-    for module, bounds in BOUNDS.items():
+    for owner, bounds in BOUNDS.items():
         for bound in bounds:
-            monkeypatch.setattr(module, bound, 1)
+            monkeypatch.setattr(owner, bound, 1)
     lean = assembled(tables)
     for _ in range(2):
         found = lean.portion(requests)

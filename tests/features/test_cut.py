@@ -133,7 +133,7 @@ def test_facts_of_a_pair_by_hand(shop):
     generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
     history = histories(log, requests, CONFIG)
     union = generators.union(requests, history)
-    facts = facts_of(union, requests, history, generators._known).columns
+    facts = facts_of(union, requests, history, generators._inputs.cache).columns
     days = {}
     for user, item, day in log.engaged.select("user", "item", "day").rows():
         if day < tables.first_day + 25:

@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from features.candidates import CandidateGenerators, histories
 from features.config import CandidatesConfig
-from features.errors import ConfigError
-from features.generators import GENERATORS, SOURCES, popular_items
-from features.neighbours import GRID
+from features.generators import GENERATORS, SOURCES
 from features.requests import requests_tonight
+from features.text import GRID
 
 seeds = st.integers(0, 10_000)
 
@@ -103,24 +102,6 @@ def answering(log, query):
     return dict(scores)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
-@given(seeds, st.integers(0, 15), st.none() | st.integers(1, 30))
-def test_popular_items_are_counted_in_their_window_ties_by_item(shop, scan, seed, most, window):
-    tables = shop(seed, n_events=60)
-    log = tables.log()
-    days = [tables.first_day + day for day in (30, 0, 12, 12)]
-    found = popular_items(log, pl.Series(days, dtype=pl.Int32), most=most, window_days=window)
-    expected = set()
-    for as_of_day in days:
-        start = -math.inf if window is None else as_of_day - window
-        counts = Counter(item for _, item, day, _ in scan(log).engagements if start <= day < as_of_day)
-        ordered = sorted(counts, key=lambda item: (-counts[item], item))
-        expected |= {(as_of_day, item, counts[item], rank) for rank, item in enumerate(ordered[:most], start=1)}
-    rows = found.select("as_of_day", "item", "score", "rank").rows()
-    assert len(rows) == len(expected)
-    assert set(rows) == expected
-
-
 @pytest.mark.parametrize(("refresh_days", "segment"), [(1, "country"), (7, "age")])
 @settings(max_examples=15, deadline=None, derandomize=True)
 @given(seed=seeds)
@@ -130,7 +111,7 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, queries_of, re
     told = {"refresh_days": refresh_days, "segment": segment, "history_items": 4, "popular_days": 9, "new_days": 11}
     config = wide_open.model_copy(update=told)
     endless = replace(log, items=log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC"))))
-    found = proposed(endless, requests, config, tables.text_vectors, queries_of(endless))
+    found = proposed(endless, requests, config, tables.text_vectors, queries_of())
     known, similar, kinds = scan(log), scan.similar_texts(tables.text_vectors), log.users[segment].to_list()
     scores = {source: by_request(found, f"{source}_score") for source in SOURCES}
     union = dict(found.group_by("request").agg("item").iter_rows())
@@ -170,7 +151,7 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, queries_of, re
 def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, queries_of, always_on_sale, seed):
     tables = shop(seed)
     log, requests = always_on_sale(tables.log()), tables.asked(25)
-    queries = queries_of(log)
+    queries = queries_of()
     quotas = {
         "bought_before": 3,
         "popular": 2,
@@ -202,7 +183,7 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, queries_of
 def test_a_quota_of_nothing_switches_a_source_off(shop, wide_open, queries_of, source):
     tables = shop(5)
     log, requests = tables.log(), tables.asked(25)
-    queries = queries_of(log)
+    queries = queries_of()
     found = proposed(log, requests, wide_open.model_copy(update={source: 0}), tables.text_vectors, queries)
     assert found[f"{source}_rank"].null_count() == found.height
     full = proposed(log, requests, wide_open, tables.text_vectors, queries)
@@ -228,37 +209,6 @@ def test_users_without_history_get_what_is_popular_everywhere_and_among_their_li
     assert others.null_count().row(0) == (found.height,) * (2 * (len(SOURCES) - 2))
 
 
-def test_the_popular_of_a_segment_by_hand(shop, always_on_sale):
-    tables = shop(0, n_events=3)
-    bought = [("u00", "i03"), ("u01", "i03"), ("u01", "i02"), ("u02", "i01"), ("u03", "i00")]
-    users, items = zip(*bought, strict=True)
-    events = tables.events[:1].select(pl.exclude("user_id", "item_id"))
-    events = pl.DataFrame({"user_id": users, "item_id": items}).join(events, how="cross")
-    plans = {"u00": "basic", "u01": "basic", "u02": "gold", "u03": None, "u04": "basic", "u05": "none bought"}
-    people = pl.DataFrame({"user_id": list(plans), "plan": list(plans.values())})
-    log = always_on_sale(replace(tables, events=events, users=people).log())
-    codes = pl.Series([0, 1, 2, 3, 4, 5, 6], dtype=pl.UInt32)  # 6 is nobody
-    requests = requests_tonight(codes, log.last_day + 1)
-    only = CandidatesConfig(**dict.fromkeys(SOURCES, 0)).model_copy(update={"popular_in_segment": 1, "segment": "plan"})
-    told = ["request", "item", "popular_in_segment_score"]
-    of_all = [(user, 3, 2.0) for user in (0, 1, 4)]
-    assert proposed(log, requests, only).select(told).rows() == sorted([*of_all, (2, 1, 1.0)])
-    two = only.model_copy(update={"popular_in_segment": 2})
-    assert (0, 2, 1.0) in proposed(log, requests, two).select(told).rows()
-    unnamed = only.model_copy(update={"segment": None})
-    assert proposed(log, requests, unnamed).is_empty()
-    later = requests_tonight(codes, log.last_day + 1 + only.popular_days)
-    assert proposed(log, later, only).is_empty()
-
-
-def test_a_segment_that_is_no_column_of_users_is_refused_with_the_nearest(shop):
-    log = shop(0).log()
-    with pytest.raises(ConfigError, match=r"candidates\.segment: 'county' is no column of users; did you mean 'countr"):
-        CandidateGenerators(log, CandidatesConfig(segment="county"))
-    with pytest.raises(ConfigError, match=r"candidates\.segment: 'country' .* name that table under data\.users"):
-        CandidateGenerators(replace(log, users=None), CandidatesConfig(segment="country"))
-
-
 @pytest.mark.parametrize("online", [False, True])
 def test_a_requests_own_query_counts_where_it_is_known_when_it_is_answered(
     shop, wide_open, queries_of, always_on_sale, online
@@ -267,7 +217,7 @@ def test_a_requests_own_query_counts_where_it_is_known_when_it_is_answered(
     log = always_on_sale(tables.log())
     own = ["lamp", None, "no such word", "Red MUG", None, "чай", "big"]
     requests = tables.asked(25).with_columns(query=pl.Series(own, dtype=pl.String))
-    found = proposed(log, requests, wide_open, queries=queries_of(log, online=online))
+    found = proposed(log, requests, wide_open, queries=queries_of(online=online))
     scores = by_request(found, "by_query_score")
     answered = 0
     for request, user, as_of_day, query in requests.iter_rows():

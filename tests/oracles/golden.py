@@ -35,12 +35,11 @@ import yaml
 from encoders.interest import InterestScorer
 from encoders.towers import UserTower
 from features.assemble import Assembler, Portion
-from features.candidates import GRID
 from features.partition import stable_hash
 from features.requests import requests_tonight
 from features.simulate import ShopConfig
 from features.split import Split
-from features.text import item_texts
+from features.text import GRID, item_texts
 from features.timeline import EventLog
 from pipelines.config import Config, load_config
 from pipelines.datasets import load_dataset, simulated

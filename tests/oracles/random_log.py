@@ -8,12 +8,12 @@ import numpy as np
 import polars as pl
 
 from features.assemble import Assembler
-from features.candidates import GRID
 from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.families.supply import Supply
 from features.offers import coded_offers
 from features.requests import requests_tonight
+from features.text import GRID
 from features.timeline import Calendar, EventLog, date_of, day_of
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks

@@ -1,0 +1,70 @@
+"""Items that the same users engage with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from features.asof import DAY_BITS, DAY_MASK
+from features.config import CandidatesConfig
+from features.signals.base import Signal
+from features.signals.generator import Generator, recent_items
+from features.signals.similarity import reached, shrunk_cosine
+from features.timeline import EventLog
+
+__all__ = ["CoVisitation", "CoVisited"]
+
+
+@dataclass(frozen=True)
+class CoVisitation(Signal[sparse.csr_matrix]):
+    """Cosine of two items' users before a day, shrunk (Sarwar et al. 2001; Deshpande & Karypis 2004).
+
+    ``c_ij / (sqrt(c_ii c_jj) + 10)`` where ``c_ij`` counts users with both among their last `history_items` items;
+    pairs of fewer than two users are left out. The fit is CSR (items, items), at most 100 a row, with no diagonal.
+
+    Attributes:
+        history_items: Latest items of a user that count.
+        refresh_days: Days from one fit to the next.
+    """
+
+    history_items: int
+    refresh_days: int
+    name = "co_visitation"
+
+    @classmethod
+    def of(cls, config: CandidatesConfig) -> "CoVisitation":
+        """As candidates are configured."""
+        return cls(config.history_items, config.refresh_days)
+
+    def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
+        """The last refresh at or before the day."""
+        return day // self.refresh_days * self.refresh_days
+
+    def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
+        """See `Signal`."""
+        done = log.interactions
+        before = np.flatnonzero(done.day < fit_day)
+        user, item, day = done.user[before], done.item[before], done.day[before]
+        last = np.ones(len(before), np.bool_)
+        last[:-1] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+        user, item, day = user[last], item[last], day[last]
+        order = np.argsort(user.astype(np.int64) << DAY_BITS | (DAY_MASK - day), kind="stable")  # ties by item code
+        user, item = user[order], item[order]
+        latest = np.arange(len(user)) - np.searchsorted(user, user) < self.history_items
+        cells = user[latest], item[latest]
+        used = sparse.csr_matrix((np.ones(len(cells[0])), cells), shape=(log.user_ids.len(), log.items.height))
+        return shrunk_cosine(used, used, itself=False)
+
+
+class CoVisited(Generator):
+    """Neighbours by co-occurrence, as they stood at the last refresh at or before each request's day."""
+
+    name = "co_visited"
+    meaning = "neighbours of the history: items that the same users engage with"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
+        """Items outside the history, by the sum of weight times similarity."""
+        config = self.inputs.config
+        recent = recent_items(history, config.history_items)
+        return reached(self.inputs.cache, CoVisitation.of(config), recent, self.most)

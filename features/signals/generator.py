@@ -1,0 +1,105 @@
+"""What a generator is: it answers *which items, with which score* for requests as of their day.
+
+To add one, subclass `Generator`, give it a `name` that is a quota of `CandidatesConfig`, a one-line `meaning`, and a
+`propose`; then list it in `features.generators.GENERATORS`. Its rank and score become features, and its recall a row of
+the table.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+from scipy import sparse
+
+from features.asof import Ints
+from features.config import CandidatesConfig
+from features.signals.cache import AsOfCache
+from features.signals.queries import Queries
+from features.signals.top_k import NOTHING, top_k_of_rows
+from features.timeline import EventLog
+
+__all__ = ["Generator", "GeneratorInputs", "best_of_users", "recent_items"]
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratorInputs:
+    """What generators are made from.
+
+    Attributes:
+        log: The event log.
+        config: Quotas and windows.
+        text_vectors: (items, width) int16 on the grid of `features.text.GRID` in the order of item codes, or None for
+            no text.
+        queries: How the log's queries are read, or None for no queries.
+    """
+
+    log: EventLog
+    config: CandidatesConfig
+    text_vectors: npt.NDArray[np.int16] | None = None
+    queries: Queries | None = None
+
+    @property
+    def cache(self) -> AsOfCache:
+        """Fits of the log's signals."""
+        return AsOfCache(self.log)
+
+
+class Generator(ABC):
+    """One way to propose items.
+
+    Attributes:
+        name: Its quota in `CandidatesConfig`, and the stem of its two columns.
+        meaning: One line for people.
+        is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
+        reads: Columns of single events that it needs, as in `features.families.base.Family`.
+    """
+
+    name: ClassVar[str]
+    meaning: ClassVar[str]
+    is_text: ClassVar[bool] = False
+    reads: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, inputs: GeneratorInputs) -> None:
+        self.inputs = inputs
+
+    @classmethod
+    def quota(cls, config: CandidatesConfig) -> int:
+        """The most items it proposes a request."""
+        return int(getattr(config, cls.name))
+
+    @property
+    def most(self) -> int:
+        """Its quota."""
+        return self.quota(self.inputs.config)
+
+    @abstractmethod
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """Its items for each request, at most its quota.
+
+        Args:
+            requests: request, user, as_of_day; of logged requests also query.
+            history: `features.candidates.histories` of these requests.
+
+        Returns:
+            request (UInt32), item (UInt32), score (Float64, above 0, larger is better), rank (Int32, 1 is best).
+        """
+
+
+def recent_items(history: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The latest items of each request's history."""
+    return history.filter(pl.int_range(pl.len()).over("request") < most)
+
+
+def best_of_users(requests: pl.DataFrame, scores: Callable[[Ints, int], sparse.csr_matrix], most: int) -> pl.DataFrame:
+    """The `most` best items of each request, by what `scores` gives users (ascending codes) as of a day."""
+    parts = [NOTHING]
+    for (day,), some in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
+        user, row = np.unique(some["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
+        best = top_k_of_rows(scores(user, int(day)), most).rename({"request": "row"})
+        rows = some.select("request", row=pl.Series(row, dtype=pl.UInt32))
+        parts.append(rows.join(best, on="row").select(NOTHING.columns))
+    return pl.concat(parts)

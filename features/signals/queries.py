@@ -1,0 +1,130 @@
+"""What users search for, and how well each item answers: BM25 (Robertson & Zaragoza 2009) over words."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+from scipy import sparse
+
+from features.asof import DAY_MASK, NEVER, Ints, before, stamps_of
+from features.signals.base import Signal
+from features.timeline import EventLog
+from features.tokens import Tokens, words_of
+
+__all__ = ["Asked", "Queries", "QueryIndex"]
+
+# N askers, Q distinct queries, I items, T words of the catalogue
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The query of each asker.
+
+    Attributes:
+        words: CSR (Q, T) of ones: the words of each query that is asked; a query of unknown words has none.
+        place: (N,) row of each asker's query in `words`, -1 where there is none.
+        days_since: (N,) days since it was made, 0 for a request's own, `NEVER` where there is none.
+    """
+
+    words: sparse.csr_matrix
+    place: Ints
+    days_since: Ints
+
+
+@dataclass(frozen=True, eq=False)
+class QueryIndex:
+    """The queries of a log, and the catalogue they are held against.
+
+    Attributes:
+        scores: CSR (I, T), float64: BM25 of each item for each of its words. An item's score for a query is the sum
+            over the words that both have, in the order of word codes.
+        vocabulary: The words, sorted.
+        queries: The latest query of each user and day, by user and day.
+        stamps: user << 17 | day of each.
+        online: Whether a request's own query is known when it is answered.
+    """
+
+    scores: sparse.csr_matrix
+    vocabulary: pl.Series
+    queries: pl.Series
+    stamps: Ints
+    online: bool
+
+    @cached_property
+    def items_of_words(self) -> sparse.csr_matrix:
+        """CSR (T, I): `scores` the other way round."""
+        return self.scores.T.tocsr()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all, `items_of_words` included."""
+        words = 2 * (self.scores.data.nbytes + self.scores.indices.nbytes)
+        return int(words + self.vocabulary.estimated_size() + self.queries.estimated_size() + self.stamps.nbytes)
+
+    def asked(self, user: Ints, as_of_day: Ints, own: pl.Series | None = None) -> Asked:
+        """The query of each asker: in online mode the request's own; else the user's latest of the days before.
+
+        Of several queries of the last day with one, the latest by timestamp counts, ties by the query's text.
+
+        Args:
+            user: (N,) user codes.
+            as_of_day: (N,) only queries of days before count.
+            own: (N,) the query of the request itself, null where it has none; None where no request has.
+        """
+        end = before(self.stamps, user, as_of_day)
+        has = end > before(self.stamps, user, np.zeros_like(user))
+        last = end[has] - 1
+        days_since = np.full(len(user), NEVER, np.int64)
+        days_since[has] = as_of_day[has] - (self.stamps[last] & DAY_MASK)
+        asked = pl.Series([None] * len(user), dtype=pl.String).scatter(np.flatnonzero(has), self.queries.gather(last))
+        if own is not None and self.online:
+            days_since[own.is_not_null().to_numpy()] = 0
+            asked = own.zip_with(own.is_not_null(), asked)
+        distinct = asked.drop_nulls().unique().sort().to_frame("query").with_row_index("item")
+        place = asked.to_frame("query").join(distinct, on="query", how="left", maintain_order="left")["item"]
+        return Asked(self._coded(distinct), place.cast(pl.Int64).fill_null(-1).to_numpy(), days_since)
+
+    def _coded(self, queries: pl.DataFrame) -> sparse.csr_matrix:
+        """CSR (Q, T) of ones."""
+        codes = self.vocabulary.to_frame("token").with_row_index("place")
+        found = words_of(queries, ("query",)).unique().join(codes, on="token")
+        places = (found["item"].to_numpy(), found["place"].to_numpy())
+        matrix = sparse.csr_matrix((np.ones(found.height), places), shape=(queries.height, len(self.vocabulary)))
+        matrix.sort_indices()
+        return matrix
+
+
+@dataclass(frozen=True)
+class Queries(Signal[QueryIndex]):
+    """What users search for; the fit answers as of any day, since it looks queries up by their day.
+
+    Attributes:
+        text: Text fields of the catalogue.
+        max_words: Distinct words kept, those of most items.
+        online: Whether a request's own query is known when it is answered.
+    """
+
+    text: tuple[str, ...]
+    max_words: int
+    online: bool = False
+    name = "queries"
+
+    def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
+        """The day that the log ends on."""
+        return log.end_day
+
+    def fit(self, log: EventLog, fit_day: int) -> QueryIndex:  # noqa: ARG002 - the log has no later event
+        """See `Signal`.
+
+        Args:
+            log: The event log, with `query` and `timestamp`.
+            fit_day: The day that it ends on.
+        """
+        tokens = Tokens.of(words_of(log.items, self.text), log.items.height, most=self.max_words)
+        queries = log.raw_events.holding("query").sort("user", "day", "timestamp", "query")
+        last = queries.group_by("user", "day", maintain_order=True).agg(pl.col("query").last())
+        user, day = (last[name].cast(pl.Int64).to_numpy() for name in ("user", "day"))
+        scores = sparse.diags(tokens.saturation()) @ tokens.matrix @ sparse.diags(tokens.idf())
+        scores = sparse.csr_matrix(scores)
+        return QueryIndex(scores, tokens.vocabulary, last["query"], stamps_of(user, day), self.online)
