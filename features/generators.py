@@ -121,11 +121,14 @@ class ByQuery(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """By BM25, ties by item code; each distinct query is answered once."""
-        if self.inputs.queries is None or not requests.height:
+        signal = self.inputs.queries
+        if signal is None or not requests.height:
             return NOTHING
-        index = self.inputs.cache.fitted(self.inputs.queries, self.inputs.log.end_day)
+        index = self.inputs.cache.fitted(signal, self.inputs.log.end_day)
         user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
-        asked = index.asked(user, as_of_day, requests["query"] if "query" in requests.columns else None)
+        asked = index.asked(
+            user, as_of_day, requests["query"] if signal.online and "query" in requests.columns else None
+        )
         scores = asked.words @ index.items_of_words  # each sum in the order of word codes
         scores.data = np.maximum(scores.data, 0)
         scores.eliminate_zeros()

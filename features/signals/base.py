@@ -5,26 +5,16 @@ its fit. A signal that scores items (or other users) for users subclasses `UserS
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
 from scipy import sparse
 
 from features.asof import Ints
 from features.timeline import EventLog
 
-__all__ = ["Fitted", "Signal", "Sized", "UserSignal"]
+__all__ = ["Fitted", "Signal", "UserSignal"]
 
-
-class Sized(Protocol):
-    """What says how many bytes it takes."""
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all its arrays."""
-        ...
-
-
-Fitted = TypeVar("Fitted", bound="Sized | sparse.csr_matrix | tuple[Any, ...]")
+Fitted = TypeVar("Fitted")
 
 
 class Signal(ABC, Generic[Fitted]):
@@ -32,15 +22,17 @@ class Signal(ABC, Generic[Fitted]):
 
     Attributes:
         name: How profiles call it.
+        refresh_days: Days from one fit to the next.
         most_bytes: Of the fits that are kept of all signals of the class; the latest is kept in any case.
     """
 
     name: ClassVar[str]
+    refresh_days: int = 1
     most_bytes: ClassVar[int] = 1 << 27
 
     def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
-        """The day before which events count in the fit that answers as of a day: the day itself, or an earlier one."""
-        return day
+        """The day of the fit that answers as of a day: that of the last refresh at or before it."""
+        return day // self.refresh_days * self.refresh_days
 
     @abstractmethod
     def fit(self, log: EventLog, fit_day: int) -> Fitted:
@@ -49,7 +41,7 @@ class Signal(ABC, Generic[Fitted]):
         Logs that end on other days (`EventLog.before`) share fits: events may be looked at by their day alone.
 
         Returns:
-            Arrays, sparse matrices, a tuple of these, or what has `nbytes`.
+            An array, a series, a sparse matrix, or a tuple of them.
         """
 
 

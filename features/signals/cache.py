@@ -4,6 +4,7 @@ from collections import OrderedDict
 from typing import Any
 
 import numpy as np
+import polars as pl
 from scipy import sparse
 
 from features.asof import Floats, Ints
@@ -37,11 +38,10 @@ class AsOfCache:
         """The fit of a signal that answers as of a day."""
         fit_day = signal.fit_day(self.log, day)
         kept = self._fits.setdefault(type(signal), _Latest())
-        made: Fitted | None = kept.get((signal, fit_day))
-        if made is None:
-            made = signal.fit(self.log, fit_day)
-            kept.put((signal, fit_day), made, signal.most_bytes)
-        return made
+        if (made := kept.get((signal, fit_day))) is None:
+            made = kept.put((signal, fit_day), signal.fit(self.log, fit_day), signal.most_bytes)
+        fitted: Fitted = made
+        return fitted
 
     def rows(self, signal: UserSignal[Fitted], user: Ints, day: int) -> sparse.csr_matrix:
         """What a signal's `scores` are for users (codes, ascending, each once) as of a day, one row a user.
@@ -52,33 +52,30 @@ class AsOfCache:
         users, rows = kept.get((signal, day)) or (np.empty(0, np.int64), None)
         row = np.searchsorted(users, user)
         if rows is None or not len(users) or not np.array_equal(users[np.minimum(row, len(users) - 1)], user):
-            rows = signal.scores(self.fitted(signal, day), self.log, user, day)
-            row = np.arange(len(user))
+            row, rows = np.arange(len(user)), signal.scores(self.fitted(signal, day), self.log, user, day)
             kept.put((signal, day), (user, rows), _ROW_BYTES)
         return rows[row]
 
 
 class _Latest:
-    """What was made of signals of one class, up to a bound; the one used longest ago goes first."""
+    """What was made of the signals of one class, up to a bound; the one used longest ago goes first."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[Signal[Any], int], tuple[Any, int]] = OrderedDict()
+        self._made: OrderedDict[tuple[Signal[Any], int], Any] = OrderedDict()
 
     def get(self, key: tuple[Signal[Any], int]) -> Any:  # noqa: ANN401 - each signal has its own kind of fit
         """What was made, None where it is gone or never was."""
-        if key not in self._made:
-            return None
-        self._made.move_to_end(key)
-        return self._made[key][0]
+        if key in self._made:
+            self._made.move_to_end(key)
+        return self._made.get(key)
 
-    def put(self, key: tuple[Signal[Any], int], made: Any, most_bytes: int) -> None:  # noqa: ANN401
-        """Keep it in place of what was made before."""
-        self._made[key] = made, _bytes_of(made)
+    def put(self, key: tuple[Signal[Any], int], made: Any, most_bytes: int) -> Any:  # noqa: ANN401
+        """Keep what was made, and return it."""
+        self._made[key] = made
         self._made.move_to_end(key)
-        size = sum(n_bytes for _, n_bytes in self._made.values())
-        while size > most_bytes and len(self._made) > 1:
-            _, (_, gone) = self._made.popitem(last=False)
-            size -= gone
+        while len(self._made) > 1 and sum(map(_bytes_of, self._made.values())) > most_bytes:
+            self._made.popitem(last=False)
+        return made
 
 
 def cells_of(matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Ints | Floats:
@@ -107,5 +104,5 @@ def _bytes_of(made: Any) -> int:  # noqa: ANN401 - each signal has its own kind 
     if isinstance(made, tuple):
         return sum(map(_bytes_of, made))
     if sparse.issparse(made):
-        return int(made.data.nbytes + made.indices.nbytes + made.indptr.nbytes)
-    return int(made.nbytes)
+        return _bytes_of((made.data, made.indices, made.indptr))
+    return int(made.estimated_size() if isinstance(made, pl.Series) else made.nbytes)

@@ -25,7 +25,7 @@ class CoVisitation(Signal[sparse.csr_matrix]):
 
     Attributes:
         history_items: Latest items of a user that count.
-        refresh_days: Days from one fit to the next.
+        refresh_days: See `Signal`.
     """
 
     history_items: int
@@ -36,10 +36,6 @@ class CoVisitation(Signal[sparse.csr_matrix]):
     def of(cls, config: CandidatesConfig) -> "CoVisitation":
         """As candidates are configured."""
         return cls(config.history_items, config.refresh_days)
-
-    def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
-        """The last refresh at or before the day."""
-        return day // self.refresh_days * self.refresh_days
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""

@@ -26,7 +26,6 @@ _RIDGE = 100.0
 _ITEMS = 5000  # that it knows, those with most weight: its time grows with their cube
 _STRONGEST = 100  # regression weights of an item that are kept
 _HALF_LIFE_DAYS = 30.0
-_REFRESH_DAYS = 7
 _FEW_USERS = 0.5  # as many users an item make the inverse of users' size twice as fast as that of items' size
 _GRID = 1024  # histories are cut to 1/1024: sums of their products are exact in float64
 
@@ -43,11 +42,8 @@ class Ease(UserSignal[sparse.csr_matrix]):
     """
 
     name = "ease"
+    refresh_days = 7
     most_bytes = 3 << 27  # of at most 6 MB each: more weeks than the requests of a block span
-
-    def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
-        """The last refresh at or before the day."""
-        return day // _REFRESH_DAYS * _REFRESH_DAYS
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""

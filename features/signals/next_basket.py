@@ -25,15 +25,11 @@ class BasketTransitions(Signal[sparse.csr_matrix]):
     transitions: Rendle et al. 2010); pairs seen once are left out. The fit is CSR (items, items), at most 100 a row.
 
     Attributes:
-        refresh_days: Days from one fit to the next.
+        refresh_days: See `Signal`.
     """
 
     refresh_days: int
     name = "basket_transitions"
-
-    def fit_day(self, log: EventLog, day: int) -> int:  # noqa: ARG002 - one signature
-        """The last refresh at or before the day."""
-        return day // self.refresh_days * self.refresh_days
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""

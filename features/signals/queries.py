@@ -1,7 +1,7 @@
 """What users search for, and how well each item answers: BM25 (Robertson & Zaragoza 2009) over words."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -32,45 +32,33 @@ class Asked:
     days_since: Ints
 
 
-@dataclass(frozen=True, eq=False)
-class QueryIndex:
+class QueryIndex(NamedTuple):
     """The queries of a log, and the catalogue they are held against.
 
     Attributes:
         scores: CSR (I, T), float64: BM25 of each item for each of its words. An item's score for a query is the sum
             over the words that both have, in the order of word codes.
+        items_of_words: CSR (T, I): the same by word.
         vocabulary: The words, sorted.
         queries: The latest query of each user and day, by user and day.
         stamps: user << 17 | day of each.
-        online: Whether a request's own query is known when it is answered.
     """
 
     scores: sparse.csr_matrix
+    items_of_words: sparse.csr_matrix
     vocabulary: pl.Series
     queries: pl.Series
     stamps: Ints
-    online: bool
-
-    @cached_property
-    def items_of_words(self) -> sparse.csr_matrix:
-        """CSR (T, I): `scores` the other way round."""
-        return self.scores.T.tocsr()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all, `items_of_words` included."""
-        words = 2 * (self.scores.data.nbytes + self.scores.indices.nbytes)
-        return int(words + self.vocabulary.estimated_size() + self.queries.estimated_size() + self.stamps.nbytes)
 
     def asked(self, user: Ints, as_of_day: Ints, own: pl.Series | None = None) -> Asked:
-        """The query of each asker: in online mode the request's own; else the user's latest of the days before.
+        """The query of each asker: the request's own; else the user's latest of the days before.
 
         Of several queries of the last day with one, the latest by timestamp counts, ties by the query's text.
 
         Args:
             user: (N,) user codes.
             as_of_day: (N,) only queries of days before count.
-            own: (N,) the query of the request itself, null where it has none; None where no request has.
+            own: (N,) the query of the request itself, null where it has none; None where nobody knows it yet.
         """
         end = before(self.stamps, user, as_of_day)
         has = end > before(self.stamps, user, np.zeros_like(user))
@@ -78,7 +66,7 @@ class QueryIndex:
         days_since = np.full(len(user), NEVER, np.int64)
         days_since[has] = as_of_day[has] - (self.stamps[last] & DAY_MASK)
         asked = pl.Series([None] * len(user), dtype=pl.String).scatter(np.flatnonzero(has), self.queries.gather(last))
-        if own is not None and self.online:
+        if own is not None:
             days_since[own.is_not_null().to_numpy()] = 0
             asked = own.zip_with(own.is_not_null(), asked)
         distinct = asked.drop_nulls().unique().sort().to_frame("query").with_row_index("item")
@@ -125,6 +113,5 @@ class Queries(Signal[QueryIndex]):
         queries = log.raw_events.holding("query").sort("user", "day", "timestamp", "query")
         last = queries.group_by("user", "day", maintain_order=True).agg(pl.col("query").last())
         user, day = (last[name].cast(pl.Int64).to_numpy() for name in ("user", "day"))
-        scores = sparse.diags(tokens.saturation()) @ tokens.matrix @ sparse.diags(tokens.idf())
-        scores = sparse.csr_matrix(scores)
-        return QueryIndex(scores, tokens.vocabulary, last["query"], stamps_of(user, day), self.online)
+        scores = sparse.csr_matrix(sparse.diags(tokens.saturation()) @ tokens.matrix @ sparse.diags(tokens.idf()))
+        return QueryIndex(scores, scores.T.tocsr(), tokens.vocabulary, last["query"], stamps_of(user, day))

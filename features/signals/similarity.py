@@ -13,7 +13,7 @@ from features.asof import Floats
 from features.decay import FIXED
 from features.signals.base import Signal
 from features.signals.cache import AsOfCache
-from features.signals.top_k import NOTHING, largest, table_of, top_k
+from features.signals.top_k import NOTHING, largest, table_of, top_k, top_k_of_rows
 
 __all__ = ["MAX_NEIGHBOURS", "near", "reached", "shrunk_cosine", "strongest"]
 
@@ -43,19 +43,10 @@ def strongest(
     row: npt.NDArray[np.integer], col: npt.NDArray[np.integer], value: Floats, n_items: int
 ) -> sparse.csr_matrix:
     """CSR (items, items) of similarities, the 100 strongest of each row, ties by item code; sorted indices."""
-    matrix = sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items))
+    best = top_k_of_rows(sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items)), MAX_NEIGHBOURS)
+    cells = (best["score"].to_numpy(), (best["request"].to_numpy(), best["item"].to_numpy()))
+    matrix = sparse.csr_matrix(cells, shape=(n_items, n_items))
     matrix.sort_indices()
-    behind = np.ones(matrix.nnz, np.bool_)
-    behind[largest(matrix.data, matrix.indptr, np.full(n_items, MAX_NEIGHBOURS))] = False
-    matrix.data[behind] = 0.0
-    matrix.eliminate_zeros()
-    sizes = np.diff(matrix.indptr)
-    tied = np.flatnonzero(np.repeat(sizes > MAX_NEIGHBOURS, sizes))  # rows whose last ones tie with others
-    row, col, value = np.repeat(np.arange(n_items), sizes)[tied], matrix.indices[tied], matrix.data[tied]
-    order = np.lexsort((col, -value, row))
-    rank = np.arange(len(order)) - np.searchsorted(row, row)  # rows are in order
-    matrix.data[tied[order[rank >= MAX_NEIGHBOURS]]] = 0.0
-    matrix.eliminate_zeros()
     return matrix
 
 

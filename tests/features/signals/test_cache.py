@@ -9,7 +9,7 @@ from scipy import sparse
 
 from features.assemble import Assembler
 from features.config import CandidatesConfig
-from features.signals import cache, ease, similar_users
+from features.signals import cache, ease, queries, similar_users
 from features.signals.base import UserSignal
 from features.signals.cache import AsOfCache, cells_of
 
@@ -128,9 +128,12 @@ def test_generators_and_families_share_fits_and_rows(shop, monkeypatch):
     for signal in (ease.Ease, similar_users.NearestUsers):
         noting(signal, "fit")
         noting(signal, "scores")
-    assembler = Assembler(tables.log(), CandidatesConfig(), tables.text_vectors, tables.plan)
-    assert {"pair_ease", "similar_users_7d", "ease_score", "similar_users_score"} <= set(assembler.features)
+    noting(queries.Queries, "fit")
+    log = tables.log()
+    assembler = Assembler(log, CandidatesConfig(), tables.text_vectors, tables.plan)
+    pairs = {"pair_ease": "ease", "similar_users_7d": "similar_users", "text_bm25_query": "by_query"}
+    assert {*pairs, *(f"{source}_score" for source in pairs.values())} <= set(assembler.features)
     assembler.portion(tables.asked(30))
     day = tables.first_day + 30
-    expected = [("ease", "fit", day // 7 * 7), ("nearest_users", "fit", day)]
-    assert sorted(made) == sorted([*expected, ("ease", "scores", day), ("nearest_users", "scores", day)])
+    fits = [("ease", "fit", day // 7 * 7), ("nearest_users", "fit", day), ("queries", "fit", log.end_day)]
+    assert sorted(made) == sorted([*fits, ("ease", "scores", day), ("nearest_users", "scores", day)])
