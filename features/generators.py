@@ -17,7 +17,7 @@ from features.signals.next_basket import NextBasket
 from features.signals.popularity import Popular, PopularInCategory, PopularInSegment
 from features.signals.similar_users import SimilarUsers
 from features.signals.text_neighbours import TextNeighbours
-from features.signals.top_k import NOTHING, top_k, top_k_of_blocks, top_k_of_rows
+from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
 from features.text import GRID
 
 __all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "ByQuery", "Supplied"]
@@ -63,13 +63,13 @@ class NewArrivals(Generator):
         if vectors is None:
             return NOTHING
         recent = recent_items(history, config.history_items).join(requests.select("request"), on="request", how="semi")
-        parts = [NOTHING]
+        parts = [NOTHING.drop("rank")]
         for (day,), some in recent.sort("as_of_day", "request", "item").group_by("as_of_day", maintain_order=True):
             new = [(arrived <= day) & (arrived > day - config.new_days) & (arrived >= 0) for arrived in self._arrivals]
             items = np.flatnonzero(new[0] | new[1])
             if len(items):
                 parts.append(self._of_day(some, items, vectors))
-        return pl.concat(parts)
+        return top_k(pl.concat(parts), self.most)
 
     def _of_day(self, history: pl.DataFrame, items: Ints, vectors: npt.NDArray[np.int16]) -> pl.DataFrame:
         requests, rows = np.unique(history["request"].to_numpy(), return_inverse=True)
@@ -83,7 +83,7 @@ class NewArrivals(Generator):
         def scores(rows: slice) -> Ints:
             return np.asarray(profiles[rows] @ targets).astype(np.int64)
 
-        best = top_k_of_blocks(scores, self.most, requests=requests, items=items)
+        best = leaders_of_blocks(scores, self.most, requests=requests, items=items)
         # NOTE: numpy divides; polars would multiply by a rounded reciprocal.
         return best.with_columns(score=pl.Series(best["score"].to_numpy() / (_COARSE * GRID**2)))
 

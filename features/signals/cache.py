@@ -61,20 +61,23 @@ class _Latest:
     """What was made of the signals of one class, up to a bound; the one used longest ago goes first."""
 
     def __init__(self) -> None:
-        self._made: OrderedDict[tuple[Signal[Any], int], Any] = OrderedDict()
+        self._made: OrderedDict[tuple[Signal[Any], int], tuple[Any, int]] = OrderedDict()
+        self._bytes = 0
 
     def get(self, key: tuple[Signal[Any], int]) -> Any:  # noqa: ANN401 - each signal has its own kind of fit
         """What was made, None where it is gone or never was."""
-        if key in self._made:
-            self._made.move_to_end(key)
-        return self._made.get(key)
+        if key not in self._made:
+            return None
+        self._made.move_to_end(key)
+        return self._made[key][0]
 
     def put(self, key: tuple[Signal[Any], int], made: Any, most_bytes: int) -> Any:  # noqa: ANN401
         """Keep what was made, and return it."""
-        self._made[key] = made
-        self._made.move_to_end(key)
-        while len(self._made) > 1 and sum(map(_bytes_of, self._made.values())) > most_bytes:
-            self._made.popitem(last=False)
+        self._bytes -= self._made.pop(key, (None, 0))[1]
+        self._made[key] = made, _bytes_of(made)
+        self._bytes += self._made[key][1]
+        while len(self._made) > 1 and self._bytes > most_bytes:
+            self._bytes -= self._made.popitem(last=False)[1][1]
         return made
 
 

@@ -17,7 +17,7 @@ from features.asof import Floats, Ints
 from features.decay import FIXED, decay_weights
 from features.signals.base import UserSignal
 from features.signals.generator import Generator, best_of_users
-from features.signals.top_k import top_k_of_blocks
+from features.signals.top_k import leaders_of_blocks, top_k
 from features.timeline import EventLog
 
 __all__ = ["ByEase", "Ease"]
@@ -60,7 +60,7 @@ class Ease(UserSignal[sparse.csr_matrix]):
             steps: Ints = np.rint(inverse[rows] * scale).astype(np.int64)  # of an item for itself: -FIXED
             return steps
 
-        best = top_k_of_blocks(of_rows, _STRONGEST, requests=items, items=items)
+        best = top_k(leaders_of_blocks(of_rows, _STRONGEST, requests=items, items=items), _STRONGEST)
         cells = (best["score"].to_numpy() / FIXED, (best["request"].to_numpy(), best["item"].to_numpy()))
         return sparse.csr_matrix(cells, shape=(n_items, n_items))
 

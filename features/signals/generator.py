@@ -19,7 +19,7 @@ from features.asof import Ints
 from features.config import CandidatesConfig
 from features.signals.cache import AsOfCache
 from features.signals.queries import Queries
-from features.signals.top_k import NOTHING, top_k_of_rows
+from features.signals.top_k import NOTHING, leaders, top_k
 from features.timeline import EventLog
 
 __all__ = ["Generator", "GeneratorInputs", "best_of_users", "recent_items"]
@@ -96,10 +96,8 @@ def recent_items(history: pl.DataFrame, most: int) -> pl.DataFrame:
 
 def best_of_users(requests: pl.DataFrame, scores: Callable[[Ints, int], sparse.csr_matrix], most: int) -> pl.DataFrame:
     """The `most` best items of each request, by what `scores` gives users (ascending codes) as of a day."""
-    parts = [NOTHING]
+    parts = [NOTHING.drop("rank")]
     for (day,), some in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
         user, row = np.unique(some["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
-        best = top_k_of_rows(scores(user, int(day)), most).rename({"request": "row"})
-        rows = some.select("request", row=pl.Series(row, dtype=pl.UInt32))
-        parts.append(rows.join(best, on="row").select(NOTHING.columns))
-    return pl.concat(parts)
+        parts.append(leaders(scores(user, int(day))[row], most, requests=some["request"].to_numpy()))
+    return top_k(pl.concat(parts), most)

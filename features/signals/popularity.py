@@ -10,7 +10,7 @@ from features.asof import Ints
 from features.errors import require_columns
 from features.signals.base import Signal
 from features.signals.generator import Generator, GeneratorInputs
-from features.signals.top_k import NOTHING, top_k_of_blocks, top_k_of_rows
+from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
 from features.timeline import EventLog
 
 __all__ = ["Popular", "PopularInCategory", "PopularInSegment", "Popularity", "SegmentPopularity", "popular_items"]
@@ -119,10 +119,10 @@ class PopularInCategory(Generator):
             return NOTHING
         named = history.with_columns(category=pl.Series(self._category[history["item"].to_numpy()]))
         named = named.filter(pl.col("category") >= 0).join(requests.select("request"), on="request", how="semi")
-        popularity, parts = Popularity(self.inputs.config.popular_days), [NOTHING]
+        popularity, parts = Popularity(self.inputs.config.popular_days), [NOTHING.drop("rank")]
         for (day,), some in named.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
             parts.append(self._of_day(some, self.inputs.cache.fitted(popularity, int(day))))
-        return pl.concat(parts)
+        return top_k(pl.concat(parts), self.most)
 
     def _of_day(self, history: pl.DataFrame, counts: Ints) -> pl.DataFrame:
         requests, rows = np.unique(history["request"].to_numpy(), return_inverse=True)
@@ -133,16 +133,16 @@ class PopularInCategory(Generator):
         def scores(rows: slice) -> Ints:
             return np.asarray(events[rows].toarray()[:, self._category[items]] * counts[items])
 
-        best = top_k_of_blocks(scores, self.most, requests=requests, items=items)
+        best = leaders_of_blocks(scores, self.most, requests=requests, items=items)
         totals = np.asarray(events.sum(axis=1)).ravel()[np.searchsorted(requests, best["request"].to_numpy())]
-        return best.with_columns(score=pl.col("score") / pl.Series(totals))
+        return best.with_columns(score=pl.Series(best["score"].to_numpy() / totals))
 
     def _leading(self, counts: Ints) -> Ints:
         """Items that can be among the best of a request: those that lead their category, ties by item code."""
         items = np.flatnonzero((counts > 0) & (self._category >= 0))
         cells = (counts[items], (self._category[items], items))
-        best = top_k_of_rows(sparse.csr_matrix(cells, shape=(int(self._category.max()) + 1, len(counts))), self.most)
-        return np.sort(best["item"].to_numpy().astype(np.int64))
+        of_category = sparse.csr_matrix(cells, shape=(int(self._category.max()) + 1, len(counts)))
+        return np.sort(top_k_of_rows(of_category, self.most)["item"].to_numpy().astype(np.int64))
 
 
 class PopularInSegment(Generator):

@@ -17,7 +17,7 @@ from features.decay import FIXED
 from features.signals.base import Signal, UserSignal
 from features.signals.cache import AsOfCache
 from features.signals.generator import Generator, best_of_users
-from features.signals.top_k import NOTHING, top_k_of_rows
+from features.signals.top_k import NOTHING, leaders, top_k
 from features.timeline import EventLog
 
 __all__ = ["LatelyEngaged", "NearestUsers", "SimilarUsers", "engaged_lately"]
@@ -66,7 +66,7 @@ class NearestUsers(UserSignal[_Pool]):
     def scores(self, fitted: _Pool, log: EventLog, user: Ints, day: int) -> sparse.csr_matrix:
         """See `UserSignal`."""
         mine, norm = _histories(log, user, day)
-        parts = [NOTHING]
+        parts = [NOTHING.drop("rank")]
         for start in range(0, len(user), _ROWS):
             rows = slice(start, start + _ROWS)
             alike = sparse.csr_matrix(mine[rows] @ fitted.weight)
@@ -75,8 +75,9 @@ class NearestUsers(UserSignal[_Pool]):
             cosine[fitted.users[alike.indices] == user[row]] = 0.0
             alike.data = np.rint(cosine * FIXED)
             alike.eliminate_zeros()
-            parts.append(top_k_of_rows(alike, _NEIGHBOURS, requests=np.arange(start, start + alike.shape[0])))
-        row, column, value = (pl.concat(parts)[name].to_numpy() for name in ("request", "item", "score"))
+            parts.append(leaders(alike, _NEIGHBOURS, requests=np.arange(start, start + alike.shape[0])))
+        best = top_k(pl.concat(parts), _NEIGHBOURS)
+        row, column, value = (best[name].to_numpy() for name in ("request", "item", "score"))
         return sparse.csr_matrix((value.astype(np.int64), (row, column)), shape=(len(user), len(fitted.users)))
 
 

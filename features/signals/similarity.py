@@ -13,7 +13,7 @@ from features.asof import Floats
 from features.decay import FIXED
 from features.signals.base import Signal
 from features.signals.cache import AsOfCache
-from features.signals.top_k import NOTHING, largest, table_of, top_k, top_k_of_rows
+from features.signals.top_k import NOTHING, largest, table_of, top_k
 
 __all__ = ["MAX_NEIGHBOURS", "near", "reached", "shrunk_cosine", "strongest"]
 
@@ -43,10 +43,19 @@ def strongest(
     row: npt.NDArray[np.integer], col: npt.NDArray[np.integer], value: Floats, n_items: int
 ) -> sparse.csr_matrix:
     """CSR (items, items) of similarities, the 100 strongest of each row, ties by item code; sorted indices."""
-    best = top_k_of_rows(sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items)), MAX_NEIGHBOURS)
-    cells = (best["score"].to_numpy(), (best["request"].to_numpy(), best["item"].to_numpy()))
-    matrix = sparse.csr_matrix(cells, shape=(n_items, n_items))
+    matrix = sparse.csr_matrix((value, (row, col)), shape=(n_items, n_items))
     matrix.sort_indices()
+    behind = np.ones(matrix.nnz, np.bool_)
+    behind[largest(matrix.data, matrix.indptr, np.full(n_items, MAX_NEIGHBOURS))] = False
+    matrix.data[behind] = 0.0
+    matrix.eliminate_zeros()
+    sizes = np.diff(matrix.indptr)
+    tied = np.flatnonzero(np.repeat(sizes > MAX_NEIGHBOURS, sizes))  # NOTE: few rows are sorted, most are complete
+    row, col, value = np.repeat(np.arange(n_items), sizes)[tied], matrix.indices[tied], matrix.data[tied]
+    order = np.lexsort((col, -value, row))
+    rank = np.arange(len(order)) - np.searchsorted(row, row)
+    matrix.data[tied[order[rank >= MAX_NEIGHBOURS]]] = 0.0
+    matrix.eliminate_zeros()
     return matrix
 
 
@@ -87,9 +96,9 @@ def reached(
 ) -> pl.DataFrame:
     """The `most` best items of `near` for each request, by the fit of its day: request, item, score, rank."""
     fit_day = {day: signal.fit_day(cache.log, day) for day in history["as_of_day"].unique().sort()}
-    parts = [NOTHING]
+    parts = [NOTHING.drop("rank")]
     for day in dict.fromkeys(fit_day.values()):
         days = [as_of_day for as_of_day, fitted in fit_day.items() if fitted == day]
         some = history.filter(pl.col("as_of_day").is_in(days))
-        parts.append(top_k(near(cache.fitted(signal, days[0]), some, most=most, outside=outside), most))
-    return pl.concat(parts)
+        parts.append(near(cache.fitted(signal, days[0]), some, most=most, outside=outside))
+    return top_k(pl.concat(parts), most)

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from features.asof import Ints
 
-__all__ = ["NOTHING", "largest", "table_of", "top_k", "top_k_of_blocks", "top_k_of_rows"]
+__all__ = ["NOTHING", "largest", "leaders", "leaders_of_blocks", "table_of", "top_k", "top_k_of_rows"]
 
 NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
 """What a generator gives that proposes nothing."""
@@ -25,39 +25,43 @@ def top_k(scored: pl.DataFrame, most: int) -> pl.DataFrame:
     return ranked.filter(pl.col("rank") <= most)
 
 
-def top_k_of_rows(
-    scores: sparse.csr_matrix, most: int, *, requests: npt.NDArray[np.integer] | None = None
-) -> pl.DataFrame:
-    """The `most` best columns of each row of scores: request, item, score, rank.
+def top_k_of_rows(scores: sparse.csr_matrix, most: int) -> pl.DataFrame:
+    """The `most` best columns of each row of a matrix, as those of a request: request, item, score, rank."""
+    return top_k(leaders(scores, most, requests=np.arange(scores.shape[0])), most)
+
+
+def leaders(scores: sparse.csr_matrix, most: int, *, requests: npt.NDArray[np.integer]) -> pl.DataFrame:
+    """What `top_k` needs of rows of scores, before it is ranked: request, item, score.
 
     Args:
         scores: CSR (R, items); what it does not hold is no item's score, indices need no order.
-        most: Items kept a row.
-        requests: (R,) numbers of the rows; None numbers them from 0.
+        most: Items of each row that are wanted; all that tie with the last are there.
+        requests: (R,) numbers of the rows.
     """
-    numbers = np.arange(scores.shape[0]) if requests is None else requests
-    kept = largest(scores.data, scores.indptr, np.full(scores.shape[0], most))
-    return top_k(table_of(scores, numbers, kept), most)
+    return table_of(scores, requests, largest(scores.data, scores.indptr, np.full(scores.shape[0], most)))
 
 
-def top_k_of_blocks(
+def leaders_of_blocks(
     scores: Callable[[slice], Ints], most: int, *, requests: npt.NDArray[np.integer], items: Ints
 ) -> pl.DataFrame:
     """The same of scores above 0 that are made some rows at a time.
 
     Args:
         scores: Gives (rows, M) whole numbers for a slice of the requests.
-        most: Items kept a request.
+        most: Items of each row that are wanted.
         requests: (R,) numbers.
-        items: (M,) codes of the columns, ascending.
+        items: (M,) codes of the columns.
     """
-    parts = [NOTHING]
-    for start in range(0, len(requests) if most and len(items) else 0, _BLOCK_ROWS):
+    parts = [NOTHING.drop("rank")]
+    for start in range(0, len(requests), _BLOCK_ROWS):
         rows = slice(start, min(start + _BLOCK_ROWS, len(requests)))
-        above = sparse.csr_matrix(np.maximum(scores(rows), 0))
-        parts.append(top_k_of_rows(above, most, requests=requests[rows]))
-    best = pl.concat(parts)
-    return best.with_columns(item=pl.Series(items[best["item"].to_numpy()], dtype=pl.UInt32))
+        dense = scores(rows)
+        row, column = np.nonzero(dense > 0)
+        begins = np.searchsorted(row, np.arange(len(dense) + 1))
+        above = sparse.csr_matrix((dense[row, column], column, begins), shape=dense.shape)
+        parts.append(leaders(above, most, requests=requests[rows]))
+    found = pl.concat(parts)
+    return found.with_columns(item=pl.Series(items[found["item"].to_numpy()], dtype=pl.UInt32))
 
 
 def table_of(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: Ints) -> pl.DataFrame:

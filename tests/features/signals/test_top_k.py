@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from features.signals import top_k as module
-from features.signals.top_k import NOTHING, top_k, top_k_of_blocks, top_k_of_rows
+from features.signals.top_k import NOTHING, leaders, leaders_of_blocks, top_k, top_k_of_rows
 
 
 def ordered(dense, most, *, numbers, codes):
@@ -49,8 +49,8 @@ def test_rows_and_blocks_of_them_are_cut_alike_ties_by_item(seed, most, n_items)
     shuffled = sparse.csr_matrix(above @ np.eye(n_items)[:, ::-1])[:, ::-1]  # indices descend
     assert top_k_of_rows(shuffled, most).rows() == ordered(dense, most, numbers=range(7), codes=range(n_items))
     expected = ordered(dense, most, numbers=numbers, codes=range(n_items))
-    assert top_k_of_rows(sparse.csr_matrix(above), most, requests=numbers).rows() == expected
-    blocks = top_k_of_blocks(lambda rows: dense[rows], most, requests=numbers, items=codes)
+    assert top_k(leaders(sparse.csr_matrix(above), most, requests=numbers), most).rows() == expected
+    blocks = top_k(leaders_of_blocks(lambda rows: dense[rows], most, requests=numbers, items=codes), most)
     assert blocks.rows() == ordered(dense, most, numbers=numbers, codes=codes)
     assert blocks.schema == NOTHING.schema
 
@@ -59,14 +59,16 @@ def test_rows_and_blocks_of_them_are_cut_alike_ties_by_item(seed, most, n_items)
 def test_dense_rows_are_made_so_many_at_a_time(monkeypatch, rows):
     monkeypatch.setattr(module, "_BLOCK_ROWS", rows)
     dense, made = np.arange(35).reshape(7, 5) % 4, []
-    found = top_k_of_blocks(
+    found = leaders_of_blocks(
         lambda some: made.append(some.stop - some.start) or dense[some], 2, requests=np.arange(7), items=np.arange(5)
     )
     assert max(made) == rows
     assert sum(made) == 7
-    assert found.rows() == ordered(dense, 2, numbers=range(7), codes=range(5))
+    assert top_k(found, 2).rows() == ordered(dense, 2, numbers=range(7), codes=range(5))
 
 
 def test_of_all_that_tie_with_the_last_the_smallest_items_stay():
     scores = sparse.csr_matrix(np.array([[0, 5, 7, 5, 5, 7, 5]]))
     assert top_k_of_rows(scores, 4).rows() == [(0, 2, 7.0, 1), (0, 5, 7.0, 2), (0, 1, 5.0, 3), (0, 3, 5.0, 4)]
+    assert leaders(scores, 2, requests=np.array([8])).rows() == [(8, 2, 7.0), (8, 5, 7.0)]
+    assert leaders(scores, 4, requests=np.array([8])).height == 6
