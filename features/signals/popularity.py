@@ -54,7 +54,7 @@ class SegmentPopularity(Signal[sparse.csr_matrix]):
         places = done.between(fit_day - self.window_days, fit_day)
         segment = segments[done.user[places]]
         places, segment = places[segment != _NO_SEGMENT], segment[segment != _NO_SEGMENT]
-        cells = (done.n[places], (segment, done.item[places]))
+        cells = (done.n[places].astype(np.int64), (segment, done.item[places]))
         return sparse.csr_matrix(cells, shape=(int(segments.max()) + 1, log.items.height))
 
 

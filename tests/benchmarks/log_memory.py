@@ -25,7 +25,6 @@ import polars as pl
 
 from features.calendar import Calendar
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
-from features.ease import Ease
 from features.engagements import first_days
 from features.families.attribute import UserCategory
 from features.families.base import Plan
@@ -34,9 +33,12 @@ from features.families.item import ItemPopularity
 from features.families.pair import PairHistory
 from features.families.supply import Supply
 from features.families.value import EventValue
-from features.neighbours import Neighbours
+from features.signals.cache import AsOfCache
+from features.signals.co_visitation import CoVisitation
+from features.signals.ease import Ease
+from features.signals.next_basket import BasketTransitions
+from features.signals.similar_users import NearestUsers
 from features.timeline import EventLog
-from features.user_neighbours import UserNeighbours
 from features.worth import packed_worth
 from pipelines.snapshot import added_up
 
@@ -112,10 +114,11 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "family category", lambda: UserCategory(log, plan)
     yield "family value", lambda: EventValue(log, plan)
     yield "family exposure", lambda: ItemExposure(log, plan)
-    yield "users alike", lambda: UserNeighbours(log)
-    yield "fit: items seen together", lambda: Neighbours.co_visited(log, end, CandidatesConfig())
-    yield "fit: next baskets", lambda: Neighbours.next_basket(log, end)
-    yield "fit: ease", lambda: Ease(log).weights(end)
+    cache, config = AsOfCache(log), CandidatesConfig()
+    yield "fit: users alike", lambda: cache.fitted(NearestUsers(), end)
+    yield "fit: items seen together", lambda: cache.fitted(CoVisitation.of(config), end)
+    yield "fit: next baskets", lambda: cache.fitted(BasketTransitions(config.refresh_days), end)
+    yield "fit: ease", lambda: cache.fitted(Ease(), end)
     yield "portions", lambda: portions_of(log)
 
 
