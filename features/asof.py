@@ -22,7 +22,7 @@ __all__ = [
     "Counts",
     "Floats",
     "Ints",
-    "Known",
+    "KeysAsOf",
     "before",
     "narrowed",
     "stamps_of",
@@ -188,34 +188,34 @@ class AsOfIndex:
                 most = 2 * len(held[0][0]) + _FEW_TOTALS
         return cls.of(*_merged(held))
 
-    def at(self, key: Ints, as_of_day: Ints) -> "Known":
+    def at(self, key: Ints, as_of_day: Ints) -> "KeysAsOf":
         """What is known of each key strictly before its day; several questions about it share one search."""
         end = before(self.stamps, key, as_of_day)
         first = end.copy()
         if len(self.stamps):
             some = np.flatnonzero((self.stamps[end - 1] >> DAY_BITS == key) & (end > 0))
             first[some] = before(self.stamps, key[some], np.zeros(len(some), np.int64))
-        return Known(self, key, as_of_day, first, end)
+        return KeysAsOf(self, key, as_of_day, first, end)
 
     def total(self, key: Ints, as_of_day: Ints, *, window_days: int | None = None) -> Ints:
-        """See `Known.total`."""
+        """See `KeysAsOf.total`."""
         return self.at(key, as_of_day).total(window_days)
 
     def days_since_last(self, key: Ints, as_of_day: Ints) -> Ints:
-        """See `Known.days_since_last`."""
+        """See `KeysAsOf.days_since_last`."""
         return self.at(key, as_of_day).days_since_last()
 
     def days_since_first(self, key: Ints, as_of_day: Ints) -> Ints:
-        """See `Known.days_since_first`."""
+        """See `KeysAsOf.days_since_first`."""
         return self.at(key, as_of_day).days_since_first()
 
     def active_days(self, key: Ints, as_of_day: Ints) -> Ints:
-        """See `Known.active_days`."""
+        """See `KeysAsOf.active_days`."""
         return self.at(key, as_of_day).active_days()
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class KeysAsOf:
     """The stamps of each asked key that lie before its as-of day: `index.stamps[first:end]`.
 
     Attributes:
@@ -233,7 +233,7 @@ class Known:
     end: Ints
     _opens: dict[int, Ints] = field(default_factory=dict, repr=False, compare=False)
 
-    def over(self, index: AsOfIndex) -> "Known":
+    def over(self, index: AsOfIndex) -> "KeysAsOf":
         """The same questions to another index; without another search, where it has the same stamps."""
         if np.array_equal(index.stamps, self.index.stamps):
             return replace(self, index=index)

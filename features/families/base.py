@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import NEVER, AsOfIndex, Floats, Ints, Known
+from features.asof import NEVER, AsOfIndex, Floats, Ints, KeysAsOf
 from features.config import FeaturesConfig, RequestsConfig
 from features.families.supply import Supply
 from features.timeline import EventLog
@@ -225,7 +225,7 @@ def ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
     return np.where(defined, part / np.where(defined, whole, 1), np.nan)
 
 
-def mean_gap(found: Known) -> Floats:
+def mean_gap(found: KeysAsOf) -> Floats:
     """Mean days between two active days of a key, NaN with fewer than two."""
     span = found.days_since_first() - found.days_since_last()
     return ratio(span, np.maximum(found.active_days() - 1, 0))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.asof import AsOfIndex, Counts, Ints, Known, stamps_of
+from features.asof import AsOfIndex, Counts, Ints, KeysAsOf, stamps_of
 from features.engagements import Engagements
 from features.families.base import Columns, Plan, Values
 from features.families.supply import slugs
@@ -53,11 +53,11 @@ class KindCounts:
             for window, told in [*((f"{days}d", _told(days)) for days in windows), ("all", "ever")]
         }
 
-    def engaged(self, key: Ints, as_of_day: Ints) -> Known:
+    def engaged(self, key: Ints, as_of_day: Ints) -> KeysAsOf:
         """What is known of the engagements alone."""
         return self._engaged.at(key, as_of_day)
 
-    def compute(self, engaged: Known) -> Values:
+    def compute(self, engaged: KeysAsOf) -> Values:
         """The counts, of what `engaged` was asked."""
         values: dict[str, Ints] = {}
         by_kind = None if self._by_kind is None else engaged.over(self._by_kind)

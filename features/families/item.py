@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.decay import FIXED, decay_weights
 from features.engagements import spread
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
@@ -109,7 +109,7 @@ def _first_meetings(done: Interactions) -> tuple[Ints, None]:
     return stamps_of(done.item[done.is_first].astype(np.int64), done.day[done.is_first]), None
 
 
-def _decayed(found: Known) -> Values:
+def _decayed(found: KeysAsOf) -> Values:
     """Exponentially decayed engagements, one array a half-life; weights are fixed-point integers, summed exactly."""
     values = {f"item_decayed_{days}d": np.zeros(len(found.end)) for days in _HALF_LIVES_DAYS}
     sizes = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.end - found.first)])

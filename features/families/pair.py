@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, Known, stamps_of
+from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.interactions import Interactions
@@ -16,7 +16,7 @@ def by_pair(done: Interactions, n_items: int) -> AsOfIndex:
     return AsOfIndex.of(stamps_of(done.pairs(n_items), done.day), done.n)
 
 
-def expected_gap(found: Known, prior_days: Floats) -> Floats:
+def expected_gap(found: KeysAsOf, prior_days: Floats) -> Floats:
     """Days until the next time that are to be expected: the mean of the pair's own gaps and one of the prior's.
 
     Args:
