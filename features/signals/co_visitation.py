@@ -8,6 +8,7 @@ from scipy import sparse
 
 from features.asof import DAY_BITS, DAY_MASK
 from features.config import CandidatesConfig
+from features.interactions import Interactions
 from features.signals.base import Signal
 from features.signals.generator import Generator, recent_items
 from features.signals.similarity import reached, shrunk_cosine
@@ -39,18 +40,29 @@ class CoVisitation(Signal[sparse.csr_matrix]):
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""
-        done = log.interactions
+        used = (self._latest(part, fit_day, log.items.height) for part in log.interactions.parts())
+        return shrunk_cosine(((part, part) for part in used), itself=False)
+
+    def _latest(self, done: Interactions, fit_day: int, n_items: int) -> sparse.csr_matrix:
+        """(users, items) ones: each user's latest items before a day, of one day those of lower code first.
+
+        Args:
+            done: All interactions of some users; users without any before the day have no row.
+            fit_day: The day.
+            n_items: Items of the catalogue.
+        """
         before = np.flatnonzero(done.day < fit_day)
         user, item, day = done.user[before], done.item[before], done.day[before]
         last = np.ones(len(before), np.bool_)
         last[:-1] = (user[1:] != user[:-1]) | (item[1:] != item[:-1])
         user, item, day = user[last], item[last], day[last]
-        order = np.argsort(user.astype(np.int64) << DAY_BITS | (DAY_MASK - day), kind="stable")  # ties by item code
+        order = np.argsort(user.astype(np.int64) << DAY_BITS | (DAY_MASK - day), kind="stable")
         user, item = user[order], item[order]
         latest = np.arange(len(user)) - np.searchsorted(user, user) < self.history_items
-        cells = user[latest], item[latest]
-        used = sparse.csr_matrix((np.ones(len(cells[0])), cells), shape=(log.user_ids.len(), log.items.height))
-        return shrunk_cosine(used, used, itself=False)
+        user, item = user[latest], item[latest]
+        begins = np.flatnonzero(np.diff(user.astype(np.int64), prepend=-1))
+        cells = (np.ones(len(item)), item.astype(np.int32), np.append(begins, len(item)))
+        return sparse.csr_matrix(cells, shape=(len(begins), n_items))
 
 
 class CoVisited(Generator):

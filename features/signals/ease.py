@@ -6,6 +6,7 @@ user gets the same scores to the last bit beside whomever they are asked. The in
 threads, far less than by a step.
 """
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy import linalg, sparse
 
 from features.asof import Floats, Ints
 from features.decay import FIXED, decay_weights
+from features.interactions import Interactions
 from features.signals.base import UserSignal
 from features.signals.generator import Generator, best_of_users
 from features.signals.top_k import leaders_of_blocks, top_k
@@ -47,13 +49,12 @@ class Ease(UserSignal[sparse.csr_matrix]):
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""
-        n_items, places = log.items.height, _remembered(log, fit_day)
-        histories = _decayed(log, places, fit_day, row=log.interactions.user[places], rows=log.user_ids.len())
-        total = np.asarray(histories.sum(axis=0)).ravel()
+        n_items = log.items.height
+        total = sum(np.asarray(part.sum(axis=0)).ravel() for part in _histories(log, fit_day))
         items = np.sort(np.argsort(-total, kind="stable")[: min(_ITEMS, np.count_nonzero(total))])
         if not len(items):
             return sparse.csr_matrix((n_items, n_items))
-        inverse = _ridge_inverse(histories[:, items])
+        inverse = _ridge_inverse((part[:, items] for part in _histories(log, fit_day)), len(items))
         scale = -FIXED / np.diag(inverse)
 
         def of_rows(rows: slice) -> Ints:
@@ -70,7 +71,8 @@ class Ease(UserSignal[sparse.csr_matrix]):
         places, begins = done.of_users(user)
         row = np.repeat(np.arange(len(user)), np.diff(begins))
         before = done.day[places] < day
-        return sparse.csr_matrix(_decayed(log, places[before], day, row=row[before], rows=len(user)) @ fitted)
+        row, places = row[before], places[before]
+        return sparse.csr_matrix(_decayed(done, places, day, row=row, shape=(len(user), log.items.height)) @ fitted)
 
 
 class ByEase(Generator):
@@ -84,54 +86,73 @@ class ByEase(Generator):
         return best_of_users(requests, lambda user, day: self.inputs.cache.rows(Ease(), user, day), self.most)
 
 
-def _remembered(log: EventLog, day: int) -> Ints:
+def _histories(log: EventLog, day: int) -> Iterator[sparse.csr_matrix]:
+    """CSR (users, items) of some users at a time: histories before a day, with or without users who have none."""
+    for part in log.interactions.parts():
+        places = _remembered(part, day)
+        users = part.user[places].astype(np.int64)
+        row = users - (users[0] if len(users) else 0)
+        shape = int(row[-1]) + 1 if len(row) else 0, log.items.height
+        yield _decayed(part, places, day, row=row, shape=shape)
+
+
+def _remembered(done: Interactions, day: int) -> Ints:
     """Places of the pairs of which a day's histories may hold something; of the others too little is left.
 
     That is sure where all engagements of a pair, had they been as late as its last before the day, weigh less than a
     step.
+
+    Args:
+        done: All interactions of some users.
+        day: The day.
     """
-    done, (pair, pair_n) = log.interactions, log.shared(_pairs)
     before = np.flatnonzero(done.day < day)
+    if not len(before):
+        return before
+    pair = np.cumsum(done.is_first) - 1
+    pair_n = np.add.reduceat(done.n, np.flatnonzero(done.is_first), dtype=np.int64)
     of = pair[before]
     most = pair_n[of] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[before]]
     left = np.zeros(len(pair_n), np.bool_)
     left[of[most >= FIXED // _GRID]] = True
-    return before[left[of]]
+    places: Ints = before[left[of]]
+    return places
 
 
-def _pairs(log: EventLog) -> tuple[npt.NDArray[np.int32], Ints]:
-    """A number of the pair of user and item at each place, ascending, and the engagements of each pair."""
-    done = log.interactions
-    first = np.flatnonzero(done.is_first)
-    pair: npt.NDArray[np.int32] = np.cumsum(done.is_first, dtype=np.int32) - np.int32(1)
-    return pair, np.add.reduceat(done.n, first) if len(first) else done.n
-
-
-def _decayed(log: EventLog, places: Ints, day: int, *, row: npt.NDArray[np.integer], rows: int) -> sparse.csr_matrix:
-    """CSR (rows, items), float64, in steps of 1/1024: histories as of a day of what stands at some places."""
-    done = log.interactions
+def _decayed(
+    done: Interactions, places: Ints, day: int, *, row: npt.NDArray[np.integer], shape: tuple[int, int]
+) -> sparse.csr_matrix:
+    """CSR of that shape (rows, items), float64, in steps of 1/1024: histories as of a day of what stands at places."""
     weight = done.n[places] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[places]]
-    histories = sparse.csr_matrix((weight, (row, done.item[places])), shape=(rows, log.items.height))
+    histories = sparse.csr_matrix((weight, (row, done.item[places])), shape=shape)
     histories.data = np.minimum(histories.data, FIXED) * _GRID // FIXED / _GRID
     histories.eliminate_zeros()
     return histories
 
 
-def _ridge_inverse(X: sparse.csr_matrix) -> Floats:
-    """``(X'X + 100 I)^-1``, (items, items), of CSR (users, items).
+def _ridge_inverse(parts: Iterable[sparse.csr_matrix], n_items: int) -> Floats:
+    """``(X'X + 100 I)^-1``, (items, items), of the rows of X some at a time, CSR (users, items).
 
     Where far fewer users than items have a history, it is made of the smaller matrix of users (Woodbury's identity):
     ``(I - X' (X X' + 100 I)^-1 X) / 100``.
     """
-    X = X[np.diff(X.indptr) > 0]
-    users, items = X.shape
-    if users < _FEW_USERS * items:
+    few: list[sparse.csr_matrix] = []
+    users, gram = 0, np.zeros((0, 0))
+    for part in parts:
+        few.append(part[np.diff(part.indptr) > 0])
+        users += few[-1].shape[0]
+        if users >= _FEW_USERS * n_items:
+            for X in few:
+                product = (X.T @ X).toarray()
+                gram = gram + product if len(gram) else product
+            few = []
+    if not len(gram):
+        X = sparse.vstack(few, format="csr")
         gram = (X @ X.T).toarray()
         gram[np.diag_indices_from(gram)] += _RIDGE
         inverse = X.T @ linalg.solve(gram, X.toarray(), overwrite_a=True, overwrite_b=True, assume_a="pos")
         inverse *= -1 / _RIDGE
         inverse[np.diag_indices_from(inverse)] += 1 / _RIDGE
         return np.asarray(inverse)
-    gram = (X.T @ X).toarray()
     gram[np.diag_indices_from(gram)] += _RIDGE
     return np.asarray(linalg.inv(gram, overwrite_a=True, assume_a="pos"))

@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.asof import DAY_BITS
 from features.decay import FIXED
+from features.history import History
 from features.signals.base import Signal
 from features.signals.generator import Generator
 from features.signals.similarity import reached, shrunk_cosine
@@ -33,14 +33,30 @@ class BasketTransitions(Signal[sparse.csr_matrix]):
 
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""
-        done = log.history
-        before = done.day < fit_day
-        stamps, item = done.stamps[before], done.item[before]
-        first = np.diff(stamps, prepend=-1) != 0
-        basket, owner = np.cumsum(first) - 1, stamps[first] >> DAY_BITS
-        baskets = sparse.csr_matrix((np.ones(len(item)), (basket, item)), shape=(len(owner), log.items.height))
-        former = np.flatnonzero(owner[1:] == owner[:-1])
-        return shrunk_cosine(baskets[former], baskets[former + 1], itself=True)
+        done, n_items = log.history, log.items.height
+        return shrunk_cosine((_transitions(done, part, fit_day, n_items) for part in done.done.slices()), itself=True)
+
+
+def _transitions(done: History, part: slice, fit_day: int, n_items: int) -> tuple[sparse.csr_matrix, sparse.csr_matrix]:
+    """(N, items) ones: the active days before a day of some users that have a next one, and those next ones.
+
+    Args:
+        done: The engagements of all users.
+        part: Places of those of some users.
+        fit_day: The day.
+        n_items: Items of the catalogue.
+    """
+    item, day, _ = done.taken(part)
+    before = day < fit_day
+    user = done.done.user[part][before]  # NOTE: users stand in the same order, and each in the same places
+    item, day = item[before], day[before]
+    first = np.ones(len(user), np.bool_)
+    first[1:] = (user[1:] != user[:-1]) | (day[1:] != day[:-1])
+    begins, owner = np.flatnonzero(first), user[first]
+    cells = (np.ones(len(item)), item.astype(np.int32), np.append(begins, len(item)))
+    baskets = sparse.csr_matrix(cells, shape=(len(begins), n_items))
+    former = np.flatnonzero(owner[1:] == owner[:-1])
+    return baskets[former], baskets[former + 1]
 
 
 class NextBasket(Generator):

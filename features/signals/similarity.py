@@ -4,6 +4,8 @@ Scores are sums of terms in one fixed order, so that a request gets the same nei
 batch it stands.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -24,16 +26,22 @@ _MIN_SUPPORT = 2  # users (or baskets) that must share two items before these co
 _SHRINKAGE = 10.0  # added to the geometric mean of two items' users: rare pairs count less
 
 
-def shrunk_cosine(former: sparse.csr_matrix, latter: sparse.csr_matrix, *, itself: bool) -> sparse.csr_matrix:
+def shrunk_cosine(parts: Iterable[tuple[sparse.csr_matrix, sparse.csr_matrix]], *, itself: bool) -> sparse.csr_matrix:
     """``c_ij / (sqrt(c_i c_j) + 10)`` of the columns of two matrices of zeros and ones; see `strongest`.
 
     Args:
-        former: CSR (N, items): ``c_i`` counts the rows with item i.
-        latter: CSR (N, items): ``c_j`` counts the rows with item j; ``c_ij`` those with i in the former and j here.
+        parts: The two matrices some rows at a time, one part at least: a former one, CSR (N, items), of whose rows
+            ``c_i`` have item i, and a latter one of the same size, of whose rows ``c_j`` have item j; ``c_ij`` counts
+            the rows with i in the former and j in the latter.
         itself: Whether an item can be near itself.
     """
-    counts = (former.T @ latter).tocoo()  # exact: whole numbers
-    out, into = (np.asarray(rows.sum(axis=0)).ravel() for rows in (former, latter))
+    sums = None
+    for former, latter in parts:  # exact, in any order: whole numbers
+        part = former.T @ latter, *(np.asarray(rows.sum(axis=0)).ravel() for rows in (former, latter))
+        sums = part if sums is None else tuple(one + other for one, other in zip(sums, part, strict=True))
+    assert sums is not None, "no part"
+    together, out, into = sums
+    counts = together.tocoo()
     keep = (counts.data >= _MIN_SUPPORT) & (itself | (counts.row != counts.col))
     row, col, both = counts.row[keep], counts.col[keep], counts.data[keep]
     return strongest(row, col, both / (np.sqrt(out[row] * into[col]) + _SHRINKAGE), counts.shape[0])

@@ -51,7 +51,7 @@ def test_what_is_asked_twice_is_fitted_once(shop, monkeypatch):
     tables = shop(1)
     log, fitted, users = tables.log(), [], np.arange(tables.users.height)
     inverse = features.signals.ease._ridge_inverse
-    monkeypatch.setattr(features.signals.ease, "_ridge_inverse", lambda held: fitted.append(1) or inverse(held))
+    monkeypatch.setattr(features.signals.ease, "_ridge_inverse", lambda *asked: fitted.append(1) or inverse(*asked))
     for _ in ("generator", "family"):
         for day in range(30):
             AsOfCache(log).rows(Ease(), users, tables.first_day + day)
