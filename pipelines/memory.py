@@ -17,8 +17,9 @@ _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
 _READING_BYTES, _READING_COPIES = 3.0e8, 2.0  # while the log is read: libraries, and of its cells
 _FILE_ROW_BYTES = 600  # of a row of the largest file of events, while it is held against its contract
 _FREED_ROW_BYTES = 200  # of those, what the allocator keeps
-_HELD_BYTES = 45  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
-_FIT_BYTES = 120  # of a cell, while the largest fit is made: items seen together
+_HELD_BYTES = 32  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
+_TOGETHER_BYTES = 50  # of two items that a user had, while the fit of items seen together is made
+_EASE_BYTES, _EASE_ITEMS = 34, 5000  # of two items that EASE knows, while it is fitted; and how many it knows at most
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
 _LEAST_BYTES = 3.0e8  # that must be left to compute with
 _REQUEST_BYTES = 4.0e5  # histories and what the generators propose for a request
@@ -51,8 +52,9 @@ class Memory:
         """
         read = 0 if log.labels is None else log.labels.file_rows
         held = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
-        cells = log.cells.nbytes + (_HELD_BYTES + _FIT_BYTES) * len(log.cells.counts)
+        cells = log.cells.nbytes + _HELD_BYTES * len(log.cells.counts)
         taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + held + cells + log.items.estimated_size()
+        taken += _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)
         taken += log.items.height * _VECTORS * _WIDTH * 2
         taken = max(taken, _READING_BYTES + _FILE_ROW_BYTES * read + _READING_COPIES * log.cells.nbytes)
         spare = config.max_memory_gb * 1e9 - taken
@@ -84,3 +86,9 @@ class Memory:
                 "candidates.max_per_request."
             )
         return min(most, self.config.ranker.max_requests)
+
+
+def _fit_bytes(n_items: int, n_users: int, history_items: int) -> float:
+    """What the larger of two fits takes while it is made, which grow with pairs of items and not with the log."""
+    together = min(n_items**2, n_users * history_items**2)
+    return float(max(_TOGETHER_BYTES * together, _EASE_BYTES * min(n_items, _EASE_ITEMS) ** 2))

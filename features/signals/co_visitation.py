@@ -61,7 +61,7 @@ class CoVisitation(Signal[sparse.csr_matrix]):
         latest = np.arange(len(user)) - np.searchsorted(user, user) < self.history_items
         user, item = user[latest], item[latest]
         begins = np.flatnonzero(np.diff(user.astype(np.int64), prepend=-1))
-        cells = (np.ones(len(item)), item.astype(np.int32), np.append(begins, len(item)))
+        cells = (np.ones(len(item), np.int32), item.astype(np.int32), np.append(begins, len(item)))
         return sparse.csr_matrix(cells, shape=(len(begins), n_items))
 
 

@@ -53,7 +53,7 @@ def _transitions(done: History, part: slice, fit_day: int, n_items: int) -> tupl
     first = np.ones(len(user), np.bool_)
     first[1:] = (user[1:] != user[:-1]) | (day[1:] != day[:-1])
     begins, owner = np.flatnonzero(first), user[first]
-    cells = (np.ones(len(item)), item.astype(np.int32), np.append(begins, len(item)))
+    cells = (np.ones(len(item), np.int32), item.astype(np.int32), np.append(begins, len(item)))
     baskets = sparse.csr_matrix(cells, shape=(len(begins), n_items))
     former = np.flatnonzero(owner[1:] == owner[:-1])
     return baskets[former], baskets[former + 1]

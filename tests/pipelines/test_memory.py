@@ -24,19 +24,35 @@ def config_of(memory, **keys):
     return Config.model_validate({"data": tables, "max_memory_gb": memory, **keys})
 
 
-def log_of(event_bytes, items=1000, item_bytes=0, cells=0, file_rows=0):
+def log_of(event_bytes, items=0, item_bytes=0, cells=0, file_rows=0, users=0):
     labels = SimpleNamespace(held_bytes=event_bytes, file_rows=file_rows)
     cells = SimpleNamespace(nbytes=20 * cells, counts=np.ones(cells, np.int32))
     table = SimpleNamespace(estimated_size=lambda: item_bytes, height=items)
-    return SimpleNamespace(labels=labels if event_bytes else None, raw=None, cells=cells, items=table)
+    user_ids = pl.Series("user_id", range(users))
+    labels = labels if event_bytes else None
+    return SimpleNamespace(labels=labels, raw=None, cells=cells, items=table, user_ids=user_ids)
 
 
 def test_what_is_left_is_what_libraries_log_and_vectors_do_not_take():
     # 1 GB of libraries, the label events that are held, 200 bytes a row of the largest file, 20 bytes of each cell and
-    # 165 of what is made of it, and of an item four vectors of 384 numbers of two bytes.
+    # 32 of what is made of it, of an item four vectors of 384 numbers of two bytes, and a fit of EASE: 34 bytes of each
+    # two of 5,000 items.
     log = log_of(10**9, items=100_000, item_bytes=10**8, cells=4_000_000, file_rows=10**6)
-    left = 8e9 - 1e9 - 1e9 - 2e8 - 4_000_000 * 185 - 1e8 - 100_000 * 3072
+    left = 8e9 - 1e9 - 1e9 - 2e8 - 4_000_000 * 52 - 1e8 - 100_000 * 3072 - 25_000_000 * 34
     assert Memory.of(log, config_of(8)).spare == pytest.approx(left)
+
+
+@pytest.mark.parametrize(
+    ("users", "items", "fit"),
+    [
+        (10, 1000, 1000**2 * 34),  # few have any two items: EASE is the larger fit
+        (1700, 1000, 1700 * 24**2 * 50),  # each of them has 24 by 24 pairs
+        (100_000, 1000, 1000**2 * 50),  # there are no more than all pairs
+    ],
+)
+def test_fits_take_what_pairs_of_items_take_however_long_the_log(users, items, fit):
+    spare = Memory.of(log_of(0, items=items, users=users), config_of(8, candidates={"history_items": 24})).spare
+    assert spare == pytest.approx(8e9 - 1e9 - items * 3072 - fit)
 
 
 def test_a_file_whose_reading_takes_more_than_all_that_follows_is_what_is_counted():
@@ -51,16 +67,16 @@ def test_a_file_whose_reading_takes_more_than_all_that_follows_is_what_is_counte
 def test_portions_are_as_large_as_a_third_of_it_allows(gb, candidates, requests):
     """A request takes 0.4 MB and 12 bytes for each of 190 features of a candidate."""
     config = config_of(gb, candidates={"max_per_request": candidates})
-    assert Memory.of(log_of(0, items=0), config).requests_at_once(190) == requests
+    assert Memory.of(log_of(0), config).requests_at_once(190) == requests
 
 
 def test_the_ranker_learns_from_as_many_lists_as_half_of_it_holds():
     """A list stands for 2.5 lists of candidates, of 80 bytes a row beside one a feature."""
-    assert Memory.of(log_of(0, items=0), config_of(2)).lists(170) == int(0.5e9 / (250 * 2.5 * 300))
-    assert Memory.of(log_of(0, items=0), config_of(100)).lists(170) == 8000
+    assert Memory.of(log_of(0), config_of(2)).lists(170) == int(0.5e9 / (250 * 2.5 * 300))
+    assert Memory.of(log_of(0), config_of(100)).lists(170) == 8000
     few = config_of(1.31, candidates={"max_per_request": 10_000})
     with pytest.raises(ConfigError, match=r"max_memory_gb: 1\.31 GB leave room for 24 lists of 10000 candidates"):
-        Memory.of(log_of(0, items=0), few).lists(170)
+        Memory.of(log_of(0), few).lists(170)
 
 
 @pytest.mark.parametrize("verb", [("train",), ("evaluate", "--version", "1"), ("score", "--date", "2024-02-25")])
