@@ -25,7 +25,7 @@ from stages import Stages, by_stage
 SHOP = LargeShop(visits_a_day=0.5)
 SETTINGS: dict[str, object] = {
     "candidates": {"max_per_request": 100},
-    "timeline": {"test_days": 14, "valid_days": 14, "ranker_days": 56},
+    "timeline": {"test_days": 14, "valid_days": 14, "ranker_days": 48},
     "encoder": {"head_steps": 20, "steps": 5},
     "output": "out",
 }
