@@ -312,7 +312,7 @@ def telling(rows: pl.DataFrame) -> pl.DataFrame:
 def _parts(rows: pl.DataFrame, members: int, seed: int) -> npt.NDArray[np.int64]:
     """The part that each row's group is dealt into, as many groups to each.
 
-    NOTE: Not by `features.partition`: a caller who split the groups by that hash would leave some parts empty.
+    NOTE: Not by `features.tables.hashing`: a caller who split the groups by that hash would leave some parts empty.
     """
     group_R = rows["group"].rank("dense").to_numpy().astype(np.int64) - 1
     groups = rows["group"].n_unique()

@@ -45,7 +45,7 @@ class Histories:
 
     @classmethod
     def of(cls, requests: pl.DataFrame, history: pl.DataFrame, items: int) -> "Histories":
-        """From `features.candidates.histories`.
+        """From `features.candidates.union.histories`.
 
         Args:
             requests: The requests, in the order wanted.
@@ -117,7 +117,7 @@ class Examples:
 
         Args:
             requests: request; where queries are read, `QUERY`.
-            history: `features.candidates.histories` of the requests.
+            history: `features.candidates.union.histories` of the requests.
             rows: request, item, label: the requests' candidates; `FINE_TUNED` where an encoder has scored them.
             text_of_item: Position of each item's text.
             config: Length of histories.

@@ -12,7 +12,7 @@ from encoders.hidden import HiddenStates
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower
 from features.errors import TryAgainError
-from features.text import GRID
+from features.tables.text import GRID
 
 __all__ = [
     "ROWS",

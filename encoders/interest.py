@@ -1,6 +1,6 @@
 """Interest columns: how much a request's user wants each candidate, by text alone.
 
-One function serves training, evaluation and the night. Similarities are exact (see `features.text.GRID`), all
+One function serves training, evaluation and the night. Similarities are exact (see `features.tables.text.GRID`), all
 else is computed element by element in one order: a row's values do not depend on the rows around it.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from encoders.data import FINE_TUNED, Histories
 from encoders.embed import on_grid
 from encoders.towers import UserTower
-from features.text import GRID
+from features.tables.text import GRID
 
 __all__ = [
     "FINE_TUNED",
@@ -101,7 +101,7 @@ class InterestScorer:
 
         Args:
             requests: request, sorted; every request of `rows`.
-            history: `features.candidates.histories` of the requests.
+            history: `features.candidates.union.histories` of the requests.
             rows: request, item; sorted by request.
             query_RD: Vectors of the requests' queries on the grid, 0 where a request has none; only where queries are
                 read, and None there if no request has one.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from encoders.embed import on_grid
-from features.text import GRID
+from features.tables.text import GRID
 
 __all__ = ["CodedItems", "ItemEmbeddings"]
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from features.text import MAX_TEXT_CHARS
+from features.tables.text import MAX_TEXT_CHARS
 
 __all__ = ["NGrams"]
 
@@ -23,7 +23,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 class NGrams:
     """TF-IDF over runs of words and punctuation marks, case kept: how a text is written, not only what it says.
 
-    Of a text the first `features.text.MAX_TEXT_CHARS` characters are read.
+    Of a text the first `features.tables.text.MAX_TEXT_CHARS` characters are read.
 
     Attributes:
         vocabulary: The n-grams, sorted, their tokens joined by one space.

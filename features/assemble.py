@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.candidates import CandidateGenerators, histories
+from features.candidates.catalog import ByQuery
+from features.candidates.cut import CandidateCut
+from features.candidates.union import CandidateGenerators, histories
 from features.config import CandidatesConfig, FeaturesConfig
-from features.cut import CandidateCut
 from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
-from features.families.supply import Supply
-from features.generators import ByQuery
-from features.requests import LISTS
+from features.log.event_log import EventLog
+from features.log.inventory import Supply
+from features.requests.engaged import LISTS
 from features.signals.queries import Queries
-from features.timeline import EventLog
 
 __all__ = ["KEYS", "POSITION", "Assembler", "Portion"]
 
@@ -57,7 +57,7 @@ class Assembler:
         log: The event log.
         config: Candidate quotas and windows.
         text_vectors: (items, width) int16 text vectors in the order of item codes, on
-            the grid of `features.text.GRID`; None switches text neighbours off.
+            the grid of `features.tables.text.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
         event_types: Those that histories tell apart.

@@ -5,15 +5,15 @@ from collections.abc import Callable
 
 import polars as pl
 
-from features.candidates import histories
+from features.candidates.union import histories
 from features.config import CandidatesConfig
+from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
 from features.signals.generator import recent_items
 from features.signals.popularity import popular_items
 from features.signals.similarity import reached
 from features.signals.top_k import top_k
-from features.timeline import EventLog
 
 __all__ = ["BASELINES", "item_knn", "personal_frequency", "popularity", "popularity_recent"]
 

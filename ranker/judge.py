@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features.requests import VALUE_LABEL
+from features.requests.engaged import VALUE_LABEL
 from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
@@ -29,8 +29,8 @@ class Window:
 
     Attributes:
         requests: request, user of every request.
-        truth: request, item, label (1-30), is_new of every positive; with `features.requests.VALUE_LABEL` NDCG is told
-            by value too.
+        truth: request, item, label (1-30), is_new of every positive; with `features.requests.engaged.VALUE_LABEL` NDCG
+            is told by value too.
         known: request, item the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """

@@ -22,8 +22,8 @@ from leak_check import differences, moved_by_future, other_futures
 from random_encoder import random_encoder
 from random_log import random_tables
 
-from features.requests import requests_between
-from features.timeline import EventLog, date_of
+from features.log.event_log import EventLog, date_of
+from features.requests.engaged import requests_between
 from ranker.baselines import popularity
 
 
@@ -82,7 +82,7 @@ class Project:
 
     @property
     def config(self) -> Any:
-        from pipelines.config import load_config
+        from pipelines.base.config import load_config
 
         return load_config(self.path)
 
@@ -110,9 +110,9 @@ NIGHT = date(2024, 2, 25)
 @pytest.fixture(scope="session")
 def shop_project(tmp_path_factory, tiny_encoder):
     """The simulated shop, small, as its owner would bring it; nothing trained yet."""
-    from features.simulate import ShopConfig
-    from pipelines.datasets import simulated
-    from pipelines.project import write_dataset
+    from features.shop.simulator import ShopConfig
+    from pipelines.verbs.datasets import simulated
+    from pipelines.verbs.project import write_dataset
 
     shop = ShopConfig(users=60, items=120, days=58, requests_per_user_per_day=0.6, list_length=8)
     project = Project(tmp_path_factory.mktemp("shop") / "project", simulated(shop))
@@ -144,12 +144,12 @@ def shop_project(tmp_path_factory, tiny_encoder):
 @pytest.fixture(scope="session")
 def trained_project(tmp_path_factory, shop_project):
     """The shop with one version: trained, registered, champion."""
-    from pipelines.check import read_inputs
-    from pipelines.promote import promote
-    from pipelines.register import register
-    from pipelines.registry import CHALLENGER, Registry
-    from pipelines.tracking import Tracking
-    from pipelines.train import train
+    from pipelines.inputs.check import read_inputs
+    from pipelines.registry.register import register
+    from pipelines.registry.registry import CHALLENGER, Registry
+    from pipelines.registry.tracking import Tracking
+    from pipelines.training.train import train
+    from pipelines.verbs.promote import promote
 
     project = shop_project.copy(tmp_path_factory.mktemp("trained") / "project")
     config = project.config
@@ -181,7 +181,7 @@ class Ended:
 @pytest.fixture
 def command(capfd, monkeypatch):
     """Run the command line in this process: ``command(project, "check", "--allow-empty")``."""
-    from pipelines import cli
+    from pipelines.cli import app as cli
 
     def run(project: Project | None, *arguments: str) -> Ended:
         config = () if project is None else ("--config", str(project.path))

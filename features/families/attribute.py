@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
-from features.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
-from features.comebacks import comebacks
 from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
-from features.families.supply import UNKNOWN, slugs
 from features.families.values import NO_VALUE, item_codes
-from features.timeline import EventLog
+from features.log.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
+from features.log.event_log import EventLog
+from features.log.inventory import UNKNOWN, slugs
+from features.log.return_gaps import comebacks
 
 __all__ = ["ItemAttributes", "OwnAttributes", "UserAttributes", "UserCategory", "UserValue", "coded_attribute"]
 

@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import NEVER, AsOfIndex, Floats, Ints, KeysAsOf
 from features.config import FeaturesConfig, RequestsConfig
-from features.families.supply import Supply
-from features.timeline import EventLog
+from features.log.asof import NEVER, AsOfIndex, Floats, Ints, KeysAsOf
+from features.log.event_log import EventLog
+from features.log.inventory import Supply
 
 __all__ = [
     "AsOfIndex",

@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from features.asof import AsOfIndex
 from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
-from features.timeline import EventLog
+from features.log.asof import AsOfIndex
+from features.log.event_log import EventLog
 
 __all__ = ["ItemComments"]
 

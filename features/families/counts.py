@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.asof import AsOfIndex, Counts, Ints, KeysAsOf, stamps_of
-from features.engagements import Engagements
 from features.families.base import Columns, Plan, Values
-from features.families.supply import slugs
-from features.timeline import EventLog
+from features.log.asof import AsOfIndex, Counts, Ints, KeysAsOf, stamps_of
+from features.log.engagements import Engagements
+from features.log.event_log import EventLog
+from features.log.inventory import slugs
 
 __all__ = ["KindCounts"]
 

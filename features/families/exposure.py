@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints
 from features.families.base import Columns, Family, Plan, Rows, Values, known
 from features.families.pair import by_pair
-from features.interactions import by_item
-from features.timeline import EventLog
+from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints
+from features.log.event_log import EventLog
+from features.log.interactions import by_item
 
 __all__ = ["ItemExposure", "PairExposure"]
 

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from features.config import FrozenConfig
 from features.families.base import ColumnGroup
 from features.families.registry import FeatureSet
-from features.families.supply import Supply
+from features.log.inventory import Supply
 
 __all__ = ["Column", "FeatureManifest", "columns_of"]
 

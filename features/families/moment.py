@@ -2,8 +2,8 @@
 
 from features.families.attribute import coded_attribute
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.supply import slugs
-from features.timeline import EventLog
+from features.log.event_log import EventLog
+from features.log.inventory import slugs
 
 __all__ = ["RequestContext", "RequestTime"]
 

@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 
-from features.asof import AsOfIndex, Floats, Ints, stamps_of
-from features.decay import FIXED
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.supply import slugs
-from features.timeline import EventLog
+from features.log.asof import AsOfIndex, Floats, Ints, stamps_of
+from features.log.decay import FIXED
+from features.log.event_log import EventLog
+from features.log.inventory import slugs
 
 __all__ = ["ItemOffers"]
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
-from features.interactions import Interactions
-from features.timeline import EventLog
+from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
+from features.log.event_log import EventLog
+from features.log.interactions import Interactions
 
 __all__ = ["PairHistory", "Shares", "by_pair", "expected_gap"]
 

@@ -3,9 +3,9 @@
 import numpy as np
 
 from features.families.base import Columns, Family, Plan, Rows, Values, known
+from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
 from features.signals.queries import Queries
-from features.timeline import EventLog
 
 __all__ = ["QueryMatch"]
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from features.candidates.catalog import GENERATORS
 from features.config import CandidatesConfig, FeaturesConfig
-from features.engagements import KEPT_BY_DAY, SUMMED_BY_DAY
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
 from features.families.base import Family, Plan, Rows
@@ -32,8 +32,8 @@ from features.families.user import UserActivity
 from features.families.value import EventValue
 from features.families.values import item_codes
 from features.families.vectors import VectorMatch
-from features.generators import GENERATORS
-from features.timeline import EventLog
+from features.log.engagements import KEPT_BY_DAY, SUMMED_BY_DAY
+from features.log.event_log import EventLog
 
 __all__ = [
     "FAMILIES",

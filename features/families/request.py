@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
+from features.candidates.catalog import SOURCES, TEXT_SOURCES
 from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 from features.families.user import BoughtPrices
-from features.generators import SOURCES, TEXT_SOURCES
-from features.timeline import EventLog
+from features.log.event_log import EventLog
 
 __all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList"]
 

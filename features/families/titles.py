@@ -3,8 +3,8 @@
 import polars as pl
 
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.timeline import EventLog
-from features.tokens import WORD
+from features.log.event_log import EventLog
+from features.signals.tokens import WORD
 
 __all__ = ["SCRIPTS", "ItemTitle"]
 

@@ -3,12 +3,12 @@
 import numpy as np
 import polars as pl
 
-from features.asof import stamps_of
-from features.engagements import spread
 from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
 from features.families.counts import KindCounts
 from features.families.values import item_codes
-from features.timeline import EventLog
+from features.log.asof import stamps_of
+from features.log.engagements import spread
+from features.log.event_log import EventLog
 
 __all__ = ["PRICE_UNIT", "BoughtPrices", "UserActivity"]
 

@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.families.base import Columns, Family, Plan, Rows, Values, ratio
-from features.interactions import Interactions
-from features.timeline import EventLog
-from features.worth import WORTH_GRID, unpacked_worth
+from features.log.asof import AsOfIndex, Floats, Ints, stamps_of
+from features.log.event_log import EventLog
+from features.log.interactions import Interactions
+from features.log.packed_values import WORTH_GRID, unpacked_worth
 
 __all__ = ["EventValue"]
 

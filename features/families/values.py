@@ -3,8 +3,8 @@
 import numpy as np
 import polars as pl
 
-from features.asof import Ints
-from features.timeline import EventLog
+from features.log.asof import Ints
+from features.log.event_log import EventLog
 
 __all__ = ["NO_VALUE", "item_codes", "value_codes"]
 

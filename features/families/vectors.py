@@ -4,13 +4,13 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.asof import Floats, Ints
 from features.errors import ContractError
 from features.families.base import Columns, Family, Plan, Rows, Values
-from features.families.supply import slugs
-from features.history import History
-from features.text import GRID
-from features.timeline import EventLog
+from features.log.asof import Floats, Ints
+from features.log.event_log import EventLog
+from features.log.history import History
+from features.log.inventory import slugs
+from features.tables.text import GRID
 
 __all__ = ["VectorMatch", "on_grid"]
 

@@ -9,8 +9,8 @@ from typing import ClassVar, Generic, TypeVar
 
 from scipy import sparse
 
-from features.asof import Ints
-from features.timeline import EventLog
+from features.log.asof import Ints
+from features.log.event_log import EventLog
 
 __all__ = ["Fitted", "Signal", "UserSignal"]
 

@@ -7,9 +7,9 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.asof import Floats, Ints
+from features.log.asof import Floats, Ints
+from features.log.event_log import EventLog
 from features.signals.base import Fitted, Signal, UserSignal
-from features.timeline import EventLog
 
 __all__ = ["AsOfCache", "cells_of"]
 

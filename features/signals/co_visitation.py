@@ -6,13 +6,13 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.asof import DAY_BITS, DAY_MASK
 from features.config import CandidatesConfig
-from features.interactions import Interactions
+from features.log.asof import DAY_BITS, DAY_MASK
+from features.log.event_log import EventLog
+from features.log.interactions import Interactions
 from features.signals.base import Signal
 from features.signals.generator import Generator, recent_items
 from features.signals.similarity import reached, shrunk_cosine
-from features.timeline import EventLog
 
 __all__ = ["CoVisitation", "CoVisited"]
 

@@ -14,13 +14,13 @@ import numpy.typing as npt
 import polars as pl
 from scipy import linalg, sparse
 
-from features.asof import Floats, Ints
-from features.decay import FIXED, decay_weights
-from features.interactions import Interactions
+from features.log.asof import Floats, Ints
+from features.log.decay import FIXED, decay_weights
+from features.log.event_log import EventLog
+from features.log.interactions import Interactions
 from features.signals.base import UserSignal
 from features.signals.generator import Generator, best_of_users
 from features.signals.top_k import leaders_of_blocks, top_k
-from features.timeline import EventLog
 
 __all__ = ["ByEase", "Ease"]
 

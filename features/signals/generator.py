@@ -1,8 +1,8 @@
 """What a generator is: it answers *which items, with which score* for requests as of their day.
 
 To add one, subclass `Generator`, give it a `name` that is a quota of `CandidatesConfig`, a one-line `meaning`, and a
-`propose`; then list it in `features.generators.GENERATORS`. Its rank and score become features, and its recall a row of
-the table.
+`propose`; then list it in `features.candidates.catalog.GENERATORS`. Its rank and score become features, and its recall
+a row of the table.
 """
 
 from abc import ABC, abstractmethod
@@ -15,12 +15,12 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Ints
 from features.config import CandidatesConfig
+from features.log.asof import Ints
+from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
 from features.signals.queries import Queries
 from features.signals.top_k import NOTHING, leaders, top_k
-from features.timeline import EventLog
 
 __all__ = ["Generator", "GeneratorInputs", "best_of_users", "recent_items"]
 
@@ -32,8 +32,8 @@ class GeneratorInputs:
     Attributes:
         log: The event log.
         config: Quotas and windows.
-        text_vectors: (items, width) int16 on the grid of `features.text.GRID` in the order of item codes, or None for
-            no text.
+        text_vectors: (items, width) int16 on the grid of `features.tables.text.GRID` in the order of item codes, or
+            None for no text.
         queries: How the log's queries are read, or None for no queries.
     """
 
@@ -82,7 +82,7 @@ class Generator(ABC):
 
         Args:
             requests: request, user, as_of_day; of logged requests also query.
-            history: `features.candidates.histories` of these requests.
+            history: `features.candidates.union.histories` of these requests.
 
         Returns:
             request (UInt32), item (UInt32), score (Float64, above 0, larger is better), rank (Int32, 1 is best).

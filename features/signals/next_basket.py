@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.decay import FIXED
-from features.history import History
+from features.log.decay import FIXED
+from features.log.event_log import EventLog
+from features.log.history import History
 from features.signals.base import Signal
 from features.signals.generator import Generator
 from features.signals.similarity import reached, shrunk_cosine
-from features.timeline import EventLog
 
 __all__ = ["BasketTransitions", "NextBasket"]
 

@@ -6,12 +6,12 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.asof import Ints
 from features.errors import require_columns
+from features.log.asof import Ints
+from features.log.event_log import EventLog
 from features.signals.base import Signal
 from features.signals.generator import Generator, GeneratorInputs
 from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
-from features.timeline import EventLog
 
 __all__ = ["Popular", "PopularInCategory", "PopularInSegment", "Popularity", "SegmentPopularity", "popular_items"]
 

@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 from scipy import sparse
 
-from features.asof import DAY_MASK, NEVER, Ints, before, stamps_of
+from features.log.asof import DAY_MASK, NEVER, Ints, before, stamps_of
+from features.log.event_log import EventLog
 from features.signals.base import Signal
-from features.timeline import EventLog
-from features.tokens import Tokens, words_of
+from features.signals.tokens import Tokens, words_of
 
 __all__ = ["Asked", "Queries", "QueryIndex"]
 

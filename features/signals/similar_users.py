@@ -12,13 +12,13 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Floats, Ints
-from features.decay import FIXED
+from features.log.asof import Floats, Ints
+from features.log.decay import FIXED
+from features.log.event_log import EventLog
 from features.signals.base import Signal, UserSignal
 from features.signals.cache import AsOfCache
 from features.signals.generator import Generator, best_of_users
 from features.signals.top_k import NOTHING, leaders, top_k
-from features.timeline import EventLog
 
 __all__ = ["LatelyEngaged", "NearestUsers", "SimilarUsers", "engaged_lately"]
 

@@ -11,8 +11,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Floats
-from features.decay import FIXED
+from features.log.asof import Floats
+from features.log.decay import FIXED
 from features.signals.base import Signal
 from features.signals.cache import AsOfCache
 from features.signals.top_k import NOTHING, largest, table_of, top_k

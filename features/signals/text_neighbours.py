@@ -7,12 +7,12 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Ints
+from features.log.asof import Ints
 from features.signals.generator import Generator, recent_items
 from features.signals.popularity import Popularity
 from features.signals.similarity import MAX_NEIGHBOURS, near
 from features.signals.top_k import NOTHING
-from features.text import GRID
+from features.tables.text import GRID
 
 __all__ = ["TextNeighbours", "text_similarity"]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
-from features.asof import Ints
+from features.log.asof import Ints
 
 __all__ = ["NOTHING", "largest", "leaders", "leaders_of_blocks", "table_of", "top_k", "top_k_of_rows"]
 

@@ -25,17 +25,17 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from features.simulate import ShopConfig
-from features.timeline import EventLog
-from pipelines import report
-from pipelines.ablate import BEHAVIOUR, FIELD, PREQUENTIAL, TEXT, Whole, without
-from pipelines.check import read_inputs
-from pipelines.config import load_config
-from pipelines.datasets import load_dataset, simulated
-from pipelines.evaluate import FULL, evaluate, ranked
-from pipelines.labelled import label
-from pipelines.project import write_dataset
-from pipelines.train import train
+from features.log.event_log import EventLog
+from features.shop.simulator import ShopConfig
+from pipelines.base import report
+from pipelines.base.config import load_config
+from pipelines.evaluation.ablate import BEHAVIOUR, FIELD, PREQUENTIAL, TEXT, Whole, without
+from pipelines.evaluation.evaluate import FULL, evaluate, ranked
+from pipelines.inputs.check import read_inputs
+from pipelines.training.labelled import label
+from pipelines.training.train import train
+from pipelines.verbs.datasets import load_dataset, simulated
+from pipelines.verbs.project import write_dataset
 
 TYPOS = "typos"
 MAIN = (TEXT, BEHAVIOUR, PREQUENTIAL)

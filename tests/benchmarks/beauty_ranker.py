@@ -29,8 +29,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from encoders.interest import InterestScorer
 from encoders.model import InterestModel
-from features.partition import part_of
-from features.text import GRID
+from features.tables.hashing import part_of
+from features.tables.text import GRID
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet

@@ -14,13 +14,13 @@ from outcome import command_line, figure
 from shops import project
 
 from encoders.model import InterestModel
-from features.candidates import histories
-from features.recall import recall_by_source, seen_items
-from features.requests import requests_between, truth_of
-from features.split import Split
-from pipelines import report
-from pipelines.chain import Chain
-from pipelines.check import read_inputs
+from features.candidates.recall import recall_by_source, seen_items
+from features.candidates.union import histories
+from features.requests.engaged import requests_between, truth_of
+from features.requests.split import Split
+from pipelines.base import report
+from pipelines.inputs.check import read_inputs
+from pipelines.training.chain import Chain
 
 BAR = 0.68
 

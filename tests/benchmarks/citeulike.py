@@ -18,7 +18,7 @@ import numpy.typing as npt
 import polars as pl
 from full_ranking import TUNED, Run, Texts, catalogue_scores, dealt, histories_of, plain_scores
 
-from features.partition import part_of
+from features.tables.hashing import part_of
 
 BAR = 0.64
 FOLDER = "citeulike_a"

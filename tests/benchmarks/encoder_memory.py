@@ -23,7 +23,7 @@ from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
 from encoders.fit import ReadTexts, fit_block
 from encoders.model import InterestModel
-from features.shopwords import N_DRAWS, STYLES, THEMES, write_text
+from features.shop.words import N_DRAWS, STYLES, THEMES, write_text
 
 BAR_GIB = 6.0
 REQUESTS, CANDIDATES, POSITIVES = 3000, 20, 2

@@ -33,12 +33,12 @@ from processes import THREADS, peer_python, run
 from encoders.config import EncoderConfig
 from encoders.folders import resolve
 from encoders.model import InterestModel
-from features.text import item_texts
-from pipelines.config import load_config
-from pipelines.datasets import load_dataset
-from pipelines.project import write_dataset
-from pipelines.tables import read_raw
-from pipelines.vectors import VectorStore
+from features.tables.text import item_texts
+from pipelines.base.config import load_config
+from pipelines.inputs.tables import read_raw
+from pipelines.stores.vectors import VectorStore
+from pipelines.verbs.datasets import load_dataset
+from pipelines.verbs.project import write_dataset
 
 HERE = Path(__file__).resolve().parent
 OURS = (sys.executable, "-P", __file__)  # -P: or this file would stand for the package of its name

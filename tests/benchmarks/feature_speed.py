@@ -9,8 +9,8 @@ Parquet, a file a day, with 2 million candidate rows: 10,000 requests of the las
 the families user, item and pair are then made from the same files, Parquet in and Parquet out (zstd), each run in a
 process of its own, with the same number of threads and the same memory limit:
 
-- ours, as a command makes them: the tables read and held against their contracts (`pipelines.check.read_inputs`), and
-  the families asked a thousand requests at a time (`FeatureSet`);
+- ours, as a command makes them: the tables read and held against their contracts
+  (`pipelines.inputs.check.read_inputs`), and the families asked a thousand requests at a time (`FeatureSet`);
 - set-based SQL in DuckDB (`features_duckdb.py`), runs alternating with ours;
 - straightforward pandas (`features_pandas.py`), one as-of day after the other, on a tenth of the events and rows,
   against ours on that tenth; and pandas at once, written the way of the SQL, for comparison.
@@ -162,12 +162,12 @@ def incremental(folder: Path, size: Size, runs: int) -> dict[str, bool]:
 
 def ours(folder: Path) -> dict[str, float]:
     """The feature table by nightrank."""
-    from features.codes import Codes
     from features.families.registry import FeatureSet
-    from pipelines.check import read_inputs
-    from pipelines.config import load_config
-    from pipelines.features import plan_of
-    from pipelines.storage import write_parquet
+    from features.log.codes import Codes
+    from pipelines.base.config import load_config
+    from pipelines.inputs.check import read_inputs
+    from pipelines.stores.storage import write_parquet
+    from pipelines.training.feature_report import plan_of
 
     config, out = load_config(configure(folder)), folder / "ours"
     shutil.rmtree(out, ignore_errors=True)
@@ -194,8 +194,8 @@ def read(folder: Path) -> dict[str, object]:
     """The log as a night reads it."""
     import hashlib
 
-    from pipelines.config import load_config
-    from pipelines.nightly import read_night
+    from pipelines.base.config import load_config
+    from pipelines.inputs.read import read_night
 
     config = load_config(configure(folder))
     start = time.perf_counter()

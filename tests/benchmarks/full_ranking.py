@@ -18,7 +18,7 @@ from encoders.data import Examples, Histories
 from encoders.fit import Lesson, ReadTexts, Report, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
 from encoders.model import InterestModel
-from features.text import GRID
+from features.tables.text import GRID
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]

@@ -12,8 +12,8 @@ from pathlib import Path
 import polars as pl
 import yaml
 
-from features.simulate import Shop, ShopConfig, simulate
-from pipelines.storage import read_json, write_json, write_parquet
+from features.shop.simulator import Shop, ShopConfig, simulate
+from pipelines.stores.storage import read_json, write_json, write_parquet
 
 __all__ = ["LargeShop", "events_of", "write_crowds", "write_project"]
 

@@ -25,22 +25,22 @@ import polars as pl
 
 from features.calendar import Calendar
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
-from features.engagements import first_days
 from features.families.attribute import UserCategory
 from features.families.base import Plan
 from features.families.exposure import ItemExposure
 from features.families.item import ItemPopularity
 from features.families.pair import PairHistory
-from features.families.supply import Supply
 from features.families.value import EventValue
+from features.log.engagements import first_days
+from features.log.event_log import EventLog
+from features.log.inventory import Supply
+from features.log.packed_values import packed_worth
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
 from features.signals.next_basket import BasketTransitions
 from features.signals.similar_users import NearestUsers
-from features.timeline import EventLog
-from features.worth import packed_worth
-from pipelines.snapshot import added_up
+from pipelines.stores.snapshot import added_up
 
 KINDS = ("cart", "click", "purchase", "view")
 GAINS = {"view": 1, "click": 1, "cart": 2, "purchase": 3}

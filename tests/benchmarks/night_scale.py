@@ -34,7 +34,7 @@ from processes import kept_in, run
 from product_stages import BARE, Bare, time_product
 from stages import Stages, by_stage
 
-from pipelines.storage import read_json
+from pipelines.stores.storage import read_json
 
 SHOP = LargeShop()
 SETTINGS: dict[str, object] = {
@@ -89,7 +89,7 @@ def trained_project(folder: Path, users: int) -> Path:
     config = write_project(SHOP, folder, users, SETTINGS)
     if not (config.parent / "trained.json").exists():
         shutil.rmtree(config.parent / "out", ignore_errors=True)
-        told = run([sys.executable, "-m", "pipelines.cli", "train", "--config", str(config)])
+        told = run([sys.executable, "-m", "pipelines.cli.app", "train", "--config", str(config)])
         (config.parent / "trained.json").write_text(json.dumps(told), encoding="utf-8")
     return config
 
@@ -105,12 +105,12 @@ def give_version(trained: Path, project: Path) -> None:
 
 def job(config: Path, first: int | None, *, profile: bool) -> dict[str, Any]:
     """One night, in this process."""
-    import pipelines.score
-    from pipelines.cli import app
+    import pipelines.verbs.score
+    from pipelines.cli.app import app
 
-    of_all: Callable[..., pl.Series] = pipelines.score._users
+    of_all: Callable[..., pl.Series] = pipelines.verbs.score._users
     if first is not None:
-        pipelines.score._users = lambda *told: of_all(*told).head(first)
+        pipelines.verbs.score._users = lambda *told: of_all(*told).head(first)
     stages, bare = Stages(), Bare(every=BARE_EVERY)
     time_product(stages)
     bare.follow(stages)

@@ -17,8 +17,8 @@ import polars as pl
 import yaml
 from scoreboard import Difference, Figure, Outcome, Setup
 
-from pipelines.storage import sha256_of
-from pipelines.tables import fingerprint_of
+from pipelines.inputs.tables import fingerprint_of
+from pipelines.stores.storage import sha256_of
 from ranker.compare import clustered_interval, paired_difference
 
 _START = time.monotonic()

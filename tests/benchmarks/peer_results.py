@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pipelines.storage import sha256_of
-from pipelines.tables import fingerprint_of
+from pipelines.inputs.tables import fingerprint_of
+from pipelines.stores.storage import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -10,8 +10,8 @@ import polars as pl
 from stages import Stages
 
 import ranker.ranker
+from features.candidates.catalog import GENERATORS
 from features.families.registry import FAMILIES
-from features.generators import GENERATORS
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
 from features.signals.next_basket import BasketTransitions
@@ -29,37 +29,37 @@ BARE = "bare"
 """The stage of what the benchmark itself does in between."""
 
 _PLACES = {
-    "pipelines.nightly:read_for": "reading",
-    "pipelines.nightly:read_events": "reading",
-    "pipelines.check:read_inputs": "reading",
-    "pipelines.nightly:Folding.update": "reading/fold files",
-    "pipelines.nightly:Folding.log": "reading/make the log",
-    "pipelines.chain:Chain._vectors": "encoding",
+    "pipelines.inputs.read:read_for": "reading",
+    "pipelines.inputs.read:read_events": "reading",
+    "pipelines.inputs.check:read_inputs": "reading",
+    "pipelines.inputs.read:Folding.update": "reading/fold files",
+    "pipelines.inputs.read:Folding.log": "reading/make the log",
+    "pipelines.training.chain:Chain._vectors": "encoding",
     "features.assemble:Assembler.__init__": "fits/indexes",
     "features.families.registry:FeatureSet.__init__": "fits/indexes of families",
-    "features.candidates:CandidateGenerators.__post_init__": "fits/indexes of generators",
+    "features.candidates.union:CandidateGenerators.__post_init__": "fits/indexes of generators",
     "features.signals.text_neighbours:text_similarity": "fits/text_similarity",
-    "features.candidates:CandidateGenerators.fit_cut": "candidates",
+    "features.candidates.union:CandidateGenerators.fit_cut": "candidates",
     "features.signals.similar_users:NearestUsers.scores": "candidates/nearest users",
     "features.signals.similar_users:engaged_lately": "candidates/what users alike engaged with",
     "features.assemble:histories": "candidates/histories",
-    "features.candidates:histories": "candidates/histories",
-    "features.candidates:CandidateGenerators.propose": "candidates",
-    "features.candidates:facts_of": "candidates/facts of the cut",
-    "features.cut:CandidateCut.score": "candidates/score of the cut",
+    "features.candidates.union:histories": "candidates/histories",
+    "features.candidates.union:CandidateGenerators.propose": "candidates",
+    "features.candidates.union:facts_of": "candidates/facts of the cut",
+    "features.candidates.cut:CandidateCut.score": "candidates/score of the cut",
     "features.families.registry:FeatureSet.compute": "features",
-    "pipelines.chain:Chain.with_interest": "interest",
-    "pipelines.score:_rank": "ranking",
+    "pipelines.training.chain:Chain.with_interest": "interest",
+    "pipelines.verbs.score:_rank": "ranking",
     "ranker.ranker:Ranker.predict": "ranking",
     "ranker.listnet:ListNet.score": "network",
     "ranker.lambdamart:LambdaMart.score": "trees",
-    "pipelines.publish:Attempt.write": "writing",
-    "pipelines.publish:Attempt.finish": "writing",
-    "pipelines.publish:Attempt.verify": "writing",
-    "pipelines.publish:Attempt.publish": "writing",
-    "pipelines.lessons:Lessons.teach": "encoder",
-    "pipelines.train:fit_ranker": "ranker",
-    "pipelines.register:register": "register",
+    "pipelines.stores.publish:Attempt.write": "writing",
+    "pipelines.stores.publish:Attempt.finish": "writing",
+    "pipelines.stores.publish:Attempt.verify": "writing",
+    "pipelines.stores.publish:Attempt.publish": "writing",
+    "pipelines.training.lessons:Lessons.teach": "encoder",
+    "pipelines.training.train:fit_ranker": "ranker",
+    "pipelines.registry.register:register": "register",
 }
 
 

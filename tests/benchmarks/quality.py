@@ -17,13 +17,13 @@ from peer_results import peer_results
 from scoreboard import Difference, Figure
 from shops import LOGS, project
 
-from pipelines import report
-from pipelines.check import read_inputs
-from pipelines.evaluate import FULL, Evaluation
-from pipelines.external import read_scores
-from pipelines.register import register
-from pipelines.tracking import Tracking
-from pipelines.train import train
+from pipelines.base import report
+from pipelines.evaluation.evaluate import FULL, Evaluation
+from pipelines.evaluation.external import read_scores
+from pipelines.inputs.check import read_inputs
+from pipelines.registry.register import register
+from pipelines.registry.tracking import Tracking
+from pipelines.training.train import train
 
 METRIC = "ndcg@10"
 LEAST = {

@@ -18,14 +18,14 @@ from shops import project
 
 import encoders.fit
 import encoders.module
-import pipelines.train
+import pipelines.training.train
 from encoders.data import Batch, Examples
 from encoders.fit import ReadTexts
 from encoders.items import CodedItems
 from encoders.module import InterestModule
-from pipelines import report
-from pipelines.check import read_inputs
-from pipelines.lessons import Lessons
+from pipelines.base import report
+from pipelines.inputs.check import read_inputs
+from pipelines.training.lessons import Lessons
 
 FALLING = 10  # steps of the copy
 
@@ -37,11 +37,11 @@ def main() -> int:
     with project(parser, name="{}-schedules") as (told, _):
         config = told.model_copy(update={"ranker": told.ranker.model_copy(update={"max_trees": 1})})
         log = read_inputs(config).log
-        found = {"rise and fall": pipelines.train.train(log, config).valid_ndcg}
+        found = {"rise and fall": pipelines.training.train.train(log, config).valid_ndcg}
         encoders.module.rise_and_fall = constant
         encoders.fit.InterestModule = Branching
-        pipelines.train.Lessons = FromTheBranch
-        found["constant"] = pipelines.train.train(log, config).valid_ndcg
+        pipelines.training.train.Lessons = FromTheBranch
+        found["constant"] = pipelines.training.train.train(log, config).valid_ndcg
     for name, values in found.items():
         report.show(f"{name:16}{'  '.join(f'{value:.4f}' for value in values)}")
     sys.stdout.write(json.dumps({"seed": config.seed, "new_to_user_ndcg_at_10": found}) + "\n")

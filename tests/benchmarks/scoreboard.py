@@ -27,9 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from features.config import FrozenConfig
 from features.errors import BlockedError, ConfigError, IntegrityError, NightrankError, listed
-from pipelines.endings import ending
-from pipelines.progress import say
-from pipelines.storage import read_json, write_json
+from pipelines.base.endings import ending
+from pipelines.base.progress import say
+from pipelines.stores.storage import read_json, write_json
 
 __all__ = [
     "BENCHMARKS",
@@ -483,7 +483,7 @@ def _commit() -> str | None:
 
 def _versions() -> dict[str, str]:
     """Of Python and of the packages that figures may depend on, as far as they are installed."""
-    from pipelines.bundle import library_versions
+    from pipelines.registry.bundle import library_versions
 
     found = {"python": platform.python_version()} | library_versions()
     for name in _BESIDE:

@@ -6,9 +6,9 @@ Simulated requests of 100 candidates with 40 features (a fifth undefined, half o
 trees of 63 leaves. Six ways, a process each, in turns, with two threads:
 
 - float32, float64: `Booster.predict` on a C-ordered matrix of that type, made before the clock starts;
-- night: from the table of candidates to each request's ten best, 1,000 requests at a time, as `pipelines.score` has it;
-- evaluation: the same of all requests at once, as `pipelines.evaluate` has it;
-- night_both, evaluation_both: the same with the default network beside the trees.
+- night: from the table of candidates to each request's ten best, 1,000 requests at a time, as `pipelines.verbs.score`
+has it; - evaluation: the same of all requests at once, as `pipelines.evaluation.evaluate` has it; - night_both,
+evaluation_both: the same with the default network beside the trees.
 
 Seconds are without imports, reading and making the ready matrix; peaks are the largest resident set of a process, the
 table (or matrix) included. The bar: all of ours reach half of the faster bare way, by medians of processor time, which

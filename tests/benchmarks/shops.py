@@ -11,9 +11,9 @@ from pathlib import Path
 from outcome import Trial, tables_sha256
 from peer_results import told_of_peers
 
-from pipelines.config import Config, load_config
-from pipelines.datasets import Dataset, complete_journey, load_dataset
-from pipelines.project import write_dataset
+from pipelines.base.config import Config, load_config
+from pipelines.verbs.datasets import Dataset, complete_journey, load_dataset
+from pipelines.verbs.project import write_dataset
 
 LOGS = ("online-retail", "complete-journey")
 JOURNEY = {

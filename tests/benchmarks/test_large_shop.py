@@ -13,9 +13,9 @@ from stages import OTHER, Spent, Stages, by_stage, memory_bytes
 from train_scale import judged as judged_trainings
 from train_scale import seconds_beyond
 
-from features.simulate import simulate
-from pipelines.check import read_inputs
-from pipelines.config import load_config
+from features.shop.simulator import simulate
+from pipelines.base.config import load_config
+from pipelines.inputs.check import read_inputs
 
 SHOP = LargeShop(visits_a_day=0.5, users_a_crowd=20, items=60, days=16)
 

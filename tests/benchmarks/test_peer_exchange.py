@@ -10,9 +10,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipelines.check import read_inputs
-from pipelines.external import read_scores
-from pipelines.origins import _judged, _windows, origins_of
+from pipelines.evaluation.external import read_scores
+from pipelines.inputs.check import read_inputs
+from pipelines.verbs.origins import _judged, _windows, origins_of
 
 HERE = Path(__file__).resolve().parent
 BENCH = Path(os.environ.get("BENCH_FOLDER", HERE.parents[1] / ".bench"))

@@ -62,7 +62,7 @@ def main() -> int:
 
 def job(config: Path) -> dict[str, Any]:
     """One training, in this process."""
-    from pipelines.cli import app
+    from pipelines.cli.app import app
 
     stages = Stages()
     time_product(stages)

@@ -26,7 +26,7 @@ from sklearn.linear_model import LogisticRegression
 from encoders.click_model import ClickModel
 from encoders.config import ClickModelConfig, EncoderConfig
 from encoders.model import InterestModel
-from features.partition import part_of
+from features.tables.hashing import part_of
 
 FOLDER, FILE = "upworthy", "upworthy_packages.csv.gz"
 METRIC = "accuracy"

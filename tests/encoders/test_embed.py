@@ -13,7 +13,7 @@ from encoders.config import EncoderConfig
 from encoders.embed import ROWS, bf16_is_native, embed_pooled, on_grid
 from encoders.model import InterestModel
 from features.errors import TryAgainError
-from features.text import GRID
+from features.tables.text import GRID
 
 
 @pytest.fixture(scope="module", params=[{"train": {"last": 1}}, {"train": {"last": 2}, "precision": "bf16"}])

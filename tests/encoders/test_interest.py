@@ -11,7 +11,7 @@ import encoders.interest
 from encoders.embed import on_grid
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS, OF_QUERY, ZERO_SHOT, InterestScorer, _largest
 from encoders.towers import UserTower
-from features.text import GRID
+from features.tables.text import GRID
 
 IN_REQUEST = ("interest_rank", "interest_z")
 OF_HISTORY = tuple(name for name in INTEREST_COLUMNS if name not in IN_REQUEST)

@@ -15,7 +15,7 @@ from encoders.fit import ReadTexts, fit_block
 from encoders.items import CodedItems, ItemEmbeddings
 from encoders.model import InterestModel
 from features.errors import ConfigError
-from features.text import GRID
+from features.tables.text import GRID
 
 TEXTS = ["red mug", "iron pan", "rain jacket", "warm tent"]
 ITEMS = pl.DataFrame(

@@ -8,7 +8,7 @@ import pytest
 
 from encoders import ngrams
 from encoders.ngrams import NGrams
-from features.text import MAX_TEXT_CHARS
+from features.tables.text import MAX_TEXT_CHARS
 
 TEXTS = ["Why? A dog", "A dog, a dog", "why not"]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 from odd_projects import FIRST, IDS, N_DAYS, N_ITEMS, SECRET, odd_projects
 
-from pipelines.publish import published
+from pipelines.stores.publish import published
 
 KNOWN_CODES = {0, 2, 10, 11, 12, 75}
 FAST = {

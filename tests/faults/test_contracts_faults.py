@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from features.errors import ContractError
-from pipelines.publish import published
+from pipelines.stores.publish import published
 from ranker.config import RankerConfig
 from ranker.groups import group_sizes
 from ranker.lambdamart import LambdaMart

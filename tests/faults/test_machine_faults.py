@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-import pipelines.tracking_store
+import pipelines.registry.tracking_store
 from features.errors import ConfigError, TryAgainError
-from pipelines.registry import CHAMPION, PREVIOUS, Registry
-from pipelines.tracking import Tracking, probe, tracking_uri
+from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
+from pipelines.registry.tracking import Tracking, probe, tracking_uri
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_fault_60_a_database_of_another_mlflow_names_its_remedy(project, command
 
 
 def test_fault_59_a_database_that_a_viewer_holds_ends_with_75(project, command, monkeypatch):
-    monkeypatch.setattr(pipelines.tracking_store, "_LOCKED_SECONDS", 0.1)
+    monkeypatch.setattr(pipelines.registry.tracking_store, "_LOCKED_SECONDS", 0.1)
     with closing(sqlite3.connect(out(project) / "mlflow.db", isolation_level=None)) as held:
         held.execute("begin exclusive")
         for verb in ("train", "history"):
@@ -137,7 +137,7 @@ def test_fault_64_artefacts_follow_a_project_that_was_moved(project, command, tm
     before = client.get_run(run_id).info.artifact_uri
     assert not before.startswith(there.as_uri())
     shutil.rmtree(out(project) / "bundles")
-    monkeypatch.setattr("pipelines.registry.download_artifacts", None)  # which would ask the old place
+    monkeypatch.setattr("pipelines.registry.registry.download_artifacts", None)  # which would ask the old place
     assert command(project, "score", "--date", str(project.day)).code == 0
     note = tmp_path / "note.txt"
     note.write_text("of this copy")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from log_scan import Scan
 
+from features.candidates.cut import CandidateCut, facts_of
 from features.config import CandidatesConfig
-from features.cut import CandidateCut, facts_of
 from features.signals.queries import Queries
 
 ALL = CandidatesConfig(

@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from features import assemble, candidates
+from features import assemble
 from features.assemble import KEYS, Assembler
+from features.candidates import union as candidates
 from features.config import CalendarConfig, CandidatesConfig
 from features.families import registry
 from features.families.base import Plan, Rows
 from features.families.item import ItemPopularity
 from features.families.user import UserActivity
+from features.log.event_log import Calendar
 from features.signals import cache, similar_users, text_neighbours, top_k
 from features.signals.base import Signal
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
 from features.signals.popularity import Popularity, SegmentPopularity
-from features.timeline import Calendar
 
 seeds = st.integers(0, 10_000)
 CALENDARS = (
@@ -213,9 +214,9 @@ import polars as pl
 from features.assemble import Assembler
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
-from features.families.supply import Supply
-from features.offers import coded_offers
-from features.timeline import Calendar, EventLog
+from features.log.inventory import Supply
+from features.log.offers import coded_offers
+from features.log.event_log import Calendar, EventLog
 
 folder, threads = sys.argv[1:]
 assert pl.thread_pool_size() == int(threads)

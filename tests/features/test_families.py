@@ -11,7 +11,7 @@ from family_oracles import CONTEXT, NAN, ORACLES, mean_price, shop_of
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from features.candidates import SOURCES, TEXT_SOURCES
+from features.candidates.union import SOURCES, TEXT_SOURCES
 from features.config import CalendarConfig, RequestsConfig
 from features.errors import ConfigError
 from features.families.base import Plan

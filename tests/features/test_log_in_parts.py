@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features import asof, places
-from features.asof import AsOfIndex, summed
-from features.engagements import first_days
+from features.log import asof, places
+from features.log.asof import AsOfIndex, summed
+from features.log.engagements import first_days
 
 
 def indexes_of(log):

@@ -9,7 +9,6 @@ import pytest
 from pydantic import ValidationError
 from single_events import relogged
 
-from features.asof import AsOfIndex
 from features.assemble import KEYS, Assembler
 from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, ContractError
@@ -28,9 +27,10 @@ from features.families.registry import (
 )
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import column_statistics, drifts, psi, statistics_of
-from features.families.supply import Supply, slug
-from features.requests import requests_tonight
-from features.timeline import Calendar, EventLog, day_of
+from features.log.asof import AsOfIndex
+from features.log.event_log import Calendar, EventLog, day_of
+from features.log.inventory import Supply, slug
+from features.requests.engaged import requests_tonight
 
 NAN = float("nan")
 TONIGHT = day_of(date(2024, 1, 20))

@@ -35,18 +35,18 @@ import yaml
 from encoders.interest import InterestScorer
 from encoders.towers import UserTower
 from features.assemble import Assembler, Portion
-from features.partition import stable_hash
-from features.requests import requests_tonight
-from features.simulate import ShopConfig
-from features.split import Split
-from features.text import GRID, item_texts
-from features.timeline import EventLog
-from pipelines.config import Config, load_config
-from pipelines.datasets import load_dataset, simulated
-from pipelines.features import plan_of
-from pipelines.nightly import read_events, read_for
-from pipelines.project import write_dataset
-from pipelines.requests import request_source
+from features.log.event_log import EventLog
+from features.requests.engaged import requests_tonight
+from features.requests.split import Split
+from features.shop.simulator import ShopConfig
+from features.tables.hashing import stable_hash
+from features.tables.text import GRID, item_texts
+from pipelines.base.config import Config, load_config
+from pipelines.inputs.read import read_events, read_for
+from pipelines.training.feature_report import plan_of
+from pipelines.training.request_source import request_source
+from pipelines.verbs.datasets import load_dataset, simulated
+from pipelines.verbs.project import write_dataset
 
 LOGS = ("demo", "online-retail", "ifdb", "wikispeedia", "simulated")
 PORTIONS = {1: 12, 37: 111, 1000: 1000}

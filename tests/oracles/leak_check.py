@@ -9,8 +9,8 @@ import polars as pl
 from random_log import Tables, assembler_of
 
 from features.assemble import Assembler, Portion
-from features.requests import requests_tonight
-from features.timeline import date_of
+from features.log.event_log import date_of
+from features.requests.engaged import requests_tonight
 
 
 def differences(one: Portion, other: Portion) -> set[str]:

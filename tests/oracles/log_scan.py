@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from features.text import GRID
+from features.tables.text import GRID
 
 
 def alike(engagements, user, most=400, pool=None):

@@ -10,11 +10,11 @@ import polars as pl
 from features.assemble import Assembler
 from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
-from features.families.supply import Supply
-from features.offers import coded_offers
-from features.requests import requests_tonight
-from features.text import GRID
-from features.timeline import Calendar, EventLog, date_of, day_of
+from features.log.event_log import Calendar, EventLog, date_of, day_of
+from features.log.inventory import Supply
+from features.log.offers import coded_offers
+from features.requests.engaged import requests_tonight
+from features.tables.text import GRID
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks
 GAINS = {"click": 1, "cart": 2, "purchase": 3}

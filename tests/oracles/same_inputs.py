@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 
 from features.config import FeaturesConfig, LabelsConfig
-from features.event_parts import OPEN_END
 from features.families.base import Plan
 from features.families.registry import FeatureSet
-from features.families.supply import Supply
-from features.requests import requests_between, truth_of
+from features.log.event_parts import OPEN_END
+from features.log.inventory import Supply
+from features.requests.engaged import requests_between, truth_of
 
 __all__ = ["BY_DAY", "assert_all_the_same", "assert_same", "assert_same_events", "assert_same_features"]
 

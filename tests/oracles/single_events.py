@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import polars as pl
 
-from features.label_events import LabelEvents
-from features.raw_events import RawEvents
-from features.reading import ROW
-from features.timeline import EventLog, cells_of
+from features.log.event_log import EventLog, cells_of
+from features.log.label_events import LabelEvents
+from features.log.raw_events import RawEvents
+from features.tables.reading import ROW
 
 __all__ = ["relogged", "single_events"]
 

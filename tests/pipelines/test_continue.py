@@ -16,16 +16,16 @@ from mlflow import MlflowClient
 from single_events import relogged, single_events
 
 from features.errors import ContractError
-from features.timeline import date_of
-from pipelines.check import read_inputs
-from pipelines.project import write_day
-from pipelines.register import register
-from pipelines.registry import CHAMPION, Registry
-from pipelines.rows import keep_rows, kept_rows
-from pipelines.storage import sha256_of, write_json
-from pipelines.tracking import tracking_uri
-from pipelines.train import train
-from pipelines.versions import continuing_config, load_version, predecessor
+from features.log.event_log import date_of
+from pipelines.inputs.check import read_inputs
+from pipelines.registry.register import register
+from pipelines.registry.registry import CHAMPION, Registry
+from pipelines.registry.tracking import tracking_uri
+from pipelines.registry.versions import continuing_config, load_version, predecessor
+from pipelines.stores.rows import keep_rows, kept_rows
+from pipelines.stores.storage import sha256_of, write_json
+from pipelines.training.train import train
+from pipelines.verbs.project import write_day
 
 
 def grow(project, *days):

@@ -8,13 +8,13 @@ import yaml
 from encoders.config import ItemEmbeddingsConfig
 from encoders.model import InterestModel
 from features.config import TextFieldConfig
-from pipelines.bundle import load_bundle
-from pipelines.chain import Catalogue
-from pipelines.check import read_inputs
-from pipelines.register import register
-from pipelines.train import _coded, _engaged, train
-from pipelines.vectors import VectorStore
-from pipelines.versions import judge_versions
+from pipelines.inputs.check import read_inputs
+from pipelines.registry.bundle import load_bundle
+from pipelines.registry.register import register
+from pipelines.registry.versions import judge_versions
+from pipelines.stores.vectors import VectorStore
+from pipelines.training.chain import Catalogue
+from pipelines.training.train import _coded, _engaged, train
 
 TEXT = [{"field": "description", "max_words": 3}, "title"]
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from features.errors import ContractError
-from pipelines import train as training
-from pipelines.check import read_inputs
-from pipelines.evaluate import evaluate, version_lists
-from pipelines.labelled import label, visit
-from pipelines.train import train
+from pipelines.evaluation.evaluate import evaluate, version_lists
+from pipelines.inputs.check import read_inputs
+from pipelines.training import train as training
+from pipelines.training.labelled import label, visit
+from pipelines.training.train import train
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.metrics import per_request

@@ -11,16 +11,16 @@ from single_events import relogged, single_events
 
 from encoders.interest import FINE_TUNED, OF_QUERY
 from features.errors import BlockedError, ContractError
-from pipelines import versions
-from pipelines.bundle import load_bundle
-from pipelines.chain import Chain
-from pipelines.check import read_inputs
-from pipelines.evaluate import AS_SHOWN, BEHAVIOUR_ONLY, FULL, evaluate, version_lists
-from pipelines.labelled import label
-from pipelines.project import write_day
-from pipelines.publish import published
-from pipelines.registry import CHALLENGER, Registry
-from pipelines.versions import judge_versions, load_version
+from pipelines.evaluation.evaluate import AS_SHOWN, BEHAVIOUR_ONLY, FULL, evaluate, version_lists
+from pipelines.inputs.check import read_inputs
+from pipelines.registry import versions
+from pipelines.registry.bundle import load_bundle
+from pipelines.registry.registry import CHALLENGER, Registry
+from pipelines.registry.versions import judge_versions, load_version
+from pipelines.stores.publish import published
+from pipelines.training.chain import Chain
+from pipelines.training.labelled import label
+from pipelines.verbs.project import write_day
 from ranker.baselines import BASELINES
 
 GIVEN = {"requests": {"source": "logged"}, "candidates": {"source": "logged"}}
@@ -29,8 +29,8 @@ GIVEN = {"requests": {"source": "logged"}, "candidates": {"source": "logged"}}
 @pytest.fixture(scope="module")
 def given_project(tmp_path_factory, trained_project):
     """The trained shop with a second version: one that re-ranks the lists of the log."""
-    from pipelines.register import register
-    from pipelines.train import train
+    from pipelines.registry.register import register
+    from pipelines.training.train import train
 
     project = trained_project.copy(tmp_path_factory.mktemp("given") / "project")
     project.change(**GIVEN)
@@ -168,8 +168,8 @@ def test_an_engaged_days_version_goes_on_ranking_nights_of_a_log_with_lists(proj
 @pytest.fixture(scope="module")
 def online_project(given_project, tmp_path_factory):
     """The shop with a version for request time."""
-    from pipelines.register import register
-    from pipelines.train import train
+    from pipelines.registry.register import register
+    from pipelines.training.train import train
 
     project = given_project.copy(tmp_path_factory.mktemp("online") / "project")
     for path in project.folder.glob("events/*/*.parquet"):

@@ -8,15 +8,15 @@ import polars as pl
 import pytest
 import yaml
 
-from features.requests import requests_between, requests_tonight
-from features.timeline import day_of
-from pipelines.bundle import load_bundle
-from pipelines.chain import Chain
-from pipelines.evaluate import FULL
-from pipelines.project import write_day
-from pipelines.publish import published
-from pipelines.registry import CHALLENGER, CHAMPION, Registry
-from pipelines.versions import judge_versions, load_version
+from features.log.event_log import day_of
+from features.requests.engaged import requests_between, requests_tonight
+from pipelines.evaluation.evaluate import FULL
+from pipelines.registry.bundle import load_bundle
+from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.registry.versions import judge_versions, load_version
+from pipelines.stores.publish import published
+from pipelines.training.chain import Chain
+from pipelines.verbs.project import write_day
 
 BUNDLE = {
     "candidates.json",

@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines.bundle import load_bundle
-from pipelines.publish import published
+from pipelines.registry.bundle import load_bundle
+from pipelines.stores.publish import published
 
 PLACE = "offers.parquet"
 

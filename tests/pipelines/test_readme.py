@@ -13,10 +13,10 @@ from typer.main import get_command
 from encoders.config import ClickModelConfig
 from features.config import FeaturesConfig
 from features.families.registry import FAMILIES, chosen
-from pipelines.check import read_inputs
-from pipelines.cli import app
-from pipelines.config import load_click_config, load_config
-from pipelines.storage import write_parquet
+from pipelines.base.config import load_click_config, load_config
+from pipelines.cli.app import app
+from pipelines.inputs.check import read_inputs
+from pipelines.stores.storage import write_parquet
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 
 from features.config import CalendarConfig
-from features.requests import requests_tonight
-from features.timeline import Calendar, EventLog
+from features.log.event_log import Calendar, EventLog
+from features.requests.engaged import requests_tonight
 from ranker.baselines import BASELINES, DEPTH, item_knn, personal_frequency, popularity, popularity_recent
 
 REFRESH = 7 * 2818

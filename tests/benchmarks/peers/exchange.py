@@ -15,17 +15,17 @@ import numpy.typing as npt
 import polars as pl
 from beauty import read
 
-from features.event_parts import OPEN_END
-from features.requests import requests_between, truth_of
-from features.timeline import EventLog, date_of
-from pipelines.check import read_inputs
-from pipelines.config import Config, load_config
-from pipelines.datasets import load_dataset
-from pipelines.evaluate import Evaluation, evaluate
-from pipelines.external import coded_scores
-from pipelines.labelled import Labelled
-from pipelines.origins import origins_of
-from pipelines.project import write_dataset
+from features.log.event_log import EventLog, date_of
+from features.log.event_parts import OPEN_END
+from features.requests.engaged import requests_between, truth_of
+from pipelines.base.config import Config, load_config
+from pipelines.evaluation.evaluate import Evaluation, evaluate
+from pipelines.evaluation.external import coded_scores
+from pipelines.inputs.check import read_inputs
+from pipelines.training.labelled import Labelled
+from pipelines.verbs.datasets import load_dataset
+from pipelines.verbs.origins import origins_of
+from pipelines.verbs.project import write_dataset
 from ranker.metrics import per_request
 
 Ints = npt.NDArray[np.int64]
@@ -126,7 +126,7 @@ class Retail:
     Attributes:
         log: All of it until the window ends.
         config: Of its project.
-        requests: Of its last 28 days, as `features.requests.requests_between` makes them.
+        requests: Of its last 28 days, as `features.requests.engaged.requests_between` makes them.
         first_day: First of these days.
     """
 

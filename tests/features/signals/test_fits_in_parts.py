@@ -2,7 +2,7 @@
 
 import pytest
 
-from features import places
+from features.log import places
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
 from features.signals.next_basket import BasketTransitions

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import CandidateGenerators, histories
+from features.candidates.catalog import SOURCES
+from features.candidates.union import CandidateGenerators, histories
 from features.config import CandidatesConfig
 from features.errors import ConfigError
-from features.generators import SOURCES
-from features.requests import requests_tonight
+from features.requests.engaged import requests_tonight
 from features.signals.popularity import popular_items
 
 seeds = st.integers(0, 10_000)

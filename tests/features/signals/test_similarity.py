@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.candidates import histories
+from features.candidates.union import histories
 from features.config import CandidatesConfig
 from features.signals.similarity import near, strongest
 from features.signals.text_neighbours import text_similarity

@@ -3,7 +3,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.signals.text_neighbours import text_similarity
-from features.text import GRID
+from features.tables.text import GRID
 
 seeds = st.integers(0, 10_000)
 

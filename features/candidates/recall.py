@@ -1,0 +1,95 @@
+"""How much of what turned out true each generator had proposed, one by one and together.
+
+``recall@K`` of a request is the share of its positives among exactly the K best candidates (fewer where there are
+fewer), and the figure of a slice is the mean over the requests that have a positive in it.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from features.candidates.union import SOURCES
+from features.log.asof import Ints
+from features.log.event_log import EventLog
+from features.signals.top_k import top_k
+
+__all__ = ["CUTOFFS", "SLICES", "TOGETHER", "recall_by_source", "seen_items"]
+
+SLICES = ("all", "repeat", "new-to-user", "cold item")
+"""All positives; those the user had engaged with; the others; those nobody had before the requests' first day."""
+
+CUTOFFS = (10, 20, 50, 100, 200, 500, 1000)
+"""The K: up to the largest quota that a generator may have."""
+
+TOGETHER = "together"
+"""The row of what all generators propose, in the order of the cut."""
+
+
+def seen_items(log: EventLog, before_day: int) -> pl.Series:
+    """Codes of the items that somebody engaged with before a day."""
+    return log.items.filter(pl.Series(_engagements_before(log, before_day) > 0))["item"]
+
+
+def _engagements_before(log: EventLog, day: int) -> Ints:
+    """(items,) engagements of each item before a day."""
+    items = np.arange(log.items.height)
+    return log.item_index.total(items, np.full_like(items, day))
+
+
+def recall_by_source(
+    requests: pl.DataFrame,
+    history: pl.DataFrame,
+    proposed: pl.DataFrame,
+    truth: pl.DataFrame,
+    cutoffs: Sequence[int] = CUTOFFS,
+    *,
+    seen: pl.Series | None = None,
+) -> pl.DataFrame:
+    """Recall of each generator and of all together, by slice.
+
+    Args:
+        requests: request, user, as_of_day; those without a positive do not count.
+        history: `features.candidates.union.histories` of these requests: tells repeats from what is new to the user.
+        proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
+        truth: request, item: every positive, proposed or not.
+        cutoffs: The K.
+        seen: `seen_items` before the requests' first day; None leaves the slice of cold items empty.
+
+    Returns:
+        source, slice, k, recall (null where no request has a positive of the slice), requests. Sources in the order
+        of `SOURCES`, then `together`.
+    """
+    asked = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
+    held = history.select("request", "item", repeat=pl.lit(value=True))
+    asked = asked.join(held, on=["request", "item"], how="left").with_columns(pl.col("repeat").fill_null(value=False))
+    known = pl.Series([], dtype=pl.UInt32) if seen is None else seen
+    cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(known.implode())
+    asked = asked.with_columns(cold=cold)
+    best = top_k(proposed.select("request", "item", "score"), max(cutoffs))
+    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in SOURCES}
+    ranks[TOGETHER] = best.select("request", "item", "rank")
+    parts = []
+    for source, listed in ranks.items():
+        told = asked.join(listed, on=["request", "item"], how="left")
+        parts += [row for name in SLICES for row in _of_slice(told, source, name, cutoffs)]
+    return pl.DataFrame(parts, schema=_SCHEMA, orient="row")
+
+
+_SCHEMA = {"source": pl.String, "slice": pl.String, "k": pl.Int64, "recall": pl.Float64, "requests": pl.Int64}
+_MEMBERS = {
+    "all": pl.lit(value=True),
+    "repeat": pl.col("repeat"),
+    "new-to-user": ~pl.col("repeat"),
+    "cold item": pl.col("cold"),
+}
+
+
+def _of_slice(
+    told: pl.DataFrame, source: str, name: str, cutoffs: Sequence[int]
+) -> list[tuple[str, str, int, float | None, int]]:
+    """A row for each cutoff."""
+    found = {str(k): (pl.col("rank") <= k).fill_null(value=False).mean() for k in cutoffs}
+    shares = told.filter(_MEMBERS[name]).group_by("request").agg(**found).sort("request")
+    means = shares.select(pl.col(found.keys()).mean()).row(0)
+    return [(source, name, k, mean, shares.height) for k, mean in zip(cutoffs, means, strict=True)]

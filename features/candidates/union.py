@@ -1,0 +1,365 @@
+"""Candidates: the items a request is ranked over, proposed by generators that know only what came before.
+
+Or, with `candidates.source: logged`, given: the list that was shown to a logged request, the supplied one at night.
+
+Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night
+what it learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the
+same candidates to the last bit in whatever batch it stands.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import polars.selectors as cs
+
+from features.candidates.catalog import GENERATORS, SOURCES, TEXT_SOURCES, Supplied
+from features.candidates.cut import CandidateCut, Facts, facts_of, keys_of
+from features.config import CandidatesConfig
+from features.log.decay import decay_weights
+from features.log.engagements import spread
+from features.log.event_log import EventLog
+from features.signals.generator import Generator, GeneratorInputs
+from features.signals.queries import Queries
+from features.signals.top_k import top_k
+
+__all__ = [
+    "SOURCES",
+    "TEXT_SOURCES",
+    "CandidateGenerators",
+    "blocked_items",
+    "histories",
+    "unmatched_ids",
+]
+
+_HISTORY: dict[str, type[pl.DataType]] = {
+    "request": pl.UInt32,
+    "item": pl.UInt32,
+    "as_of_day": pl.Int32,
+    "count": pl.Int64,
+    "last_day": pl.Int32,
+    "gain": pl.Int32,
+    "event_type": pl.UInt16,
+    "weight": pl.Int64,
+    "first_day": pl.Int32,
+    "days": pl.Int64,
+}
+_CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
+_MAX_LESSONS = 2000  # requests that teach the cut: the latest
+_NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
+
+
+def histories(
+    log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str] = ()
+) -> pl.DataFrame:
+    """What each request's user had engaged with, one row an item, known strictly before the request's as-of.
+
+    Args:
+        log: The event log.
+        requests: request, user, as_of_day.
+        config: Half-life of an event's weight.
+        event_types: Those that are told apart; none need be.
+
+    Returns:
+        Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
+        event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
+        gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
+    """
+    assert (requests["as_of_day"] <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
+    start, end = log.starts_of(requests["user"].cast(pl.Int64).to_numpy())
+    block = np.cumsum(end - start) // _CELLS
+    edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
+    parts = [_histories(log, requests[first:last], config, event_types) for first, last in pairwise(edges.tolist())]
+    held = pl.concat([pl.DataFrame(schema=_HISTORY), *parts])
+    return held.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
+
+
+def _histories(
+    log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str]
+) -> pl.DataFrame:
+    """`histories` in any order, of so few requests that all cells of their users fit side by side."""
+    user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
+    found = _known_cells(log, user, as_of_day, event_types)
+    starts = np.flatnonzero(np.diff(found.pair, prepend=-1))
+    if not len(starts):
+        return pl.DataFrame(schema=_HISTORY)
+    of_request = found.request[starts]
+    age = as_of_day[found.request] - found.day
+    codes = len(event_types) + 1
+    highest = np.maximum.reduceat(found.highest, starts)
+    new_day = np.diff(found.day, prepend=-1) != 0
+    new_day[starts] = True
+    last = np.append(starts[1:], len(found.day)) - 1
+    return pl.DataFrame(
+        {
+            "request": requests["request"].cast(pl.UInt32).gather(of_request),
+            "item": found.item[starts],
+            "as_of_day": as_of_day[of_request],
+            "count": np.add.reduceat(found.n, starts),
+            "last_day": found.day[last],
+            "gain": highest // codes,
+            "event_type": highest % codes,
+            "weight": np.add.reduceat(found.n * decay_weights(config.half_life_days)[age], starts),
+            "first_day": found.day[starts],
+            "days": np.add.reduceat(new_day.astype(np.int64), starts),
+        },
+        schema_overrides=_HISTORY,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _KnownCells:
+    """The cells that count of each request's user before its day, by (request, item, day).
+
+    Attributes:
+        request: Row of the request among those asked.
+        pair: A number of the request and the item, ascending.
+        item: Item codes.
+        day: Day numbers.
+        n: Events.
+        highest: Gain, and the code of its event type below.
+    """
+
+    request: npt.NDArray[np.int64]
+    pair: npt.NDArray[np.int64]
+    item: npt.NDArray[np.int64]
+    day: npt.NDArray[np.int64]
+    n: npt.NDArray[np.int64]
+    highest: npt.NDArray[np.int64]
+
+
+def _known_cells(
+    log: EventLog, user: npt.NDArray[np.int64], as_of_day: npt.NDArray[np.int64], event_types: Sequence[str]
+) -> _KnownCells:
+    cells = log.cells
+    place, begins = spread(*log.starts_of(user))
+    request = np.repeat(np.arange(len(user)), np.diff(begins))
+    item, day, kind = cells.taken(place)
+    gain_K = np.array([log.gains.get(name, 0) for name in cells.kinds], np.int64)
+    code = {name: at + 1 for at, name in enumerate(event_types)}
+    code_K = np.array([code.get(name, 0) for name in cells.kinds], np.int64)
+    known = (day < as_of_day[request]) & (gain_K[kind] > 0)
+    request, item, day, kind = (part[known] for part in (request, item, day, kind))
+    highest = (gain_K * (len(event_types) + 1) + code_K)[kind]
+    return _KnownCells(request, request * cells.n_items + item, item, day, cells.counts[place[known]], highest)
+
+
+def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:
+    """(items,) which items are blocked: those of a blocked id as text, and of whole numbers those of its value."""
+    return item_ids.is_in(_ids_like(item_ids, blocked).implode()).to_numpy()
+
+
+def unmatched_ids(item_ids: pl.Series, blocked: Sequence[str | int]) -> int:
+    """How many blocked ids, each once, are of no item of the catalogue."""
+    ids = _ids_like(item_ids, blocked)
+    return ids.null_count() + int((~ids.drop_nulls().unique().is_in(item_ids.implode())).sum())
+
+
+def _ids_like(item_ids: pl.Series, blocked: Sequence[str | int]) -> pl.Series:
+    """Distinct blocked ids in the type of the catalogue's, null where they cannot be of it."""
+    told = pl.Series([str(name) for name in blocked], dtype=pl.String).unique()
+    return told.cast(item_ids.dtype, strict=False)
+
+
+@dataclass(slots=True)
+class CandidateGenerators:
+    """All generators over one log, their union, its filters and its cut.
+
+    Args:
+        log: The event log.
+        config: Quotas and windows.
+        text_vectors: (items, width) int16 on the grid of 1/GRID in the order of item codes, or None for no
+            text.
+        cut: What the union is cut by; None cuts by the best rank over the sources.
+        queries: How the log's queries are read, or None for no queries.
+    """
+
+    log: EventLog
+    config: CandidatesConfig
+    text_vectors: npt.NDArray[np.int16] | None = None
+    cut: CandidateCut | None = None
+    queries: Queries | None = None
+    _inputs: GeneratorInputs = field(init=False)
+    _generators: tuple[Generator, ...] = field(init=False)
+    _blocked: npt.NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
+        self._inputs = GeneratorInputs(self.log, self.config, self.text_vectors, self.queries)
+        self._generators = tuple(generator(self._inputs) for generator in GENERATORS)
+        if self.given:  # what gives the lists at night must not be told from what gave them in the log
+            self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
+
+    @property
+    def given(self) -> bool:
+        """Whether candidates are lists that were given: generators then say what they think of them."""
+        return self.config.source == "logged"
+
+    def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """What all generators propose, filtered and cut to `max_per_request`; given lists as they are.
+
+        Args:
+            requests: request, user, as_of_day; of logged requests also query and shown.
+            history: `histories` of these requests.
+
+        Returns:
+            Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
+            `_score` (Float64), null where that generator did not propose the item. Items that are not
+            available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
+        """
+        if self.given:
+            return self.union(requests, history)
+        union = self.scored_union(requests, history)
+        is_new = ~_among(keys_of(union), keys_of(history))
+        rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
+        kept = top_k(self._with_room_for_new(rows), self.config.max_per_request)
+        return union.drop("score")[kept["row"].sort()]
+
+    def _with_room_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Without the known items that would leave items new to the user less than their share of the list."""
+        most = self.config.max_per_request
+        room = pl.col("new").sum().over("request").clip(upper_bound=round(most * self.config.new_share))
+        ordered = rows.sort(["request", "score", "item"], descending=[False, True, False])
+        known_rank = (~pl.col("new")).cum_sum().over("request")
+        return ordered.filter(pl.col("new") | (known_rank.cast(pl.Int64) + room.cast(pl.Int64) <= most))
+
+    def scored_union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """The same before the cut, with the `score` that it is cut by."""
+        union = self.union(requests, history)
+        if self.cut is None:
+            best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
+            return union.with_columns(score=-best.cast(pl.Float64).fill_null(np.inf))
+        facts = facts_of(union, requests, history, self._inputs.cache)
+        return union.with_columns(score=pl.Series(self.cut.score(facts)))
+
+    def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
+        """What all generators propose, filtered; or the given lists, those of the log unfiltered."""
+        asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
+        asked = [made for made in self._generators if made.most]
+        sources = [made.name for made in asked]
+        parts = [made.propose(asking, history) for made in asked]
+        keys = [keys_of(part) for part in parts]
+        wanted = [self._given(requests)] if self.given else keys
+        union = _distinct(np.concatenate([np.empty(0, np.int64), *wanted]))
+        if not (self.given and "shown" in requests.columns):
+            union = union[self._allowed(union, requests, history)]
+        told = dict(zip(sources, zip(keys, parts, strict=True), strict=True))
+        columns = {
+            "request": pl.Series(union >> 32, dtype=pl.UInt32),
+            "item": pl.Series(union & 0xFFFFFFFF, dtype=pl.UInt32),
+        }
+        for source in SOURCES:
+            columns |= _spread(union, source, *told.get(source, (np.empty(0, np.int64), None)))
+        return pl.DataFrame(columns)
+
+    def _given(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Keys of the given lists: what was shown, or what the supplied table names."""
+        if "shown" in requests.columns:
+            return keys_of(requests.select("request", item="shown").explode("item"))
+        return keys_of(Supplied(self._inputs).lists(requests))
+
+    def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
+        """Fit the cut on requests whose labels have closed; use it for later ones only.
+
+        A request weighs as the root of its positives: between one vote a request and one a positive. Rows that were
+        no positive are sampled by a hash of their key.
+
+        Args:
+            requests: request, user, as_of_day.
+            truth: `features.requests.engaged.truth_of` these.
+            size: Requests looked at together.
+
+        Returns:
+            The cut, or None where no request's union holds a positive, or lists are given, which nothing cuts.
+        """
+        if self.given:
+            return None
+        requests = requests.sort("as_of_day", "request").tail(_MAX_LESSONS).sort("request")
+        lessons = [
+            lesson
+            for start in range(0, requests.height, size)
+            if (lesson := self._lesson(requests.slice(start, size), truth)) is not None
+        ]
+        if not lessons:
+            return None
+        names = lessons[0][0].names
+        facts = Facts({name: np.concatenate([lesson[0].columns[name] for lesson in lessons]) for name in names})
+        positive, weight = (np.concatenate([lesson[place] for lesson in lessons]) for place in (1, 2))
+        return CandidateCut.fit(facts, positive, weight, n_requests=sum(lesson[3] for lesson in lessons))
+
+    def _lesson(
+        self, requests: pl.DataFrame, truth: pl.DataFrame
+    ) -> tuple[Facts, npt.NDArray[np.bool_], npt.NDArray[np.float64], int] | None:
+        """Facts, whether positive, and weight of the rows that teach the cut; and of how many requests."""
+        history = histories(self.log, requests, self.config)
+        union = self.union(requests, history)
+        keys = keys_of(union)
+        positive = _among(keys, keys_of(truth))
+        found = pl.DataFrame({"request": union["request"], "positive": positive})
+        per_request = found.with_columns(pl.col("positive").sum().over("request"))["positive"].to_numpy()
+        taken = (per_request > 0) & (positive | (keys % 1_000_003 % _NEGATIVES_OF == 0))
+        if not taken.any():
+            return None
+        rows = np.flatnonzero(taken)
+        facts = facts_of(union[rows], requests, history, self._inputs.cache)
+        weight = np.where(positive, 1.0, _NEGATIVES_OF)[rows] / np.sqrt(per_request[rows])
+        return facts, positive[rows], weight, union[rows]["request"].n_unique()
+
+    def _allowed(
+        self, union: npt.NDArray[np.int64], requests: pl.DataFrame, history: pl.DataFrame
+    ) -> npt.NDArray[np.bool_]:
+        """Which keys the filters let pass."""
+        allowed = self._on_sale(union, requests)
+        if self.config.already_bought == "drop":
+            allowed &= ~_among(union, keys_of(history))
+        if self._blocked.any():
+            allowed &= ~self._blocked[union & 0xFFFFFFFF]
+        return allowed
+
+    def _on_sale(self, union: npt.NDArray[np.int64], requests: pl.DataFrame) -> npt.NDArray[np.bool_]:
+        """Which items the catalogue does not say are not on sale at the request's as-of."""
+        sale = self.log.items.select("available_from", "available_until")
+        allowed = np.ones(len(union), bool)
+        if sale["available_from"].is_null().all() and sale["available_until"].is_null().all():
+            return allowed
+        items = union & 0xFFFFFFFF
+        for day in requests["as_of_day"].unique().sort():
+            as_of = pl.lit(self.log.calendar.as_of(day)).cast(pl.Datetime("us", "UTC"))
+            shut = (pl.col("available_from") > as_of) | (pl.col("available_until") <= as_of)
+            is_shut = sale.select(shut.fill_null(value=False)).to_series().to_numpy()
+            asked = requests.filter(pl.col("as_of_day") == day)["request"].to_numpy()
+            allowed &= ~(np.isin(union >> 32, asked) & is_shut[items])
+        return allowed
+
+
+def _distinct(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Keys ascending, each once. Sorting whole numbers takes a fraction of the hashing that `np.unique` does."""
+    ordered = np.sort(keys)
+    return ordered[np.flatnonzero(np.diff(ordered, prepend=ordered[:1] - 1))]
+
+
+def _among(union: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Which of a union's keys, ascending and distinct, are among others."""
+    found = np.zeros(len(union), np.bool_)
+    if len(union):
+        place = np.minimum(np.searchsorted(union, keys), len(union) - 1)
+        found[place[union[place] == keys]] = True
+    return found
+
+
+def _spread(
+    union: npt.NDArray[np.int64], source: str, keys: npt.NDArray[np.int64], part: pl.DataFrame | None
+) -> dict[str, pl.Series]:
+    """A source's rank and score on the rows of the union, null where it did not propose the item."""
+    rank, score = np.zeros(len(union), np.int32), np.zeros(len(union), np.float64)
+    if part is not None and len(union):
+        place = np.minimum(np.searchsorted(union, keys), len(union) - 1)
+        kept = union[place] == keys
+        rank[place[kept]] = part["rank"].to_numpy()[kept]
+        score[place[kept]] = part["score"].to_numpy()[kept]
+    columns = pl.DataFrame({f"{source}_rank": rank, f"{source}_score": score})
+    shown = columns.select(pl.when(pl.Series(rank > 0)).then(pl.all()))
+    return {column.name: column for column in shown}

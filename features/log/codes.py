@@ -1,0 +1,90 @@
+"""Ids as the positions they have among all ids in order: small integers whose order is that of the ids."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.log.asof import Ints
+
+__all__ = ["UNKNOWN", "Codes", "Numbers"]
+
+UNKNOWN = -1
+"""Code of what is none of the ids."""
+
+_TABLE_PER_ID = 16  # a table of all integers between the smallest and the largest is worth its memory up to this
+
+
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """Codes of some ids.
+
+    Attributes:
+        ids: The ids, ascending, each once; the code of an id is its position.
+        table: Code of each integer from the smallest id to the largest, where ids are integers that lie close
+            together.
+        compact: Whether the ids are all integers from the smallest to the largest.
+    """
+
+    ids: pl.Series
+    table: npt.NDArray[np.int64] | None
+    compact: bool
+
+    @classmethod
+    def of(cls, ids: pl.Series) -> Self:
+        """Of ids that are ascending, each once."""
+        if ids.dtype == pl.String or ids.is_empty():
+            return cls(ids, None, compact=False)
+        known = ids.cast(pl.Int64).to_numpy()
+        width = int(known[-1]) - int(known[0]) + 1
+        if width == len(known):
+            return cls(ids, None, compact=True)
+        if width > _TABLE_PER_ID * len(known):
+            return cls(ids, None, compact=False)
+        table = np.full(width, UNKNOWN, np.int64)
+        table[known - known[0]] = np.arange(len(known))
+        return cls(ids, table, compact=False)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def code(self, ids: pl.Series) -> Ints:
+        """Code of each id, `UNKNOWN` of what is none; text and integers never meet."""
+        if self.ids.is_empty() or (self.ids.dtype == pl.String) != (ids.dtype == pl.String):
+            return np.full(len(ids), UNKNOWN, np.int64)
+        if self.ids.dtype == pl.String:
+            found = ids.cast(pl.Enum(self.ids), strict=False).to_physical()
+            return found.cast(pl.Int64).fill_null(UNKNOWN).to_numpy()
+        return self._code_of_integers(ids.cast(pl.Int64).to_numpy())
+
+    def _code_of_integers(self, wanted: Ints) -> Ints:
+        low, high = int(self.ids[0]), int(self.ids[-1])
+        if self.table is None and not self.compact:
+            known = self.ids.cast(pl.Int64).to_numpy()
+            place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+            return np.where(known[place] == wanted, place, UNKNOWN)
+        inside = (wanted >= low) & (wanted <= high)
+        place = wanted - low if inside.all() else np.where(inside, wanted - low, 0)
+        codes = place if self.table is None else self.table[place]
+        return codes if inside.all() else np.where(inside, codes, UNKNOWN)
+
+
+@dataclass(slots=True)
+class Numbers:
+    """Ids and the numbers they were given, in order of appearance."""
+
+    ids: pl.Series
+
+    def number(self, wanted: pl.Series) -> Ints:
+        """Number of each id; new ones get the next."""
+        if self.ids.is_empty():
+            self.ids = self.ids.cast(wanted.dtype)
+        asked = wanted.unique().sort().to_frame("id")
+        # NOTE: the few that are asked are hashed, and not all that are known.
+        known = pl.DataFrame({"id": self.ids}).with_row_index("number").join(asked, on="id", how="semi")
+        new = asked.join(known, on="id", how="anti", maintain_order="left").with_row_index("number", len(self.ids))
+        self.ids = pl.concat([self.ids, new["id"]])
+        found = wanted.to_frame("id").join(pl.concat([known, new]), on="id", how="left", maintain_order="left")
+        return found["number"].cast(pl.Int64).to_numpy()

@@ -1,0 +1,64 @@
+"""What each user had engaged with, oldest first: what lies before a day is one slice of it."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from features.log.asof import Counts, Ints, before, stamps_of
+from features.log.interactions import Interactions
+from features.log.places import Places
+
+__all__ = ["History"]
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """Daily engagements of users, sorted by (user, day, item).
+
+    Attributes:
+        done: The engagements.
+        order: Their places in that order.
+    """
+
+    done: Interactions
+    order: Places
+
+    @classmethod
+    def of(cls, done: Interactions) -> Self:
+        """All engagements of a log."""
+        order = np.empty(len(done), np.uint32)
+        for part in done.slices():
+            stamps = stamps_of(done.user[part].astype(np.int64), done.day[part])
+            order[part] = np.argsort(stamps, kind="stable") + part.start  # items of one day stay in their order
+        return cls(done, order)
+
+    @property
+    def stamps(self) -> Ints:
+        """User << 17 | day of each engagement."""
+        return stamps_of(self.done.user[self.order].astype(np.int64), self.day)
+
+    @property
+    def item(self) -> npt.NDArray[np.uint32]:
+        """Item code of each."""
+        return self.done.item[self.order]
+
+    @property
+    def day(self) -> npt.NDArray[np.int32]:
+        """Day of each."""
+        return self.done.day[self.order]
+
+    def taken(self, places: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
+        """Item, day and count of the engagements at some places."""
+        at = self.order[places]
+        return self.done.item[at], self.done.day[at], self.done.n[at]
+
+    def slices(self, user: Ints, as_of_day: Ints) -> tuple[Ints, Ints]:
+        """Start and end of what each user had done before each day."""
+        return before(self._stamps, user, np.zeros_like(user)), before(self._stamps, user, as_of_day)
+
+    @cached_property
+    def _stamps(self) -> Ints:
+        return self.stamps  # NOTE: kept for the users of a portion alone; of a whole log, nobody asks for slices

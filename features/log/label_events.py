@@ -1,0 +1,90 @@
+"""What labels and requests are made of: the events that count, by the day that they make labels for.
+
+Training and evaluation alone hold them; a night holds cells (`features.log.engagements`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import polars as pl
+
+from features.log.event_parts import OPEN_END, EventParts, Part
+
+__all__ = ["LABEL_COLUMNS", "REQUEST_ID", "LabelEvents", "day_spans"]
+
+LABEL_COLUMNS = ("user", "item", "gain", "day", "due", "timestamp", "value")
+REQUEST_ID = "request_id"
+
+
+@dataclass(frozen=True, eq=False)
+class LabelEvents(EventParts):
+    """Events whose gain is above 0: the columns `LABEL_COLUMNS`, and `REQUEST_ID` where requests are logged.
+
+    Attributes:
+        spans: Of all events, those without a gain too: day, due, first and last (timestamps), once or more for each
+            pair of days; what the log's ends are read from.
+        file_rows: Rows of the largest file that they were read from; 0 where they came from no file.
+    """
+
+    spans: pl.DataFrame = field(default_factory=pl.DataFrame)
+    file_rows: int = 0
+
+    @classmethod
+    def of(cls, single: pl.DataFrame) -> "LabelEvents":
+        """Of single events in memory.
+
+        Args:
+            single: All events, with `LABEL_COLUMNS`.
+        """
+        columns = [*LABEL_COLUMNS, *(name for name in (REQUEST_ID,) if name in single.columns)]
+        return cls((Part.of(single.filter(pl.col("gain") > 0).select(columns)),), spans=day_spans(single))
+
+    def between(self, first_day: int, end_day: int) -> pl.DataFrame:
+        """The events of the label days ``first_day <= due < end_day``.
+
+        Returns:
+            The columns of the class, file by file and in each in the order in which they were kept. What is made of
+            them must not depend on that order.
+        """
+        return self.table(first_due=first_day, end_due=end_day)
+
+    def by_part(self, first_day: int, end_day: int, *columns: str) -> Iterator[pl.DataFrame]:
+        """The same, some columns and a file at a time: no more is held than what is made of each."""
+        return self.frames(*columns, first_due=first_day, end_due=end_day)
+
+    @property
+    def days(self) -> pl.Series:
+        """The label days that have an event that counts, ascending."""
+        found = [frame["due"].unique() for frame in self.frames("due")]
+        return pl.concat([pl.Series("due", [], dtype=pl.Int32), *found]).unique().sort()
+
+    @property
+    def last_day(self) -> int:
+        """The last label day of any event."""
+        last = self._spans["due"].max()
+        assert isinstance(last, int)  # the contract refuses an empty table
+        return last
+
+    @property
+    def ends(self) -> tuple[datetime, datetime]:
+        """First and last instant of any event."""
+        first, last = self._spans["first"].min(), self._spans["last"].max()
+        assert isinstance(first, datetime)  # the contract refuses an empty table
+        assert isinstance(last, datetime)
+        return first, last
+
+    @property
+    def _spans(self) -> pl.DataFrame:
+        is_known = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
+        return self.spans if self._is_open else self.spans.filter(is_known & (pl.col("due") < self.end_due))
+
+    @property
+    def _is_open(self) -> bool:
+        return (self.first_day, self.end_day, self.end_due) == (0, OPEN_END, OPEN_END)
+
+
+def day_spans(events: pl.DataFrame) -> pl.DataFrame:
+    """First and last timestamp of each pair of day and due that events have; see `LabelEvents.spans`."""
+    stamp = pl.col("timestamp")
+    return events.group_by("day", "due").agg(first=stamp.min(), last=stamp.max()).sort("day", "due")

@@ -1,0 +1,93 @@
+"""What only a single event tells: queries, comments, sentiments, context and logged requests, where a log has them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.log.event_parts import EventParts, Part
+from features.tables.schemas import Events
+
+__all__ = ["OPTIONAL", "RAW_COLUMNS", "RawEvents", "asks_every_event", "raw_rows"]
+
+RAW_COLUMNS = ("user", "item", "gain", "kind", "day", "due", "timestamp")
+"""Columns that each of them has."""
+OPTIONAL = ("query", "text")
+"""Columns that are kept of every log that has them."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawEvents(EventParts):
+    """The rows that hold something in a further column, with `RAW_COLUMNS` and these; see `asks_every_event`.
+
+    Attributes:
+        further: The further columns: those of `OPTIONAL` that any row has, and those that were asked for.
+        is_whole: Whether these are all events of the log.
+    """
+
+    further: tuple[str, ...] = ()
+    is_whole: bool = False
+
+    @classmethod
+    def of(cls, single: pl.DataFrame, keep: Sequence[str]) -> Self | None:
+        """Of single events in memory; None where they hold nothing more.
+
+        Args:
+            single: All events, with `RAW_COLUMNS`.
+            keep: Further columns that are asked for.
+        """
+        return cls.of_parts([Part.of(raw_rows(single, keep))], keep)
+
+    @classmethod
+    def of_parts(cls, parts: Sequence[Part], keep: Sequence[str]) -> Self | None:
+        """Of what `raw_rows` kept of each file."""
+        if not parts:
+            return None
+        present = parts[0].frame.columns
+
+        def is_held(name: str) -> bool:
+            return any(part.frame[name].null_count() < part.frame.height for part in parts)
+
+        further = [name for name in OPTIONAL if name in present and is_held(name)]
+        further += [name for name in keep if name in present and name not in (*OPTIONAL, *RAW_COLUMNS)]
+        is_whole = asks_every_event(keep)
+        return cls(parts, further=tuple(further), is_whole=is_whole) if further or is_whole else None
+
+    def coded_by(self, codes: npt.NDArray[np.uint32]) -> Self:
+        """The same, where numbers of users stand in the parts; see `EventParts.codes`."""
+        return replace(self, codes=codes)
+
+    def holding(self, column: str, *others: str) -> pl.DataFrame:
+        """The rows that hold something in a column, in any order: `RAW_COLUMNS`, the column, and others."""
+        return self.table(*RAW_COLUMNS, *dict.fromkeys((column, *others)), where=pl.col(column).is_not_null())
+
+    def values(self, column: str) -> pl.Series:
+        """What stands in a column, without nulls, in any order."""
+        return self.table(column, where=pl.col(column).is_not_null())[column]
+
+    def has(self, column: str) -> bool:
+        """Whether any row holds something in a column."""
+        where = pl.col(column).is_not_null()
+        return column in self.further and any(frame.height for frame in self.frames(column, where=where))
+
+    @property
+    def rows(self) -> pl.DataFrame:
+        """All of them, in any order: `RAW_COLUMNS`, and `further`."""
+        return self.table(*RAW_COLUMNS, *self.further)
+
+
+def asks_every_event(keep: Collection[str]) -> bool:
+    """Whether columns are among those asked for that each event has, or that tell of lists: then all rows are kept."""
+    return bool(set(keep) & ({*Events.column_names(), "due"} - set(OPTIONAL)))
+
+
+def raw_rows(single: pl.DataFrame, keep: Sequence[str]) -> pl.DataFrame:
+    """The rows that `RawEvents` keeps of single events, with the columns that it may need."""
+    names = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in single.columns and name not in RAW_COLUMNS]
+    rows = single.select(*RAW_COLUMNS, *names)
+    if asks_every_event(keep):
+        return rows
+    return rows.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in names)) if names else rows.clear()

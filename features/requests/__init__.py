@@ -1,0 +1,1 @@
+"""Requests, the unit of ranking, what turned out true of them, and how the days are split."""

@@ -1,0 +1,174 @@
+"""Logged requests: each list that the log says was shown is a ranking request, with its own labels and positions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from features.config import LabelsConfig
+from features.errors import ContractError, listed, require_columns
+from features.log.event_log import EventLog
+from features.log.label_events import REQUEST_ID
+from features.requests.engaged import graded, with_newness
+
+__all__ = ["LoggedRequests"]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedRequests:
+    """Each `request_id` of the events that were shown is a request.
+
+    Attributes:
+        log: The event log.
+        labels: Gains' horizon.
+        requests: Sorted by (as_of_day, user, requested_at, request_id), one row a request_id: request_id, user,
+            as_of_day (Int32: the batch day that holds requested_at), requested_at (of its first shown event), query
+            (the latest of its events that has one, else null), the context columns (each the first of its shown events
+            that is not null), shown (List(UInt32): the codes of its items, ascending) and positions (List(Int32): the
+            best position of each, null where unknown).
+        without_id: Shown events that carry no request_id; they are in no request.
+        of_many_users: Shown events whose request_id more than one user has; they are in no request.
+    """
+
+    log: EventLog
+    labels: LabelsConfig
+    requests: pl.DataFrame
+    without_id: int
+    of_many_users: int
+
+    @classmethod
+    def of(
+        cls,
+        log: EventLog,
+        labels: LabelsConfig,
+        *,
+        shown: Sequence[str],
+        context: Sequence[str] = (),
+        max_faulty_share: float = 0.0,
+    ) -> "LoggedRequests":
+        """Find the requests of a log.
+
+        Shown events without a request_id, and those whose request_id is used by several users, are left out like rows
+        that break a contract: up to a share. They stay events, for features and for labels.
+
+        Args:
+            log: The event log, with request_id and position.
+            labels: Gains' horizon.
+            shown: Event types that say that the item was shown.
+            context: Columns of events that tell of a request.
+            max_faulty_share: Largest share (0-1) of the shown events that may be left out.
+
+        Raises:
+            ConfigError: A context column is not there.
+            ContractError: Nothing was shown, or more was left out than may be; with counts.
+        """
+        raw = log.raw
+        require_columns(context, () if raw is None else raw.further, key="requests.context", table="events")
+        if raw is None or REQUEST_ID not in raw.further:
+            raise ContractError(
+                "events: read without request_id, by which logged requests are told apart. Set requests.source: logged "
+                "in the configuration that reads them."
+            )
+        kinds = pl.col("kind").is_in(list(shown))
+        n_shown = sum(frame.height for frame in raw.frames("kind", where=kinds))
+        _refuse_unshown(log, n_shown, shown)
+        named = raw.holding(REQUEST_ID, "position", *raw.further)
+        users = named.group_by("request_id").agg(pl.col("user").n_unique())
+        shared = users.filter(pl.col("user") > 1)
+        good = named.join(shared, on="request_id", how="anti", maintain_order="left")
+        n_named = named.filter(kinds).height
+        seen = good.filter(kinds)
+        without_id, of_many_users = n_shown - n_named, n_named - seen.height
+        if without_id + of_many_users > max_faulty_share * n_shown or not seen.height:
+            raise ContractError(
+                f"events: of {n_shown} rows that were shown, {without_id} have no request_id and {of_many_users} "
+                f"belong to the {shared.height} request_ids that more than one user has. That is above "
+                f"data.quarantine.max_share ({max_faulty_share:g}). Give each shown list a request_id of its own (map "
+                "its column under data.events.columns), or raise that share: such rows are then in no request."
+            )
+        return cls(log, labels, _requests(good, seen, context), without_id, of_many_users)
+
+    def between(self, first_day: int, end_day: int) -> pl.DataFrame:
+        """Requests of the batch days ``first_day <= day < end_day``.
+
+        Returns:
+            In the order of `requests`: request (UInt32, 0..n-1), user, as_of_day, then its other columns.
+        """
+        asked = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
+        return asked.select(
+            pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"),
+            "user",
+            "as_of_day",
+            pl.exclude("user", "as_of_day"),
+        )
+
+    def truth(self, requests: pl.DataFrame) -> pl.DataFrame:
+        """The positives of requests: the highest gain of each shown item that the user engaged with.
+
+        An engagement counts for the request whose request_id it carries. One that carries none counts for every request
+        that had shown the user the item, from requested_at on. Both only until the horizon closes: on the days
+        ``as_of_day <= day < as_of_day + labels.horizon_days``.
+
+        Args:
+            requests: As `between` makes them.
+
+        Returns:
+            Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
+            item before the request's as-of); with `labels.value_gain` then `features.requests.engaged.VALUE_LABEL`.
+        """
+        asked = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
+        carried = pl.col("request_id").alias("carried")
+        closes = pl.col("as_of_day") + self.labels.horizon_days
+        days = requests["as_of_day"]
+        first, last = (0, -1) if days.is_empty() else (days.min(), days.max())
+        engaged = self.log.label_events.between(first, last + self.labels.horizon_days)  # type: ignore[arg-type, operator]
+        engaged = engaged.select("user", "item", "gain", "due", "timestamp", "value", carried)
+        later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
+        followed = (
+            asked.explode("item")
+            .join(engaged, on=["user", "item"])
+            .filter(pl.col("due").is_between(pl.col("as_of_day"), closes, closed="left"))
+            .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
+        )
+        positives = followed.group_by("request", "user", "item", "as_of_day").agg(**graded(self.labels))
+        return with_newness(positives, self.log)
+
+
+def _refuse_unshown(log: EventLog, n_shown: int, shown: Sequence[str]) -> None:
+    if not n_shown:
+        n_rows = sum(log.event_counts.values())
+        raise ContractError(
+            f"events: none of the {n_rows} rows has an event type that says that an item was shown "
+            f"(features.roles.shown: {listed(shown)}), so there is no logged request. Name the types there, or set "
+            "requests.source: engaged_days."
+        )
+
+
+def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) -> pl.DataFrame:
+    """One row a request_id of the events that were shown.
+
+    Args:
+        events: All events that carry a request_id.
+        seen: Those of them that were shown.
+        context: Columns of events that tell of a request.
+    """
+    heads = seen.sort("timestamp", *context).group_by("request_id", maintain_order=True)
+    requests = heads.agg(
+        pl.col("user").first(),
+        as_of_day=pl.col("due").first(),
+        requested_at=pl.col("timestamp").first(),
+        **{name: pl.col(name).drop_nulls().first() for name in context},
+    )
+    if "query" in events.columns:
+        searched = events.drop_nulls("query").sort("timestamp", "query").group_by("request_id", maintain_order=True)
+        queries = searched.agg(pl.col("query").last())
+    else:
+        queries = requests.select("request_id", query=pl.lit(None, pl.String)).head(0)
+    places = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
+    lists = places.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
+    return (
+        requests.join(queries, on="request_id", how="left")
+        .join(lists, on="request_id")
+        .sort("as_of_day", "user", "requested_at", "request_id")
+        .select("request_id", "user", "as_of_day", "requested_at", "query", *context, "shown", "positions")
+    )

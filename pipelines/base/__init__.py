@@ -1,0 +1,1 @@
+"""What every room imports: the configuration, progress, how commands end. Imports no other room."""

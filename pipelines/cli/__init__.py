@@ -1,0 +1,1 @@
+"""The command line: options, commands, what a person reads. Nothing imports it."""

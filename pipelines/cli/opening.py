@@ -1,0 +1,91 @@
+"""What every command begins with: its options, the configuration, the tables."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipelines.base.config import Config
+    from pipelines.inputs.check import Inputs
+    from pipelines.registry.registry import Registry
+
+__all__ = [
+    "DEFAULT",
+    "AllowEmpty",
+    "ConfigPath",
+    "Overrides",
+    "open_inputs",
+    "open_settings",
+    "registry_of",
+    "say_read",
+]
+
+ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
+]
+AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
+
+DEFAULT = Path("nightrank.yaml")
+
+
+def open_inputs(
+    config: Path, overrides: list[str], *, allow_empty: bool, at_once: bool = False
+) -> "tuple[Config, Inputs]":
+    """The configuration and its checked tables.
+
+    Args:
+        config: The file.
+        overrides: Keys that are set beside.
+        allow_empty: Whether partitions without rows are fine.
+        at_once: Whether the log is read all at once, which keeps no state of it.
+    """
+    from pipelines.inputs.check import read_inputs
+    from pipelines.inputs.read import read_events
+
+    settings = open_settings(config, overrides)
+    return settings, say_read((read_inputs if at_once else read_events)(settings, allow_empty=allow_empty))
+
+
+def open_settings(config: Path, overrides: list[str]) -> "Config":
+    """The configuration, with the feature families that other packages bring."""
+    from pipelines.base.config import load_config
+    from pipelines.training.feature_report import load_families
+
+    load_families()
+    return load_config(config, overrides)
+
+
+def say_read(inputs: "Inputs") -> "Inputs":
+    """The tables, after saying what was read."""
+    from pipelines.base.progress import say
+
+    for name, table in inputs.tables.items():
+        say(
+            "read",
+            table=name,
+            rows=table.n_rows,
+            quarantined=table.bad.height,
+            ignored_columns=list(table.ignored),
+            **_left_out(inputs.left_out.get(name, ())),
+            **{"read_as_missing": dict(table.as_missing)} if table.as_missing else {},
+        )
+    far = inputs.log.far
+    if far.counts:
+        say("days far from all others are left out", events=far.events, days=far.dates())
+    return inputs
+
+
+def _left_out(places: "Sequence[str]") -> dict[str, Any]:
+    """How many files were not read, and the first of them; nothing where all were."""
+    return {"files_left_out": len(places), "such_as": list(places[:5])} if places else {}
+
+
+def registry_of(settings: "Config") -> "Registry":
+    """The model registry that the configuration names."""
+    from pipelines.registry.registry import Registry
+
+    return Registry(settings)

@@ -1,0 +1,1 @@
+"""What every judgement shares: systems on a window, scores of other systems, windows one after the other."""

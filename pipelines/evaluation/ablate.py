@@ -1,0 +1,172 @@
+"""What the parts of a version are worth: it is judged again without each of them, on the same requests.
+
+- A family of features (`interest` among them), `text` (all columns that know a text) and `behaviour` (all that do not):
+  a ranker is trained anew without these columns, on the rows that the version's ranker learned from. Candidates stay.
+- `prequential`: the same with the scores of the final encoder, which has seen those very requests.
+- `field:NAME`: a text field is emptied where the window is scored, for candidates, features and encoder; nothing is
+  trained again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import polars as pl
+
+from features.families.manifest import Column, columns_of
+from features.families.request import SOURCE_GROUP
+from features.log.event_log import EventLog
+from features.requests.split import Span
+from pipelines.base.config import Config
+from pipelines.evaluation.evaluate import ranked
+from pipelines.stores.mapped import picked
+from pipelines.stores.rows import kept_rows
+from pipelines.training.chain import Chain
+from pipelines.training.fitting import fit_ranker
+from pipelines.training.labelled import IS_NEW, Labelled, rows_of
+from pipelines.training.train import Trained, validation
+from ranker.ranker import Ranker
+
+__all__ = ["BEHAVIOUR", "FIELD", "PREQUENTIAL", "TEXT", "Whole", "emptied", "parts_of", "without"]
+
+TEXT, BEHAVIOUR, PREQUENTIAL = "text", "behaviour", "prequential"
+FIELD = "field:"
+"""What stands before the name of a text field."""
+
+
+def parts_of(columns: Sequence[Column], text_fields: Sequence[str]) -> list[str]:
+    """Names of what can be left out of a version that has some columns and text fields."""
+    families = dict.fromkeys(column.family for column in columns)
+    return [TEXT, BEHAVIOUR, PREQUENTIAL, *families, *(f"{FIELD}{name}" for name in text_fields)]
+
+
+def without(part: str) -> str:
+    """What the system is called that lacks a part."""
+    return f"without {part}"
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A version that parts are left out of.
+
+    Attributes:
+        chain: The chain under its encoder.
+        config: As it was trained; the output folder holds its ranker's rows.
+        columns: What its ranker reads, in order.
+        ranker: Its ranker.
+        behaviour_ranker: Its ranker that sees no text.
+        encoder_day: Day before which everything lies that its encoder saw.
+        valid: What its rankers were stopped by.
+        rows: What `pipelines.stores.rows.keep_rows` kept its ranker's rows under.
+    """
+
+    chain: Chain
+    config: Config
+    columns: tuple[Column, ...]
+    ranker: Ranker
+    behaviour_ranker: Ranker
+    encoder_day: int
+    valid: Span
+    rows: str
+
+    @classmethod
+    def of(cls, trained: Trained, config: Config) -> "Whole":
+        """What was trained just now."""
+        chain = trained.chain
+        return cls(
+            chain=chain,
+            config=config,
+            columns=columns_of(chain.assembler.families, [SOURCE_GROUP, chain.interest]),
+            ranker=trained.ranker,
+            behaviour_ranker=trained.behaviour_ranker,
+            encoder_day=trained.encoder_day,
+            valid=trained.split.valid,
+            rows=trained.rows,
+        )
+
+    def lists(self, parts: Sequence[str], window: Labelled) -> dict[str, pl.DataFrame]:
+        """Lists of the version without each part: request, item, score by `without` of the part.
+
+        Args:
+            parts: Of `parts_of`.
+            window: The requests that are judged, with their rows.
+
+        Raises:
+            ConfigError: The rows that the ranker learned from are not there.
+            IntegrityError: They were altered.
+            ContractError: The log is another one than theirs.
+        """
+        found = {}
+        for part in parts:
+            if part.startswith(FIELD):
+                other = emptied(self.chain.log, part.removeprefix(FIELD))
+                found[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
+            else:
+                found[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
+        return found
+
+    def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
+        """Rows of a window's requests over another log, with nothing trained again."""
+        supply, cut = self.chain.assembler.plan.supply, self.chain.cut
+        chain = Chain(log, self.config, self.chain.model, supply, cut=cut)
+        name, day = f"Scoring {name}", self.encoder_day
+        return rows_of(chain, self.config, window.requests, window.truth, name=name, encoder_day=day)
+
+    def ranker_without(self, part: str, *, given: bool = False) -> Ranker:
+        """A ranker of the version's rows that lacks a part; of lists that were given, its own where it has one."""
+        if part == TEXT and given:  # else that ranker's candidates differ too
+            return self.behaviour_ranker
+        fitted, valid = self._taught
+        if part == PREQUENTIAL:
+            fitted = self.in_sample()
+        features = tuple(column.name for column in self.columns if _stays(column, part))
+        return fit_ranker(f"ranker without {part}", features, fitted, valid, self.config)
+
+    def in_sample(self) -> pl.DataFrame:
+        """The rows that the ranker learned from, under the final encoder."""
+        kept, chain = self._taught[0], self.chain
+        lists = _lists_of(kept)
+        days = lists["as_of_day"].unique().sort()
+        requests = chain.asked.between(int(days[0]), int(days[-1]) + 1)
+        taught = lists.select("user", "as_of_day").unique()
+        requests = requests.join(taught, on=["user", "as_of_day"], how="semi", maintain_order="left")
+        truth = chain.asked.truth(requests)
+        name, day = "In-sample scores", self.encoder_day
+        again = rows_of(chain, self.config, requests, truth, name=name, encoder_day=day)
+        alike = ["user", "as_of_day", "rows", "items", "labels"]
+        whole, new = (
+            found.join(lists, on=alike, how="semi")["request"].implode()
+            for found in (_lists_of(again), _lists_of(again, only=IS_NEW))
+        )
+        wanted = pl.col("request").is_in(whole) | (pl.col("request").is_in(new) & IS_NEW)
+        return picked(again, lambda some: some.filter(wanted), self.config)
+
+    @cached_property
+    def _taught(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """What the ranker learned from, and what it was stopped by, which the final encoder scored."""
+        fitted = kept_rows(self.rows, self.chain.log, self.config)
+        return fitted, validation(self.chain, self.config, self.valid, self.encoder_day).rows
+
+
+def _lists_of(rows: pl.DataFrame, *, only: pl.Expr | None = None) -> pl.DataFrame:
+    """Lists by what tells them apart in any log: user, as_of_day, how many rows, and sums of their items and labels.
+
+    Args:
+        rows: Rows of the lists.
+        only: Which of them count.
+    """
+    counted = rows.lazy() if only is None else rows.lazy().filter(only)
+    sums = {"items": pl.col("item").cast(pl.Int64).sum(), "labels": pl.col("label").cast(pl.Int64).sum()}
+    lists = counted.group_by("request", "user", "as_of_day", maintain_order=True)
+    return lists.agg(rows=pl.len(), **sums).collect()
+
+
+def emptied(log: EventLog, field: str) -> EventLog:
+    """The log without the texts of a field."""
+    return replace(log, items=log.items.with_columns(pl.lit(None, pl.String).alias(field)))
+
+
+def _stays(column: Column, part: str) -> bool:
+    if part in {TEXT, BEHAVIOUR}:
+        return column.text == (part == BEHAVIOUR)
+    return column.family != part

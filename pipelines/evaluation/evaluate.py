@@ -1,0 +1,391 @@
+"""Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from encoders.interest import FINE_TUNED
+from features.assemble import POSITION
+from features.candidates.recall import CUTOFFS, recall_by_source, seen_items
+from features.candidates.union import histories
+from features.errors import ConfigError
+from features.log.event_log import EventLog, date_of
+from features.requests.split import Span
+from pipelines.base.config import Config
+from pipelines.base.progress import say, task
+from pipelines.evaluation.external import External, coded_scores
+from pipelines.stores.mapped import list_batches
+from pipelines.training.chain import Chain
+from pipelines.training.labelled import Labelled, found_by_behaviour, label
+from pipelines.training.train import Trained
+from ranker.baselines import BASELINES
+from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
+from ranker.judge import Judged, Window, judge
+from ranker.metrics import CONVENTIONS
+from ranker.ranker import Ranker
+
+__all__ = [
+    "ALL_SYSTEMS",
+    "AS_SHOWN",
+    "BEHAVIOUR_ONLY",
+    "FINE_TUNED_TEXT",
+    "FULL",
+    "OURS",
+    "TAKEN",
+    "ZERO_SHOT_TEXT",
+    "Evaluation",
+    "beyond_lists",
+    "candidate_recall",
+    "chosen_names",
+    "chosen_systems",
+    "compared_pairs",
+    "evaluate",
+    "judge_trained",
+    "labelled_window",
+    "ranked",
+    "refuse_empty",
+    "version_lists",
+    "window_of",
+]
+
+FULL = "full system"
+BEHAVIOUR_ONLY = "behaviour-only ranker"
+FINE_TUNED_TEXT = "fine-tuned text"
+ZERO_SHOT_TEXT = "zero-shot text"
+OURS = (FULL, BEHAVIOUR_ONLY, FINE_TUNED_TEXT, ZERO_SHOT_TEXT)
+"""What a training makes."""
+AS_SHOWN = "as shown"
+"""The order that the log showed, where the candidates are its lists."""
+
+ALL_SYSTEMS = "all"
+"""Choose every system."""
+TAKEN = (ALL_SYSTEMS, *OURS, *BASELINES, AS_SHOWN)
+"""What no other system may be called."""
+
+_NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A judged window.
+
+    Attributes:
+        judged: Tables and comparisons.
+        first_day: First day of the window's requests.
+        end_day: Day after the last.
+        n_requests: Requests asked.
+        in_window: Requests of the window; more than were asked where whole users were drawn.
+        share_distinct: Share of requests whose full-system scores are not all alike.
+        beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
+        ablated: Systems that are the full one without a part, by that part.
+    """
+
+    judged: Judged
+    first_day: int
+    end_day: int
+    n_requests: int
+    in_window: int
+    share_distinct: float
+    beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    ablated: Mapping[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
+        return {
+            "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
+            "requests": self.n_requests,
+            "requests_in_window": self.in_window,
+            "share_drawn": self.n_requests / self.in_window,
+            "share_distinct": self.share_distinct,
+            "candidate_recall": dict(self.judged.ceiling.rows()),
+            "systems": self.judged.table.fill_nan(None).to_dicts(),
+            "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
+            **({"ablations": self._ablations()} if self.ablated else {}),
+            "beyond_accuracy": {
+                system: {name: None if math.isnan(value) else value for name, value in found.items()}
+                for system, found in self.beyond.items()
+            },
+            "conventions": CONVENTIONS,
+            "beyond_conventions": BEYOND_CONVENTIONS,
+        }
+
+    def _ablations(self) -> list[dict[str, Any]]:
+        """What the full system is better by than without each part, and whether the interval says so."""
+        keys = ("slice", "metric", "difference", "low", "high")
+        pairs = self.judged.pairs.filter(pl.col("system") == FULL).fill_nan(None)
+        return [
+            {"without": part, "system": system}
+            | {key: row[key] for key in keys}
+            | {"loses": row["low"] is not None and row["low"] > 0}
+            for part, system in self.ablated.items()
+            for row in pairs.filter(pl.col("against") == system).iter_rows(named=True)
+        ]
+
+
+def evaluate(
+    log: EventLog,
+    config: Config,
+    labelled: Labelled,
+    *,
+    lists: Mapping[str, pl.DataFrame],
+    first_day: int,
+    vectors: npt.NDArray[np.int16] | None = None,
+    chosen: str = ALL_SYSTEMS,
+    ablated: Mapping[str, str] | None = None,
+) -> Evaluation:
+    """Judge systems and the baselines on a window's requests.
+
+    Of given lists the baselines rank the same items as all systems, and the order that was shown is one more.
+
+    Args:
+        log: The log the window lies in.
+        config: Cut-offs, resamples, seed.
+        labelled: The window's requests, truth and candidates.
+        lists: request, item, score of each system beside the baselines; the first is the one that is compared.
+        first_day: First day of the window.
+        vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
+        chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
+        ablated: Names in `lists` of the full system without a part, by that part: they and the full system are judged
+            whatever is chosen.
+
+    Raises:
+        ConfigError: The window has no request, or a name is unknown.
+    """
+    log_days = f"{date_of(log.first_day)} to {date_of(log.last_day)}"
+    refuse_empty(labelled, "the window", remedy=f"Choose other days: the log is of {log_days}.")
+    shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
+    known, without = [*lists, *BASELINES, *shown], dict(ablated or {})
+    wanted = {*chosen_systems(chosen, known), *without.values(), *((FULL,) if without else ())}
+    names = [name for name in known if name in wanted]
+    systems = {name: lists[name] for name in names if name in lists}
+    by_baseline = [name for name in names if name in BASELINES]
+    if by_baseline:
+        with task("Ranking by baselines", len(by_baseline), "systems") as advance:
+            asked = labelled.requests.select("request", "user", "as_of_day")
+            for name in by_baseline:
+                found = BASELINES[name](log, asked)
+                systems[name] = _of_given(labelled.rows, found) if labelled.given else found
+                advance(1)
+    if AS_SHOWN in names:
+        systems[AS_SHOWN] = _as_shown(labelled.rows)
+    window = window_of(log, config, labelled, first_day)
+    with task("Judging systems", 1) as advance:
+        judged = judge(
+            window,
+            systems,
+            candidates=labelled.rows,
+            config=config.evaluation,
+            seed=config.seed,
+            compared=compared_pairs(names),
+        )
+        advance(1)
+    beyond = beyond_lists(systems, log, config, first_day=first_day, vectors=vectors)
+    scores = systems[names[0]].group_by("request").agg(distinct=pl.col("score").n_unique(), rows=pl.len())
+    days = labelled.requests["as_of_day"]
+    return Evaluation(
+        judged=judged,
+        first_day=first_day,
+        end_day=int(days.max()) + 1,  # type: ignore[arg-type]
+        n_requests=labelled.requests.height,
+        in_window=labelled.in_window,
+        share_distinct=float((scores["distinct"] > 1).sum() / max(scores.height, 1)),
+        beyond=beyond,
+        ablated=without,
+    )
+
+
+def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
+    """Stop where there is nothing to judge.
+
+    Args:
+        labelled: Requests and truth.
+        what: Which window it is.
+        remedy: What to do.
+
+    Raises:
+        ConfigError: No request has a positive.
+    """
+    if labelled.requests.is_empty() or labelled.truth.is_empty():
+        raise ConfigError(f"evaluation: {what} has no request with a positive. {remedy}")
+
+
+def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
+    """Requests and truth of a window that opens on a day, and whose items those are."""
+    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
+    seen = seen_items(log, first_day)
+    cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
+    return Window(labelled.requests, labelled.truth, had_before, cold)
+
+
+def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Which of the judged systems are compared: the first with each other, and what fine-tuning is worth."""
+    pairs = [(names[0], other) for other in names[1:]]
+    return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
+
+
+def judge_trained(
+    trained: Trained, config: Config, external: External = MappingProxyType({})
+) -> tuple[Labelled, Evaluation]:
+    """What a training made, judged on its test window; and that window's requests.
+
+    Args:
+        trained: What it made.
+        config: Everything configured.
+        external: Scores of other systems on these requests, which are judged too.
+
+    Raises:
+        ConfigError: Another system is called as one of ours.
+        ContractError: Other systems' scores are not of these requests: see
+            `pipelines.evaluation.external.coded_scores`.
+    """
+    span, chain = trained.split.test, trained.chain
+    labelled = labelled_window(chain, config, span, name="Scoring the test window", encoder_day=trained.encoder_day)
+    lists = version_lists(labelled, trained.ranker, trained.behaviour_ranker, trained.pooling)
+    lists |= coded_scores(external, labelled, chain.log, taken=TAKEN)
+    vectors = chain.zero_shot
+    return labelled, evaluate(chain.log, config, labelled, lists=lists, first_day=span.start, vectors=vectors)
+
+
+def labelled_window(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
+    """The requests that a window is judged on: all, or of a large one those of the users who are drawn.
+
+    Args:
+        chain: The chain.
+        config: `evaluation.max_requests`.
+        span: The window.
+        name: What progress is called.
+        encoder_day: Day before which everything lies that the present model has seen.
+    """
+    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=config.evaluation.max_requests)
+    say(name, requests=found.requests.height, of=found.in_window)
+    return found
+
+
+def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
+    """Those of the known systems that `--systems` chooses, in their order; `ALL_SYSTEMS` chooses each.
+
+    Raises:
+        ConfigError: A name is unknown, or none is given.
+
+    >>> chosen_systems("ItemKNN, popularity, 14 days", ["popularity", "popularity, 14 days", "ItemKNN"])
+    ['popularity, 14 days', 'ItemKNN']
+    """
+    if told.strip() == ALL_SYSTEMS:
+        return list(known)
+    return chosen_names(told, known, unknown="--systems: {} is no system here", further="; or all")
+
+
+def chosen_names(told: str, known: Sequence[str], *, unknown: str, further: str = "") -> list[str]:
+    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+
+    Args:
+        told: The text.
+        known: Names that there are.
+        unknown: What is said of a name that is not known, which stands for `{}`.
+        further: What else may be chosen.
+
+    Raises:
+        ConfigError: A name is unknown (the nearest is suggested), or none is given.
+    """
+    parts = [part.strip() for part in told.split(",")]
+    chosen: set[str] = set()
+    while parts:
+        joined = [", ".join(parts[:end]) for end in range(len(parts), 0, -1)]
+        name = next((name for name in joined if name in known), None)
+        if name is None:
+            near = difflib.get_close_matches(parts[0], known, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise ConfigError(f"{unknown.format(repr(parts[0]))}. {hint}Choose of: {'; '.join(known)}{further}.")
+        chosen.add(name)
+        parts = parts[len(name.split(",")) :]
+    return [name for name in known if name in chosen]
+
+
+def beyond_lists(
+    systems: Mapping[str, pl.DataFrame],
+    log: EventLog,
+    config: Config,
+    *,
+    first_day: int,
+    vectors: npt.NDArray[np.int16] | None = None,
+) -> dict[str, dict[str, float]]:
+    """What each system's lists are like, given who had what before the window's first day: `Evaluation.beyond`."""
+    had = log.interactions.frame.filter(pl.col("day") < first_day).select("user", "item").unique()
+    users = log.items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
+    known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
+    found = {}
+    for system, lists in systems.items():
+        judged = beyond_accuracy(
+            lists.rename({"request": "request_id", "item": "item_id"}),
+            known,
+            n_users=max(had["user"].n_unique(), 1),
+            vectors=vectors,
+            cutoffs=config.evaluation.cutoffs,
+        )
+        found[system] = judged.means()
+    return found
+
+
+def _of_given(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
+    """What a baseline makes of given lists: items that it does not list come last."""
+    ranked = rows.select("request", "item").join(found, on=["request", "item"], how="left", maintain_order="left")
+    return ranked.select("request", "item", pl.col("score").cast(pl.Float64).fill_null(-1.0))  # theirs are above 0
+
+
+def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
+    """Items by position; those whose position is unknown come last."""
+    place = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
+    return rows.select("request", "item", score=-place.cast(pl.Float64))
+
+
+def version_lists(
+    labelled: Labelled, ranker: Ranker, behaviour_ranker: Ranker, pooling: str
+) -> dict[str, pl.DataFrame]:
+    """The lists of the systems that a training makes, the full system first."""
+    rows = labelled.rows
+
+    def text(column: str) -> pl.DataFrame:
+        return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
+
+    def by_behaviour() -> pl.DataFrame:
+        if labelled.given:
+            return ranked(behaviour_ranker, rows)
+        return pl.concat(ranked(behaviour_ranker, found_by_behaviour(some)) for some in list_batches(rows))
+
+    return {
+        FULL: ranked(ranker, rows),
+        BEHAVIOUR_ONLY: by_behaviour(),
+        FINE_TUNED_TEXT: text(FINE_TUNED),
+        ZERO_SHOT_TEXT: text(pooling),
+    }
+
+
+def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
+    """The list of a ranker: request, item, score."""
+    scores = [pl.Series("score", ranker.predict(some)) for some in list_batches(rows)]
+    return rows.select("request", "item").with_columns(pl.concat(scores))
+
+
+def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:
+    """Recall of each generator and of all on the latest test requests: `features.candidates.recall.recall_by_source`.
+
+    At `features.candidates.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
+    """
+    chain, span = trained.chain, trained.split.test
+    requests = chain.asked.between(span.start, span.closed_end).tail(most)
+    history = histories(chain.log, requests, config.candidates)
+    return recall_by_source(
+        requests,
+        history,
+        chain.assembler.generators.scored_union(requests, history),
+        chain.asked.truth(requests),
+        sorted({*CUTOFFS, config.candidates.max_per_request}),
+        seen=seen_items(chain.log, span.start),
+    )

@@ -1,0 +1,138 @@
+"""The single events that training and evaluation need, taken from each file of the log as it is read, and put on disk.
+
+What labels are made of (`features.log.label_events`) and what tells more than cells (`features.log.raw_events`) lies in
+files without a name that are mapped into memory (`pipelines.stores.mapped`), so that no more than a file of the log is
+ever held.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from features.calendar import Calendar
+from features.families.registry import reads_of_every_event
+from features.log.asof import Ints
+from features.log.event_parts import Part
+from features.log.label_events import LABEL_COLUMNS, REQUEST_ID, LabelEvents, day_spans
+from features.log.raw_events import OPTIONAL, RawEvents, raw_rows
+from features.tables.contracts import Checked
+from pipelines.base.config import Config
+from pipelines.stores.mapped import MappedTables
+
+__all__ = ["EventFiles", "kept_columns"]
+
+_PART_ROWS = 200_000  # small files share a part
+
+
+def kept_columns(config: Config) -> tuple[str, ...]:
+    """Columns of single events that the configuration reads, beside `RAW_COLUMNS` and `OPTIONAL`."""
+    told = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
+    return tuple(dict.fromkeys(told))
+
+
+class EventFiles:
+    """Takes the single events of files, one after the other.
+
+    Args:
+        config: Gains, calendar, what is read, and the folder that the parts lie in.
+        labels: Whether labels will be made.
+
+    Attributes:
+        as_missing: See `features.tables.contracts.Checked`; of all files.
+        cut: See there.
+    """
+
+    def __init__(self, config: Config, *, labels: bool = True) -> None:
+        self._config = config
+        self._calendar = Calendar(config.calendar)
+        self._keep = kept_columns(config)
+        self._with_labels = labels
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin again."""
+        self.as_missing: Counter[str] = Counter()
+        self.cut: Counter[str] = Counter()
+        self._label_parts, self._raw_parts = _Parts(self._config), _Parts(self._config)
+        self._spans: list[pl.DataFrame] = []
+        self._file_rows = 0
+
+    def note(self, checked: Checked) -> None:
+        """Count what the contract read otherwise than it was written, and the rows of files."""
+        self.as_missing.update(checked.as_missing)
+        self.cut.update(checked.cut)
+        self._file_rows = max([self._file_rows, *(rows for _, rows in checked.files)])
+
+    def add(self, good: pl.DataFrame, *, user: Ints, item: Ints) -> None:
+        """Take the events of a file.
+
+        Args:
+            good: The rows that keep the contract.
+            user: Number of each one's user.
+            item: Code of each one's item, below 0 for none: such rows are left out.
+        """
+        further = [name for name in dict.fromkeys((*OPTIONAL, *self._keep)) if name in good.columns]
+        gain = pl.col("event").replace_strict(self._config.labels.gains, default=0, return_dtype=pl.Int32)
+        single = good.select(
+            pl.Series("user", user.astype(np.uint32)),
+            pl.Series("item", item),
+            pl.Series("day", self._calendar.days(good["timestamp"])),
+            pl.Series("due", self._calendar.days(good["timestamp"], known=False)),
+            *dict.fromkeys(("timestamp", "value", *further)),
+            gain=gain,
+            kind="event",
+        ).filter(pl.col("item") >= 0)
+        single = single.with_columns(pl.col("item").cast(pl.UInt32))
+        if self._with_labels:
+            self._spans.append(day_spans(single))
+            columns = [*LABEL_COLUMNS, *(name for name in (REQUEST_ID,) if name in further)]
+            self._label_parts.add(single.filter(pl.col("gain") > 0).select(columns))
+        self._raw_parts.add(raw_rows(single, self._keep))
+
+    def labels(self, codes: Ints) -> LabelEvents | None:
+        """What labels are made of; None where they are not asked for.
+
+        Args:
+            codes: Code of each user number.
+        """
+        parts = self._label_parts.all()
+        if not self._with_labels or not parts:
+            return None
+        return LabelEvents(parts, codes.astype(np.uint32), spans=pl.concat(self._spans), file_rows=self._file_rows)
+
+    def raw(self, codes: Ints) -> RawEvents | None:
+        """What tells more than cells; None where nothing does.
+
+        Args:
+            codes: See `labels`.
+        """
+        found = RawEvents.of_parts(self._raw_parts.all(), self._keep)
+        return None if found is None else found.coded_by(codes.astype(np.uint32))
+
+
+class _Parts:
+    """Tables of files as parts on disk, small ones together."""
+
+    def __init__(self, config: Config) -> None:
+        self._tables = MappedTables(config)
+        self._waiting: list[pl.DataFrame] = []
+        self._n_waiting = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        self._waiting.append(frame)
+        self._n_waiting += frame.height
+        if self._n_waiting >= _PART_ROWS:
+            self._write()
+
+    def all(self) -> Sequence[Part]:
+        """All that was added, one part at least where anything was; no more may be added."""
+        if self._waiting:
+            self._write()
+        return tuple(Part.of(frame, is_mapped=not frame.is_empty()) for frame in self._tables.read())
+
+    def _write(self) -> None:
+        rows = pl.concat(self._waiting)
+        self._waiting, self._n_waiting = [], 0
+        self._tables.add(rows)

@@ -1,0 +1,40 @@
+"""Read what a user may supply beside the log: a table of candidates, a table of offers."""
+
+from collections.abc import Callable, Mapping
+
+import polars as pl
+
+from features.candidates.supplied import supplied_candidates
+from features.log.event_log import EventLog
+from features.log.offers import coded_offers
+from pipelines.base.config import Config
+from pipelines.base.progress import say
+from pipelines.inputs.tables import read_raw
+
+__all__ = ["with_supplied"]
+
+_TABLES: Mapping[str, tuple[str, Callable[[pl.DataFrame, EventLog], pl.DataFrame]]] = {
+    "candidates": ("supplied", supplied_candidates),
+    "offers": ("offers", coded_offers),
+}
+"""Under `data`: what the log calls the table, and what codes it."""
+
+
+def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, str]]:
+    """The log with the tables `data.candidates` and `data.offers` under its codes, and the fingerprint of each by name.
+
+    The log as it is, and no fingerprint, where none is configured.
+
+    Raises:
+        ConfigError: No file there.
+        ContractError: See `features.candidates.supplied.supplied_candidates`, `features.log.offers.coded_offers`.
+        IntegrityError: A file is truncated or empty.
+    """
+    tables, fingerprints = {}, {}
+    for name, (held, coded) in _TABLES.items():
+        told = getattr(config.data, name)
+        if told is not None:
+            table = read_raw(told, name=name, allow_empty=True)
+            tables[held], fingerprints[name] = coded(table.frame, log), table.fingerprint
+            say(f"{name} read", rows=table.frame.height, of_unknown_items=table.frame.height - tables[held].height)
+    return log.with_tables(**tables) if tables else log, fingerprints

@@ -1,0 +1,167 @@
+"""After a training: judge it on the test window, keep it as a bundle, record the run, register the version."""
+
+import math
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+
+import polars as pl
+
+from features.errors import NightrankError
+from pipelines.base.config import Config
+from pipelines.base.progress import task
+from pipelines.evaluation.evaluate import Evaluation, candidate_recall, judge_trained
+from pipelines.evaluation.external import External
+from pipelines.evaluation.plots import recall_plot
+from pipelines.inputs.check import Inputs
+from pipelines.registry.bundle import write_bundle
+from pipelines.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
+from pipelines.registry.tracking import Run, Tracking
+from pipelines.stores.rows import sweep_rows
+from pipelines.stores.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
+from pipelines.training.lessons import lesson_series
+from pipelines.training.train import VALID_NDCG, Trained
+
+__all__ = ["Registered", "metric_name", "metrics_of", "record_ablations", "register", "series_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """What a training came to.
+
+    Attributes:
+        version: The new version.
+        evaluation: Its test window, judged.
+        bundle: Folder of its bundle.
+    """
+
+    version: Version
+    evaluation: Evaluation
+    bundle: Path
+
+
+def register(
+    trained: Trained,
+    inputs: Inputs,
+    config: Config,
+    run: Run | None = None,
+    *,
+    external: External = MappingProxyType({}),
+) -> Registered:
+    """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live.
+
+    Args:
+        trained: What a training made.
+        inputs: The tables it was made of.
+        config: Everything configured.
+        run: The run that watched the training; None opens one.
+        external: Scores of other systems, judged beside it on the test window.
+    """
+    if run is None:
+        with Tracking(config).run() as own:
+            return register(trained, inputs, config, own, external=external)
+    labelled, evaluation = judge_trained(trained, config, external)
+    recall = candidate_recall(trained, config)
+    plot = recall_plot(recall, cut=config.candidates.max_per_request)
+    root = Path(config.output)
+    with task("Keeping and registering the version", 2) as advance:
+        bundle = write_bundle(
+            root / "bundles",
+            trained=trained,
+            config=config,
+            evaluation=evaluation.as_json(),
+            golden_rows=labelled.rows,
+            fingerprints=dict(inputs.fingerprints),
+        )
+        advance(1)
+        digest = sha256_of(bundle / "manifest.json")
+        run.record(
+            f"train {evaluation.as_json()['window'][0]}",
+            metrics=metrics_of(evaluation),
+            series=series_of(trained),
+            tags={
+                "bundle_digest": digest,
+                "cutoff": trained.cutoff().isoformat(),
+                **({} if trained.continues is None else {"continues": trained.continues.name}),
+                **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
+            },
+            artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall, plot)},
+        )
+        registry = Registry(config)
+        version = registry.register(run.id, digest)
+        _sweep(registry, config)
+        advance(1)
+    return Registered(version, evaluation, bundle)
+
+
+def _sweep(registry: Registry, config: Config) -> None:
+    """Remove the rows of versions without an alias; where a manifest cannot be read, none."""
+    named = (registry.find(alias) for alias in (CHAMPION, CHALLENGER, PREVIOUS))
+    folders = [Path(config.output) / "bundles" / version.digest[:32] for version in named if version is not None]
+    with suppress(NightrankError):
+        manifests = [read_json(folder / "manifest.json", what="bundle") for folder in folders]
+        sweep_rows([manifest["training"]["rows"] for manifest in manifests if "training" in manifest], config)
+
+
+def metric_name(*parts: str) -> str:
+    """A metric's name by MLflow's rules: `ndcg@10` is logged as `ndcg_at_10`."""
+    text = ".".join(parts).replace("@", "_at_")
+    return "".join(letter if letter.isalnum() or letter in "._-/" else "_" for letter in text)
+
+
+def record_ablations(evaluation: Evaluation, version: Version, config: Config) -> None:
+    """Write what a version's parts are worth to the run that it was trained in.
+
+    Args:
+        evaluation: The version judged on its own window, with and without parts.
+        version: The version.
+        config: The tracking server.
+
+    Raises:
+        TryAgainError: The server does not answer.
+    """
+    named = [metric_name(system) for system in evaluation.ablated.values()]
+    found = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
+    Tracking(config).log(version.run_id, found)
+
+
+def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
+    """Every figure of an evaluation, as it is tracked."""
+    table = evaluation.judged.table.filter(pl.col("mean").is_finite())
+    metrics = {
+        metric_name(row["system"], row["slice"], row["metric"]): row["mean"] for row in table.iter_rows(named=True)
+    }
+    pairs = evaluation.judged.pairs.filter(pl.col("low").is_finite())
+    metrics |= {
+        metric_name("lift", row["system"], "over", row["against"], row["slice"], row["metric"]): row["difference"]
+        for row in pairs.iter_rows(named=True)
+    }
+    metrics |= {
+        metric_name(system, "all", name): value
+        for system, found in evaluation.beyond.items()
+        for name, value in found.items()
+        if math.isfinite(value)
+    }
+    recall = evaluation.judged.ceiling.drop_nulls().rows()
+    return metrics | {metric_name("candidate_recall", slice_name): value for slice_name, value in recall}
+
+
+def series_of(trained: Trained) -> Mapping[str, list[float]]:
+    """Losses and checks of a training, as they are tracked."""
+    series = {VALID_NDCG: trained.valid_ndcg}
+    for block, lesson in enumerate(trained.lessons):
+        series |= lesson_series(block, lesson)
+    return series
+
+
+def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:
+    """The tables behind every figure, and the plot, as files: no id in them but request numbers."""
+    folder = root / "evaluations" / name
+    write_json(evaluation.as_json(), folder / "evaluation.json")
+    write_json({"candidates": recall.to_dicts()}, folder / "recall.json")
+    with atomic_writer(folder / "recall.png") as file:
+        file.write(plot)
+    write_parquet(evaluation.judged.per_request.drop("user"), folder / "per_request.parquet")
+    return folder

@@ -1,0 +1,135 @@
+"""MLflow's database: made once however many commands come first, knocked at, and told where its artefacts lie now."""
+
+import fcntl
+import socket
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from uuid import uuid4
+
+import mlflow.store.db.utils
+from mlflow import MlflowClient
+from sqlalchemy import create_engine, make_url
+
+from features.errors import TryAgainError
+from pipelines.base.outside import written
+from pipelines.base.tracking_config import sqlite_uri
+
+__all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "sqlite_file"]
+
+ARTEFACTS = "mlartifacts"
+"""Folder of `output` with the artefacts of runs, where no server keeps them."""
+
+_LOCKED_SECONDS = 10.0
+_MAKING_SECONDS = 60.0
+_KNOCK_SECONDS = 5.0
+_PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite database; None for everything else."""
+    if not uri.startswith("sqlite"):
+        return None
+    path = make_url(uri).database
+    return None if not path or path.startswith("file:") else Path(path)
+
+
+def is_made(path: Path) -> bool:
+    """Whether a file is a database that MLflow made. It waits for a program that holds it for itself.
+
+    Raises:
+        sqlite3.Error: It is held for long, or is no database.
+    """
+    if not path.is_file() or not path.stat().st_size:
+        return False
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCKED_SECONDS)) as opened:
+        (found,) = opened.execute("select count(*) from sqlite_master where name = 'alembic_version'").fetchone()
+        return bool(found)
+
+
+def make(path: Path) -> None:
+    """Make a database that is not there, whole or not at all: aside, by one command while the others wait.
+
+    Raises:
+        TryAgainError: The folder cannot be written, or another command does not come to an end with it.
+    """
+    with written(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if is_made(path):
+        return
+    with _alone(path):
+        if path.exists() and path.stat().st_size:
+            return  # made meanwhile; or left half made, of which MLflow tells
+        aside = path.with_name(f".{uuid4().hex}.tmp")
+        uri = sqlite_uri(aside)
+        try:
+            MlflowClient(tracking_uri=uri, registry_uri=uri)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """The lock under which a database is made."""
+    lock, until = path.with_name(f"{path.name}.lock"), time.monotonic() + _MAKING_SECONDS
+    with written(lock):
+        file = lock.open("a")
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise TryAgainError(
+                        f"another command is making {path} and holds {lock}. Run it again when that is done."
+                    ) from error
+                time.sleep(0.05)
+        yield
+
+
+def knock(uri: str) -> None:
+    """Learn within seconds that a database's machine does not answer: MLflow itself takes minutes.
+
+    Raises:
+        ImportError: The database's driver is not installed.
+        OSError: Nobody answers there.
+    """
+    create_engine(uri).dispose()
+    # NOTE: MLflow tries ten times to connect, which takes 102 s, also where the password is wrong.
+    mlflow.store.db.utils.MAX_RETRY_COUNT = 2
+    parts = urlsplit(uri)
+    default = _PORTS.get(parts.scheme.partition("+")[0])
+    if default is not None and parts.hostname:
+        socket.create_connection((parts.hostname, parts.port or default), timeout=_KNOCK_SECONDS).close()
+
+
+def follow(path: Path, told: str, folder: Path) -> None:
+    """Let a database's artefacts follow the output folder, which was moved or copied with them.
+
+    Args:
+        path: The SQLite database under `output`.
+        told: Where the experiment's artefacts lie, as it says.
+        folder: Where they lie now.
+
+    Raises:
+        sqlite3.Error: The database cannot be written.
+    """
+    parts, now = urlsplit(told), folder.as_uri()
+    if parts.scheme not in ("", "file") or Path(unquote(parts.path)).name != folder.name or told == now:
+        return
+    with closing(sqlite3.connect(path, timeout=_LOCKED_SECONDS)) as opened, opened:
+        for table, column in (
+            ("experiments", "artifact_location"),
+            ("runs", "artifact_uri"),
+            ("model_versions", "storage_location"),
+        ):
+            opened.execute(
+                f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608 - names of ours
+                f"where {column} = ? or substr({column}, 1, ?) = ?",
+                (now, len(told) + 1, told, len(told) + 1, f"{told}/"),
+            )

@@ -1,0 +1,149 @@
+"""Tables larger than memory should hold: written to disk as they come, and read back as if they were there."""
+
+import mmap
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+from weakref import WeakSet, finalize
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pyarrow as pa
+
+from pipelines.base.config import Config
+from pipelines.base.outside import written
+
+__all__ = ["MappedTables", "let_go", "list_batches", "mapped", "mapped_array", "picked"]
+
+_ROWS = 50_000  # rows that are filtered at a time
+_MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # that something still reads
+
+
+class MappedTables:
+    """Tables of the same columns in one uncompressed Arrow file, written as they come, then mapped into memory.
+
+    The file has no name: nobody else sees it, and it goes with the last table that reads it, or with the process.
+    However many tables there are, one file is open.
+
+    Args:
+        config: The output folder, on whose disk the file lies.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._folder = Path(config.output)
+        self._file: IO[bytes] | None = None
+        self._writer: pa.RecordBatchFileWriter | None = None
+        self._empty: list[tuple[int, pl.DataFrame]] = []
+        self._count = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Write a table.
+
+        Raises:
+            TryAgainError: The disk is full or refuses.
+        """
+        self._count += 1
+        if frame.is_empty():  # of which a file keeps nothing
+            self._empty.append((self._count - 1, frame))
+            return
+        with written(self._folder):
+            if self._file is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._file = TemporaryFile(dir=self._folder)  # noqa: SIM115 - it is open until all is written
+                finalize(self, self._file.close)
+            table = frame.rechunk().to_arrow(compat_level=pl.CompatLevel.newest())
+            if self._writer is None:
+                self._writer = pa.ipc.new_file(self._file, table.schema)
+            self._writer.write_table(table)
+
+    def read(self) -> list[pl.DataFrame]:
+        """All tables in the order in which they came; no more may be added.
+
+        Raises:
+            TryAgainError: The disk is full or refuses.
+        """
+        found = []
+        if self._file is not None and self._writer is not None:
+            with written(self._folder), self._file as file:
+                self._writer.close()
+                file.flush()
+                pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            _MAPPINGS.add(pages)
+            reader = pa.ipc.open_file(pa.py_buffer(pages))
+            for number in range(reader.num_record_batches):
+                frame = pl.from_arrow(pa.Table.from_batches([reader.get_batch(number)]), rechunk=False)
+                assert isinstance(frame, pl.DataFrame)  # of a table
+                found.append(frame)
+        for place, frame in self._empty:
+            found.insert(place, frame)
+        return found
+
+
+def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
+    """Some tables one after the other as `MappedTables` keeps them; the columns stand in a chunk a table.
+
+    Args:
+        frames: One or more of the same columns; each is let go when it is written.
+        config: The output folder, on whose disk the file lies.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    tables = MappedTables(config)
+    with written(Path(config.output)):  # what makes the tables may write too
+        for frame in frames:
+            tables.add(frame)
+            del frame
+    found = tables.read()
+    if not found:
+        raise ValueError("no table to write")
+    return pl.concat(found, rechunk=False)
+
+
+def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]:
+    """An array of (rows, width) zeros to be written, in such a file.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    folder = Path(config.output)
+    size = max(rows * width * np.dtype(np.int16).itemsize, 1)
+    with written(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with written(folder), TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # now, since a write into a mapping cannot say that the disk is full
+        pages = mmap.mmap(file.fileno(), size)
+    _MAPPINGS.add(pages)
+    return np.frombuffer(pages, np.int16, rows * width).reshape(rows, width)
+
+
+def let_go() -> None:
+    """Give back the memory of all pages that were read: whoever reads them again finds them in the system's cache."""
+    for pages in _MAPPINGS:
+        pages.madvise(mmap.MADV_DONTNEED)
+
+
+def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:
+    """Rows some at a time, without a copy, and never a part of a request; one without rows for none.
+
+    Args:
+        rows: With `request`; rows of a request together.
+        about: Rows of a batch, unless a single request has more.
+    """
+    ends = np.cumsum(rows["request"].rle().struct.field("len").to_numpy().astype(np.int64))
+    start = 0
+    while start < rows.height:
+        end = ends[max(np.searchsorted(ends, start + about, side="right") - 1, np.searchsorted(ends, start + 1))]
+        yield rows.slice(start, end - start)
+        let_go()
+        start = int(end)
+    if rows.is_empty():
+        yield rows
+
+
+def picked(rows: pl.DataFrame, pick: Callable[[pl.DataFrame], pl.DataFrame], config: Config) -> pl.DataFrame:
+    """What is picked from rows, batch by batch and each request as a whole, as `mapped` keeps it."""
+    return mapped(map(pick, list_batches(rows)), config)

@@ -1,0 +1,182 @@
+"""What is published: immutable attempt folders, and one small pointer that readers follow.
+
+``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
+attempt that is live. The pointer is replaced in one step, after everything it points to was verified, and never by an
+attempt of an earlier day than the one that is live.
+"""
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.errors import IntegrityError, listed
+from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
+
+__all__ = ["Attempt", "Published", "live_day", "published"]
+
+_POINTER = "published.json"
+_MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One night's folder.
+
+    Attributes:
+        root: The folder `rankings`.
+        name: `<date>-<id>`.
+    """
+
+    root: Path
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        """Where its files lie."""
+        return self.root / "attempts" / self.name
+
+    @property
+    def day(self) -> date:
+        """The day that its rankings are for."""
+        return date.fromisoformat(self.name[: len("YYYY-MM-DD")])
+
+    def has(self, part: str) -> bool:
+        """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
+
+        Raises:
+            IntegrityError: It was written and then altered.
+        """
+        sidecar, file = self.folder / f"{part}.json", self.folder / f"{part}.parquet"
+        if not sidecar.is_file():
+            return False
+        told = read_json(sidecar, what="rankings")
+        if not file.is_file() or not isinstance(told, dict) or sha256_of(file) != told.get("sha256"):
+            raise IntegrityError(
+                f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
+            )
+        return True
+
+    def write(self, part: str, rankings: pl.DataFrame) -> None:
+        """Write a part and then its sidecar."""
+        digest = write_parquet(rankings, self.folder / f"{part}.parquet")
+        write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
+
+    def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
+        """Write the manifest of all parts, unless it is there already.
+
+        Raises:
+            IntegrityError: It is there and says otherwise.
+        """
+        path = self.folder / _MANIFEST
+        told = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
+        manifest = {"parts": told, **facts}
+        if not path.is_file():
+            write_json(manifest, path)
+        elif read_json(path, what="rankings") != manifest:
+            raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
+
+    def verify(self) -> dict[str, Any]:
+        """Check every part against the manifest.
+
+        Returns:
+            The manifest.
+
+        Raises:
+            IntegrityError: A part is missing or altered; all are named.
+        """
+        manifest = read_json(self.folder / _MANIFEST, what="rankings")
+        wrong = [
+            part
+            for part, told in manifest["parts"].items()
+            if not (file := self.folder / f"{part}.parquet").is_file() or sha256_of(file) != told["sha256"]
+        ]
+        if wrong:
+            raise IntegrityError(
+                f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again."
+            )
+        return manifest  # type: ignore[no-any-return]
+
+    def publish(self) -> bool:
+        """Move the pointer here, unless it points to a later day. Returns whether it moved."""
+        self.verify()
+        pointer = {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
+        path = self.root / _POINTER
+        if path.is_file() and read_json(path, what="rankings") == pointer:
+            return False
+        live = live_day(self.root)
+        if live is not None and live > self.day:
+            return False
+        write_json(pointer, path)
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What is live.
+
+    Attributes:
+        attempt: Its folder.
+        manifest: Facts of the night: date, version, users, rows.
+    """
+
+    attempt: Attempt
+    manifest: dict[str, Any]
+
+    def rankings(self) -> pl.DataFrame:
+        """All published rows, in order of shards."""
+        shards = sorted(part for part in self.manifest["parts"] if part.startswith("shard-"))
+        return pl.concat([read_parquet(self.attempt.folder / f"{shard}.parquet") for shard in shards])
+
+    def fallback(self) -> pl.DataFrame:
+        """The list for users that no night has seen: rank, item_id, score, model_version."""
+        return read_parquet(self.attempt.folder / "fallback.parquet")
+
+
+def live_day(root: Path) -> date | None:
+    """The day that what is live is for, by the pointer alone; None if nothing was ever published.
+
+    Raises:
+        IntegrityError: The pointer names no attempt.
+    """
+    live = _pointed(root)
+    return None if live is None else live[0].day
+
+
+def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
+    """The attempt that the pointer names, and the pointer; None if there is none."""
+    path = root / _POINTER
+    if not path.is_file():
+        return None
+    pointer = read_json(path, what="rankings")
+    name = str(pointer.get("attempt", "")) if isinstance(pointer, dict) else ""
+    if Path(name).name != name or not _is_dated(name):
+        raise IntegrityError(
+            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
+        )
+    return Attempt(root, name), pointer
+
+
+def _is_dated(name: str) -> bool:
+    try:
+        return bool(Attempt(Path(), name).day)
+    except ValueError:
+        return False
+
+
+def published(root: Path) -> Published | None:
+    """Follow the pointer and verify what it points to; None if nothing was ever published.
+
+    Raises:
+        IntegrityError: What the pointer names is missing or altered.
+    """
+    live = _pointed(root)
+    if live is None:
+        return None
+    attempt, pointer = live
+    manifest = attempt.folder / _MANIFEST
+    if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
+        raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
+    return Published(attempt, attempt.verify())

@@ -1,0 +1,168 @@
+"""The rows that a version's ranker learned from, kept for the training that goes on from it, and for ablations.
+
+A file of `output`/training is named by its own sha256, which stands in the bundle's manifest: rows are those of the
+version, or refused. They hold the user's own ids, since codes are those of one log.
+"""
+
+import os
+import time
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+import polars as pl
+import pyarrow.parquet as pq
+
+from features.errors import ConfigError, ContractError, IntegrityError
+from features.log.event_log import EventLog
+from features.log.event_parts import OPEN_END
+from pipelines.base.config import Config
+from pipelines.base.outside import written
+from pipelines.stores.mapped import let_go, mapped
+from pipelines.stores.storage import sha256_of
+
+__all__ = ["keep_rows", "kept_rows", "sweep_rows"]
+
+_CODES = {"user": "user_id", "item": "item_id"}
+_GROUP_ROWS = 100_000  # of a Parquet row group
+_ABANDONED_SECONDS = 86_400  # a training that is under way names its rows when it is done
+
+
+def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
+    """Keep a ranker's rows; returns the sha256 that they are found by.
+
+    Args:
+        rows: `pipelines.training.labelled.Labelled.rows` of any number of spans.
+        log: The log that gives their codes.
+        config: The output folder.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    folder, codes = _folder(config), {code: _ids(log, code) for code in _CODES}
+    temporary = folder / f".{uuid4().hex}.tmp"
+    try:
+        with written(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(rows, codes, temporary)
+        digest = sha256_of(temporary)
+        with written(folder):
+            temporary.replace(folder / f"{digest}.parquet")
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return digest
+
+
+def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> None:
+    """Rows with ids in the place of codes, a batch at a time."""
+    writer = None
+    for start in range(0, max(rows.height, 1), _GROUP_ROWS):
+        some = rows.slice(start, _GROUP_ROWS)
+        told = some.with_columns(ids.gather(some[code]).alias(code) for code, ids in codes.items()).rename(_CODES)
+        table = told.rechunk().to_arrow()
+        if writer is None:
+            writer = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
+        writer.write_table(table, row_group_size=len(table))
+        let_go()
+    assert writer is not None  # there is a slice of no rows too
+    writer.close()
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
+    """Rows as `keep_rows` was given them, under today's codes; without users and items that are no longer there.
+
+    Args:
+        digest: What `keep_rows` returned.
+        log: Today's log.
+        config: The output folder; and `data.quarantine.max_share`, the largest share of the rows' positives that the
+            log may lack.
+
+    Raises:
+        ConfigError: They are not there.
+        IntegrityError: They are not what was kept.
+        ContractError: The log lacks what they know of it: it is another one.
+    """
+    path = _folder(config) / f"{digest}.parquet"
+    try:
+        found = sha256_of(path)
+    except OSError as error:
+        raise ConfigError(
+            f"no rows of the earlier training at {path}: they are kept for versions with an alias, in the folder "
+            "that they were trained in. Bring the file there, or train from the start (without --continue)."
+        ) from error
+    if found != digest:
+        raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start (without --continue).")
+    asked = _positives(pl.scan_parquet(path, glob=False, hive_partitioning=False))
+    ids = {code: _ids(log, code).alias(name) for code, name in _CODES.items()}
+    rows = mapped((_coded(group, ids) for group in _groups(path)), config)
+    _refuse_another(rows, asked, log, config)
+    return rows
+
+
+def _groups(path: Path) -> Iterator[pl.DataFrame]:
+    """A file's rows, some at a time."""
+    with pq.ParquetFile(path) as file:
+        for group in range(max(file.num_row_groups, 1)):
+            table = file.read_row_group(group) if file.num_row_groups else file.read()
+            found = pl.from_arrow(table)
+            assert isinstance(found, pl.DataFrame)  # of a table
+            yield found
+
+
+def _coded(rows: pl.DataFrame, ids: Mapping[str, pl.Series]) -> pl.DataFrame:
+    """Rows with codes in the place of ids, without those whose ids nobody has any more."""
+    order = [{name: code for code, name in _CODES.items()}.get(name, name) for name in rows.columns]
+    for code, known in ids.items():
+        rows = rows.with_columns(pl.col(known.name).cast(known.dtype, strict=False))
+        rows = rows.join(known.to_frame().with_row_index(code), on=known.name, maintain_order="left")
+    return rows.select(order)
+
+
+def sweep_rows(needed: Collection[str], config: Config) -> None:
+    """Remove the rows of versions that nobody goes on from, a day after they were written.
+
+    Args:
+        needed: What `keep_rows` returned for those that stay.
+        config: The output folder.
+    """
+    for path in (*_folder(config).glob("*.parquet"), *_folder(config).glob(".*.tmp")):
+        with suppress(OSError):
+            if path.stem not in needed and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+                path.unlink()
+
+
+def _folder(config: Config) -> Path:
+    return Path(config.output) / "training"
+
+
+def _ids(log: EventLog, code: str) -> pl.Series:
+    """Ids in the order of their codes."""
+    return log.user_ids if code == "user" else log.items["item_id"]
+
+
+def _positives(rows: pl.LazyFrame) -> int:
+    return int(rows.select((pl.col("label") > 0).sum()).collect().item())
+
+
+def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Config) -> None:
+    """Stop where positives of the rows are no events of the log from their day on."""
+    positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
+    pairs = positive.select("user", "item").unique()
+    later = [
+        part.join(pairs, on=["user", "item"], how="semi").group_by("user", "item").agg(pl.col("due").max())
+        for part in log.label_events.by_part(0, OPEN_END, "user", "item", "due")
+    ]
+    none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "due": pl.Int32})
+    last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("due").max())
+    held = positive.join(last, on=["user", "item"])
+    gone, limit = asked - held.filter(pl.col("due") >= pl.col("as_of_day")).height, config.data.quarantine.max_share
+    if gone > limit * asked:
+        raise ContractError(
+            f"events: {gone} of the {asked} positives that the earlier training learned from are not in the log, more "
+            f"than data.quarantine.max_share ({limit:.0%}). Give the log that it was trained on, grown, or train from "
+            "the start (without --continue)."
+        )

@@ -1,0 +1,144 @@
+"""Cells of many files added up: what a night starts from, in place of the cells of each file."""
+
+from collections.abc import Collection, Mapping, MutableMapping
+from dataclasses import dataclass
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from features.log.asof import Counts, Ints, narrowed
+from features.log.codes import UNKNOWN, Codes
+from features.log.engagements import Engagements
+from pipelines.stores.state import Snapshot, StateStore
+
+__all__ = ["CELL", "Summed", "added_up", "users_with_cells"]
+
+Whole = TypeVar("Whole", bound=np.signedinteger[Any])
+
+CELL = {
+    "user": pl.UInt32,
+    "item": pl.UInt32,
+    "kind": pl.UInt16,
+    "day": pl.Int32,
+    "n": pl.UInt32,
+    "worth": pl.Int64,
+}
+"""Columns of a file's cells: users, items and event types by their numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A snapshot that was read.
+
+    Attributes:
+        record: Its files, and what they hold.
+        daily: The cells.
+        user_ids: Id of each user code, ascending.
+        item_ids: Id of each item code, ascending.
+    """
+
+    record: Snapshot
+    daily: Engagements
+    user_ids: pl.Series
+    item_ids: pl.Series
+
+    @classmethod
+    def read(
+        cls,
+        store: StateStore,
+        record: Snapshot | None,
+        *,
+        cells: Collection[str],
+        items: Codes,
+        seen: pl.Series,
+    ) -> Self | None:
+        """Read a snapshot if it still tells the truth, which it does not where an item came or went.
+
+        Args:
+            store: Where the files are.
+            record: The snapshot; None is none.
+            cells: `Entry.cells` of the files that there are now.
+            items: The catalogue.
+            seen: Ids of all items that ever had an event.
+        """
+        if record is None or not set(record.holds) <= set(cells):
+            return None
+        held, users, known = (store.get(name) for name in record.files)
+        if held is None or users is None or known is None:
+            return None
+        item_ids = known["id"]
+        came = Codes.of(item_ids).code(items.ids) == UNKNOWN
+        back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
+        if (items.code(item_ids) == UNKNOWN).any() or back.any():
+            return None
+        cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
+        told = worth if worth.any() else None
+        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), told)
+        return cls(record, daily, users["id"], item_ids)
+
+    @property
+    def active_ids(self) -> pl.Series:
+        """Ids of the users with an event."""
+        return self.user_ids.gather(np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))))
+
+    def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Engagements:
+        """The cells under the codes of today."""
+        return self.daily.recoded(users.code(self.user_ids), items.code(self.item_ids), n_items=len(items), kinds=kinds)
+
+    @staticmethod
+    def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
+        """Keep cells that were added up."""
+        worth = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
+        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": worth})
+        cells = store.put(held, compression="lz4")
+        ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
+        return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
+
+
+def users_with_cells(files: Mapping[str, pl.DataFrame], n_users: int, items: Ints) -> Ints:
+    """Numbers of the users that have a cell with an item of the catalogue, ascending.
+
+    Args:
+        files: The cells of each file.
+        n_users: Users that have a number.
+        items: Code of each item number, below 0 for none.
+    """
+    active = np.zeros(n_users, np.bool_)
+    for frame in files.values():
+        active[frame["user"].to_numpy()[items[frame["item"].to_numpy()] >= 0]] = True
+    return np.flatnonzero(active)
+
+
+def added_up(
+    files: MutableMapping[str, pl.DataFrame], users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]
+) -> Engagements:
+    """The cells of all files under the codes of today, without those of items that have none.
+
+    Args:
+        files: The cells of each file; each goes before the next is packed, so that no two forms of all are held.
+        users: Code of each user number.
+        items: Code of each item number, below 0 for none.
+        n_items: Items of the catalogue.
+        kinds: The event types.
+    """
+    cells, worth = ([np.empty(0, np.int64)] for _ in range(2))
+    counts: list[Counts] = [np.empty(0, np.int32)]
+    while files:
+        _, frame = files.popitem()
+        number, of_item, kind, day, n, of_cell = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
+        there = items[of_item] >= 0
+        told = (part[there] for part in (users[number], items[of_item], day, kind))
+        cells.append(Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds)))
+        counts.append(narrowed(n[there]))
+        worth.append(of_cell[there])
+    packed = _joined(cells)
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(worth))
+
+
+def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:
+    """One array of several, which go."""
+    whole = np.concatenate(parts)
+    parts.clear()
+    return whole

@@ -1,0 +1,225 @@
+"""Takes the interest model from block to block: what it reads once, learns in each, and keeps if it is killed."""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+
+from torch import Tensor
+
+from encoders.config import EncoderConfig
+from encoders.data import Examples
+from encoders.embed import is_out_of_memory
+from encoders.fit import Lesson, ReadTexts, Report, fit_block
+from encoders.items import CodedItems
+from encoders.model import LEAST_AGREEMENT, InterestModel, Which
+from encoders.tokenize import TokenisedTexts
+from features.errors import TryAgainError
+from pipelines.base.config import Config
+from pipelines.base.progress import Advance, say, task
+from pipelines.training.backend import refuse_unfit_backend
+from pipelines.training.chain import Catalogue, store_vectors
+
+__all__ = ["Lessons", "Watch", "lesson_series", "room", "settle_precision"]
+
+Watch = Callable[[str, Sequence[float]], None]
+"""watch(name, values) is told a series as far as it goes, again and again while it grows."""
+
+_CACHE_SHARE = 0.25  # of max_memory_gb
+_OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
+
+
+class Lessons:
+    """Fine-tunes an interest model on one block after the other.
+
+    Every text is read through the frozen layers once. Vectors of the catalogue are kept in the vector store whenever
+    the model has changed, and its state in the output folder while it learns: a training that was killed makes only
+    the steps that are missing.
+
+    Args:
+        model: Is trained in place.
+        catalogue: The texts, and the queries of all requests that are learned from.
+        config: Everything configured.
+        watch: Told of losses and checks while they come.
+        past: What an earlier training taught the model: is replayed, and says what is forgotten. None for a model that
+            nothing was taught.
+
+    Attributes:
+        held: What came of each lesson so far.
+    """
+
+    def __init__(
+        self,
+        model: InterestModel,
+        catalogue: Catalogue,
+        config: Config,
+        watch: Watch | None = None,
+        *,
+        past: Examples | None = None,
+    ) -> None:
+        self.held: list[Lesson] = []
+        self._model = model
+        self._catalogue = catalogue
+        self._config = config
+        self._watch = watch
+        self._past = past
+        encoder = config.encoder
+        self._measured = past is not None or encoder.replay_share > 0 or encoder.start_weight > 0
+        texts = model.tokenise(catalogue.texts)
+        settle_precision(model, texts, config.encoder)
+        refuse_unfit_backend(model, texts)
+        if catalogue.queries:
+            texts = texts.joined(model.tokenise(catalogue.queries, queries=True))
+        many = len(texts.ids)
+        with (
+            task("Reading texts (frozen layers)", many, "texts") as advance,
+            room(model.hidden_bytes(texts), config) as file,
+        ):
+            lower = model.read_lower(texts, progress=advance, file=file)
+        with task("Reading texts (upper layers)", many, "texts") as advance:
+            which: Which = "zero_shot" if past is None else "tuned"  # the same, until something is taught
+            pooled = model.pool(which, texts, lower=lower, progress=advance)
+        self._read: ReadTexts | None = ReadTexts(texts, lower, pooled)
+        self._store(which, pooled)
+
+    def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
+        """Learn a block.
+
+        Args:
+            examples: What it teaches.
+            items: What its positions mean, where items are told apart.
+
+        Raises:
+            TryAgainError: Memory does not suffice for a training batch.
+        """
+        read, encoder, number = self._read, self._config.encoder, len(self.held)
+        assert read is not None, "no lesson after the end"
+        read = replace(read, items=items)
+        seed, old = self._config.seed * 1000 + number, None
+        taught = examples
+        if self._past is not None and self._measured:
+            old = self._past.split(_OLD_REQUESTS)[1]
+            taught = examples.replaying(self._past, encoder.replay_share, seed)
+        lesson = self._fit(read, taught, old, seed)
+        if lesson.old_before is not None and lesson.old_after is not None:
+            before, after = round(lesson.old_before, 4), round(lesson.old_after, 4)
+            say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
+        self.held.append(lesson)
+        self._past = examples if self._past is None else self._past.joined(examples).split(encoder.max_requests)[1]
+        pooled = self._model.pool("tuned", read.texts, lower=read.lower)
+        self._read = ReadTexts(read.texts, read.lower, pooled)
+        self._store("tuned", pooled)
+
+    def end(self) -> None:
+        """No more lessons: free the memory."""
+        self._read = None
+
+    def forget(self) -> None:
+        """Remove what is kept in case the training is killed."""
+        folder = self._unfinished()
+        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):  # another training may have its own there
+            folder.parent.rmdir()
+
+    def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> Lesson:
+        """One lesson; where memory does not suffice, again from its start with less kept, to the same bits."""
+        number, encoder = len(self.held) + 1, self._config.encoder
+        steps = encoder.head_steps + encoder.steps if len(taught) else 0
+
+        def fit(encoder: EncoderConfig) -> Lesson:
+            with task(f"Fine-tuning, lesson {number}", steps, "steps") as advance:
+                return fit_block(
+                    self._model,
+                    taught,
+                    read,
+                    config=encoder,
+                    seed=seed,
+                    report=self._follow(advance),
+                    old=old,
+                    checkpoints=self._unfinished() / f"lesson-{number}",
+                )
+
+        before = self._model.weights()
+        try:
+            return fit(encoder)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+        say("out of memory", lesson=number, again="with the layers' inner values computed twice")
+        self._model.restore(before)
+        try:
+            return fit(encoder.model_copy(update={"gradient_checkpointing": True}))
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise TryAgainError(
+                "memory does not suffice for a training batch. Free some, or make batches smaller: "
+                "encoder.requests_per_batch, encoder.candidates_per_request or encoder.max_tokens."
+            ) from error
+
+    def _follow(self, advance: Advance) -> Report:
+        """Shows each step of a lesson with its loss and its rate, and passes the series on."""
+        block, last, known, done = len(self.held), time.monotonic(), 0, 0
+
+        def follow(lesson: Lesson, texts: int) -> None:
+            nonlocal last, known, done
+            now = time.monotonic()
+            rate = (texts - known) / max(now - last, 1e-9)
+            # NOTE: a lesson that was taken up begins with the steps that another training made.
+            advance(len(lesson.losses) - done, note=f"loss {lesson.losses[-1]:.3f}, {rate:,.0f} texts/s")
+            last, known, done = now, texts, len(lesson.losses)
+            if self._watch is not None:
+                for name, values in lesson_series(block, lesson).items():
+                    self._watch(name, values)
+
+        return follow
+
+    def _store(self, which: Which, pooled: Tensor) -> None:
+        """Keep the catalogue's vectors."""
+        store_vectors(self._config, self._model, which, self._catalogue, self._model.project(which, pooled))
+
+    def _unfinished(self) -> Path:
+        """Where a training keeps its state until it is done."""
+        return Path(self._config.output) / "unfinished" / self._config.digest()[:16]
+
+
+def lesson_series(block: int, lesson: Lesson) -> Mapping[str, list[float]]:
+    """What is tracked of a lesson, by MLflow's rules for names; without series that have no value."""
+    series = {"loss": lesson.losses, "ndcg_at_10": lesson.checks}
+    if lesson.old_before is not None and lesson.old_after is not None:
+        series["earlier_blocks_ndcg_at_10"] = [lesson.old_before, lesson.old_after]
+    return {f"encoder.block_{block}.{name}": values for name, values in series.items() if values}
+
+
+def settle_precision(model: InterestModel, texts: TokenisedTexts, config: EncoderConfig) -> None:
+    """Leave bfloat16 to float32 where `auto` chose it and the catalogue's vectors do not bear it."""
+    if config.precision == "auto" and model.bf16:
+        cosine = model.agreement(texts)
+        model.bf16 = cosine >= LEAST_AGREEMENT
+        say("precision", bf16=model.bf16, least_cosine_to_fp32=round(cosine, 6))
+
+
+@contextmanager
+def room(size: int, config: Config) -> Iterator[IO[bytes] | None]:
+    """None where so many bytes may stay in memory, else a file without a name, which goes with its last user.
+
+    Raises:
+        TryAgainError: The disk cannot hold them.
+    """
+    if size <= min(config.encoder.cache_gb, _CACHE_SHARE * config.max_memory_gb) * 1e9:
+        yield None
+        return
+    folder = Path(config.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder) as file:
+            yield file
+    except OSError as error:
+        raise TryAgainError(
+            f"{folder} cannot hold {size / 1e9:.1f} GB of hidden states ({error.strerror}). Free the disk, or allow "
+            "more memory (encoder.cache_gb)."
+        ) from error

@@ -1,0 +1,482 @@
+"""Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from encoders.data import Examples
+from encoders.fit import Lesson
+from encoders.interest import FINE_TUNED, ZERO_SHOT
+from encoders.items import CodedItems
+from encoders.model import InterestModel
+from features.candidates.cut import CandidateCut
+from features.candidates.recall import seen_items
+from features.candidates.union import histories
+from features.errors import ConfigError, ContractError, listed
+from features.families.registry import short_windows
+from features.log.event_log import EventLog, date_of
+from features.log.inventory import Supply
+from features.requests.split import Span, Split
+from features.tables.schemas import TrainingTable
+from pipelines.base.config import Config
+from pipelines.base.progress import say
+from pipelines.stores.mapped import list_batches, picked
+from pipelines.stores.rows import keep_rows, kept_rows
+from pipelines.training.chain import Catalogue, Chain
+from pipelines.training.draw import Quota, block_quotas, in_hash_order
+from pipelines.training.feature_report import plan_of
+from pipelines.training.fitting import fit_ranker
+from pipelines.training.labelled import (
+    IS_NEW,
+    Block,
+    Labelled,
+    Lists,
+    Pupil,
+    found_by_behaviour,
+    label,
+    latest_lists,
+    visit,
+)
+from pipelines.training.lessons import Lessons, Watch
+from pipelines.training.memory import Memory
+from pipelines.training.request_source import request_source, requests_summary
+from pipelines.training.windows import refuse_unretrieved, refuse_unteachable
+from ranker.metrics import per_request
+from ranker.ranker import Ranker
+
+__all__ = [
+    "VALID_NDCG",
+    "Predecessor",
+    "Trained",
+    "best_pooling",
+    "ndcg_of_new_items",
+    "refuse_unknown_features",
+    "train",
+    "validation",
+]
+
+VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
+"""What the encoder's score reaches after each block, as it is tracked."""
+
+_SHARE = (0.2, 0.05)  # of usable lists, whole and new ones, where none was seen yet: rather too few
+
+
+@dataclass(frozen=True, slots=True)
+class Predecessor:
+    """A version that a training goes on from.
+
+    Attributes:
+        name: `model/number`.
+        digest: sha256 of its bundle's manifest.
+        model: Its interest model; is trained further in place.
+        encoder_day: Day before which everything lies that its encoder saw.
+        features: What its ranker reads, in the order of its feature manifest.
+        supply: What the log of its training had.
+        cut: What its candidates are cut by.
+        rows: What `pipelines.stores.rows.keep_rows` kept its ranker's rows under.
+    """
+
+    name: str
+    digest: str
+    model: InterestModel
+    encoder_day: int
+    features: tuple[str, ...]
+    supply: Supply
+    cut: CandidateCut | None
+    rows: str
+
+
+@dataclass(slots=True)
+class Trained:
+    """Everything a training made.
+
+    Attributes:
+        model: The interest model at the start of validation.
+        ranker: The full ranker.
+        behaviour_ranker: The ranker that sees no text.
+        pooling: The best zero-shot pooling on validation.
+        split: How the log was cut.
+        encoder_day: Day before which everything lies that the encoder saw.
+        ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
+        lessons: What came of fine-tuning on each block.
+        chain: The chain under the final model.
+        rows: What `pipelines.stores.rows.keep_rows` kept the ranker's rows under.
+        continues: The version that it went on from, None where it began from the pretrained encoder.
+        valid_ndcg: Validation NDCG@10 of the interest score after each block.
+    """
+
+    model: InterestModel
+    ranker: Ranker
+    behaviour_ranker: Ranker
+    pooling: str
+    split: Split
+    encoder_day: int
+    ranker_day: int
+    chain: Chain
+    rows: str
+    continues: Predecessor | None = None
+    lessons: list[Lesson] = field(default_factory=list)
+    valid_ndcg: list[float] = field(default_factory=list)
+
+    def cutoff(self) -> datetime:
+        """Instant before which everything lies that this version has seen."""
+        return self.chain.log.calendar.as_of(self.ranker_day)
+
+    def lineage(self) -> dict[str, Any]:
+        """The version it went on from, and NDCG@10 on requests of before, before and after each lesson; or nothing."""
+        if self.continues is None:
+            return {}
+        old = [[lesson.old_before, lesson.old_after] for lesson in self.lessons]
+        return {"continues": self.continues.name, "earlier_requests_ndcg_at_10": old}
+
+
+@dataclass(slots=True)
+class _Begun:
+    """A training before its first lesson.
+
+    Attributes:
+        split: How the log was cut.
+        lessons: Takes the model from block to block.
+        chain: The chain under the model as it stands.
+        catalogue: The texts, and the queries that are learned from.
+        examples: What the model learns first.
+        lists: What the ranker learns of the time before `split.blocks`.
+        quotas: Lists that each of `split.blocks` is to give.
+        share: Of requests with a positive, and with a new one, those that have it among their candidates.
+    """
+
+    split: Split
+    lessons: Lessons
+    chain: Chain
+    catalogue: Catalogue
+    examples: Examples
+    lists: list[Lists]
+    quotas: list[Quota]
+    share: tuple[float, float]
+
+
+def train(
+    log: EventLog, config: Config, watch: Watch | None = None, *, continues: Predecessor | None = None
+) -> Trained:
+    """Train both models over the log's blocks.
+
+    Args:
+        log: The event log.
+        config: Everything configured.
+        watch: Told of the encoder's losses and measures while they come (`pipelines.registry.tracking.Run.series`).
+        continues: Go on from this version's encoder: the days that it has not learned are the next block (several, if
+            they are many), scored by it, then learned; the ranker learns from its rows and theirs.
+
+    Raises:
+        ConfigError: The log is shorter than the timeline, or the configuration names what is not there; or nothing in
+            the log is new to the version, or its rows are not there.
+        ContractError: No request has a positive, a leak check fails, or the version is of another log, or of other
+            features.
+        IntegrityError: The version's rows were altered.
+    """
+    Memory.of(log, config)  # refuses before anything is read
+    begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
+    split, lessons, chain, catalogue = begun.split, begun.lessons, begun.chain, begun.catalogue
+    examples, lists = begun.examples, begun.lists
+    encoder_day = split.warm_up.start if continues is None else continues.encoder_day
+    prequential = config.encoder.schedule == "prequential"
+    valid_ndcg: list[float] = []
+    visited = None
+    for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
+        if number == 0 or prequential:
+            lessons.teach(examples, _coded(chain.model, log, catalogue, block.start))
+            chain.refresh()
+            encoder_day = block.start
+        if quota is None:
+            labelled = validation(chain, config, block, encoder_day)
+        else:
+            pupil = Pupil(chain, catalogue, config) if prequential else None
+            name = f"Scoring block {number + 1}"
+            visited = _visited(chain, config, block, quota, begun.share, name=name, day=encoder_day, pupil=pupil)
+            labelled = visited.labelled
+            lists.append(visited.lists)
+            if visited.examples is not None:
+                examples = visited.examples
+        valid_ndcg.append(ndcg_of_new_items(labelled, FINE_TUNED))
+        if watch is not None:
+            watch(VALID_NDCG, valid_ndcg)
+    lessons.end()
+    fitted = latest_lists(lists, _most_lists(chain), config)
+    del begun, visited, lists, examples  # what the rankers do not need
+    _check_no_leak(log, fitted)
+    rows = keep_rows(fitted, log, config)
+    pooling = best_pooling(labelled)
+    valid = labelled.rows
+    ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
+    if not labelled.given:
+        fitted, valid = (picked(some, found_by_behaviour, config) for some in (fitted, valid))
+    behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
+    lessons.forget()
+    return Trained(
+        model=chain.model,
+        ranker=ranker,
+        behaviour_ranker=behaviour_ranker,
+        pooling=pooling,
+        split=split,
+        encoder_day=encoder_day,
+        ranker_day=split.test.start,
+        chain=chain,
+        rows=rows,
+        continues=continues,
+        lessons=lessons.held,
+        valid_ndcg=valid_ndcg,
+    )
+
+
+def _visited(
+    chain: Chain,
+    config: Config,
+    span: Span,
+    quota: Quota,
+    share: tuple[float, float],
+    *,
+    name: str,
+    day: int,
+    pupil: Pupil | None,
+) -> Block:
+    """A block, as far as it is learned from; and a line on how far that is."""
+    found = visit(chain, config, span, quota, share, name=name, encoder_day=day, pupil=pupil)
+    say(
+        name,
+        requests=found.labelled.requests.height,
+        of=found.requests,
+        lists=found.usable.whole,
+        lists_of_new_items=found.usable.new,
+        taught=None if found.examples is None else len(found.examples),
+        new_to_user_ndcg_at_10=round(ndcg_of_new_items(found.labelled, FINE_TUNED), 4),
+    )
+    return found
+
+
+def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> Labelled:
+    """What the rankers are stopped by; and a line on how much of the window it is."""
+    name, most = "Scoring validation", config.validation.max_requests
+    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
+    ndcg = round(ndcg_of_new_items(found, FINE_TUNED), 4)
+    say(name, requests=found.requests.height, of=found.in_window, new_to_user_ndcg_at_10=ndcg)
+    return found
+
+
+def best_pooling(labelled: Labelled) -> str:
+    """The pooling of `encoders.interest.ZERO_SHOT` that ranks new items best by NDCG@10; of equals the first."""
+    return max(ZERO_SHOT, key=lambda pooling: ndcg_of_new_items(labelled, pooling))
+
+
+def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
+    """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
+    split = Split.of(log, config.timeline, config.labels)
+    refuse_unteachable(log, config, split)
+    supply = plan_of(log.before(split.test.start), config).supply
+    queries = config.requests.mode == "online" and supply.has(["events.query"])
+    model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config), queries=queries)
+    catalogue = Catalogue.of(log, config.data.items.text)
+    if queries:
+        learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
+        catalogue = catalogue.with_queries(learned)
+    if config.encoder.item_embeddings is not None:
+        model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
+    lessons = Lessons(model, catalogue, config, watch)
+    chain = Chain(log, config, model, supply)
+    _warn_of_short_windows(chain, split)
+    refuse_unknown_features(chain.features, config)
+    for facts in requests_summary(chain.asked).values():
+        say("logged requests", **facts)
+    requests = _latest(chain, split.warm_up, config)
+    truth = chain.asked.truth(requests)
+    examples, share = _warm_up(chain, catalogue, config, requests, truth)
+    chain.fit_cut(requests, truth)
+    refuse_unretrieved(chain, split)
+    quotas = _planned(chain, split.blocks, share)
+    return _Begun(split, lessons, chain, catalogue, examples, [], quotas, share)
+
+
+def _warm_up(
+    chain: Chain, catalogue: Catalogue, config: Config, requests: pl.DataFrame, truth: pl.DataFrame
+) -> tuple[Examples, tuple[float, float]]:
+    """What the encoder learns first, and which share of requests finds its positive among the candidates."""
+    pupil = Pupil(chain, catalogue, config)
+    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    _, usable = pupil.learn_candidates(asked, truth, name="Preparing the warm-up")
+    of = Quota(asked.height, truth.filter("is_new")["request"].n_unique())
+    share = (
+        usable.whole / of.whole if of.whole else _SHARE[0],
+        usable.new / of.new if of.new else _SHARE[1],
+    )
+    return pupil.examples(), share
+
+
+def _planned(chain: Chain, blocks: Sequence[Span], share: tuple[float, float]) -> list[Quota]:
+    """Lists that each block is to give, by its requests and what turned out true of them alone."""
+    wanted, most = chain.config.ranker.max_requests, _most_lists(chain)
+    if most < wanted:
+        say("max_memory_gb lets the ranker learn from fewer lists", whole_lists=most, ranker_max_requests=wanted)
+    sizes = []
+    for block in blocks:
+        truth = chain.asked.truth(chain.asked.between(block.start, block.closed_end))
+        sizes.append(Quota(truth["request"].n_unique(), truth.filter("is_new")["request"].n_unique()))
+    return block_quotas(most, sizes, share)
+
+
+def _most_lists(chain: Chain) -> int:
+    """Whole lists that the ranker learns from, as far as memory goes."""
+    return chain.memory.lists(len(chain.features))
+
+
+def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
+    """From a version's encoder, cut and rows: what it has not learned yet is scored by it, and learned first."""
+    split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
+    refuse_unteachable(log, config, split, continues=True)
+    # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
+    learned = pl.col("as_of_day") < version.encoder_day
+    old = picked(kept_rows(version.rows, log, config), lambda some: some.filter(learned), config)
+    asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    catalogue = Catalogue.of(log, config.data.items.text)
+    past = _reminders(log, config, version, catalogue, asked, old)
+    lessons = Lessons(version.model, catalogue, config, watch, past=past)
+    chain = Chain(log, config, version.model, version.supply, cut=version.cut)
+    if chain.features != version.features:
+        other = sorted({*chain.features} ^ {*version.features})
+        raise ContractError(
+            f"{version.name} learned from other features than this nightrank makes, or in another order "
+            f"({listed(other)}). Train from the start, without --continue."
+        )
+    refuse_unknown_features(chain.features, config)
+    blocks = (split.warm_up, *split.blocks)
+    first, *quotas = _planned(chain, blocks, _SHARE)
+    pupil = Pupil(chain, catalogue, config)
+    name, day = "Scoring what is new", version.encoder_day
+    visited = _visited(chain, config, split.warm_up, first, _SHARE, name=name, day=day, pupil=pupil)
+    assert visited.examples is not None  # the pupil was taught
+    lists = [Lists.latest_first(old), visited.lists]
+    return _Begun(split, lessons, chain, catalogue, visited.examples, lists, quotas, _SHARE)
+
+
+def _reminders(
+    log: EventLog, config: Config, version: Predecessor, catalogue: Catalogue, asked: pl.DataFrame, rows: pl.DataFrame
+) -> Examples:
+    """What a version's encoder was taught, of requests whose rows are kept."""
+    history = histories(log, asked, config.candidates, version.model.event_types)
+    few = rows.lazy().select("request", "item", "label", FINE_TUNED)
+    kept = few.filter(pl.col("request").is_in(asked["request"].implode())).collect()
+    by_item = version.model.item_embeddings is not None
+    units = np.arange(log.items.height) if by_item else catalogue.text_of_item
+    return Examples.of(catalogue.placed(asked, by_item=by_item), history, kept, units, config.encoder)
+
+
+def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
+    """Stop where `ranker.monotone` names what is no feature.
+
+    Raises:
+        ConfigError: It does; the nearest feature is named.
+    """
+    unknown = sorted(set(config.ranker.monotone) - set(features))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], features, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else "features.json of a version lists the names."
+        raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
+
+
+def _told_apart(supply: Supply, config: Config) -> tuple[str, ...]:
+    """Event types that the user tower tells apart: those that count, where there are several."""
+    counting = tuple(kind for kind in supply.kinds if kind in config.labels.gains)
+    return counting if len(counting) > 1 else ()
+
+
+def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
+    """(items,) with which of them users engaged before a day."""
+    engaged = np.zeros(log.items.height, np.bool_)
+    engaged[seen_items(log, day).to_numpy()] = True
+    return engaged
+
+
+def _coded(model: InterestModel, log: EventLog, catalogue: Catalogue, day: int) -> CodedItems | None:
+    """What positions mean in a lesson that ends before a day; None where items are not told apart.
+
+    An item that nobody engaged with by then has no id: else having one would tell that somebody will.
+    """
+    if model.item_embeddings is None:
+        return None
+    code_UN = np.zeros((len(catalogue.text_of_unit), len(model.item_embeddings.tables)), np.int64)
+    code_UN[: log.items.height] = model.item_embeddings.codes(log.items)
+    if "item_id" in model.item_embeddings.vocabularies:
+        code_UN[: log.items.height][~_engaged(log, day), 0] = 0  # the id stands first
+    return CodedItems(catalogue.text_of_unit, code_UN)
+
+
+def _warn_of_short_windows(chain: Chain, split: Split) -> None:
+    """Say once which windows reach before the first event, and from when on they are whole."""
+    log, first = chain.log, split.blocks[0].start
+    windows = short_windows(chain.assembler.plan, log.first_day, first)
+    if windows:
+        say(
+            "windows reach before the data",
+            windows_days=list(windows),
+            first_event=str(date_of(log.first_day)),
+            first_request=str(date_of(first)),
+            whole_from=str(date_of(log.first_day + windows[-1])),
+        )
+
+
+def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
+    """The requests of a span's last days, about `encoder.max_requests`; of a day that has more, so many are drawn."""
+    most = config.encoder.max_requests
+    requests = chain.asked.between(span.start, span.closed_end)
+    daily = requests["as_of_day"].value_counts().sort("as_of_day", descending=True)
+    kept = daily.filter(pl.col("count").cum_sum() <= most)["as_of_day"]
+    first = kept.min() if len(kept) else daily["as_of_day"].max()
+    days = pl.col("as_of_day") >= (span.start if first is None else first)
+    latest = requests.filter(days).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"))
+    return latest if latest.height <= most else in_hash_order(latest, chain.log).head(most).sort("request")
+
+
+def ndcg_of_new_items(labelled: Labelled, column: str) -> float:
+    """Mean NDCG@10 of one score over the items that are new to the user: what text is there for.
+
+    Args:
+        labelled: Requests of a window; of each list its new items; a true one that it lacks is missed.
+        column: The score's column; NaN ranks last.
+
+    Returns:
+        The mean over requests with a new positive; NaN where there is none.
+    """
+    names = {"request": "request_id", "item": "item_id"}
+    score = pl.col(column).fill_nan(-1e9).cast(pl.Float64)
+    new = labelled.rows.lazy().filter(IS_NEW).select("request", "item", score=score)
+    lists = new.rename(names).collect()
+    truth = labelled.truth.filter("is_new").select("request", "item", "label").rename(names)
+    if truth.is_empty():
+        return float("nan")
+    return float(np.mean(per_request(lists, truth, cutoffs=(10,))["ndcg@10"].to_numpy()))
+
+
+def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
+    """Hold the ranker's table against its contract: no row's encoder ended after the row's as-of.
+
+    Raises:
+        ContractError: One did.
+    """
+    for some in list_batches(rows, about=1_000_000):
+        days = pl.concat([some["as_of_day"], some["encoder_day"]]).unique().sort()
+        instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=pl.Datetime("us", "UTC"))
+        table = some.select(
+            pl.col("request").alias("request_id"),
+            pl.col("item").alias("item_id"),
+            "label",
+            pl.col("as_of_day").replace_strict(days, instants).alias("as_of"),
+            "encoder_digest",
+            pl.col("encoder_day").replace_strict(days, instants).alias("encoder_cutoff"),
+        )
+        _, failure = TrainingTable.filter(table)
+        if len(failure):
+            raise ContractError(f"training table: {failure.counts()} rows break the contract.")

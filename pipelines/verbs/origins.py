@@ -1,0 +1,291 @@
+"""Rolling origin: the whole training judged on several windows, each as if the log had ended with it.
+
+Each origin's log ends where the test window of the next later one opens. What an origin came to is kept under
+`output`/origins, so that a run that was killed goes on at the origin where it stopped.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+from itertools import accumulate, pairwise
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import polars as pl
+
+from features.errors import ConfigError, IntegrityError
+from features.log.event_log import EventLog, date_of, day_of
+from features.requests.split import Split
+from pipelines.base.config import Config
+from pipelines.base.progress import say
+from pipelines.evaluation.evaluate import (
+    ALL_SYSTEMS,
+    AS_SHOWN,
+    OURS,
+    TAKEN,
+    Evaluation,
+    beyond_lists,
+    chosen_systems,
+    compared_pairs,
+    judge_trained,
+    refuse_empty,
+    window_of,
+)
+from pipelines.evaluation.external import External, coded_scores
+from pipelines.inputs.check import Inputs
+from pipelines.registry.bundle import library_versions
+from pipelines.registry.register import metrics_of, series_of
+from pipelines.registry.tracking import Tracking
+from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
+from pipelines.training.draw import whole_users
+from pipelines.training.labelled import Labelled
+from pipelines.training.request_source import request_source
+from pipelines.training.train import train
+from pipelines.training.windows import refuse_unteachable
+from ranker.baselines import BASELINES
+from ranker.judge import SLICES, by_request, pooled
+
+__all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
+
+
+@dataclass(frozen=True, slots=True)
+class RollingOrigin:
+    """Several windows, judged.
+
+    Attributes:
+        origins: Each window by itself, the earliest first.
+        pooled: All requests of all windows; intervals are clustered by user over them all.
+    """
+
+    origins: tuple[Evaluation, ...]
+    pooled: Evaluation
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"origins": [origin.as_json() for origin in self.origins], "pooled": self.pooled.as_json()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What an origin came to: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
+
+    facts: dict[str, Any]
+    per_request: pl.DataFrame
+
+    def beside(self, others: "_Others | None", path: Path) -> "_Kept":
+        """The same with other systems, judged on the same requests; they stand after ours, before the baselines.
+
+        Raises:
+            IntegrityError: What is kept is of other requests: another version of nightrank made it.
+        """
+        if others is None:
+            return self
+        keys = ["slice", "request", "user"]
+        one, other = (rows.filter(system=rows["system"][0]).select(keys) for rows in (self.per_request, others.rows))
+        if not one.sort(keys).equals(other.sort(keys)):
+            raise IntegrityError(
+                f"{path} is of other requests than today's. Remove it, and the origin is judged again."
+            )
+        is_ours = pl.col("system").is_in(OURS)
+        parts = [self.per_request.filter(is_ours), others.rows, self.per_request.filter(~is_ours)]
+        rows = pl.concat(parts).sort(pl.col("slice").cast(pl.Enum(SLICES)), maintain_order=True)
+        return _Kept({**self.facts, "beyond_accuracy": {**self.facts["beyond_accuracy"], **others.beyond}}, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Others:
+    """What other systems came to in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
+
+    rows: pl.DataFrame
+    beyond: dict[str, dict[str, float]]
+
+
+def rolling_origin(
+    inputs: Inputs,
+    config: Config,
+    count: int,
+    *,
+    chosen: str = ALL_SYSTEMS,
+    external: External = MappingProxyType({}),
+) -> RollingOrigin:
+    """Train and judge as of several origins, and pool what they came to.
+
+    Each training is a run of its own in MLflow; nothing is registered.
+
+    Args:
+        inputs: The tables.
+        config: Everything configured; each origin is trained by it from the pretrained encoder.
+        count: How many origins, counted back from the log's end.
+        chosen: Names of the systems to judge, as `pipelines.evaluation.evaluate.evaluate` takes them.
+        external: Scores of other systems on the requests of all windows, judged too; they are not kept.
+
+    Raises:
+        ConfigError: The log is too short for so many, a window has no request, a system is unknown, or another one is
+            called as one of ours.
+        ContractError: Other systems' scores are not of these requests: see
+            `pipelines.evaluation.external.coded_scores`.
+        IntegrityError: What is kept of an origin was altered, or is of other requests.
+        TryAgainError: A training of the same configuration is under way in the output folder.
+    """
+    kept = []
+    cuts = origins_of(inputs.log, config, count)
+    # What cannot be judged is refused before anything is trained.
+    windows = _windows(cuts, config)
+    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].given else ())])
+    others = _judged(external, cuts, windows, config) if external else [None] * count
+    folder = Path(config.output) / "origins" / _key(inputs, config)
+    for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
+        first_day = str(date_of(split.test.start))
+        path = folder / f"{first_day}.json"
+        say("origin", number=number, of=count, test_from=first_day, kept=path.exists())
+        if not path.exists():
+            _judge(log, inputs, config, path)
+        kept.append(_read(path).beside(beside, path))
+    kept.reverse()
+    return RollingOrigin(
+        tuple(_evaluation([one], config, chosen) for one in kept), pooled=_evaluation(kept, config, chosen)
+    )
+
+
+def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog, Split]]:
+    """The log as it ends for each origin, and how it is cut; the latest first.
+
+    Raises:
+        ConfigError: The log is too short for so many; the message says how many fit.
+    """
+    found: list[tuple[EventLog, Split]] = []
+    while len(found) < count:
+        try:
+            split = Split.of(log, config.timeline, config.labels)
+        except ConfigError as error:
+            if not found:
+                raise
+            raise ConfigError(
+                f"--origins {count}: {len(found)} fit into this log, since each further one ends "
+                f"timeline.test_days ({config.timeline.test_days}) earlier. For one more, {error}"
+            ) from error
+        found.append((log, split))
+        log = log.until(split.test.start)
+    return found
+
+
+def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
+    """Each origin's requests and truth; of lists that were given, the pairs that were shown.
+
+    Raises:
+        ConfigError: A window has no request with a positive.
+        ContractError: The training as of an origin has none; see `refuse_unteachable`.
+    """
+    found = []
+    for log, split in cuts:
+        source = request_source(log, config)
+        asked = source.between(split.test.start, split.test.closed_end)
+        requests, left_out = whole_users(asked, log, config.evaluation.max_requests)
+        given = config.candidates.source == "logged"
+        pairs = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+        if given:
+            pairs = requests.select("request", item="shown").explode("item")
+        window = Labelled(requests, source.truth(requests), pairs, given, left_out)
+        days = f"the window from {date_of(split.test.start)} to {date_of(split.test.end - 1)}"
+        refuse_empty(window, days, remedy="Ask for fewer origins, or set timeline.test_days.")
+        refuse_unteachable(log, config, split)
+        found.append(window)
+    return found
+
+
+def _judged(
+    external: External, cuts: Sequence[tuple[EventLog, Split]], windows: Sequence[Labelled], config: Config
+) -> list[_Others]:
+    """Other systems in each window; a file holds the lists of them all, so that their requests are numbered on."""
+    starts = list(accumulate((window.requests.height for window in windows), initial=0))
+    together = Labelled(
+        pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=False)),
+        windows[0].truth.clear(),
+        pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=False)),
+        windows[0].given,
+        pl.concat(others) if (others := [one.left_out for one in windows if one.left_out is not None]) else None,
+    )
+    coded = coded_scores(external, together, cuts[0][0], taken=TAKEN)
+    found = []
+    for (log, split), window, (start, end) in zip(cuts, windows, pairwise(starts), strict=True):
+        within = pl.col("request").is_between(start, end, closed="left")
+        lists = {name: _moved(rows.filter(within), -start) for name, rows in coded.items()}
+        asked = window_of(log, config, window, split.test.start)
+        found.append(
+            _Others(
+                by_request(asked, lists, config.evaluation),
+                beyond_lists(lists, log, config, first_day=split.test.start),
+            )
+        )
+    return found
+
+
+def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:
+    """The same with the numbers of requests so much higher."""
+    return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(pl.UInt32))
+
+
+def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:
+    """Train on a log, judge its test window, and keep what came of it."""
+    with Tracking(config).run() as run:
+        trained = train(log, config, run.series)
+        _, evaluation = judge_trained(trained, config)
+        write_parquet(evaluation.judged.per_request, path.with_suffix(".parquet"))
+        told = {"evaluation": evaluation.as_json(), "per_request": sha256_of(path.with_suffix(".parquet"))}
+        run.record(
+            f"origin {path.stem}",
+            metrics=metrics_of(evaluation),
+            series=series_of(trained),
+            tags={
+                "cutoff": trained.cutoff().isoformat(),
+                **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
+            },
+            artefacts={},
+        )
+        write_json(told, path)  # last: an origin is done where this file is
+
+
+def _read(path: Path) -> _Kept:
+    table = path.with_suffix(".parquet")
+    told = read_json(path, what="origin")
+    if not table.is_file() or sha256_of(table) != told.get("per_request"):
+        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
+    return _Kept(told["evaluation"], read_parquet(table))
+
+
+def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluation:
+    """One or several windows as one."""
+    names = chosen_systems(chosen, kept[0].per_request["system"].unique(maintain_order=True).to_list())
+    judged = pooled(
+        [one.per_request.filter(pl.col("system").is_in(names)) for one in kept],
+        [one.facts["candidate_recall"] for one in kept],
+        config=config.evaluation,
+        seed=config.seed,
+        compared=compared_pairs(names),
+    )
+    requests = [one.facts["requests"] for one in kept]
+    distinct = sum(count * one.facts["share_distinct"] for count, one in zip(requests, kept, strict=True))
+    beyond = kept[0].facts["beyond_accuracy"] if len(kept) == 1 else {}
+    return Evaluation(
+        judged=judged,
+        first_day=day_of(date.fromisoformat(kept[0].facts["window"][0])),
+        end_day=day_of(date.fromisoformat(kept[-1].facts["window"][1])) + 1,
+        n_requests=sum(requests),
+        in_window=sum(one.facts.get("requests_in_window", one.facts["requests"]) for one in kept),
+        share_distinct=distinct / sum(requests),
+        beyond={
+            system: {name: math.nan if value is None else value for name, value in found.items()}
+            for system, found in beyond.items()
+            if system in names
+        },
+    )
+
+
+def _key(inputs: Inputs, config: Config) -> str:
+    """What the results of origins depend on."""
+    told = [config.digest(), dict(inputs.fingerprints), library_versions()]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,261 @@
+"""Verb `score`: tonight's rankings of every user, from the champion, published in one step."""
+
+import hashlib
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from features.candidates.union import unmatched_ids
+from features.config import Owner
+from features.errors import BlockedError, ConfigError, ContractError
+from features.log.event_log import EventLog, batch_day, date_of
+from features.requests.engaged import requests_tonight
+from features.signals.top_k import top_k
+from features.tables.schemas import Rankings
+from pipelines.base.config import TABLES, Config
+from pipelines.base.owners import keys_of
+from pipelines.base.progress import say, task
+from pipelines.inputs.check import Inputs
+from pipelines.registry.bundle import Bundle
+from pipelines.registry.versions import not_followed, say_not_followed, working_config
+from pipelines.stores.publish import Attempt, live_day
+from pipelines.training.chain import Chain
+from ranker.explain import reasons
+from ranker.ranker import Ranker
+
+__all__ = ["Night", "score"]
+
+Night = dict[str, Any]
+"""What a night reports: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
+moved and which day is live; the keys it did not follow, and how many blocked ids are of no item."""
+
+_WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb")
+"""Tonight's keys, or how they begin, that do not decide what is published."""
+
+
+def score(
+    inputs: Inputs,
+    config: Config,
+    *,
+    when: date,
+    version: str,
+    bundle: Bundle,
+    dry_run: bool = False,
+    allow_hindsight: bool = False,
+) -> Night:
+    """Rank every user as of the cut-off that opens a day, and publish.
+
+    The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
+    writes what is missing, and moves the pointer only if it is not there yet. The rankings of a day before the one that
+    is live stand beside it; what is live stays.
+
+    Args:
+        inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
+        config: Today's configuration.
+        when: The day that the rankings are for.
+        version: Name of the version, as the rankings carry it.
+        bundle: The version.
+        dry_run: Say what would be done, and write nothing.
+        allow_hindsight: Rank a day of which the version has seen the future, too. That never goes live.
+
+    Raises:
+        ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
+        BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
+            or no user gets a list.
+        ContractError: What would be published breaks the rankings' contract.
+    """
+    own = working_config(config, bundle)
+    _refuse_unanswerable(own, version)
+    day = batch_day(when)
+    log = inputs.log.before(day)
+    _refuse_stale(inputs.log, day, config)
+    hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
+    told = _say_apart(config, version, bundle, log)
+    users = _users(inputs, log)
+    shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
+    attempt = Attempt(Path(config.output) / "rankings", f"{when}-{_identity(inputs, own, when, version, bundle)}")
+    facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
+    if hindsight:
+        facts["hindsight"] = True
+    if dry_run:
+        return {**facts, **told, "attempt": str(attempt.folder), "dry_run": True}
+    parts = [f"shard-{number:05d}" for number in range(len(shards))]
+    written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
+    attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
+    manifest = attempt.verify()
+    rows = sum(told["rows"] for part, told in manifest["parts"].items() if part != "fallback")
+    if not rows:
+        raise BlockedError(
+            f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
+            "candidates.already_bought and available_from and available_until of items. What was live stays live."
+        )
+    return {
+        **facts,
+        **told,
+        "attempt": str(attempt.folder),
+        "rows": rows,
+        "shards_written": written,
+        "texts_encoded": encoded,
+        "pointer_moved": not hindsight and attempt.publish(),
+        "live": _say_live(attempt, hindsight=hindsight),
+    }
+
+
+def _write(
+    attempt: Attempt,
+    shards: dict[str, pl.Series],
+    log: EventLog,
+    config: Config,
+    day: int,
+    version: str,
+    bundle: Bundle,
+) -> tuple[int, int]:
+    """Write what an attempt lacks of its shards of users: how many that was, and how many texts were encoded."""
+    missing = {part: users for part, users in shards.items() if not attempt.has(part)}
+    has_fallback = attempt.has("fallback")
+    if not missing and has_fallback:
+        return 0, 0
+    chain = Chain(log, config, bundle.model, bundle.features.supply, cut=bundle.cut)
+    unlisted = 0
+    with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
+        for part, users in missing.items():
+            rankings = _rank(chain, config, users, day, version, bundle)
+            attempt.write(part, rankings)
+            unlisted += len(users) - rankings["user_id"].n_unique()
+            advance(len(users))
+    if unlisted:
+        say("users without candidates get no list", users=unlisted)
+    if not has_fallback:
+        attempt.write("fallback", _fallback(chain, config, day, version, bundle.ranker))
+    return len(missing), chain.encoded["tuned"]
+
+
+def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> Night:
+    """Report where a night does not do what its configuration seems to say: what its result carries too."""
+    other = not_followed(config, bundle)
+    say_not_followed(other, version)
+    blocked = config.candidates.blocked
+    unmatched = unmatched_ids(log.items["item_id"], blocked)
+    if unmatched:
+        say("candidates.blocked names ids of no item of the catalogue", ids=unmatched, of=len(blocked))
+    return {"not_followed": other, "blocked_ids_unmatched": unmatched}
+
+
+def _say_live(attempt: Attempt, *, hindsight: bool) -> str | None:
+    """The day that is live now, after reporting why that is another attempt, if it is."""
+    live = live_day(attempt.root)
+    if hindsight:
+        say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
+    elif live is not None and live > attempt.day:
+        say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
+    return None if live is None else str(live)
+
+
+def _users(inputs: Inputs, log: EventLog) -> pl.Series:
+    """Codes of all users who have an event before the day or a row in `Users`, ascending."""
+    coded = log.active_users
+    if "users" in inputs.tables:
+        listed = inputs.tables["users"].good["user_id"].cast(log.user_ids.dtype)
+        codes = log.user_ids.to_frame("user_id").with_row_index("user")
+        coded = pl.concat([coded, codes.filter(pl.col("user_id").is_in(listed.implode()))["user"]]).unique()
+    return coded.sort()
+
+
+def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
+    """The published rows of some users."""
+    ranker, most = bundle.ranker, config.night.reasons
+    requests = requests_tonight(users, day)
+    parts = []
+    for portion in chain.assembler.portions(requests):
+        rows = chain.with_interest(portion)
+        scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
+        best = top_k(scored.with_row_index("row"), config.night.top)
+        if most:
+            lifted = reasons(ranker.contributions(rows[best["row"]]), bundle.features.families(ranker.features), most)
+            best = best.with_columns(lifted)
+        parts.append(best)
+    best = pl.concat(parts)
+    rankings = best.select(
+        chain.log.user_ids.gather(best["user"]).alias("user_id"),
+        "rank",
+        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
+        "score",
+        pl.lit(version).alias("model_version"),
+    )
+    good, failure = Rankings.filter(rankings, cast=True)
+    if len(failure):
+        raise ContractError(f"rankings: {failure.counts()} rows break the contract; nothing was published.")
+    return good.with_columns(best["reasons"]) if most else good
+
+
+def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
+    """The list for a user that nobody has seen: what the same ranker makes of no history at all."""
+    nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
+    rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
+    scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
+    best = top_k(scored, config.night.top)
+    return best.select(
+        "rank",
+        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
+        "score",
+        pl.lit(version).alias("model_version"),
+    )
+
+
+def _refuse_unanswerable(config: Config, version: str) -> None:
+    if config.requests.mode == "online":
+        raise ConfigError(
+            f"{version} ranks when a request is made (requests.mode: online): it reads the request's time, query and "
+            "context, which nobody knows tonight. Train and promote a version with requests.mode: batch."
+        )
+    if config.candidates.source == "logged" and config.data.candidates is None:
+        raise ConfigError(
+            f"{version} re-ranks lists that it is given (candidates.source: logged), and tonight's are the table under "
+            "data.candidates (user_id, item_id, day), which is not configured. Name it there, or train and promote a "
+            "version with candidates.source: generated."
+        )
+
+
+def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
+    last = log.before(day).latest_day
+    if last is None:
+        raise BlockedError(
+            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
+        )
+    behind = day - 1 - last
+    if behind > config.night.max_days_behind:
+        raise BlockedError(
+            f"the latest event before {date_of(day)} is of {date_of(last)}, {behind} days short of the eve; "
+            f"night.max_days_behind allows {config.night.max_days_behind}. Deliver the missing extracts, or raise it."
+        )
+
+
+def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
+    """Whether a version has seen events or labels from a day's cut-off on.
+
+    Raises:
+        BlockedError: It has, and that is not allowed.
+    """
+    if bundle.cutoff <= log.calendar.as_of(day):
+        return False
+    if not allowed:
+        raise BlockedError(
+            f"{version} has seen events or labels of {date_of(day)} and later (it learned from what lies before "
+            f"{bundle.cutoff:%Y-%m-%d %H:%M} UTC): its lists for that day would know what came. Name an older version "
+            "with --version, or rank with hindsight, which never goes live, with --allow-hindsight."
+        )
+    return True
+
+
+def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
+    """Hash of everything that decides what is published: what is not tonight's is the bundle's."""
+    tonight = keys_of(config, {Owner.TONIGHT})
+    for table in TABLES:
+        if tonight.get(f"data.{table}") is not None:
+            tonight[f"data.{table}"].pop("path")
+    what = {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
+    told = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,277 @@
+"""Who goes live: gates, lock, journal, and the way back."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipelines.evaluation.evaluate import FULL, Evaluation
+from pipelines.registry.register import register
+from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
+from pipelines.registry.versions import load_version
+from pipelines.stores.storage import sha256_of
+from pipelines.training.labelled import label
+from pipelines.verbs.promote import BASELINE, gates_of
+from ranker.config import RankerConfig
+from ranker.judge import Window, judge
+from ranker.lambdamart import LambdaMart
+from ranker.listnet_fit import fit_listnet
+from ranker.ranker import Ranker
+
+
+@pytest.fixture
+def project(trained_project, tmp_path):
+    return trained_project.copy(tmp_path / "project")
+
+
+def challenge(project, **changes):
+    """Register another version, made of the trained one."""
+    return register(replace(project.trained, **changes), project.inputs, project.config).version
+
+
+def validation_rows(project):
+    trained = project.trained
+    return label(
+        trained.chain, project.config, trained.split.valid, name="rows", encoder_day=trained.split.valid.start
+    ).rows
+
+
+def flat_ranker(project):
+    """A ranker that never splits, so that all its scores are one."""
+    rows, features = validation_rows(project), project.trained.chain.features
+    config = RankerConfig(max_trees=1, min_child_samples=10**6)
+    return Ranker(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
+
+
+def aliases(project):
+    registry = Registry(project.config)
+    return {alias: found.number for alias in (CHAMPION, PREVIOUS) if (found := registry.find(alias)) is not None}
+
+
+def test_a_version_keeps_its_network(project):
+    forest, rows = project.trained.ranker.forest, validation_rows(project)
+    network = fit_listnet(rows, features=forest.features, config=RankerConfig(), seed=0)
+    ranker = Ranker(forest, network, share=0.25, spreads=(0.5, 2.0))
+    version = challenge(project, ranker=ranker)
+    _, bundle = load_version(Registry(project.config), str(version.number))
+    assert bundle.ranker.files() == ranker.files()
+    assert bundle.ranker.predict(rows).tobytes() == ranker.predict(rows).tobytes()
+
+
+def test_fault_31_a_challenger_with_constant_scores_stays_out_and_every_failed_gate_is_named(project, command):
+    """Fault 31: the gate blocks the collapse."""
+    command(project, "score", "--date", str(project.day))
+    pointer = (project.folder / "out/rankings/published.json").read_bytes()
+    challenge(project, ranker=flat_ranker(project))
+    ended = command(project, "promote", "--set", "promotion.min_lift_over_baseline=0.9")
+    assert ended.code == 11
+    assert ended.out == ""
+    assert "nightrank/2 stays out; 2 of 4 gates failed" in ended.err
+    assert "scores tell candidates apart: in 0.0% of requests" in ended.err
+    assert f"against {BASELINE}" in ended.err
+    assert aliases(project) == {CHAMPION: "1"}
+    assert (project.folder / "out/rankings/published.json").read_bytes() == pointer
+    refused = command(project, "history").facts["history"][-1]
+    assert refused.items() >= {"action": "refused", "from": "nightrank/1", "to": "nightrank/2"}.items()
+    assert "scores tell candidates apart" in refused["why"]
+
+
+def noisy_systems(rng, *, lift):
+    """A window of 120 users with 1 to 4 requests, and two systems that differ by noise, and by `lift`."""
+    asked = rng.integers(1, 5, size=120)
+    users = np.repeat(np.arange(120), asked)
+    keys = {"request": np.repeat(np.arange(len(users)), 12), "item": np.tile(np.arange(12), len(users))}
+    rows = pl.DataFrame(keys, schema={"request": pl.UInt32, "item": pl.UInt32})
+    worth = rng.normal(0, 1, size=rows.height) + np.repeat(rng.normal(0, 1, size=(120, 12)), asked, axis=0).ravel()
+    true = rows.filter(pl.Series(worth > 2)).with_columns(label=pl.lit(1, pl.Int32), is_new=pl.lit(value=True))
+    systems = {
+        name: rows.with_columns(score=pl.Series(signal * worth + rng.normal(0, 2, size=rows.height)))
+        for name, signal in ((FULL, 1 + lift), (BASELINE, 1))
+    }
+    requests = pl.DataFrame({"request": np.arange(len(users)), "user": users}, schema_overrides={"request": pl.UInt32})
+    return Window(requests, true, rows.clear(), pl.Series([], dtype=pl.UInt32)), systems
+
+
+def share_promoted(config, *, lift, resamples):
+    promoted = 0
+    for seed in range(resamples):
+        window, systems = noisy_systems(np.random.default_rng(seed), lift=lift)
+        verdict = judge(
+            window,
+            systems,
+            candidates=systems[FULL],
+            config=config.evaluation,
+            seed=seed,
+            compared=[(FULL, BASELINE)],
+        )
+        many = window.requests.height
+        evaluation = Evaluation(verdict, first_day=0, end_day=1, n_requests=many, in_window=many, share_distinct=1.0)
+        promoted += all(gate.passed for gate in gates_of(evaluation, config, None))
+    return promoted / resamples
+
+
+def test_noise_alone_is_promoted_in_at_most_five_percent_of_resamples_and_a_lift_in_most(project):
+    project.change(evaluation={"cutoffs": [10], "resamples": 400}, promotion={"min_lift_over_baseline": 0.0})
+    assert share_promoted(project.config, lift=0.0, resamples=200) <= 0.05
+    assert share_promoted(project.config, lift=0.8, resamples=20) >= 0.8
+
+
+def test_a_second_champion_can_be_taken_back(project, command):
+    challenge(project)
+    promoted = command(project, "promote").facts
+    assert promoted["champion"] == "nightrank/2"
+    assert "ndcg@10 against nightrank/1" in promoted["gates"]
+    assert aliases(project) == {CHAMPION: "2", PREVIOUS: "1"}
+    assert command(project, "rollback").facts == {"champion": "nightrank/1", "was": "nightrank/2"}
+    assert aliases(project) == {CHAMPION: "1", PREVIOUS: "2"}
+    told = command(project, "history").facts["history"]
+    assert [(entry["action"], entry["from"], entry["to"]) for entry in told] == [
+        ("promote", None, "nightrank/1"),
+        ("promote", "nightrank/1", "nightrank/2"),
+        ("rollback", "nightrank/2", "nightrank/1"),
+    ]
+    assert command(project, "score", "--date", str(project.day)).facts["version"] == "nightrank/1"
+
+
+def test_the_champion_is_promoted_once(project, command):
+    journal = (project.folder / "out/registry/journal.jsonl").read_bytes()
+    assert command(project, "promote", "--version", "1").facts == {"champion": "nightrank/1", "gates": {}}
+    assert (project.folder / "out/registry/journal.jsonl").read_bytes() == journal
+
+
+def test_without_a_champion_before_there_is_nothing_to_roll_back_to(project, command):
+    ended = command(project, "rollback")
+    assert ended.code == 11
+    assert "nothing to roll back to" in ended.err
+
+
+@pytest.mark.parametrize(
+    "arguments", [("promote", "--version", "99"), ("evaluate", "--version", "nobody"), ("promote",)]
+)
+def test_a_version_that_is_not_there_is_a_usage_error(arguments, project, command):
+    ended = command(project, *arguments)
+    assert ended.code == 2
+    assert "has no version" in ended.err
+    assert "or name another: 'champion' is what is live" in ended.err
+
+
+def test_a_project_without_any_version_says_what_to_do(shop_project, tmp_path, command):
+    project = shop_project.copy(tmp_path / "project")
+    assert "promote one with `nightrank promote`" in command(project, "score", "--date", str(project.day)).err
+    assert "train one with `nightrank train`" in command(project, "promote").err
+    assert command(project, "rollback").code == 2
+    assert command(project, "history").facts == {"history": []}
+
+
+@pytest.mark.parametrize("verb", [("promote", "--version", "2"), ("evaluate", "--version", "2"), ("score",)])
+def test_fault_34_an_altered_bundle_is_refused(verb, project, command):
+    """Fault 34."""
+    challenge(project)
+    (bundle,) = (project.folder / "out/bundles").iterdir()
+    model = bundle / "ranker/booster.txt"
+    text = model.read_text(encoding="utf-8")
+    altered = text.replace("shrinkage=0", "shrinkage=1", 1)
+    assert altered != text
+    model.write_text(altered, encoding="utf-8")
+    arguments = (*verb, "--date", str(project.day)) if verb == ("score",) else verb
+    ended = command(project, *arguments)
+    assert ended.code == 12
+    assert "ranker/booster.txt was altered" in ended.err
+    assert aliases(project) == {CHAMPION: "1"}
+    assert not (project.folder / "out/rankings").exists()
+
+
+@pytest.mark.parametrize("stranger", ["model.pkl", "encoder/model.py"])
+def test_fault_33_a_bundle_with_a_file_too_many_is_refused(stranger, project, command):
+    """Fault 33."""
+    (bundle,) = (project.folder / "out/bundles").iterdir()
+    (bundle / stranger).write_bytes(b"\x80\x04.")
+    ended = command(project, "score", "--date", str(project.day))
+    assert ended.code == 12
+    assert f"{stranger} is unknown" in ended.err
+
+
+def test_a_bundle_that_is_not_at_hand_is_fetched_from_its_run(project, command):
+    (bundle,) = (project.folder / "out/bundles").iterdir()
+    kept = sha256_of(bundle / "manifest.json")
+    for path in sorted(bundle.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    bundle.rmdir()
+    assert command(project, "score", "--date", str(project.day)).code == 0
+    assert sha256_of(bundle / "manifest.json") == kept
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+@pytest.mark.parametrize("source", ["runs:/{other}/bundle", "runs:/{run}/bundle/../../x", "file:///etc"])
+def test_fault_35_a_version_whose_source_is_not_its_own_run_is_refused(source, project, command):
+    """Fault 35."""
+    registry = Registry(project.config)
+    run = registry.version("1").run_id
+    registry._client.create_model_version(
+        "nightrank", source=source.format(run=run, other="0" * 32), run_id=run, tags={"bundle_digest": "0" * 64}
+    )
+    ended = command(project, "score", "--version", "2", "--date", str(project.day))
+    assert ended.code == 12
+    assert "its source is not the bundle of its own run" in ended.err
+
+
+@pytest.mark.parametrize("verb", ["promote", "rollback"])
+def test_fault_36_a_second_promoter_is_told_to_try_again(verb, project, command):
+    """Fault 36."""
+    challenge(project)
+    with Registry(project.config).locked():
+        ended = command(project, verb)
+    assert ended.code == 75
+    assert "another promotion holds the registry's lock" in ended.err
+    assert aliases(project) == {CHAMPION: "1"}
+    assert command(project, "promote").code == 0
+
+
+def test_a_window_that_a_version_has_seen_is_refused(project, command):
+    trained = project.trained
+    opens = trained.split.test.start
+    challenge(project, ranker_day=opens + 1)
+    ended = command(project, "promote")
+    assert ended.code == 11
+    assert "nightrank/2 has seen events or labels after that" in ended.err
+    seen = command(project, "evaluate", "--version", "1", "--from", "2024-02-10")
+    assert seen.code == 11
+    assert aliases(project) == {CHAMPION: "1"}
+
+
+FEW = ("--set", "evaluation.max_requests=40")
+
+
+def test_versions_are_compared_on_the_same_requests(project, command):
+    challenge(project, ranker=project.trained.behaviour_ranker)
+    whole = command(project, "evaluate", "--version", "1", "--version", "2").facts
+    drawn = command(project, "evaluate", "--version", "1", "--version", "2", *FEW).facts
+    assert 40 <= drawn["requests"] < whole["requests"] == drawn["requests_in_window"]
+    for facts in (whole, drawn):
+        compared_on_the_same_requests(facts)
+
+
+def compared_on_the_same_requests(facts):
+    assert facts["versions"] == ["nightrank/1", "nightrank/2"]
+    assert "nightrank/2" in {row["system"] for row in facts["systems"]}
+    (pair,) = (
+        row
+        for row in facts["comparisons"]
+        if (row["against"], row["slice"], row["metric"]) == ("nightrank/2", "all", "ndcg@10")
+    )
+    assert pair["wins"] + pair["ties"] + pair["losses"] == facts["requests"]
+
+
+@pytest.mark.slow
+def test_a_delayed_log_does_not_keep_a_version_from_its_own_test_window(shop_project, tmp_path, command):
+    """With an ingestion lag all that a version saw lies before the as-of of its test, not only before the cut-off."""
+    project = shop_project.copy(tmp_path / "project")
+    project.change(calendar={"ingestion_lag_hours": 30})
+    trained = command(project, "train")
+    assert trained.code == 0
+    assert command(project, "promote").facts["champion"] == "nightrank/1"
+    manifest = json.loads((Path(trained.facts["bundle"]) / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["cutoff"] == f"2024-02-{int(trained.facts['window'][0][-2:]) - 2:02}T18:00:00+00:00"
