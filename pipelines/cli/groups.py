@@ -23,7 +23,7 @@ vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what th
 def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
     """Every family and its columns, what they mean, and whether they are on; reads no data."""
     from pipelines.base import report
-    from pipelines.training.feature_report import catalogue_of_columns
+    from pipelines.verbs.feature_columns import catalogue_of_columns
 
     settings = open_settings(config, overrides)
     kinds = tuple(settings.labels.gains)
@@ -47,7 +47,7 @@ def features_describe(
 ) -> None:
     """Mean, spread, undefined share of every feature, and its drift (PSI) against a reference."""
     from pipelines.base import report
-    from pipelines.training.feature_report import describe, write_reference
+    from pipelines.verbs.feature_columns import describe, write_reference
 
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     described = describe(inputs.log, settings, reference=reference, latest=latest)

@@ -53,7 +53,7 @@ def open_inputs(
 def open_settings(config: Path, overrides: list[str]) -> "Config":
     """The configuration, with the feature families that other packages bring."""
     from pipelines.base.config import load_config
-    from pipelines.training.feature_report import load_families
+    from pipelines.training.feature_plan import load_families
 
     load_families()
     return load_config(config, overrides)

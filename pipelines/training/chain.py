@@ -23,7 +23,7 @@ from features.tables.text import item_texts
 from pipelines.base.config import Config
 from pipelines.base.progress import task
 from pipelines.stores.vectors import VectorStore
-from pipelines.training.feature_report import plan_of
+from pipelines.training.feature_plan import plan_of
 from pipelines.training.memory import Memory
 from pipelines.training.request_source import request_source
 

@@ -30,7 +30,7 @@ from pipelines.stores.mapped import list_batches, picked
 from pipelines.stores.rows import keep_rows, kept_rows
 from pipelines.training.chain import Catalogue, Chain
 from pipelines.training.draw import Quota, block_quotas, in_hash_order
-from pipelines.training.feature_report import plan_of
+from pipelines.training.feature_plan import plan_of
 from pipelines.training.fitting import fit_ranker
 from pipelines.training.labelled import (
     IS_NEW,

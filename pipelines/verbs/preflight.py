@@ -22,7 +22,7 @@ from features.requests.split import Split
 from features.tables.contracts import written_otherwise
 from pipelines.base.config import Config
 from pipelines.inputs.check import Inputs, TextField
-from pipelines.training.feature_report import plan_of
+from pipelines.training.feature_plan import plan_of
 from pipelines.training.memory import Memory
 from pipelines.training.windows import filled_windows, refuse_empty_windows
 

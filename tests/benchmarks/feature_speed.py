@@ -167,7 +167,7 @@ def ours(folder: Path) -> dict[str, float]:
     from pipelines.base.config import load_config
     from pipelines.inputs.check import read_inputs
     from pipelines.stores.storage import write_parquet
-    from pipelines.training.feature_report import plan_of
+    from pipelines.training.feature_plan import plan_of
 
     config, out = load_config(configure(folder)), folder / "ours"
     shutil.rmtree(out, ignore_errors=True)

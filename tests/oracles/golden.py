@@ -43,7 +43,7 @@ from features.tables.hashing import stable_hash
 from features.tables.text import GRID, item_texts
 from pipelines.base.config import Config, load_config
 from pipelines.inputs.read import read_events, read_for
-from pipelines.training.feature_report import plan_of
+from pipelines.training.feature_plan import plan_of
 from pipelines.training.request_source import request_source
 from pipelines.verbs.datasets import load_dataset, simulated
 from pipelines.verbs.project import write_dataset

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -12,31 +11,26 @@ from pydantic import TypeAdapter, ValidationError
 from features.assemble import Assembler
 from features.config import FeaturesConfig, RequestsConfig
 from features.errors import ConfigError, IntegrityError
-from features.families.base import Family, Plan
-from features.families.registry import FAMILIES, chosen, inputs_read, register
+from features.families.base import Plan
+from features.families.registry import FAMILIES, chosen
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.log.event_log import EventLog, date_of
 from features.log.inventory import Supply
 from features.requests.split import Span, Split
 from pipelines.base.config import Config
-from pipelines.base.progress import say, task
+from pipelines.base.progress import task
 from pipelines.stores.storage import read_json, write_json
+from pipelines.training.feature_plan import plan_of
 from pipelines.training.request_source import request_source
 
 __all__ = [
-    "GROUP",
     "Described",
     "catalogue_of_columns",
     "describe",
-    "load_families",
-    "plan_of",
     "read_reference",
     "write_reference",
 ]
-
-GROUP = "nightrank.families"
-"""Entry points of feature families that other packages bring."""
 
 _MOST_REQUESTS = 2000  # latest requests of the window that are looked at
 _REFERENCE = TypeAdapter(dict[str, ColumnStatistics])
@@ -72,39 +66,6 @@ class Described:
             "psi": dict(self.psi),
             "gone": list(self.gone),
         }
-
-
-def load_families() -> None:
-    """Register the families that installed packages offer under the entry point group `nightrank.families`.
-
-    Raises:
-        ConfigError: One cannot be imported, is no family, or has a name that is taken.
-    """
-    for point in entry_points(group=GROUP):
-        try:
-            family = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the feature family {point.value!r} cannot be imported: {error}") from error
-        if not (isinstance(family, type) and issubclass(family, Family)):
-            raise ConfigError(f"{point.value!r} is no subclass of features.families.base.Family.")
-        register(family)
-
-
-def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
-    """Which features are made of what: of what the log has, or of what a version's training had.
-
-    Raises:
-        ContractError: The log lacks part of the supply.
-    """
-    if supply is None:
-        context = config.requests.context_columns
-        supply = Supply.of(log, config.features, text=config.data.items.text_fields, context=context)
-        return Plan(config.features, supply, config.requests)
-    plan = Plan(config.features, supply, config.requests)
-    supply.require(log, inputs_read(plan, config.candidates))
-    if gone := supply.gone(log):
-        say("event types of the training that occur no longer", types=list(gone), counts="0")
-    return plan
 
 
 def catalogue_of_columns(

@@ -1,20 +1,16 @@
 """`nightrank features`, columns that the user brings along, and what is refused."""
 
 import json
-import sys
-from importlib.metadata import EntryPoint
-from types import SimpleNamespace
 
 import polars as pl
 import pytest
 
 from features.errors import ConfigError, ContractError, IntegrityError
 from features.families.registry import FAMILIES, FeatureSet
-from features.families.titles import ItemTitle
 from pipelines.inputs.check import read_inputs
 from pipelines.registry.bundle import load_bundle
-from pipelines.training import feature_report as features
-from pipelines.training.feature_report import plan_of, read_reference
+from pipelines.training.feature_plan import plan_of
+from pipelines.verbs.feature_columns import read_reference
 
 
 @pytest.fixture
@@ -194,33 +190,3 @@ def test_a_manifest_of_other_columns_is_refused(trained_project, tmp_path, monke
     monkeypatch.setattr(bundle, "verify_files", lambda _: {})  # as if its hash were right
     with pytest.raises(IntegrityError, match="no feature manifest"):
         load_bundle(folder)
-
-
-class Shout(ItemTitle):
-    """A family of another package."""
-
-    name = "shout"
-
-
-@pytest.fixture
-def installed(monkeypatch):
-    """As if a package offered something under the entry point group."""
-
-    def offer(value):
-        point = EntryPoint("family", value, features.GROUP)
-        monkeypatch.setattr(features, "entry_points", lambda group: [point] if group == features.GROUP else [])
-
-    yield offer
-    FAMILIES.pop("shout", None)
-
-
-def test_a_package_brings_its_families(installed, monkeypatch):
-    monkeypatch.setitem(sys.modules, "shouting", SimpleNamespace(Shout=Shout, other=3))
-    installed("shouting:Shout")
-    features.load_families()
-    features.load_families()  # once more changes nothing
-    assert FAMILIES["shout"] is Shout
-    for value, says in (("shouting:other", "is no subclass"), ("nowhere:X", "cannot be imported")):
-        installed(value)
-        with pytest.raises(ConfigError, match=says):
-            features.load_families()

@@ -1,0 +1,49 @@
+"""Which features a version has: those of the configuration, and those that other packages bring."""
+
+from importlib.metadata import entry_points
+
+from features.errors import ConfigError
+from features.families.base import Family, Plan
+from features.families.registry import inputs_read, register
+from features.log.event_log import EventLog
+from features.log.inventory import Supply
+from pipelines.base.config import Config
+from pipelines.base.progress import say
+
+__all__ = ["GROUP", "load_families", "plan_of"]
+
+GROUP = "nightrank.families"
+"""Entry points of feature families that other packages bring."""
+
+
+def load_families() -> None:
+    """Register the families that installed packages offer under the entry point group `nightrank.families`.
+
+    Raises:
+        ConfigError: One cannot be imported, is no family, or has a name that is taken.
+    """
+    for point in entry_points(group=GROUP):
+        try:
+            family = point.load()
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"the feature family {point.value!r} cannot be imported: {error}") from error
+        if not (isinstance(family, type) and issubclass(family, Family)):
+            raise ConfigError(f"{point.value!r} is no subclass of features.families.base.Family.")
+        register(family)
+
+
+def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
+    """Which features are made of what: of what the log has, or of what a version's training had.
+
+    Raises:
+        ContractError: The log lacks part of the supply.
+    """
+    if supply is None:
+        context = config.requests.context_columns
+        supply = Supply.of(log, config.features, text=config.data.items.text_fields, context=context)
+        return Plan(config.features, supply, config.requests)
+    plan = Plan(config.features, supply, config.requests)
+    supply.require(log, inputs_read(plan, config.candidates))
+    if gone := supply.gone(log):
+        say("event types of the training that occur no longer", types=list(gone), counts="0")
+    return plan
