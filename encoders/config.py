@@ -151,8 +151,8 @@ class EncoderConfig(FrozenConfig):
     max_requests: int = Field(
         default=4000,
         ge=1,
-        description="Requests that a lesson is made of: the latest of the warm-up; of a block those that the ranker "
-        "learns from, and where these are fewer, so many by a hash of user and day.",
+        description="Requests that the training on a block is made of: of the warm-up the latest; of others those that "
+        "the ranker learns from, and where these are fewer, so many by a hash of user and day.",
     )
     requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
     accumulate: int = Field(

@@ -20,11 +20,11 @@ from encoders.items import CodedItems
 from encoders.model import InterestModel
 from encoders.module import NDCG, InterestModule, ReadTexts
 
-__all__ = ["Lesson", "ReadTexts", "Report", "fit_block", "quiet"]
+__all__ = ["BlockTraining", "ReadTexts", "Report", "fit_block", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
+class BlockTraining:
     """What came of one block.
 
     Attributes:
@@ -40,8 +40,8 @@ class Lesson:
     old_after: float | None = None
 
 
-Report = Callable[[Lesson, int], None]
-"""Told after each step what came of the lesson so far, and how many texts its batches held since training began."""
+Report = Callable[[BlockTraining, int], None]
+"""Told after each step what came of the block so far, and how many texts its batches held since training began."""
 
 
 class _Steps(Callback):
@@ -58,7 +58,7 @@ class _Steps(Callback):
     ) -> None:
         assert isinstance(pl_module, InterestModule)
         if (batch_idx + 1) % trainer.accumulate_grad_batches == 0:
-            self._report(Lesson(pl_module.losses, pl_module.checks), pl_module.texts_seen)
+            self._report(BlockTraining(pl_module.losses, pl_module.checks), pl_module.texts_seen)
 
 
 def fit_block(
@@ -71,7 +71,7 @@ def fit_block(
     report: Report | None = None,
     old: Examples | None = None,
     checkpoints: Path | None = None,
-) -> Lesson:
+) -> BlockTraining:
     """Train both towers on a block, going on from where they stand.
 
     With `config.stop_requests` the block's latest requests (half of them, where it has no more than so many) are not
@@ -86,15 +86,15 @@ def fit_block(
         seed: Same seed, same machine: same weights to the last bit.
         report: Told of progress.
         old: Requests of an earlier block, to measure what is forgotten.
-        checkpoints: Folder of this lesson's own, for its state every `config.check_every` steps. A training that was
-            killed is taken up from there, to the same bits; what another lesson left there, or what is damaged, is
+        checkpoints: Folder of this block's own, for its state every `config.check_every` steps. A training that was
+            killed is taken up from there, to the same bits; what another training left there, or what is damaged, is
             written over.
     """
     judging = config.stop_requests if len(examples) > config.stop_requests else len(examples) // 2
     taught, judges = examples.split(judging)
     batches = BlockBatches(taught, config, seed=seed)
     if not len(batches) or config.train.last == 0:
-        return Lesson()
+        return BlockTraining()
     lightning.seed_everything(seed, verbose=False)
     name = _name_of(model, examples, read.items, config, seed)
     data = BlockData(batches, config.check_every * config.accumulate, WholeLists(judges) if len(judges) else None)
@@ -104,7 +104,7 @@ def fit_block(
             model.user_tower,
             read,
             config=config,
-            lesson=name,
+            block=name,
             item_embeddings=model.item_embeddings,
         )
         module.train()
@@ -122,7 +122,7 @@ def fit_block(
                     part.to("cpu").eval()
             torch.use_deterministic_algorithms(mode=False)
             _fill_uninitialised(wanted=True)
-    return Lesson(module.losses, module.checks, before, after)
+    return BlockTraining(module.losses, module.checks, before, after)
 
 
 def _fill_uninitialised(*, wanted: bool) -> None:
@@ -184,7 +184,7 @@ def _ndcg(module: InterestModule, examples: Examples | None, *, bf16: bool) -> f
 def _name_of(
     model: InterestModel, examples: Examples, items: CodedItems | None, config: EncoderConfig, seed: int
 ) -> str:
-    """sha256 over all that a lesson's result depends on."""
+    """sha256 over all that the result of training on a block depends on."""
     name = hashlib.sha256(f"{config.model_dump_json()} {seed} {model.interest_digest()}".encode())
     for tensor in model.user_tower.state_dict().values():
         name.update(tensor.numpy().tobytes())
@@ -209,13 +209,13 @@ def _folder(checkpoints: Path | None, *, wanted: bool) -> Iterator[Path | None]:
         yield Path(folder)
 
 
-def _left(folder: Path | None, lesson: str) -> Path | None:
-    """The state that an earlier try at the same lesson left, if it is whole; others are cleared away."""
+def _left(folder: Path | None, block: str) -> Path | None:
+    """The state that an earlier try at the same block left, if it is whole; others are cleared away."""
     if folder is None or not folder.is_dir():
         return None
     last = folder / "last.ckpt"
     try:
-        if torch.load(last, weights_only=True, map_location="cpu")["lesson"] == lesson:
+        if torch.load(last, weights_only=True, map_location="cpu")["block"] == block:
             return last
     except Exception:  # noqa: BLE001, S110 - a damaged file fails in whatever way it is damaged
         pass

@@ -57,7 +57,7 @@ class InterestModel:
         query_prefix: Put before a request's query.
         event_types: Those that the user tower tells apart, by code from 1 on.
         item_embeddings: Residuals of items; None where texts alone are read.
-        backend: What runs the text tower where texts become vectors; `run_by` changes it.
+        backend: What runs the text tower where texts become vectors; `use_backend` changes it.
         gpu: Name of the device that does, None for the processor.
     """
 
@@ -119,7 +119,7 @@ class InterestModel:
             event_types=tuple(event_types),
             queries=queries,
         )
-        model.run_by(config.backend)
+        model.use_backend(config.backend)
         return model
 
     @classmethod
@@ -200,7 +200,7 @@ class InterestModel:
         sizes = {"max_tokens": self.max_tokens, "pad_id": self.pad_id}
         return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
-    def run_by(self, backend: Backend) -> None:
+    def use_backend(self, backend: Backend) -> None:
         """Have texts made into vectors by a backend, which must be there."""
         self.backend = backend
         self.gpu = gpu_name() if backend == "cuda" else None

@@ -56,7 +56,7 @@ class InterestModule(lightning.LightningModule):
         user_tower: Histories to scores.
         read: All distinct texts of the catalogue, and queries.
         config: Rates and steps.
-        lesson: What is being learned, from where: a checkpoint of another lesson is not taken up.
+        block: What is being learned, from where: a checkpoint of another one is not taken up.
         item_embeddings: Residuals of items; None where texts alone are read.
 
     Attributes:
@@ -74,7 +74,7 @@ class InterestModule(lightning.LightningModule):
         read: ReadTexts,
         *,
         config: EncoderConfig,
-        lesson: str = "",
+        block: str = "",
         item_embeddings: ItemEmbeddings | None = None,
     ) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class InterestModule(lightning.LightningModule):
         self.item_embeddings = item_embeddings
         self._read = read
         self._config = config
-        self._lesson = lesson
+        self._block = block
         self._random: list[Tensor] | None = None
         self._judged: list[float] = []
         self._batch_losses: list[float] = []
@@ -152,7 +152,7 @@ class InterestModule(lightning.LightningModule):
         """What is trained, and all that the next step depends on; frozen weights are the encoder's own."""
         trained = {name for name, parameter in self.named_parameters() if parameter.requires_grad}
         checkpoint["state_dict"] = {name: value for name, value in checkpoint["state_dict"].items() if name in trained}
-        checkpoint |= {"losses": self.losses, "checks": self.checks, "random": self._random, "lesson": self._lesson}
+        checkpoint |= {"losses": self.losses, "checks": self.checks, "random": self._random, "block": self._block}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up what `on_save_checkpoint` kept."""

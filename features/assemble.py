@@ -21,7 +21,7 @@ from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
 from features.log.event_log import EventLog
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.engaged import LISTS
 from features.signals.queries import Queries
 
@@ -81,7 +81,7 @@ class Assembler:
     ) -> None:
         default = FeaturesConfig()
         self.log = log
-        self.plan = plan or Plan(default, Supply.of(log, default))
+        self.plan = plan or Plan(default, FeatureInventory.of(log, default))
         self._config = config
         self._event_types = event_types
         self.at_once = at_once
@@ -152,10 +152,10 @@ class Assembler:
 
     def _queries(self) -> Queries | None:
         """What a generator searches by, if it is on and the log has any."""
-        supply = self.plan.supply
-        if not (ByQuery.quota(self._config) and supply.text and supply.has(ByQuery.reads)):
+        inventory = self.plan.inventory
+        if not (ByQuery.quota(self._config) and inventory.text and inventory.has(ByQuery.reads)):
             return None
-        return Queries(supply.text, self.plan.config.max_words, self.plan.online)
+        return Queries(inventory.text, self.plan.config.max_words, self.plan.online)
 
 
 def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:

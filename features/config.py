@@ -130,7 +130,7 @@ class CalendarConfig(FrozenConfig):
 _NO_CONTEXT = frozenset(
     (
         *("event_id", "user_id", "item_id", "event", "timestamp", "request_id", "position", "propensity", "value"),
-        *("query", "text", "extracted_at", "user", "item", "gain", "kind", "day", "due", "request", "as_of_day"),
+        *("query", "text", "extracted_at", "user", "item", "gain", "kind", "day", "label_day", "request", "as_of_day"),
         *("requested_at", "shown", "positions"),
     )
 )

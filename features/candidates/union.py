@@ -48,7 +48,7 @@ _HISTORY: dict[str, type[pl.DataType]] = {
     "days": pl.Int64,
 }
 _CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
-_MAX_LESSONS = 2000  # requests that teach the cut: the latest
+_MAX_EXAMPLES = 2000  # requests that teach the cut: the latest
 _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
 
 
@@ -277,20 +277,20 @@ class CandidateGenerators:
         """
         if self.given:
             return None
-        requests = requests.sort("as_of_day", "request").tail(_MAX_LESSONS).sort("request")
-        lessons = [
-            lesson
+        requests = requests.sort("as_of_day", "request").tail(_MAX_EXAMPLES).sort("request")
+        examples = [
+            example
             for start in range(0, requests.height, size)
-            if (lesson := self._lesson(requests.slice(start, size), truth)) is not None
+            if (example := self._example(requests.slice(start, size), truth)) is not None
         ]
-        if not lessons:
+        if not examples:
             return None
-        names = lessons[0][0].names
-        facts = Facts({name: np.concatenate([lesson[0].columns[name] for lesson in lessons]) for name in names})
-        positive, weight = (np.concatenate([lesson[place] for lesson in lessons]) for place in (1, 2))
-        return CandidateCut.fit(facts, positive, weight, n_requests=sum(lesson[3] for lesson in lessons))
+        names = examples[0][0].names
+        facts = Facts({name: np.concatenate([example[0].columns[name] for example in examples]) for name in names})
+        positive, weight = (np.concatenate([example[place] for example in examples]) for place in (1, 2))
+        return CandidateCut.fit(facts, positive, weight, n_requests=sum(example[3] for example in examples))
 
-    def _lesson(
+    def _example(
         self, requests: pl.DataFrame, truth: pl.DataFrame
     ) -> tuple[Facts, npt.NDArray[np.bool_], npt.NDArray[np.float64], int] | None:
         """Facts, whether positive, and weight of the rows that teach the cut; and of how many requests."""

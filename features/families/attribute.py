@@ -6,14 +6,14 @@ from typing import ClassVar
 import numpy as np
 import polars as pl
 
+from features.families.attribute_values import NO_VALUE, item_codes
 from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
-from features.families.values import NO_VALUE, item_codes
 from features.log.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
 from features.log.event_log import EventLog
 from features.log.inventory import UNKNOWN, slugs
-from features.log.return_gaps import comebacks
+from features.log.return_gaps import return_gaps
 
 __all__ = ["ItemAttributes", "OwnAttributes", "UserAttributes", "UserCategory", "UserValue", "coded_attribute"]
 
@@ -37,7 +37,7 @@ class UserValue(Family):
         self._log = log
         self._codes = item_codes(log, attribute)
         self._width = int(self._codes.max(initial=0)) + 1
-        self._gaps = Gaps(comebacks(((user, value, day) for user, value, day, _ in self._valued(log)), self._width))
+        self._gaps = Gaps(return_gaps(((user, value, day) for user, value, day, _ in self._valued(log)), self._width))
         of_values = AsOfIndex.adding((stamps_of(value, day), n) for _, value, day, n in self._valued(log))
         self._shares = Shares(of_values, plan.config.smoothing_events)
 
@@ -102,7 +102,7 @@ class UserCategory(UserValue):
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
         """See `Family`."""
-        return frozenset(cls.columns_of(plan)) if "category" in plan.supply.text else frozenset()
+        return frozenset(cls.columns_of(plan)) if "category" in plan.inventory.text else frozenset()
 
 
 class UserAttributes(UserValue):
@@ -124,7 +124,7 @@ class UserAttributes(UserValue):
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
         """See `Family`."""
-        texts = (name for name in _present("items", plan) if name in plan.supply.text)
+        texts = (name for name in _present("items", plan) if name in plan.inventory.text)
         return frozenset(column for name in texts for column in cls.meanings(name, _user_slugs(plan)[name]))
 
     @classmethod
@@ -142,7 +142,7 @@ class _Attributes(Family):
         rows = log.users if self.table == "users" else log.items
         assert rows is not None  # or else the plan would name no attribute of theirs
         self._columns = {
-            column: coded_attribute(rows[name], plan.supply.vocabularies.get(f"{self.table}.{name}"))
+            column: coded_attribute(rows[name], plan.inventory.vocabularies.get(f"{self.table}.{name}"))
             for name, column in self._names(plan).items()
         }
 
@@ -153,7 +153,11 @@ class _Attributes(Family):
         return {
             column: (
                 f"{name} of the {what}, "
-                + ("code of its value, 0 unknown" if f"{cls.table}.{name}" in plan.supply.vocabularies else "as it is")
+                + (
+                    "code of its value, 0 unknown"
+                    if f"{cls.table}.{name}" in plan.inventory.vocabularies
+                    else "as it is"
+                )
             )
             for name, column in cls._names(plan).items()
         }
@@ -180,7 +184,7 @@ class ItemAttributes(_Attributes):
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
         """See `Family`."""
-        return frozenset(column for name, column in cls._names(plan).items() if name in plan.supply.text)
+        return frozenset(column for name, column in cls._names(plan).items() if name in plan.inventory.text)
 
 
 class OwnAttributes(_Attributes):
@@ -226,4 +230,4 @@ def _user_slugs(plan: Plan) -> dict[str, str]:
 
 
 def _present(table: str, plan: Plan) -> tuple[str, ...]:
-    return tuple(name for name in getattr(plan.config.attributes, table) if plan.supply.has([f"{table}.{name}"]))
+    return tuple(name for name in getattr(plan.config.attributes, table) if plan.inventory.has([f"{table}.{name}"]))

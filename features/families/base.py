@@ -16,7 +16,7 @@ import polars as pl
 from features.config import FeaturesConfig, RequestsConfig
 from features.log.asof import NEVER, AsOfIndex, Floats, Ints, KeysAsOf
 from features.log.event_log import EventLog
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 
 __all__ = [
     "AsOfIndex",
@@ -48,7 +48,7 @@ class Plan:
     """What columns are made of: what the user configured, and what the log had when the version was trained."""
 
     config: FeaturesConfig
-    supply: Supply
+    inventory: FeatureInventory
     requests: RequestsConfig = field(default_factory=RequestsConfig)
 
     @property
@@ -65,13 +65,13 @@ class Rows:
         columns: One integer array a name, one value a row: as_of_day, and the family's keys.
         sources: (rows, generators) which generators that read no text proposed the row; only for families
             keyed by request.
-        told: requested_at, query and the context columns of each row's request; None in batch mode, where nobody
-            knows them yet. Only for families keyed by request.
+        request_context: requested_at, query and the context columns of each row's request; None in batch mode, where
+            nobody knows them yet. Only for families keyed by request.
     """
 
     columns: Mapping[str, Ints]
     sources: npt.NDArray[np.bool_] | None = None
-    told: pl.DataFrame | None = None
+    request_context: pl.DataFrame | None = None
     _distinct: "dict[tuple[str, ...], tuple[Rows, Ints]]" = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -103,8 +103,8 @@ class Rows:
     def take(self, places: Ints) -> "Rows":
         """Some of the rows."""
         sources = None if self.sources is None else self.sources[places]
-        told = None if self.told is None else self.told[places]
-        return Rows({name: column[places] for name, column in self.columns.items()}, sources, told)
+        request_context = None if self.request_context is None else self.request_context[places]
+        return Rows({name: column[places] for name, column in self.columns.items()}, sources, request_context)
 
     def by(self, keys: tuple[str, ...], answer: "Callable[[Rows], Answer]") -> "Answer":
         """What a function answers, asked once for each distinct (keys, as_of_day)."""
@@ -126,8 +126,10 @@ class Rows:
         first = np.empty(count, np.int64)
         first[code[::-1]] = np.arange(len(code))[::-1]
         named = {name: self.columns[name][first] for name in (*keys, "as_of_day")}
-        told = self.told[first] if self.told is not None and "request" in keys else None
-        return Rows(named, told=told), code
+        request_context = (
+            self.request_context[first] if self.request_context is not None and "request" in keys else None
+        )
+        return Rows(named, request_context=request_context), code
 
 
 def _codes(values: Ints) -> tuple[Ints, int]:
@@ -197,7 +199,7 @@ class Family(ABC):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """The columns it has under a plan; none where the log lacks what the family needs."""
-        return cls.columns if plan.supply.has(cls.reads) else {}
+        return cls.columns if plan.inventory.has(cls.reads) else {}
 
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:

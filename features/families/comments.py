@@ -66,4 +66,4 @@ class ItemComments(Family):
 def _sentiment(plan: Plan) -> str | None:
     """The configured column, if the log has it."""
     name = plan.config.sentiment
-    return name if name is not None and plan.supply.has([f"events.{name}"]) else None
+    return name if name is not None and plan.inventory.has([f"events.{name}"]) else None

@@ -23,7 +23,7 @@ class KindCounts:
     """
 
     def __init__(self, log: EventLog, plan: Plan, *, key: str, engaged: AsOfIndex, windows: tuple[int, ...]) -> None:
-        self._key, self._windows, self._kinds = key, windows, slugs(plan.supply.counted)
+        self._key, self._windows, self._kinds = key, windows, slugs(plan.inventory.counted)
         self._engaged = engaged
         self._by_kind = self._of_kinds(log) if self._kinds else None
 
@@ -45,7 +45,8 @@ class KindCounts:
         """Names and meanings."""
         named = {f"{key}_events": f"engagements {what}"}
         named |= {
-            f"{key}_events_{name}": f"events of type {kind} {what}" for kind, name in slugs(plan.supply.counted).items()
+            f"{key}_events_{name}": f"events of type {kind} {what}"
+            for kind, name in slugs(plan.inventory.counted).items()
         }
         return {
             f"{name}_{window}": f"{meaning}, {told}"

@@ -60,12 +60,12 @@ class PairExposure(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._log = log
-        self._kinds = plan.supply.kinds_of(plan.config.roles.shown)
+        self._kinds = plan.inventory.kinds_of(plan.config.roles.shown)
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        if not plan.supply.kinds_of(plan.config.roles.shown):
+        if not plan.inventory.kinds_of(plan.config.roles.shown):
             return {}
         return {
             **{f"pair_shown_{days}d": f"times the user was shown the item, last {days} days" for days in cls.windows},
@@ -89,7 +89,7 @@ class PairExposure(Family):
 
 def _rates(plan: Plan) -> list[tuple[str, tuple[str, ...], tuple[str, ...], str]]:
     """Name, part, whole and meaning of the rates that the log's event types allow."""
-    roles, kinds_of = plan.config.roles, plan.supply.kinds_of
+    roles, kinds_of = plan.config.roles, plan.inventory.kinds_of
     shown, clicked, bought = kinds_of(roles.shown), kinds_of(roles.clicked), kinds_of(roles.bought)
     rates = []
     if shown and clicked:

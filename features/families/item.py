@@ -21,7 +21,7 @@ class Gaps:
     """Days between consecutive active days of the same user with the same item or value.
 
     Args:
-        found: `comebacks`.
+        found: `return_gaps`.
     """
 
     def __init__(self, found: AsOfIndex) -> None:
@@ -58,9 +58,9 @@ class ItemPopularity(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._counts = KindCounts(log, plan, key="item", engaged=log.item_index, windows=self.windows)
         self._first_users = AsOfIndex.adding(_first_meetings(part) for part in log.interactions.parts())
-        self._gaps = Gaps(log.item_comebacks)
-        self._price = _Prices(log) if plan.supply.has(["items.price"]) else None
-        returned = plan.supply.kinds_of(plan.config.roles.returned)
+        self._gaps = Gaps(log.item_return_gaps)
+        self._price = _Prices(log) if plan.inventory.has(["items.price"]) else None
+        returned = plan.inventory.kinds_of(plan.config.roles.returned)
         self._returns = by_item(part.of_kinds(returned) for part in log.cells.parts()) if returned else None
 
     @classmethod
@@ -70,9 +70,9 @@ class ItemPopularity(Family):
             **KindCounts.columns(plan, key="item", what="with the item", windows=cls.windows),
             **cls.columns,
         }
-        if plan.supply.kinds_of(plan.config.roles.returned):
+        if plan.inventory.kinds_of(plan.config.roles.returned):
             columns["item_return_share"] = "returns over engagements"
-        if plan.supply.has(["items.price"]):
+        if plan.inventory.has(["items.price"]):
             columns["item_price"] = "catalogue price"
             columns["item_price_percentile"] = "share of the category's priced items that cost less, ties half"
         return columns

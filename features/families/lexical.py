@@ -102,7 +102,7 @@ class TokenLift(Family):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        if not plan.supply.text:
+        if not plan.inventory.text:
             return {}
         told = {"lift": "past engagements", "decayed_lift": "past engagements, decayed"}
         return {
@@ -198,7 +198,7 @@ class TextPhrases(TokenLift):
     @staticmethod
     def tokenised(log: EventLog, plan: Plan) -> pl.DataFrame:
         """See `TokenLift`."""
-        return phrases_of(log.items, plan.supply.text)
+        return phrases_of(log.items, plan.inventory.text)
 
 
 class TextWords(TokenLift):
@@ -220,7 +220,7 @@ class TextWords(TokenLift):
     @staticmethod
     def tokenised(log: EventLog, plan: Plan) -> pl.DataFrame:
         """See `TokenLift`."""
-        return words_of(log.items, plan.supply.text)
+        return words_of(log.items, plan.inventory.text)
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:

@@ -3,12 +3,12 @@
 from collections.abc import Iterable
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import AliasChoices, Field, model_validator
 
 from features.config import FrozenConfig
 from features.families.base import ColumnGroup
 from features.families.registry import FeatureSet
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 
 __all__ = ["Column", "FeatureManifest", "columns_of"]
 
@@ -32,7 +32,7 @@ class FeatureManifest(FrozenConfig):
         ranker: Columns of the full ranker, in its order.
         behaviour: Columns of the behaviour-only ranker.
         columns: Every column of the training table, in order.
-        supply: What the training's log had, vocabularies included.
+        inventory: What the training's log had, vocabularies included.
         unknown_code: Code of an attribute's value that its vocabulary lacks.
         zero_shot_pooling: The zero-shot pooling chosen on validation.
     """
@@ -40,7 +40,7 @@ class FeatureManifest(FrozenConfig):
     ranker: tuple[str, ...]
     behaviour: tuple[str, ...]
     columns: tuple[Column, ...]
-    supply: Supply
+    inventory: FeatureInventory = Field(validation_alias=AliasChoices("inventory", "supply"))  # NOTE: as it once was
     unknown_code: int
     zero_shot_pooling: str
 

@@ -57,7 +57,8 @@ class ItemOffers(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         assert log.offers is not None  # or else the plan would name no kind
         self._reach = {
-            name: _Reach(log.offers.filter(pl.col("offer") == kind)) for kind, name in slugs(plan.supply.offers).items()
+            name: _Reach(log.offers.filter(pl.col("offer") == kind))
+            for kind, name in slugs(plan.inventory.offers).items()
         }
 
     @classmethod
@@ -67,7 +68,7 @@ class ItemOffers(Family):
             "summed reach of the item's offers of the kind {!r} that hold on the day",
             f"summed reach of its offers of the kind {{!r}}, on average over the {_LATELY_DAYS} days before",
         )
-        named = slugs(plan.supply.offers) if plan.supply.has(cls.reads) else {}
+        named = slugs(plan.inventory.offers) if plan.inventory.has(cls.reads) else {}
         return {
             name: meaning.format(kind)
             for kind, of in named.items()

@@ -91,7 +91,7 @@ class PairHistory(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._log = log
-        self._gaps = Gaps(log.item_comebacks)
+        self._gaps = Gaps(log.item_return_gaps)
         self._shares = Shares(log.item_index, plan.config.smoothing_events)
 
     def compute(self, rows: Rows) -> Values:

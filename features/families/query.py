@@ -28,19 +28,19 @@ class QueryMatch(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self.keys = ("request", "user", "item") if plan.online else ("user", "item")
-        signal = Queries(plan.supply.text, plan.config.max_words, plan.online)
+        signal = Queries(plan.inventory.text, plan.config.max_words, plan.online)
         self._queries = AsOfCache(log).fitted(signal, log.end_day)
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        return super().columns_of(plan) if plan.supply.text else {}
+        return super().columns_of(plan) if plan.inventory.text else {}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         askers, of_row = rows.distinct(self.keys[:-1])
         asked = self._queries.asked(
-            askers.user, askers.as_of_day, None if askers.told is None else askers.told["query"]
+            askers.user, askers.as_of_day, None if askers.request_context is None else askers.request_context["query"]
         )
         query = asked.place[of_row]
         has = query >= 0

@@ -15,22 +15,22 @@ from features.candidates.catalog import GENERATORS
 from features.config import CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
+from features.families.attribute_values import item_codes
 from features.families.base import Family, Plan, Rows
 from features.families.comments import ItemComments
 from features.families.ease import HistoryEase
 from features.families.exposure import ItemExposure, PairExposure
 from features.families.item import ItemPopularity
 from features.families.lexical import TextPhrases, TextWords
-from features.families.moment import RequestContext, RequestTime
 from features.families.offers import ItemOffers
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
 from features.families.request import SOURCE_GROUP, RequestList
+from features.families.request_time import RequestContext, RequestTime
 from features.families.similar_users import SimilarUsers
 from features.families.titles import ItemTitle
 from features.families.user import UserActivity
 from features.families.value import EventValue
-from features.families.values import item_codes
 from features.families.vectors import VectorMatch
 from features.log.engagements import KEPT_BY_DAY, SUMMED_BY_DAY
 from features.log.event_log import EventLog
@@ -220,16 +220,16 @@ def reads_of_every_event(config: FeaturesConfig) -> tuple[str, ...]:
 
 
 def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Inputs of the supply that columns are made of: those of items and users, and what is read of other tables."""
+    """Inputs of the inventory that columns are made of: those of items and users, and what is read of other tables."""
     read = {f"events.{name}" for name in _read_of_events(plan, candidates)}
     read |= {name for family in chosen(plan.config) for name in family.reads}
-    return tuple(name for name in plan.supply.inputs if name.startswith(("items.", "users.")) or name in read)
+    return tuple(name for name in plan.inventory.inputs if name.startswith(("items.", "users.")) or name in read)
 
 
 def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]:
     reads = [family.reads for family in chosen(plan.config) if family.columns_of(plan)]
     if candidates is not None:
-        reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.supply.has(made.reads)]
+        reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.inventory.has(made.reads)]
     named = {name.removeprefix("events.") for some in reads for name in some}
     named |= set(plan.config.sentiment_columns)
     return {name for name in named if "." not in name}

@@ -43,14 +43,14 @@ class RequestList(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._prices = None
-        if plan.supply.has(["items.price"]):
+        if plan.inventory.has(["items.price"]):
             self._prices = BoughtPrices(log)
             self._price = log.items["price"].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        if not plan.supply.has(["items.price"]):
+        if not plan.inventory.has(["items.price"]):
             return cls.columns
         return {**cls.columns, "request_price_per_mean": "price over the mean price of what the user engaged with"}
 

@@ -25,7 +25,7 @@ class ItemTitle(Family):
     }
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
-        title = pl.col(plan.supply.text[0]).fill_null("")
+        title = pl.col(plan.inventory.text[0]).fill_null("")
         letters = pl.concat_list(title.str.count_matches(rf"\p{{{script}}}") for script in SCRIPTS)
         told = log.items.select(
             words=title.str.count_matches(WORD).cast(pl.Int64),
@@ -36,7 +36,7 @@ class ItemTitle(Family):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        return cls.columns if plan.supply.text else {}
+        return cls.columns if plan.inventory.text else {}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""

@@ -3,9 +3,9 @@
 import numpy as np
 import polars as pl
 
+from features.families.attribute_values import item_codes
 from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
 from features.families.counts import KindCounts
-from features.families.values import item_codes
 from features.log.asof import stamps_of
 from features.log.engagements import spread
 from features.log.event_log import EventLog
@@ -58,17 +58,17 @@ class UserActivity(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         self._log, self._plan = log, plan
-        self._prices = BoughtPrices(log) if plan.supply.has(["items.price"]) else None
-        self._entropy = _CategoryEntropy(log) if plan.supply.has(["items.category"]) else None
+        self._prices = BoughtPrices(log) if plan.inventory.has(["items.price"]) else None
+        self._entropy = _CategoryEntropy(log) if plan.inventory.has(["items.category"]) else None
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
         counts = KindCounts.columns(plan, key="user", what="of the user", windows=cls.windows)
         columns = {**counts, **cls.columns}
-        if plan.supply.has(["items.price"]):
+        if plan.inventory.has(["items.price"]):
             columns["user_mean_price"] = "mean catalogue price of what the user engaged with"
-        if plan.supply.has(["items.category"]):
+        if plan.inventory.has(["items.category"]):
             columns["user_category_entropy"] = "entropy (nats) of the user's engagements over categories"
         return columns
 

@@ -38,7 +38,7 @@ class EventValue(Family):
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        return cls.columns if plan.supply.has(["events.value"]) else {}
+        return cls.columns if plan.inventory.has(["events.value"]) else {}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""

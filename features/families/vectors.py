@@ -120,4 +120,4 @@ class VectorMatch(Family):
 def _prefixes(plan: Plan) -> dict[str, str]:
     """What the names of each column's features begin with, for those that hold anything."""
     named = slugs(plan.config.vectors)
-    return {column: f"vector_{name}" for column, name in named.items() if plan.supply.has([f"items.{column}"])}
+    return {column: f"vector_{name}" for column, name in named.items() if plan.inventory.has([f"items.{column}"])}

@@ -27,7 +27,7 @@ from features.log.label_events import LabelEvents
 from features.log.packed_values import packed_worth
 from features.log.places import parts_of
 from features.log.raw_events import OPTIONAL, RAW_COLUMNS, RawEvents
-from features.log.return_gaps import comebacks
+from features.log.return_gaps import return_gaps
 
 __all__ = [
     "Calendar",
@@ -114,7 +114,7 @@ class EventLog:
             .join(catalogue.select("item", "item_id"), on="item_id", maintain_order="left")
             .with_columns(
                 pl.Series("day", calendar.days(events["timestamp"])),
-                pl.Series("due", calendar.days(events["timestamp"], known=False)),
+                pl.Series("label_day", calendar.days(events["timestamp"], known=False)),
                 gain=pl.col("event").replace_strict(gains, default=0, return_dtype=pl.Int32),
                 kind=pl.col("event"),
             )
@@ -238,8 +238,8 @@ class EventLog:
         return self.shared(_item_index)
 
     @property
-    def item_comebacks(self) -> AsOfIndex:
-        """`comebacks` of users to items, by item code."""
+    def item_return_gaps(self) -> AsOfIndex:
+        """`return_gaps` of users to items, by item code."""
         return self.shared(_item_comebacks)
 
     @cached_property
@@ -402,7 +402,7 @@ def _item_index(log: EventLog) -> AsOfIndex:
 def _item_comebacks(log: EventLog) -> AsOfIndex:
     parts = log.interactions.parts()
     told = ((part.user.astype(np.int64), part.item.astype(np.int64), part.day) for part in parts)
-    return comebacks(told, log.items.height)
+    return return_gaps(told, log.items.height)
 
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:

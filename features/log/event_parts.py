@@ -22,24 +22,24 @@ class Part:
     """The events of a file, or of a few.
 
     Attributes:
-        frame: user, item (codes; see `EventParts.codes`), day (Int32: known to batches after it), due (Int32: the day
-            it makes labels for), and whatever else is kept.
+        frame: user, item (codes; see `EventParts.codes`), day (Int32: known to batches after it), label_day (Int32: the
+            day it makes labels for), and whatever else is kept.
         days: First and last `day`.
-        due: First and last `due`.
+        label_days: First and last `label_day`.
         is_mapped: Whether the rows lie on disk.
     """
 
     frame: pl.DataFrame
     days: tuple[int, int]
-    due: tuple[int, int]
+    label_days: tuple[int, int]
     is_mapped: bool = False
 
     @classmethod
     def of(cls, frame: pl.DataFrame, *, is_mapped: bool = False) -> Self:
         """Of one row or more, or of none."""
-        edges = [(frame[name].min(), frame[name].max()) for name in ("day", "due")]
-        days, due = (tuple(int(edge) if isinstance(edge, int) else 0 for edge in pair) for pair in edges)
-        return cls(frame, days, due, is_mapped)  # type: ignore[arg-type]
+        edges = [(frame[name].min(), frame[name].max()) for name in ("day", "label_day")]
+        days, label_day = (tuple(int(edge) if isinstance(edge, int) else 0 for edge in pair) for pair in edges)
+        return cls(frame, days, label_day, is_mapped)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +51,14 @@ class EventParts:
         codes: User code of each number that stands as `user` in the parts; None where codes stand there.
         first_day: First `day` that is looked at.
         end_day: The one after the last.
-        end_due: The day after the last `due` that is looked at.
+        end_label_day: The day after the last `label_day` that is looked at.
     """
 
     parts: Sequence[Part]
     codes: npt.NDArray[np.uint32] | None = None
     first_day: int = 0
     end_day: int = OPEN_END
-    end_due: int = OPEN_END
+    end_label_day: int = OPEN_END
 
     def within(self, first_day: int, last_day: int) -> Self:
         """Those of some days, the first and the last of them included."""
@@ -70,7 +70,7 @@ class EventParts:
 
     def until(self, day: int) -> Self:
         """Those that happened before a day opened."""
-        return replace(self, end_due=min(day, self.end_due))
+        return replace(self, end_label_day=min(day, self.end_label_day))
 
     @property
     def held_bytes(self) -> int:
@@ -78,25 +78,25 @@ class EventParts:
         return sum(int(part.frame.estimated_size()) for part in self.parts if not part.is_mapped)
 
     def frames(
-        self, *columns: str, first_due: int = 0, end_due: int = OPEN_END, where: pl.Expr | None = None
+        self, *columns: str, first_label_day: int = 0, end_label_day: int = OPEN_END, where: pl.Expr | None = None
     ) -> Iterator[pl.DataFrame]:
-        """Some columns of each part that has an event of the label days ``first_due <= due < end_due``.
+        """Some columns of each part with an event of the label days ``first_label_day <= label_day < end_label_day``.
 
         Args:
             columns: Which; all for none.
-            first_due: First label day.
-            end_due: The one after the last.
+            first_label_day: First label day.
+            end_label_day: The one after the last.
             where: Which events; None for all.
         """
-        first, end = first_due, min(end_due, self.end_due)
+        first, end = first_label_day, min(end_label_day, self.end_label_day)
         for part in self.parts:
-            if part.due[1] < first or part.due[0] >= end:
+            if part.label_days[1] < first or part.label_days[0] >= end:
                 continue
             if part.days[1] < self.first_day or part.days[0] >= self.end_day:
                 continue
             wanted = [] if where is None else [where]
-            if part.due[0] < first or part.due[1] >= end:
-                wanted.append(pl.col("due").is_between(first, end, closed="left"))
+            if part.label_days[0] < first or part.label_days[1] >= end:
+                wanted.append(pl.col("label_day").is_between(first, end, closed="left"))
             if part.days[0] < self.first_day or part.days[1] >= self.end_day:
                 wanted.append(pl.col("day").is_between(self.first_day, self.end_day, closed="left"))
             frame = part.frame.lazy().filter(wanted) if wanted else part.frame.lazy()
@@ -108,10 +108,10 @@ class EventParts:
         return frame.with_columns(pl.Series("user", self.codes[frame["user"].to_numpy()], dtype=pl.UInt32))
 
     def table(
-        self, *columns: str, first_due: int = 0, end_due: int = OPEN_END, where: pl.Expr | None = None
+        self, *columns: str, first_label_day: int = 0, end_label_day: int = OPEN_END, where: pl.Expr | None = None
     ) -> pl.DataFrame:
         """The same as one table, part after part."""
-        found = list(self.frames(*columns, first_due=first_due, end_due=end_due, where=where))
+        found = list(self.frames(*columns, first_label_day=first_label_day, end_label_day=end_label_day, where=where))
         if not found:
             schema = self.parts[0].frame.clear()
             return schema.select(*(columns or schema.columns))

@@ -1,7 +1,7 @@
 """What a log offers to features: decided once, at training, and held by every night of that version.
 
 A log without prices has no price columns, rather than columns of nothing. So that a version reads at night what it
-learned from, the bundle keeps the supply of its training, and a night that lacks part of it is refused.
+learned from, the bundle keeps the inventory of its training, and a night that lacks part of it is refused.
 """
 
 import re
@@ -14,7 +14,7 @@ from features.config import FeaturesConfig, FrozenConfig
 from features.errors import ContractError, listed, require_columns
 from features.log.event_log import EventLog
 
-__all__ = ["UNKNOWN", "Supply", "slug", "slugs"]
+__all__ = ["UNKNOWN", "FeatureInventory", "slug", "slugs"]
 
 UNKNOWN = 0
 """Code of a value that the frozen vocabulary does not hold; its own codes start at 1, and a null is NaN."""
@@ -22,7 +22,7 @@ UNKNOWN = 0
 _OPTIONAL = {"items": ("category", "price"), "events": ("value", "text", "query"), "offers": ("offer",)}
 
 
-class Supply(FrozenConfig):
+class FeatureInventory(FrozenConfig):
     """What the log of a training had.
 
     Attributes:
@@ -45,7 +45,7 @@ class Supply(FrozenConfig):
     @classmethod
     def of(
         cls, log: EventLog, config: FeaturesConfig, *, text: Sequence[str] = (), context: Sequence[str] = ()
-    ) -> "Supply":
+    ) -> "FeatureInventory":
         """What a log has of what the configuration asks for.
 
         Args:
@@ -84,7 +84,7 @@ class Supply(FrozenConfig):
         return tuple(kind for kind in self.kinds if kind not in present)
 
     def require(self, log: EventLog, inputs: Iterable[str]) -> None:
-        """Hold a later log against this supply.
+        """Hold a later log against this inventory.
 
         An event type that occurs no longer is no fault: its counts go down to 0 by themselves, see `gone`.
 

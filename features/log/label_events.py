@@ -13,7 +13,7 @@ from features.log.event_parts import OPEN_END, EventParts, Part
 
 __all__ = ["LABEL_COLUMNS", "REQUEST_ID", "LabelEvents", "day_spans"]
 
-LABEL_COLUMNS = ("user", "item", "gain", "day", "due", "timestamp", "value")
+LABEL_COLUMNS = ("user", "item", "gain", "day", "label_day", "timestamp", "value")
 REQUEST_ID = "request_id"
 
 
@@ -22,8 +22,8 @@ class LabelEvents(EventParts):
     """Events whose gain is above 0: the columns `LABEL_COLUMNS`, and `REQUEST_ID` where requests are logged.
 
     Attributes:
-        spans: Of all events, those without a gain too: day, due, first and last (timestamps), once or more for each
-            pair of days; what the log's ends are read from.
+        spans: Of all events, those without a gain too: day, label_day, first and last (timestamps), once or more for
+            each pair of days; what the log's ends are read from.
         file_rows: Rows of the largest file that they were read from; 0 where they came from no file.
     """
 
@@ -41,28 +41,28 @@ class LabelEvents(EventParts):
         return cls((Part.of(single.filter(pl.col("gain") > 0).select(columns)),), spans=day_spans(single))
 
     def between(self, first_day: int, end_day: int) -> pl.DataFrame:
-        """The events of the label days ``first_day <= due < end_day``.
+        """The events of the label days ``first_day <= label_day < end_day``.
 
         Returns:
             The columns of the class, file by file and in each in the order in which they were kept. What is made of
             them must not depend on that order.
         """
-        return self.table(first_due=first_day, end_due=end_day)
+        return self.table(first_label_day=first_day, end_label_day=end_day)
 
     def by_part(self, first_day: int, end_day: int, *columns: str) -> Iterator[pl.DataFrame]:
         """The same, some columns and a file at a time: no more is held than what is made of each."""
-        return self.frames(*columns, first_due=first_day, end_due=end_day)
+        return self.frames(*columns, first_label_day=first_day, end_label_day=end_day)
 
     @property
     def days(self) -> pl.Series:
         """The label days that have an event that counts, ascending."""
-        found = [frame["due"].unique() for frame in self.frames("due")]
-        return pl.concat([pl.Series("due", [], dtype=pl.Int32), *found]).unique().sort()
+        found = [frame["label_day"].unique() for frame in self.frames("label_day")]
+        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *found]).unique().sort()
 
     @property
     def last_day(self) -> int:
         """The last label day of any event."""
-        last = self._spans["due"].max()
+        last = self._spans["label_day"].max()
         assert isinstance(last, int)  # the contract refuses an empty table
         return last
 
@@ -77,14 +77,14 @@ class LabelEvents(EventParts):
     @property
     def _spans(self) -> pl.DataFrame:
         is_known = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
-        return self.spans if self._is_open else self.spans.filter(is_known & (pl.col("due") < self.end_due))
+        return self.spans if self._is_open else self.spans.filter(is_known & (pl.col("label_day") < self.end_label_day))
 
     @property
     def _is_open(self) -> bool:
-        return (self.first_day, self.end_day, self.end_due) == (0, OPEN_END, OPEN_END)
+        return (self.first_day, self.end_day, self.end_label_day) == (0, OPEN_END, OPEN_END)
 
 
 def day_spans(events: pl.DataFrame) -> pl.DataFrame:
-    """First and last timestamp of each pair of day and due that events have; see `LabelEvents.spans`."""
+    """First and last timestamp of each pair of day and label_day that events have; see `LabelEvents.spans`."""
     stamp = pl.col("timestamp")
-    return events.group_by("day", "due").agg(first=stamp.min(), last=stamp.max()).sort("day", "due")
+    return events.group_by("day", "label_day").agg(first=stamp.min(), last=stamp.max()).sort("day", "label_day")

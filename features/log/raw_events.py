@@ -13,7 +13,7 @@ from features.tables.schemas import Events
 
 __all__ = ["OPTIONAL", "RAW_COLUMNS", "RawEvents", "asks_every_event", "raw_rows"]
 
-RAW_COLUMNS = ("user", "item", "gain", "kind", "day", "due", "timestamp")
+RAW_COLUMNS = ("user", "item", "gain", "kind", "day", "label_day", "timestamp")
 """Columns that each of them has."""
 OPTIONAL = ("query", "text")
 """Columns that are kept of every log that has them."""
@@ -81,7 +81,7 @@ class RawEvents(EventParts):
 
 def asks_every_event(keep: Collection[str]) -> bool:
     """Whether columns are among those asked for that each event has, or that tell of lists: then all rows are kept."""
-    return bool(set(keep) & ({*Events.column_names(), "due"} - set(OPTIONAL)))
+    return bool(set(keep) & ({*Events.column_names(), "label_day"} - set(OPTIONAL)))
 
 
 def raw_rows(single: pl.DataFrame, keep: Sequence[str]) -> pl.DataFrame:

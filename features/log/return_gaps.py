@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from features.log.asof import DAY_BITS, DAY_MASK, AsOfIndex, Ints, stamps_of, summed
 
-__all__ = ["comebacks"]
+__all__ = ["return_gaps"]
 
 
-def comebacks(parts: Iterable[tuple[Ints, Ints, npt.NDArray[np.integer]]], width: int) -> AsOfIndex:
+def return_gaps(parts: Iterable[tuple[Ints, Ints, npt.NDArray[np.integer]]], width: int) -> AsOfIndex:
     """Active days of a user with an item or value that follow another one, dated at the later.
 
     Args:

@@ -67,9 +67,9 @@ def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFram
     Returns:
         Sorted by (as_of_day, user): request (UInt32, 0..n-1), user, as_of_day (Int32).
     """
-    none = pl.DataFrame(schema={"user": pl.UInt32, "due": pl.Int32})
-    asked = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "due")]
-    return _numbered(pl.concat([none, *asked]).unique().rename({"due": "as_of_day"}))
+    none = pl.DataFrame(schema={"user": pl.UInt32, "label_day": pl.Int32})
+    asked = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "label_day")]
+    return _numbered(pl.concat([none, *asked]).unique().rename({"label_day": "as_of_day"}))
 
 
 def requests_tonight(users: pl.Series, as_of_day: int) -> pl.DataFrame:
@@ -97,26 +97,26 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
     asked = requests.select("request", "user", "as_of_day").sort("as_of_day")
     days, horizon = asked["as_of_day"], labels.horizon_days
     first, last = (0, 0) if asked.is_empty() else (int(days[0]), int(days[-1]))
-    due, opens = pl.col("due"), pl.col("as_of_day")
-    told = ("user", "item", "gain", "due", *(() if labels.value_gain is None else ("value",)))
+    label_day, opens = pl.col("label_day"), pl.col("as_of_day")
+    told = ("user", "item", "gain", "label_day", *(() if labels.value_gain is None else ("value",)))
     followed = [
-        _asked_near(asked, part["due"], horizon)
+        _asked_near(asked, part["label_day"], horizon)
         .join(part, on="user")
-        .filter(due.is_between(opens, opens + horizon, closed="left"))
-        .drop("due")
+        .filter(label_day.is_between(opens, opens + horizon, closed="left"))
+        .drop("label_day")
         for part in log.label_events.by_part(first, last + horizon, *told)
         if part.height
     ]
-    none = asked.clear().join(log.label_events.between(0, 0).select(told), on="user").drop("due")
+    none = asked.clear().join(log.label_events.between(0, 0).select(told), on="user").drop("label_day")
     return with_newness(
         pl.concat([none, *followed]).group_by("request", "user", "item", "as_of_day").agg(**graded(labels)), log
     )
 
 
-def _asked_near(requests: pl.DataFrame, due: pl.Series, horizon_days: int) -> pl.DataFrame:
+def _asked_near(requests: pl.DataFrame, label_day: pl.Series, horizon_days: int) -> pl.DataFrame:
     """Those of some requests (by day) whose horizon meets the label days of some events."""
     days = requests["as_of_day"].to_numpy()
-    edges = due.to_numpy().min() - horizon_days + 1, due.to_numpy().max() + 1
+    edges = label_day.to_numpy().min() - horizon_days + 1, label_day.to_numpy().max() + 1
     start, end = np.searchsorted(days, edges)
     return requests[int(start) : int(end)]
 

@@ -122,12 +122,12 @@ class LoggedRequests:
         days = requests["as_of_day"]
         first, last = (0, -1) if days.is_empty() else (days.min(), days.max())
         engaged = self.log.label_events.between(first, last + self.labels.horizon_days)  # type: ignore[arg-type, operator]
-        engaged = engaged.select("user", "item", "gain", "due", "timestamp", "value", carried)
+        engaged = engaged.select("user", "item", "gain", "label_day", "timestamp", "value", carried)
         later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
         followed = (
             asked.explode("item")
             .join(engaged, on=["user", "item"])
-            .filter(pl.col("due").is_between(pl.col("as_of_day"), closes, closed="left"))
+            .filter(pl.col("label_day").is_between(pl.col("as_of_day"), closes, closed="left"))
             .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
         )
         positives = followed.group_by("request", "user", "item", "as_of_day").agg(**graded(self.labels))
@@ -155,7 +155,7 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
     heads = seen.sort("timestamp", *context).group_by("request_id", maintain_order=True)
     requests = heads.agg(
         pl.col("user").first(),
-        as_of_day=pl.col("due").first(),
+        as_of_day=pl.col("label_day").first(),
         requested_at=pl.col("timestamp").first(),
         **{name: pl.col(name).drop_nulls().first() for name in context},
     )

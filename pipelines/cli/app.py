@@ -22,7 +22,7 @@ from features.errors import ConfigError, NightrankError
 from pipelines.base.endings import ending
 from pipelines.base.streams import patient_streams
 from pipelines.cli.groups import click_app, features_app, vectors_app
-from pipelines.cli.opening import (
+from pipelines.cli.options import (
     DEFAULT,
     AllowEmpty,
     ConfigPath,

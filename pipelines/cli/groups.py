@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.opening import DEFAULT, AllowEmpty, ConfigPath, Overrides, open_inputs, open_settings
+from pipelines.cli.options import DEFAULT, AllowEmpty, ConfigPath, Overrides, open_inputs, open_settings
 
 __all__ = ["click_app", "features_app", "vectors_app"]
 

@@ -107,8 +107,8 @@ class Whole:
 
     def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
         """Rows of a window's requests over another log, with nothing trained again."""
-        supply, cut = self.chain.assembler.plan.supply, self.chain.cut
-        chain = Chain(log, self.config, self.chain.model, supply, cut=cut)
+        inventory, cut = self.chain.assembler.plan.inventory, self.chain.cut
+        chain = Chain(log, self.config, self.chain.model, inventory, cut=cut)
         name, day = f"Scoring {name}", self.encoder_day
         return rows_of(chain, self.config, window.requests, window.truth, name=name, encoder_day=day)
 

@@ -1,4 +1,4 @@
-"""Read what a user may supply beside the log: a table of candidates, a table of offers."""
+"""Read what a user may inventory beside the log: a table of candidates, a table of offers."""
 
 from collections.abc import Callable, Mapping
 

@@ -252,7 +252,7 @@ def _manifest_of(trained: Trained) -> FeatureManifest:
         ranker=trained.ranker.features,
         behaviour=trained.behaviour_ranker.features,
         columns=columns_of(assembler.families, [SOURCE_GROUP, trained.chain.interest]),
-        supply=assembler.plan.supply,
+        inventory=assembler.plan.inventory,
         unknown_code=UNKNOWN,
         zero_shot_pooling=trained.pooling,
     )

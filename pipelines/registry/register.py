@@ -21,7 +21,7 @@ from pipelines.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry
 from pipelines.registry.tracking import Run, Tracking
 from pipelines.stores.rows import sweep_rows
 from pipelines.stores.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
-from pipelines.training.lessons import lesson_series
+from pipelines.training.block_training import block_series
 from pipelines.training.train import VALID_NDCG, Trained
 
 __all__ = ["Registered", "metric_name", "metrics_of", "record_ablations", "register", "series_of"]
@@ -151,8 +151,8 @@ def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
 def series_of(trained: Trained) -> Mapping[str, list[float]]:
     """Losses and checks of a training, as they are tracked."""
     series = {VALID_NDCG: trained.valid_ndcg}
-    for block, lesson in enumerate(trained.lessons):
-        series |= lesson_series(block, lesson)
+    for block, training in enumerate(trained.block_trainings):
+        series |= block_series(block, training)
     return series
 
 

@@ -113,7 +113,7 @@ def _own_keys(config: Config, *, judged: bool = False) -> dict[str, Any]:
 def plan_of_version(config: Config, bundle: Bundle) -> Plan:
     """What the columns of a version are made of, at work under today's configuration."""
     own = working_config(config, bundle)
-    return Plan(own.features, bundle.features.supply, own.requests)
+    return Plan(own.features, bundle.features.inventory, own.requests)
 
 
 def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
@@ -159,7 +159,7 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
         model=bundle.model,
         encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
         features=bundle.features.ranker,
-        supply=bundle.features.supply,
+        inventory=bundle.features.inventory,
         cut=bundle.cut,
         rows=told["rows"],
     )
@@ -262,7 +262,7 @@ def judge_versions(
         own = own_configs[name]
         if logged:
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
-        chain = Chain(log, own, bundle.model, bundle.features.supply, cut=bundle.cut)
+        chain = Chain(log, own, bundle.model, bundle.features.inventory, cut=bundle.cut)
         labelled = labelled_window(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
         found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if asked is None:

@@ -153,13 +153,16 @@ def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Confi
     positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
     pairs = positive.select("user", "item").unique()
     later = [
-        part.join(pairs, on=["user", "item"], how="semi").group_by("user", "item").agg(pl.col("due").max())
-        for part in log.label_events.by_part(0, OPEN_END, "user", "item", "due")
+        part.join(pairs, on=["user", "item"], how="semi").group_by("user", "item").agg(pl.col("label_day").max())
+        for part in log.label_events.by_part(0, OPEN_END, "user", "item", "label_day")
     ]
-    none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "due": pl.Int32})
-    last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("due").max())
+    none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "label_day": pl.Int32})
+    last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("label_day").max())
     held = positive.join(last, on=["user", "item"])
-    gone, limit = asked - held.filter(pl.col("due") >= pl.col("as_of_day")).height, config.data.quarantine.max_share
+    gone, limit = (
+        asked - held.filter(pl.col("label_day") >= pl.col("as_of_day")).height,
+        config.data.quarantine.max_share,
+    )
     if gone > limit * asked:
         raise ContractError(
             f"events: {gone} of the {asked} positives that the earlier training learned from are not in the log, more "

@@ -17,7 +17,7 @@ from features.candidates.cut import CandidateCut
 from features.config import TextFieldConfig
 from features.families.base import ColumnGroup
 from features.log.event_log import EventLog
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.engaged import RequestSource
 from features.tables.text import item_texts
 from pipelines.base.config import Config
@@ -91,7 +91,7 @@ class Chain:
         log: The event log.
         config: Everything configured.
         model: The interest model; `refresh` after it was trained further.
-        supply: What the log of the version's training had; None for a training, which takes what `log` has.
+        inventory: What the log of the version's training had; None for a training, which takes what `log` has.
         cut: What candidates are cut by; `fit_cut` makes it. None cuts by the best rank over the generators.
 
     Attributes:
@@ -101,7 +101,7 @@ class Chain:
 
     Raises:
         ConfigError: `max_memory_gb` is too little for the log.
-        ContractError: The log lacks part of the supply, or queries that the model reads.
+        ContractError: The log lacks part of the inventory, or queries that the model reads.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Chain:
         log: EventLog,
         config: Config,
         model: InterestModel,
-        supply: Supply | None = None,
+        inventory: FeatureInventory | None = None,
         *,
         cut: CandidateCut | None = None,
     ) -> None:
@@ -124,12 +124,12 @@ class Chain:
             log,
             config.candidates,
             self.zero_shot,
-            plan_of(log, config, supply),
+            plan_of(log, config, inventory),
             cut=cut,
             event_types=model.event_types,
         )
         if model.queries:
-            self.assembler.plan.supply.require(log, ["events.query"])
+            self.assembler.plan.inventory.require(log, ["events.query"])
         known = self.assembler.features
         self.interest = interest_group(queries=model.queries)
         self.features = (*known, *self.interest.columns)

@@ -6,7 +6,7 @@ from features.errors import ConfigError
 from features.families.base import Family, Plan
 from features.families.registry import inputs_read, register
 from features.log.event_log import EventLog
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from pipelines.base.config import Config
 from pipelines.base.progress import say
 
@@ -32,18 +32,18 @@ def load_families() -> None:
         register(family)
 
 
-def plan_of(log: EventLog, config: Config, supply: Supply | None = None) -> Plan:
+def plan_of(log: EventLog, config: Config, inventory: FeatureInventory | None = None) -> Plan:
     """Which features are made of what: of what the log has, or of what a version's training had.
 
     Raises:
-        ContractError: The log lacks part of the supply.
+        ContractError: The log lacks part of the inventory.
     """
-    if supply is None:
+    if inventory is None:
         context = config.requests.context_columns
-        supply = Supply.of(log, config.features, text=config.data.items.text_fields, context=context)
-        return Plan(config.features, supply, config.requests)
-    plan = Plan(config.features, supply, config.requests)
-    supply.require(log, inputs_read(plan, config.candidates))
-    if gone := supply.gone(log):
+        inventory = FeatureInventory.of(log, config.features, text=config.data.items.text_fields, context=context)
+        return Plan(config.features, inventory, config.requests)
+    plan = Plan(config.features, inventory, config.requests)
+    inventory.require(log, inputs_read(plan, config.candidates))
+    if gone := inventory.gone(log):
         say("event types of the training that occur no longer", types=list(gone), counts="0")
     return plan

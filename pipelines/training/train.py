@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from encoders.data import Examples
-from encoders.fit import Lesson
+from encoders.fit import BlockTraining
 from encoders.interest import FINE_TUNED, ZERO_SHOT
 from encoders.items import CodedItems
 from encoders.model import InterestModel
@@ -21,13 +21,14 @@ from features.candidates.union import histories
 from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.log.event_log import EventLog, date_of
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.split import Span, Split
 from features.tables.schemas import TrainingTable
 from pipelines.base.config import Config
 from pipelines.base.progress import say
 from pipelines.stores.mapped import list_batches, picked
 from pipelines.stores.rows import keep_rows, kept_rows
+from pipelines.training.block_training import BlockTrainer, Watch
 from pipelines.training.chain import Catalogue, Chain
 from pipelines.training.draw import Quota, block_quotas, in_hash_order
 from pipelines.training.feature_plan import plan_of
@@ -43,7 +44,6 @@ from pipelines.training.labelled import (
     latest_lists,
     visit,
 )
-from pipelines.training.lessons import Lessons, Watch
 from pipelines.training.memory import Memory
 from pipelines.training.request_source import request_source, requests_summary
 from pipelines.training.windows import refuse_unretrieved, refuse_unteachable
@@ -77,7 +77,7 @@ class Predecessor:
         model: Its interest model; is trained further in place.
         encoder_day: Day before which everything lies that its encoder saw.
         features: What its ranker reads, in the order of its feature manifest.
-        supply: What the log of its training had.
+        inventory: What the log of its training had.
         cut: What its candidates are cut by.
         rows: What `pipelines.stores.rows.keep_rows` kept its ranker's rows under.
     """
@@ -87,7 +87,7 @@ class Predecessor:
     model: InterestModel
     encoder_day: int
     features: tuple[str, ...]
-    supply: Supply
+    inventory: FeatureInventory
     cut: CandidateCut | None
     rows: str
 
@@ -104,7 +104,7 @@ class Trained:
         split: How the log was cut.
         encoder_day: Day before which everything lies that the encoder saw.
         ranker_day: The same for the whole version: labels up to the end of validation chose its trees.
-        lessons: What came of fine-tuning on each block.
+        block_trainings: What came of fine-tuning on each block.
         chain: The chain under the final model.
         rows: What `pipelines.stores.rows.keep_rows` kept the ranker's rows under.
         continues: The version that it went on from, None where it began from the pretrained encoder.
@@ -121,7 +121,7 @@ class Trained:
     chain: Chain
     rows: str
     continues: Predecessor | None = None
-    lessons: list[Lesson] = field(default_factory=list)
+    block_trainings: list[BlockTraining] = field(default_factory=list)
     valid_ndcg: list[float] = field(default_factory=list)
 
     def cutoff(self) -> datetime:
@@ -129,20 +129,20 @@ class Trained:
         return self.chain.log.calendar.as_of(self.ranker_day)
 
     def lineage(self) -> dict[str, Any]:
-        """The version it went on from, and NDCG@10 on requests of before, before and after each lesson; or nothing."""
+        """The version it went on from, and NDCG@10 on requests of before, before and after each block; or nothing."""
         if self.continues is None:
             return {}
-        old = [[lesson.old_before, lesson.old_after] for lesson in self.lessons]
+        old = [[training.old_before, training.old_after] for training in self.block_trainings]
         return {"continues": self.continues.name, "earlier_requests_ndcg_at_10": old}
 
 
 @dataclass(slots=True)
 class _Begun:
-    """A training before its first lesson.
+    """A training before its first block.
 
     Attributes:
         split: How the log was cut.
-        lessons: Takes the model from block to block.
+        trainer: Takes the model from block to block.
         chain: The chain under the model as it stands.
         catalogue: The texts, and the queries that are learned from.
         examples: What the model learns first.
@@ -152,7 +152,7 @@ class _Begun:
     """
 
     split: Split
-    lessons: Lessons
+    trainer: BlockTrainer
     chain: Chain
     catalogue: Catalogue
     examples: Examples
@@ -182,7 +182,7 @@ def train(
     """
     Memory.of(log, config)  # refuses before anything is read
     begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
-    split, lessons, chain, catalogue = begun.split, begun.lessons, begun.chain, begun.catalogue
+    split, trainer, chain, catalogue = begun.split, begun.trainer, begun.chain, begun.catalogue
     examples, lists = begun.examples, begun.lists
     encoder_day = split.warm_up.start if continues is None else continues.encoder_day
     prequential = config.encoder.schedule == "prequential"
@@ -190,7 +190,7 @@ def train(
     visited = None
     for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
         if number == 0 or prequential:
-            lessons.teach(examples, _coded(chain.model, log, catalogue, block.start))
+            trainer.teach(examples, _coded(chain.model, log, catalogue, block.start))
             chain.refresh()
             encoder_day = block.start
         if quota is None:
@@ -206,7 +206,7 @@ def train(
         valid_ndcg.append(ndcg_of_new_items(labelled, FINE_TUNED))
         if watch is not None:
             watch(VALID_NDCG, valid_ndcg)
-    lessons.end()
+    trainer.end()
     fitted = latest_lists(lists, _most_lists(chain), config)
     del begun, visited, lists, examples  # what the rankers do not need
     _check_no_leak(log, fitted)
@@ -217,7 +217,7 @@ def train(
     if not labelled.given:
         fitted, valid = (picked(some, found_by_behaviour, config) for some in (fitted, valid))
     behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
-    lessons.forget()
+    trainer.forget()
     return Trained(
         model=chain.model,
         ranker=ranker,
@@ -229,7 +229,7 @@ def train(
         chain=chain,
         rows=rows,
         continues=continues,
-        lessons=lessons.held,
+        block_trainings=trainer.held,
         valid_ndcg=valid_ndcg,
     )
 
@@ -277,17 +277,17 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
     split = Split.of(log, config.timeline, config.labels)
     refuse_unteachable(log, config, split)
-    supply = plan_of(log.before(split.test.start), config).supply
-    queries = config.requests.mode == "online" and supply.has(["events.query"])
-    model = InterestModel.start(config.encoder, event_types=_told_apart(supply, config), queries=queries)
+    inventory = plan_of(log.before(split.test.start), config).inventory
+    queries = config.requests.mode == "online" and inventory.has(["events.query"])
+    model = InterestModel.start(config.encoder, event_types=event_types_with_prior(inventory, config), queries=queries)
     catalogue = Catalogue.of(log, config.data.items.text)
     if queries:
         learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
         catalogue = catalogue.with_queries(learned)
     if config.encoder.item_embeddings is not None:
         model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
-    lessons = Lessons(model, catalogue, config, watch)
-    chain = Chain(log, config, model, supply)
+    trainer = BlockTrainer(model, catalogue, config, watch)
+    chain = Chain(log, config, model, inventory)
     _warn_of_short_windows(chain, split)
     refuse_unknown_features(chain.features, config)
     for facts in requests_summary(chain.asked).values():
@@ -298,7 +298,7 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     chain.fit_cut(requests, truth)
     refuse_unretrieved(chain, split)
     quotas = _planned(chain, split.blocks, share)
-    return _Begun(split, lessons, chain, catalogue, examples, [], quotas, share)
+    return _Begun(split, trainer, chain, catalogue, examples, [], quotas, share)
 
 
 def _warm_up(
@@ -343,8 +343,8 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
     catalogue = Catalogue.of(log, config.data.items.text)
     past = _reminders(log, config, version, catalogue, asked, old)
-    lessons = Lessons(version.model, catalogue, config, watch, past=past)
-    chain = Chain(log, config, version.model, version.supply, cut=version.cut)
+    trainer = BlockTrainer(version.model, catalogue, config, watch, past=past)
+    chain = Chain(log, config, version.model, version.inventory, cut=version.cut)
     if chain.features != version.features:
         other = sorted({*chain.features} ^ {*version.features})
         raise ContractError(
@@ -359,7 +359,7 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     visited = _visited(chain, config, split.warm_up, first, _SHARE, name=name, day=day, pupil=pupil)
     assert visited.examples is not None  # the pupil was taught
     lists = [Lists.latest_first(old), visited.lists]
-    return _Begun(split, lessons, chain, catalogue, visited.examples, lists, quotas, _SHARE)
+    return _Begun(split, trainer, chain, catalogue, visited.examples, lists, quotas, _SHARE)
 
 
 def _reminders(
@@ -387,9 +387,9 @@ def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
         raise ConfigError(f"ranker.monotone names what is no feature: {listed(unknown)}. {hint}")
 
 
-def _told_apart(supply: Supply, config: Config) -> tuple[str, ...]:
+def event_types_with_prior(inventory: FeatureInventory, config: Config) -> tuple[str, ...]:
     """Event types that the user tower tells apart: those that count, where there are several."""
-    counting = tuple(kind for kind in supply.kinds if kind in config.labels.gains)
+    counting = tuple(kind for kind in inventory.kinds if kind in config.labels.gains)
     return counting if len(counting) > 1 else ()
 
 
@@ -401,7 +401,7 @@ def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
 
 
 def _coded(model: InterestModel, log: EventLog, catalogue: Catalogue, day: int) -> CodedItems | None:
-    """What positions mean in a lesson that ends before a day; None where items are not told apart.
+    """What positions mean in a block that ends before a day; None where items are not told apart.
 
     An item that nobody engaged with by then has no id: else having one would tell that somebody will.
     """

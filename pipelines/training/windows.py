@@ -119,7 +119,7 @@ def refuse_empty_windows(windows: Sequence[Filled], log: EventLog, config: Confi
 
 
 def refuse_unretrieved(chain: Chain, split: Split) -> None:
-    """Stop where no positive is among the candidates that the rankers learn from or stop by; before the first lesson.
+    """Stop where no positive is among the candidates that the rankers learn from or stop by; before the first block.
 
     Raises:
         ContractError: There is none; the windows are named.

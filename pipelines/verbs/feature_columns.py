@@ -16,7 +16,7 @@ from features.families.registry import FAMILIES, chosen
 from features.families.request import SOURCE_GROUP
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.log.event_log import EventLog, date_of
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.split import Span, Split
 from pipelines.base.config import Config
 from pipelines.base.progress import task
@@ -178,8 +178,8 @@ def _window(log: EventLog, config: Config, *, latest: bool) -> Span:
 
 def _everything(
     config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...], context: tuple[str, ...], *, offers: bool
-) -> Supply:
-    """A supply that lacks nothing."""
+) -> FeatureInventory:
+    """A inventory that lacks nothing."""
     roles = config.roles
     parts = (roles.shown, roles.clicked, roles.bought, roles.returned)
     occurring = tuple(dict.fromkeys((*kinds, *(kind for part in parts for kind in part))))
@@ -189,7 +189,7 @@ def _everything(
         *(f"users.{name}" for name in config.attributes.users),
         *(f"events.{name}" for name in ("text", "query", *config.sentiment_columns, *context)),
     )
-    return Supply(
+    return FeatureInventory(
         kinds=occurring,
         counted=kinds,
         inputs=(*inputs, "offers.offer") if offers else inputs,

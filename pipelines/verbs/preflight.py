@@ -253,7 +253,7 @@ def _features(log: EventLog, config: Config) -> list[Caution]:
         known = (*column_names(plan), *SOURCE_COLUMNS)
     except NightrankError as error:
         return [Caution("features", str(error))]
-    queries = config.requests.mode == "online" and plan.supply.has(["events.query"])
+    queries = config.requests.mode == "online" and plan.inventory.has(["events.query"])
     try:
         refuse_unknown_features((*known, *interest_group(queries=queries).columns), config)
     except NightrankError as error:
@@ -307,7 +307,7 @@ def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caut
     if weights is None:
         return []
     log, blocks = inputs.log, config.timeline.blocks
-    texts = log.items.height * weights.width * 2 * (blocks + 3)  # zero-shot, and once after each lesson
+    texts = log.items.height * weights.width * 2 * (blocks + 3)  # zero-shot, and once after each block
     lists = min(3 * config.ranker.max_requests, requests_between(log, 0, OPEN_END).height)
     rows = lists * config.candidates.max_per_request * _columns(log, config) * (_BYTES_A_VALUE + _PASSING)
     rankings = log.user_ids.len() * config.night.top * _BYTES_A_RANKING

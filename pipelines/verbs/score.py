@@ -118,7 +118,7 @@ def _write(
     has_fallback = attempt.has("fallback")
     if not missing and has_fallback:
         return 0, 0
-    chain = Chain(log, config, bundle.model, bundle.features.supply, cut=bundle.cut)
+    chain = Chain(log, config, bundle.model, bundle.features.inventory, cut=bundle.cut)
     unlisted = 0
     with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
         for part, users in missing.items():

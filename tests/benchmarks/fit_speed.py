@@ -32,7 +32,7 @@ from processes import THREADS, peer_python, run
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples
-from encoders.fit import Lesson as Learned
+from encoders.fit import BlockTraining as Learned
 from encoders.fit import ReadTexts, fit_block
 from encoders.folders import resolve
 from encoders.model import InterestModel

@@ -15,7 +15,7 @@ from peer_results import told_of_peers
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
-from encoders.fit import Lesson, ReadTexts, Report, fit_block
+from encoders.fit import BlockTraining, ReadTexts, Report, fit_block
 from encoders.interest import POOLINGS, InterestScorer, pooled_similarity
 from encoders.model import InterestModel
 from features.tables.text import GRID
@@ -251,7 +251,7 @@ def steps_told() -> Report:
     """Tells the loss of each fiftieth step."""
     start = time.monotonic()
 
-    def report(lesson: Lesson, _: int) -> None:
+    def report(lesson: BlockTraining, _: int) -> None:
         if len(lesson.losses) % 50 == 0:
             tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
 

@@ -33,7 +33,7 @@ from features.families.pair import PairHistory
 from features.families.value import EventValue
 from features.log.engagements import first_days
 from features.log.event_log import EventLog
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.log.packed_values import packed_worth
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
@@ -99,7 +99,8 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
     """What is made of a log, in the order in which it is made."""
     inputs = ("events.value", "items.category", "items.price")
     plan = Plan(
-        FeaturesConfig(), Supply(kinds=KINDS, counted=KINDS, inputs=inputs, text=(), vocabularies={}, offers=())
+        FeaturesConfig(),
+        FeatureInventory(kinds=KINDS, counted=KINDS, inputs=inputs, text=(), vocabularies={}, offers=()),
     )
     end = FIRST_DAY + DAYS
     yield "questions: ends, kinds, users", lambda: asked_of(log.before(end - 7))
@@ -108,7 +109,7 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "interactions by day", lambda: log.interactions.between(end - 7, end)
     yield "history", lambda: log.history
     yield "item index", lambda: log.item_index
-    yield "item comebacks", lambda: log.item_comebacks
+    yield "item return_gaps", lambda: log.item_return_gaps
     yield "family item", lambda: ItemPopularity(log, plan)
     yield "family pair", lambda: PairHistory(log, plan)
     yield "family category", lambda: UserCategory(log, plan)

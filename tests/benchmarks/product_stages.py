@@ -57,7 +57,7 @@ _PLACES = {
     "pipelines.stores.publish:Attempt.finish": "writing",
     "pipelines.stores.publish:Attempt.verify": "writing",
     "pipelines.stores.publish:Attempt.publish": "writing",
-    "pipelines.training.lessons:Lessons.teach": "encoder",
+    "pipelines.training.block_training:BlockTrainer.teach": "encoder",
     "pipelines.training.train:fit_ranker": "ranker",
     "pipelines.registry.register:register": "register",
 }

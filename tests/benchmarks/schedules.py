@@ -25,7 +25,7 @@ from encoders.items import CodedItems
 from encoders.module import InterestModule
 from pipelines.base import report
 from pipelines.inputs.check import read_inputs
-from pipelines.training.lessons import Lessons
+from pipelines.training.block_training import BlockTrainer
 
 FALLING = 10  # steps of the copy
 
@@ -40,7 +40,7 @@ def main() -> int:
         found = {"rise and fall": pipelines.training.train.train(log, config).valid_ndcg}
         encoders.module.rise_and_fall = constant
         encoders.fit.InterestModule = Branching
-        pipelines.training.train.Lessons = FromTheBranch
+        pipelines.training.train.BlockTrainer = FromTheBranch
         found["constant"] = pipelines.training.train.train(log, config).valid_ndcg
     for name, values in found.items():
         report.show(f"{name:16}{'  '.join(f'{value:.4f}' for value in values)}")
@@ -65,8 +65,8 @@ class Branching(InterestModule):
             Branching.before_the_fall()
 
 
-class FromTheBranch(Lessons):
-    """Goes on from the state before the last steps of the lesson before."""
+class FromTheBranch(BlockTrainer):
+    """Goes on from the state before the last steps of the block before."""
 
     _branch = None
 

@@ -40,7 +40,7 @@ def config_of(folder, train, **changes) -> EncoderConfig:
     return EncoderConfig(model=str(folder), train=train, **(told | changes))
 
 
-def lesson() -> Examples:
+def block() -> Examples:
     """Who had one thing of a shelf takes another of it."""
     one = np.ones((8, 1), np.float32)
     return Examples(
@@ -60,7 +60,7 @@ def trained(config, *, seed=3, model=None, report=None):
     texts = model.tokenise(TEXTS)
     lower = model.read_lower(texts)
     pooled = model.pool("tuned", texts, lower=lower)
-    taught = fit_block(model, lesson(), ReadTexts(texts, lower, pooled), config=config, seed=seed, report=report)
+    taught = fit_block(model, block(), ReadTexts(texts, lower, pooled), config=config, seed=seed, report=report)
     return model, before, taught.losses
 
 

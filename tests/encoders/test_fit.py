@@ -23,7 +23,7 @@ OUTDOOR = ["running shoe", "rain jacket", "warm tent", "wool sock", "тёпла�
 TEXTS = KITCHEN + OUTDOOR
 
 
-def lesson(requests: int = 40, seed: int = 0) -> Examples:
+def block(requests: int = 40, seed: int = 0) -> Examples:
     """Each user has three items of one shelf and takes two more of it, among four of the other."""
     rng = np.random.default_rng(seed)
     histories, items = [], []
@@ -64,7 +64,7 @@ def train(tiny_model, tiny_config):
         lower = model.read_lower(texts)
         taught = fit_block(
             model,
-            lesson() if examples is None else examples,
+            block() if examples is None else examples,
             ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)),
             config=config,
             seed=seed,
@@ -72,7 +72,7 @@ def train(tiny_model, tiny_config):
             old=old,
             checkpoints=checkpoints,
         )
-        run.lesson = taught
+        run.result = taught
         return model, before, taught.losses
 
     return run
@@ -165,7 +165,7 @@ def test_nothing_asked_changes_nothing(train, changes):
 
 
 def test_nothing_to_learn_changes_nothing(train):
-    model, before, losses = train(examples=lesson(0))
+    model, before, losses = train(examples=block(0))
     assert losses == []
     assert not changed(model, before)
 
@@ -173,11 +173,11 @@ def test_nothing_to_learn_changes_nothing(train):
 def test_in_training_frozen_layers_are_in_eval_mode_and_upper_ones_are_not(train, tiny_model):
     model, seen = tiny_model(train={"last": 2}), []
 
-    def look(lesson, _texts):
+    def look(training, _texts):
         frozen = [part for top in (model.tuned.embeddings, *model.tuned.lower) for part in top.modules()]
         live = [part for top in model.tuned.upper for part in top.modules()]
         seen.append(
-            (len(lesson.losses), lesson.losses[-1], any(p.training for p in frozen), all(p.training for p in live))
+            (len(training.losses), training.losses[-1], any(p.training for p in frozen), all(p.training for p in live))
         )
 
     _, _, losses = train(model=model, train={"last": 2}, head_steps=2, steps=2, report=look)
@@ -211,7 +211,7 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
-from test_fit import TEXTS, lesson
+from test_fit import TEXTS, block
 from encoders.config import EncoderConfig
 from encoders.fit import ReadTexts, fit_block
 from encoders.model import InterestModel
@@ -221,8 +221,8 @@ model = InterestModel.start(config)
 texts = model.tokenise(TEXTS)
 lower = model.read_lower(texts)
 fit_block(
-    model, lesson(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
-    report=lambda lesson, _: len(lesson.losses) == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
+    model, block(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
+    report=lambda training, _: len(training.losses) == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
     checkpoints=Path(sys.argv[2]),
 )
 """
@@ -242,7 +242,9 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
     kept = torch.load(tmp_path / "last.ckpt", weights_only=True) if at > 4 else {"global_step": 0}
     assert kept["global_step"] == at // 4 * 4
     made = []
-    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
+    resumed, _, again = train(
+        **changes, checkpoints=tmp_path, report=lambda training, _: made.append(len(training.losses))
+    )
     assert made == list(range(at // 4 * 4 + 1, 17))
     assert again == losses
     assert all(torch.equal(a, b) for a, b in zip(whole._tensors().values(), resumed._tensors().values(), strict=True))
@@ -251,16 +253,16 @@ def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_
 def test_a_finished_lesson_is_not_made_again(train, tmp_path):
     whole, _, losses = train(checkpoints=tmp_path)
     made = []
-    again, _, told = train(checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
+    again, _, told = train(checkpoints=tmp_path, report=lambda training, _: made.append(len(training.losses)))
     assert made == []
     assert told == losses
     assert again.digest("tuned") == whole.digest("tuned")
 
 
-@pytest.mark.parametrize("harm", ["another lesson", "truncated", "no checkpoint at all"])
+@pytest.mark.parametrize("harm", ["another block", "truncated", "no checkpoint at all"])
 def test_what_is_no_state_of_this_lesson_is_written_over(train, tmp_path, harm):
     whole, _, losses = train(seed=3)
-    train(seed=4 if harm == "another lesson" else 3, checkpoints=tmp_path)
+    train(seed=4 if harm == "another block" else 3, checkpoints=tmp_path)
     last = tmp_path / "last.ckpt"
     if harm == "truncated":
         last.write_bytes(last.read_bytes()[:2000])
@@ -283,7 +285,7 @@ def test_two_batches_of_half_the_size_make_the_same_step(train):
     changes = {"head_steps": 8, "steps": 0}  # two passes
     made = []
     one, _, losses = train(
-        **changes, requests_per_batch=5, accumulate=2, report=lambda lesson, _: made.append(len(lesson.losses))
+        **changes, requests_per_batch=5, accumulate=2, report=lambda training, _: made.append(len(training.losses))
     )
     two, _, others = train(**changes, requests_per_batch=10)
     assert made == list(range(1, 9))
@@ -304,16 +306,18 @@ def test_layers_join_in_after_the_head_steps_however_many_batches_make_a_step(tr
 def test_an_accumulating_training_is_taken_up_to_the_same_bits(train, tmp_path):
     changes = {"accumulate": 2, "check_every": 4, "stop_requests": 4, "patience": 9}
     whole, _, losses = train(**changes)
-    assert len(train.lesson.checks) == 3
+    assert len(train.training.checks) == 3
 
-    def stop(lesson, _):
-        if len(lesson.losses) == 7:
+    def stop(training, _):
+        if len(training.losses) == 7:
             raise RuntimeError("the user stopped it")
 
     with pytest.raises(RuntimeError, match="the user stopped it"):
         train(**changes, checkpoints=tmp_path, report=stop)
     made = []
-    resumed, _, again = train(**changes, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
+    resumed, _, again = train(
+        **changes, checkpoints=tmp_path, report=lambda training, _: made.append(len(training.losses))
+    )
     assert made == list(range(5, 13))
     assert again == losses
     assert resumed.digest("tuned") == whole.digest("tuned")
@@ -350,7 +354,7 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     """A rate that wrecks what was learned: the first checks are the best ones."""
     changes = {"head_steps": 40, "steps": 0, "check_every": 2, "stop_requests": 10, "patience": 3}
     model, _, losses = train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0)
-    checks = train.lesson.checks
+    checks = train.training.checks
     best = int(np.argmax(checks))
     assert len(checks) == best + 1 + 3
     assert len(losses) == 2 * len(checks) < 40
@@ -371,14 +375,14 @@ def test_judges_that_would_leave_nothing_to_learn_are_half_of_the_requests(train
 
 def test_judges_are_the_latest_requests_and_are_not_trained_on(train):
     """What they hold plays no part in the weights: other judges, the same training."""
-    one, other = lesson(40), lesson(40)
+    one, other = block(40), block(40)
     other.gain[-6:] = np.roll(other.gain[-6:], 3)  # of the last request
     changes = {"stop_requests": 1, "check_every": 100}
     first, _, _ = train(examples=one, **changes)
-    low = train.lesson.checks
+    low = train.training.checks
     second, _, _ = train(examples=other, **changes)
     assert first.digest("tuned") == second.digest("tuned")
-    assert low != train.lesson.checks
+    assert low != train.training.checks
 
 
 def test_a_pull_towards_the_start_holds_the_layers_back(train):
@@ -393,25 +397,25 @@ def test_a_pull_towards_the_start_holds_the_layers_back(train):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_forgotten_is_measured_before_and_after(train, precision):
     rates = {"learning_rate": 3e-3, "projection_learning_rate": 2e-2}
-    train(old=lesson(20, seed=9), head_steps=15, steps=25, precision=precision, **rates)
-    taught = train.lesson
+    train(old=block(20, seed=9), head_steps=15, steps=25, precision=precision, **rates)
+    taught = train.result
     assert 0 < taught.old_before < taught.old_after <= 1  # the same shelves: nothing is forgotten, all is learned
     train()
-    assert (train.lesson.old_before, train.lesson.old_after) == (None, None)
+    assert (train.result.old_before, train.training.old_after) == (None, None)
 
 
 def test_ndcg_of_judges_by_hand(train):
     """One request, nothing trained: its six candidates in the order of the model's own scores."""
-    model, _, _ = train(examples=lesson(0))
-    assert train.lesson.checks == []
-    examples = lesson(1)
+    model, _, _ = train(examples=block(0))
+    assert train.training.checks == []
+    examples = block(1)
     train(
         old=examples,
         head_steps=1,
         steps=0,
         projection_learning_rate=1e-12,
         head_learning_rate=1e-12,
-        examples=lesson(5),
+        examples=block(5),
     )
     vectors = model.embed("tuned", model.tokenise(TEXTS)).astype(np.float32) / 4000
     held, items = examples.histories.item_RH[0], examples.item
@@ -422,12 +426,12 @@ def test_ndcg_of_judges_by_hand(train):
     gains = examples.gain[np.argsort(-score, kind="stable")]
     discount = 1 / np.log2(np.arange(2, 8))
     expected = (gains * discount).sum() / (np.sort(gains)[::-1] * discount).sum()
-    assert train.lesson.old_before == pytest.approx(expected, abs=1e-4)
+    assert train.result.old_before == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_type_of_event_tells_nothing_is_learned(train, tiny_model):
     """The first item of each history leads astray, and an event type of its own says so."""
-    taught = of_types(lesson())
+    taught = of_types(block())
     rates = {"head_steps": 120, "steps": 0, "head_learning_rate": 3e-2, "projection_learning_rate": 1e-2}
     model, _, _ = train(examples=taught, model=tiny_model(train={"last": 1}, event_types=("look", "take")), **rates)
     look_K, take_K = model.user_tower.event_KE.T
@@ -436,7 +440,7 @@ def test_what_type_of_event_tells_nothing_is_learned(train, tiny_model):
 
 def searching(model, texts: list[str]) -> tuple[Examples, ReadTexts]:
     """Requests without a history, each with a query that names the shelf it takes from, and all texts read."""
-    plain = lesson()
+    plain = block()
     first = plain.item[plain.starts[:-1]]
     empty = replace(plain.histories, item_RH=np.full_like(plain.histories.item_RH, -1))
     tokens = model.tokenise(texts).joined(model.tokenise(["for the kitchen", "for the mountains"], queries=True))
@@ -458,7 +462,7 @@ def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
 def test_training_scores_histories_of_any_length_and_queries_as_the_interest_columns_do(tiny_model, tiny_config):
     model = tiny_model(queries=True, train={"last": 1})
     taught, read = searching(model, TEXTS)
-    histories = lesson().histories
+    histories = block().histories
     too_many = np.arange(3) >= np.arange(len(taught))[:, None] % 4
     histories = replace(histories, item_RH=np.where(too_many, -1, histories.item_RH))
     taught = replace(taught, histories=histories)

@@ -42,7 +42,7 @@ def test_vectors_are_those_of_the_processor_but_for_rounding(model, some_texts, 
     found = fast.pool(which, texts)
     assert found.device.type == "cpu"
     assert next(fast.tuned.parameters()).device.type == "cpu"  # a copy ran
-    fast.run_by("torch")
+    fast.use_backend("torch")
     assert torch.cosine_similarity(found, fast.pool(which, texts)).min() >= LEAST_AGREEMENT
 
 

@@ -86,7 +86,7 @@ def taught() -> Examples:
 
 @pytest.fixture
 def fit(tiny_model, tiny_config):
-    """Trains a model on items that share texts; the model and the lesson."""
+    """Trains a model on items that share texts; the model and the block."""
 
     def run(embedded: ItemEmbeddingsConfig | None, examples=None, **told):
         rates = {"projection_learning_rate": 1e-9, "head_learning_rate": 1e-2, "head_steps": 40, "steps": 2}
@@ -134,14 +134,14 @@ def test_an_attribute_is_learned_for_all_that_have_it(fit):
 def test_the_same_seed_makes_the_same_residuals_and_a_killed_training_too(fit, tmp_path):
     model, told = fit(STRONG)
 
-    def stop(lesson, _):
-        if len(lesson.losses) == 21:
+    def stop(training, _):
+        if len(training.losses) == 21:
             raise RuntimeError("the user stopped it")
 
     with pytest.raises(RuntimeError, match="the user stopped it"):
         fit(STRONG, checkpoints=tmp_path, report=stop)
     made = []
-    again, resumed = fit(STRONG, checkpoints=tmp_path, report=lambda lesson, _: made.append(len(lesson.losses)))
+    again, resumed = fit(STRONG, checkpoints=tmp_path, report=lambda training, _: made.append(len(training.losses)))
     assert made[0] == 17
     assert resumed.losses == told.losses
     assert again.interest_digest() == model.interest_digest() != fit(None)[0].interest_digest()

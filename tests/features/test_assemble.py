@@ -54,7 +54,7 @@ def assembled(tables, log=None, **quotas):
 
 def with_few_families(tables):
     config = tables.plan.config.model_copy(update={"families": ("user", "item", "pair")})
-    return replace(tables, plan=Plan(config, tables.plan.supply))
+    return replace(tables, plan=Plan(config, tables.plan.inventory))
 
 
 def bits(rows):
@@ -214,7 +214,7 @@ import polars as pl
 from features.assemble import Assembler
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
 from features.log.event_log import Calendar, EventLog
 
@@ -225,9 +225,9 @@ log = EventLog.build(events=read["events"], items=read["items"], users=read["use
     calendar=Calendar(CalendarConfig()), gains={"click": 1, "cart": 2, "purchase": 3}, keep=["query", "text", "mood"])
 log = log.with_tables(offers=coded_offers(read["offers"], log))
 config = FeaturesConfig.model_validate_json(Path(f"{folder}/config.json").read_bytes())
-supply = Supply.model_validate_json(Path(f"{folder}/supply.json").read_bytes())
-assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config, supply))
-pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
+inventory = FeatureInventory.model_validate_json(Path(f"{folder}/inventory.json").read_bytes())
+assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config,
+inventory)) pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
     f"{folder}/rows{threads}.arrow")
 """
 
@@ -238,7 +238,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
     tables.asked(33).write_parquet(tmp_path / "asked.parquet")
     np.save(tmp_path / "vectors.npy", tables.text_vectors)
-    for name in ("config", "supply"):
+    for name in ("config", "inventory"):
         (tmp_path / f"{name}.json").write_text(getattr(tables.plan, name).model_dump_json(), encoding="utf-8")
     for threads in ("1", "2"):
         command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path), threads]

@@ -62,7 +62,7 @@ def told_of(requests, rng):
 def alone(name, plan):
     """A plan with one family on, and the one that must be, for ranking at request time."""
     families = (name,) if name == "pair" else (name, "pair")
-    return Plan(plan.config.model_copy(update={"families": families}), plan.supply, ONLINE)
+    return Plan(plan.config.model_copy(update={"families": families}), plan.inventory, ONLINE)
 
 
 def computed(name, tables, log, rows):

@@ -16,7 +16,7 @@ def indexes_of(log):
     """Whatever is made of the whole log, as lists."""
     done, history = log.interactions, log.history
     asked = log.before(log.first_day + 9)
-    indexes = [log.user_index, log.item_index, log.item_comebacks]
+    indexes = [log.user_index, log.item_index, log.item_return_gaps]
     return {
         "done": done.frame.rows(),
         "worth": log.worth.frame.rows(),

@@ -29,7 +29,7 @@ from features.families.request import SOURCE_GROUP
 from features.families.statistics import column_statistics, drifts, psi, statistics_of
 from features.log.asof import AsOfIndex
 from features.log.event_log import Calendar, EventLog, day_of
-from features.log.inventory import Supply, slug
+from features.log.inventory import FeatureInventory, slug
 from features.requests.engaged import requests_tonight
 
 NAN = float("nan")
@@ -91,7 +91,7 @@ def test_a_family_of_ones_own_is_a_dozen_lines(weekends, at_night):
     log = log_of(("u", "a", "click", 5), ("u", "a", "click", 6), ("u", "a", "click", 7), ("u", "a", "click", 8))
     log = replace(log, labels=None, raw=None) if at_night else log
     config = FeaturesConfig(families=("pair", "weekends"))
-    assembler = Assembler(log, CandidatesConfig(), None, Plan(config, Supply.of(log, config)))
+    assembler = Assembler(log, CandidatesConfig(), None, Plan(config, FeatureInventory.of(log, config)))
     asked = requests_tonight(pl.Series([0], dtype=pl.UInt32), day(8))
     assert assembler.portion(asked).rows["user_weekend_share"].item() == np.float32(2 / 3)  # the 6th and the 7th
     assert weekends.name in {column.family for column in columns_of(assembler.families, [])}
@@ -128,7 +128,7 @@ def test_text_families_are_marked_as_such(shop):
 def test_what_is_counted_by_a_text_field_knows_a_text(shop):
     tables = shop(0)
     plain, textual = (
-        FeatureSet(tables.log(), Plan(tables.plan.config, tables.plan.supply.model_copy(update={"text": fields})))
+        FeatureSet(tables.log(), Plan(tables.plan.config, tables.plan.inventory.model_copy(update={"text": fields})))
         for fields in (("title",), ("title", "category"))
     )
     more = {name for name in textual.columns if name.startswith("user_category_")} - {"user_category_entropy"}
@@ -139,8 +139,8 @@ def test_what_is_counted_by_a_text_field_knows_a_text(shop):
 def test_what_the_log_lacks_makes_no_columns():
     log = log_of(("u", "a", "click", 5), ("v", "b", "click", 6))
     config = FeaturesConfig()
-    plan = Plan(config, Supply.of(log, config))
-    assert plan.supply == Supply(kinds=("click",), counted=(), inputs=(), text=(), vocabularies={})
+    plan = Plan(config, FeatureInventory.of(log, config))
+    assert plan.inventory == FeatureInventory(kinds=("click",), counted=(), inputs=(), text=(), vocabularies={})
     found = FeatureSet(log, plan).columns
     assert {family.name for family in found.values()} == {"user", "item", "pair", "similar_users", "ease", "request"}
     absent = ("price", "category", "shown", "click", "return", "comment", "text", "vector")
@@ -159,24 +159,24 @@ def test_a_night_that_lacks_an_input_names_all_of_it(shop):
         ),
         items=log.items.with_columns(price=pl.lit(None, pl.Float64)),
     )
-    tables.plan.supply.require(log, inputs_read(tables.plan))
+    tables.plan.inventory.require(log, inputs_read(tables.plan))
     with pytest.raises(ContractError) as raised:
-        tables.plan.supply.require(poorer, inputs_read(tables.plan))
+        tables.plan.inventory.require(poorer, inputs_read(tables.plan))
     nothing = ("items has nothing in 'price'", "events has nothing in 'query'", "events has nothing in 'value'")
     for lacking in nothing:
         assert lacking in str(raised.value)
-    assert tables.plan.supply.gone(poorer) == ("impression",)
+    assert tables.plan.inventory.gone(poorer) == ("impression",)
 
 
 def test_what_no_family_reads_may_be_missing_at_night(shop):
     tables = shop(0)
     log = tables.log()
-    assert "events.value" in tables.plan.supply.inputs
+    assert "events.value" in tables.plan.inventory.inputs
     assert events_read(tables.plan) == ("mood", "query", "text", "timestamp")  # values are summed by day
     families = tuple(name for name in tables.plan.config.families if name != "value")
     plan = replace(tables.plan, config=tables.plan.config.model_copy(update={"families": families}))
     silent = relogged(log, log.events.with_columns(value=pl.lit(None, pl.Float64)))
-    plan.supply.require(silent, inputs_read(plan))
+    plan.inventory.require(silent, inputs_read(plan))
 
 
 def test_values_of_events_that_do_not_count_make_no_columns(shop):
@@ -184,7 +184,7 @@ def test_values_of_events_that_do_not_count_make_no_columns(shop):
     value = pl.when(pl.col("event") == "impression").then("value")
     log = replace(tables, events=tables.events.with_columns(value)).log()
     assert log.events["value"].null_count() < log.events.height
-    assert "events.value" not in Supply.of(log, FeaturesConfig()).inputs
+    assert "events.value" not in FeatureInventory.of(log, FeaturesConfig()).inputs
 
 
 @pytest.mark.parametrize(
@@ -213,14 +213,14 @@ def test_a_wrong_choice_of_families_is_refused(told, says):
 )
 def test_an_unknown_column_names_the_nearest(shop, told, says):
     with pytest.raises(ConfigError, match=says):
-        Supply.of(shop(0).log(), FeaturesConfig(**told))
+        FeatureInventory.of(shop(0).log(), FeaturesConfig(**told))
 
 
 def test_fault_58_two_event_types_of_one_column_name_have_a_column_each():
     assert slug("Add to cart") == slug("add-to-cart") == "add_to_cart"
     log = log_of(("u", "a", "click", 5), ("u", "a", "Add", 5), ("u", "a", "add", 5), ("u", "a", "add", 6))
     told = FeaturesConfig(families=("item", "pair"))
-    plan = Plan(told, Supply.of(log, told))
+    plan = Plan(told, FeatureInventory.of(log, told))
     made = FeatureSet(log, plan).compute(pl.DataFrame({"user": [0], "item": [0], "as_of_day": [TONIGHT]}))
     assert made["item_events_add_all"].to_list() == [1]  # "Add" stands before "add"
     assert made["item_events_add_2_all"].to_list() == [2]
@@ -231,7 +231,7 @@ def test_attributes_of_one_column_name_have_a_column_each():
     log = log_of(("u", "a", "click", 5), items={**catalogue, "category": ["x", "y"]})
     families = ("pair", "user_category", "user_attribute", "item_attribute")
     told = FeaturesConfig(families=families, attributes={"items": ("Brand", "brand", "Category")})
-    plan = Plan(told, Supply.of(log, told))
+    plan = Plan(told, FeatureInventory.of(log, told))
     names = column_names(plan)
     assert len(set(names)) == len(names)
     made = FeatureSet(log, plan).compute(
@@ -243,11 +243,11 @@ def test_attributes_of_one_column_name_have_a_column_each():
 
 def test_fault_58_a_type_that_occurs_no_longer_counts_nothing_and_stops_nothing():
     rows = [("u", "a", "click", 5), ("u", "a", "view", 6)]
-    supply = Supply.of(log_of(*rows), FeaturesConfig())
+    inventory = FeatureInventory.of(log_of(*rows), FeaturesConfig())
     later = log_of(rows[0])
-    supply.require(later, ())
-    assert supply.gone(later) == ("view",)
-    plan = Plan(FeaturesConfig(families=("item", "pair")), supply)
+    inventory.require(later, ())
+    assert inventory.gone(later) == ("view",)
+    plan = Plan(FeaturesConfig(families=("item", "pair")), inventory)
     asked = pl.DataFrame({"user": [0], "item": [0], "as_of_day": [TONIGHT]})
     made = FeatureSet(later, plan).compute(asked)
     assert made["item_events_view_all"].to_list() == [0]
@@ -258,18 +258,18 @@ def test_a_frozen_vocabulary_keeps_its_codes_and_knows_what_it_does_not_know():
     catalogue = {"item_id": ["a", "b", "c", "d"], "brand": ["x", "y", "y", None]}
     log = log_of(("u", "a", "click", 5), items=catalogue)
     config = FeaturesConfig(attributes=AttributesConfig(items=("brand",)), families=("pair", "item_attribute"))
-    supply = Supply.of(log, config)
-    assert supply.vocabularies == {"items.brand": ("y", "x")}
+    inventory = FeatureInventory.of(log, config)
+    assert inventory.vocabularies == {"items.brand": ("y", "x")}
     later = log_of(("u", "a", "click", 5), items={**catalogue, "brand": ["new", "x", "y", None]})
     rows = pl.DataFrame({"request": [0] * 4, "user": [0] * 4, "item": range(4), "as_of_day": [day(9)] * 4})
     rows = rows.with_columns(pl.lit(1).alias(name) for name in SOURCE_GROUP.columns)
-    found = FeatureSet(later, Plan(config, supply)).compute(rows)["item_attribute_brand"]
+    found = FeatureSet(later, Plan(config, inventory)).compute(rows)["item_attribute_brand"]
     assert found.to_list() == pytest.approx([0, 2, 1, NAN], nan_ok=True)
 
 
 def test_windows_that_reach_before_the_first_event_are_told():
     log = log_of(("u", "a", "click", 5))
-    plan = Plan(FeaturesConfig(), Supply.of(log, FeaturesConfig()))
+    plan = Plan(FeaturesConfig(), FeatureInventory.of(log, FeaturesConfig()))
     assert short_windows(plan, 100, 200) == ()
     assert short_windows(plan, 100, 189) == (90,)
     assert short_windows(plan, 100, 110) == (28, 90)
@@ -279,7 +279,7 @@ def test_only_the_most_frequent_words_are_kept():
     items = {"item_id": ["a", "b", "c"], "title": ["red mug", "red lamp", "blue lamp"]}
     log = log_of(("u", "a", "click", 5), items=items)
     config = FeaturesConfig(max_words=3)
-    words = TextWords(log, Plan(config, Supply.of(log, config, text=("title",)))).tokens
+    words = TextWords(log, Plan(config, FeatureInventory.of(log, config, text=("title",)))).tokens
     assert words.vocabulary.to_list() == ["blue", "lamp", "red"]  # twice, twice, and of the rest the first
     assert words.counts.tolist() == [1, 2, 2]
 
@@ -320,7 +320,7 @@ def test_a_manifest_that_contradicts_itself_is_refused(shop):
         "ranker": names,
         "behaviour": [column.name for column in columns if not column.text],
         "columns": [column.model_dump() for column in columns],
-        "supply": tables.plan.supply.model_dump(),
+        "inventory": tables.plan.inventory.model_dump(),
         "unknown_code": 0,
         "zero_shot_pooling": "mean",
     }

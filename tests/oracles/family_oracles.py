@@ -52,7 +52,7 @@ def shop_of(log, plan, as_of):
         engaged=[event for event in events if event.gain > 0],
         items=log.items.to_dicts(),
         users=log.users.to_dicts(),
-        supply=plan.supply,
+        inventory=plan.inventory,
         offers=[SimpleNamespace(**row) for row in log.offers.iter_rows(named=True)],
     )
 
@@ -61,7 +61,7 @@ def counted(prefix, shop, has):
     """Counts of the engagements, and of each type of event, that `has` chooses."""
     found = {}
     kinds = {f"{prefix}_events": [event for event in shop.engaged if has(event)]}
-    for kind in shop.supply.counted:
+    for kind in shop.inventory.counted:
         kinds[f"{prefix}_events_{kind}"] = [event for event in shop.events if event.kind == kind and has(event)]
     for name, events in kinds.items():
         days = [event.day for event in events]
@@ -268,8 +268,8 @@ def code(value, vocabulary):
 def of_attributes(prefix, table, names):
     def oracle(shop, user, item):
         row = shop.users[user] if table == "users" else shop.items[item]
-        vocabularies = shop.supply.vocabularies
-        there = [name for name in names if f"{table}.{name}" in shop.supply.inputs]  # not where all are null
+        vocabularies = shop.inventory.vocabularies
+        there = [name for name in names if f"{table}.{name}" in shop.inventory.inputs]  # not where all are null
         return {f"{prefix}_{name}": code(row[name], vocabularies.get(f"{table}.{name}")) for name in there}
 
     return oracle
@@ -288,12 +288,12 @@ def of_comments(shop, _, item):
 
 
 def words(shop, item):
-    texts = (shop.items[item][name] or "" for name in shop.supply.text)
+    texts = (shop.items[item][name] or "" for name in shop.inventory.text)
     return {word for text in texts for word in re.findall(r"[^\W_]+", text.lower())}
 
 
 def phrases(shop, item):
-    texts = [" ".join((shop.items[item][name] or "").lower().split()) for name in shop.supply.text]
+    texts = [" ".join((shop.items[item][name] or "").lower().split()) for name in shop.inventory.text]
     return {(place, text) for place, text in enumerate(texts) if text}
 
 
@@ -359,7 +359,7 @@ def of_time(shop, _, __):
 
 
 def of_context(shop, _, __):
-    vocabularies = shop.supply.vocabularies
+    vocabularies = shop.inventory.vocabularies
     return {f"context_{name}": code(shop.request[name], vocabularies.get(f"events.{name}")) for name in CONTEXT}
 
 

@@ -143,7 +143,7 @@ def tables_of(config: Config, n_requests: int) -> Iterator[tuple[str, pl.DataFra
         known,
         config.candidates,
         vectors,
-        plan_of(known, config, plan.supply),
+        plan_of(known, config, plan.inventory),
         cut=maker.assembler.generators.cut,
         event_types=tuple(config.labels.gains),
     )

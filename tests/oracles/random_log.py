@@ -11,7 +11,7 @@ from features.assemble import Assembler
 from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.log.event_log import Calendar, EventLog, date_of, day_of
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
 from features.requests.engaged import requests_tonight
 from features.tables.text import GRID
@@ -156,8 +156,8 @@ def _enriched(tables: Tables, rng: np.random.Generator) -> Tables:
         depth=pl.Series(some([1.0, 2.5], n_events), dtype=pl.Float64),
     )
     rich = replace(tables, items=items, events=events, users=users, offers=_offers(items["item_id"], rng))
-    supply = Supply.of(rich.log(), FEATURES, text=TEXT, context=CONTEXT)
-    return replace(rich, plan=Plan(FEATURES, supply))
+    inventory = FeatureInventory.of(rich.log(), FEATURES, text=TEXT, context=CONTEXT)
+    return replace(rich, plan=Plan(FEATURES, inventory))
 
 
 def _offers(item_ids: pl.Series, rng: np.random.Generator, count: int = 25) -> pl.DataFrame:

@@ -7,7 +7,7 @@ from features.config import FeaturesConfig, LabelsConfig
 from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.log.event_parts import OPEN_END
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.engaged import requests_between, truth_of
 
 __all__ = ["BY_DAY", "assert_all_the_same", "assert_same", "assert_same_events", "assert_same_features"]
@@ -52,7 +52,7 @@ def assert_same_features(found, full):
     users, items = full.log.user_ids.len(), full.log.items.height
     rows = pl.DataFrame({"user": np.repeat(np.arange(users), items), "item": np.tile(np.arange(items), users)})
     asked = rows.with_columns(as_of_day=pl.lit(day))
-    plan = Plan(BY_DAY, Supply.of(full.log, BY_DAY))
+    plan = Plan(BY_DAY, FeatureInventory.of(full.log, BY_DAY))
     one, other = (FeatureSet(log, plan).compute(asked) for log in (found.log, full.log))
     assert [one[name].to_numpy().tobytes() for name in one.columns] == [
         other[name].to_numpy().tobytes() for name in other.columns

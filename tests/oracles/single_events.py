@@ -15,7 +15,7 @@ EVERY_COLUMN = ("value", "request_id", "position", "query", "text")
 
 
 def single_events(inputs, *keep: str) -> pl.DataFrame:
-    """All single events of inputs that `read_inputs` read: codes, gain, kind, day, due, timestamp, and what is told.
+    """All single events of inputs that `read_inputs` read: codes, gain, kind, days, timestamp, and what else is told.
 
     Args:
         inputs: The inputs; their log is of the same codes.
@@ -35,7 +35,9 @@ def single_events(inputs, *keep: str) -> pl.DataFrame:
 
 def relogged(log: EventLog, single: pl.DataFrame) -> EventLog:
     """The same log of other single events, under the same codes; what they tell more is kept of all of them."""
-    keep = [name for name in single.columns if name not in ("user", "item", "gain", "kind", "day", "due", "timestamp")]
+    keep = [
+        name for name in single.columns if name not in ("user", "item", "gain", "kind", "day", "label_day", "timestamp")
+    ]
     return replace(
         log,
         cells=cells_of(single, n_items=log.items.height),

@@ -59,8 +59,8 @@ def rows_of(trained, log, config):
 
 def results(trained):
     return (
-        [lesson.losses for lesson in trained.lessons],
-        [(lesson.old_before, lesson.old_after) for lesson in trained.lessons],
+        [training.losses for training in trained.block_trainings],
+        [(training.old_before, training.old_after) for training in trained.block_trainings],
         trained.model.digest("tuned"),
         trained.ranker.files(),
         trained.behaviour_ranker.files(),
@@ -127,7 +127,7 @@ def test_the_ranker_learns_from_the_latest_requests_of_old_and_new_and_replay_is
     grown.change(ranker={"max_requests": most}, encoder={"replay_share": 0.0, "start_weight": 0.0})
     trained, log, config = taken_further(grown)
     assert config == grown.config
-    assert trained.lessons[0].old_before is not None  # what is forgotten is told all the same
+    assert trained.block_trainings[0].old_before is not None  # what is forgotten is told all the same
     rows = rows_of(trained, log, config)
     had = pl.col("pair_events_all") > 0
     lists = rows.group_by("request").agg(
@@ -243,7 +243,7 @@ def test_a_version_of_before_rows_were_kept_is_refused(grown, command):
 def engaged_rows(project):
     """Rows of the log's last events that count."""
     engaged = single_events(project.inputs).filter(pl.col("gain") > 0)
-    return engaged.tail(20).select("user", "item", as_of_day="due", label="gain", x="value")
+    return engaged.tail(20).select("user", "item", as_of_day="label_day", label="gain", x="value")
 
 
 def test_items_that_went_are_left_out_of_the_rows_and_codes_are_those_of_the_day(project):

@@ -96,7 +96,7 @@ def retrained(shop_project, folder):
 
 def same(project, other):
     trained, (again, evaluation) = project.trained, other
-    assert again.lessons == trained.lessons
+    assert again.block_trainings == trained.block_trainings
     assert again.valid_ndcg == trained.valid_ndcg
     assert again.model.digest("tuned") == trained.model.digest("tuned")
     assert again.ranker.files() == trained.ranker.files()
@@ -138,4 +138,4 @@ def test_more_blocks_than_days_train_all_the_same(shop_project, tmp_path):
     project.change(timeline={"ranker_days": 3, "blocks": 5})
     trained = train(read_inputs(project.config).log, project.config)
     assert [block.end - block.start for block in trained.split.blocks] == [0, 1, 0, 1, 1]
-    assert [bool(lesson.losses) for lesson in trained.lessons] == [True, False, True, False, True, True]
+    assert [bool(training.losses) for training in trained.block_trainings] == [True, False, True, False, True, True]

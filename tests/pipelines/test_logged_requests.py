@@ -187,7 +187,7 @@ def test_a_version_for_request_time_reads_clock_query_and_context_and_ranks_no_n
     _, bundle = load_version(Registry(project.config), CHALLENGER)
     read = set(bundle.features.ranker)
     assert {"request_hour", "request_weekday", "context_device", "text_bm25_query", "by_query_rank"} <= read
-    assert bundle.features.supply.vocabularies["events.device"] == ("desk", "phone")
+    assert bundle.features.inventory.vocabularies["events.device"] == ("desk", "phone")
     assert command(project, "evaluate").facts["systems"] == project.registered.evaluation.as_json()["systems"]
     refused = command(project, "score", "--version", "challenger", "--date", str(project.day))
     assert refused.code == 2
@@ -234,7 +234,7 @@ def test_the_answer_stands_where_there_is_a_query_and_is_the_same_whatever_is_as
 
 def trained_supply(trained):
     """What the log of the training had."""
-    return trained.chain.assembler.plan.supply
+    return trained.chain.assembler.plan.inventory
 
 
 @pytest.mark.parametrize("blank", [None, "", " \t\u2003"])
@@ -275,8 +275,8 @@ def test_a_log_without_queries_is_refused_to_a_version_that_reads_them(online_pr
             "candidates": config.candidates.model_copy(update={"by_query": 0}),
         }
     )
-    supply = trained_supply(online_project.trained)
-    Chain(log, config, online_project.trained.model, supply)
+    inventory = trained_supply(online_project.trained)
+    Chain(log, config, online_project.trained.model, inventory)
     silent = relogged(log, single_events(online_project.inputs).drop("query"))
     with pytest.raises(ContractError, match="events has nothing in 'query'"):
-        Chain(silent, config, online_project.trained.model, supply)
+        Chain(silent, config, online_project.trained.model, inventory)

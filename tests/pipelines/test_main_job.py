@@ -163,7 +163,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"
     assert run.data.params["ranker.patience"] == "50"  # a default is resolved too
-    for block, losses in enumerate(lesson.losses for lesson in trained.lessons):
+    for block, losses in enumerate(training.losses for training in trained.block_trainings):
         logged = client.get_metric_history(version.run_id, f"encoder.block_{block}.loss")
         assert [metric.value for metric in sorted(logged, key=lambda metric: metric.step)] == losses
         assert len(losses) == 12
@@ -279,12 +279,12 @@ def test_integer_ids_stay_integers(project, night):
 def test_the_night_makes_the_rows_and_scores_that_training_made(days_ago, trained_project):
     log, trained = trained_project.inputs.log, trained_project.trained
     day = log.last_day - days_ago
-    supply = trained.chain.assembler.plan.supply
+    inventory = trained.chain.assembler.plan.inventory
     asked = requests_between(log, day, day + 1)
     assert asked.height > 3
-    learned = pl.concat(Chain(log, trained_project.config, trained.model, supply).rows(asked, name="training"))
+    learned = pl.concat(Chain(log, trained_project.config, trained.model, inventory).rows(asked, name="training"))
     tonight = requests_tonight(asked["user"], day)
-    night = Chain(log.before(day), trained_project.config, trained.model, supply)
+    night = Chain(log.before(day), trained_project.config, trained.model, inventory)
     served = pl.concat(night.rows(tonight, name="night"))
     assert learned.select("user", "item", "as_of_day").equals(served.select("user", "item", "as_of_day"))
     for name in trained.chain.features:

@@ -130,7 +130,7 @@ def test_an_event_exactly_at_the_cut_off_belongs_to_the_new_day_and_is_unknown_t
 def test_with_a_lag_an_event_is_known_later_than_it_is_due():
     calendar = Calendar(CalendarConfig(ingestion_lag_hours=6))
     log = log_of(("u", "a", "click", 17), ("u", "a", "click", 18), ("u", "a", "click", 24), calendar=calendar)
-    assert log.events["due"].to_list() == [DAY, DAY, DAY + 1]
+    assert log.events["label_day"].to_list() == [DAY, DAY, DAY + 1]
     assert log.events["day"].to_list() == [
         DAY,
         DAY + 1,

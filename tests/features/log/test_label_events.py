@@ -16,8 +16,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
 def single(*rows):
-    """Single events of rows (user, item, gain, day, due); an hour apart."""
-    columns = {"user": pl.UInt32, "item": pl.UInt32, "gain": pl.Int32, "day": pl.Int32, "due": pl.Int32}
+    """Single events of rows (user, item, gain, day, label_day); an hour apart."""
+    columns = {"user": pl.UInt32, "item": pl.UInt32, "gain": pl.Int32, "day": pl.Int32, "label_day": pl.Int32}
     stamps = [START + timedelta(hours=hour) for hour in range(len(rows))]
     frame = pl.DataFrame(list(rows), schema=columns, orient="row")
     return frame.with_columns(pl.Series("timestamp", stamps, pl.Datetime("us", "UTC")), value=pl.lit(None, pl.Float64))
@@ -43,7 +43,7 @@ EVENTS = single(
 @pytest.mark.parametrize("edges", [(), (3,), (1, 2, 4)])
 def test_a_window_has_the_events_of_its_label_days(edges):
     events = in_parts(EVENTS, *edges)
-    assert events.between(7, 9).select("user", "item", "gain", "due").rows() == [(0, 2, 3, 7), (2, 1, 2, 7)]
+    assert events.between(7, 9).select("user", "item", "gain", "label_day").rows() == [(0, 2, 3, 7), (2, 1, 2, 7)]
     assert events.between(5, 10).height == 4
     assert events.between(6, 7).is_empty()
     assert events.between(6, 7).columns == events.between(5, 10).columns
@@ -56,8 +56,8 @@ def test_a_window_has_the_events_of_its_label_days(edges):
 @pytest.mark.parametrize("edges", [(), (3,), (1, 2, 4)])
 def test_what_ends_a_log_ends_its_labels(edges):
     events = in_parts(EVENTS, *edges)
-    assert events.before(8).between(0, 99)["due"].to_list() == [5, 7]  # what is known late is not known yet
-    assert events.until(8).between(0, 99)["due"].to_list() == [5, 7, 7]
+    assert events.before(8).between(0, 99)["label_day"].to_list() == [5, 7]  # what is known late is not known yet
+    assert events.until(8).between(0, 99)["label_day"].to_list() == [5, 7, 7]
     assert (events.until(8).last_day, events.until(7).last_day, events.before(9).last_day) == (7, 6, 7)
     assert events.within(6, 8).between(0, 99)["item"].to_list() == [2, 1]
     assert events.within(6, 8).ends == (START + timedelta(hours=1), START + timedelta(hours=3))
@@ -83,11 +83,11 @@ def test_numbers_of_users_are_read_as_codes():
 def test_parts_in_any_cut_give_what_a_filter_of_all_gives(seed, first, end):
     """Days of different parts overlap."""
     rng = np.random.default_rng(seed)
-    due = rng.integers(0, 10, 60)
-    rows = zip(*rng.integers(0, 4, (3, 60)), due + rng.integers(0, 2, 60), due, strict=True)
+    label_day = rng.integers(0, 10, 60)
+    rows = zip(*rng.integers(0, 4, (3, 60)), label_day + rng.integers(0, 2, 60), label_day, strict=True)
     events = single(*((int(u), int(i), int(g), int(d), int(e)) for u, i, g, d, e in rows))
     known, ends = int(rng.integers(0, 13)), int(rng.integers(0, 13))
     kept = in_parts(events, *np.sort(rng.integers(0, 60, 3)).tolist()).before(known).until(ends).between(first, end)
-    day, label_day = pl.col("day"), pl.col("due")
+    day, label_day = pl.col("day"), pl.col("label_day")
     wanted = events.filter((pl.col("gain") > 0) & (label_day >= first) & (label_day < min(end, ends)) & (day < known))
     assert kept.equals(wanted.select(kept.columns))

@@ -10,7 +10,7 @@ from features.errors import ContractError
 from features.families.base import Plan
 from features.families.offers import ItemOffers
 from features.families.registry import FeatureSet, inputs_read
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
 from pipelines.base.config import TableConfig
 from pipelines.inputs.tables import read_raw
@@ -74,7 +74,7 @@ def test_too_many_kinds_are_a_column_taken_for_another(shop):
 def test_kinds_that_would_share_a_column_have_columns_each(shop):
     log = shop(0).log()
     log = log.with_tables(offers=coded_offers(offers(("i03", "Front page"), ("i03", "front-page")), log))
-    plan = Plan(FeaturesConfig(), Supply.of(log, FeaturesConfig()))
+    plan = Plan(FeaturesConfig(), FeatureInventory.of(log, FeaturesConfig()))
     now = [name for name in ItemOffers.columns_of(plan) if "now" in name]
     assert now == ["item_offer_now_front_page", "item_offer_now_front_page_2"]
 
@@ -120,7 +120,7 @@ def test_a_batch_knows_the_offers_of_its_day_but_no_later_ones(shop):
     log = log.with_tables(offers=coded_offers(offers(("i03", "leaflet"), ("i03", "display", *LATER)), log))
     first = (SPAN["first_day"] - date(1970, 1, 1)).days
     for day, kinds in ((first - 1, ()), (first, ("leaflet",)), (first + 5, ("leaflet",)), (first + 6, KINDS)):
-        assert Supply.of(log.before(day), FeaturesConfig()).offers == kinds
+        assert FeatureInventory.of(log.before(day), FeaturesConfig()).offers == kinds
 
 
 def test_only_a_version_that_reads_offers_needs_them(shop):
@@ -128,10 +128,10 @@ def test_only_a_version_that_reads_offers_needs_them(shop):
     offered = log.with_tables(offers=coded_offers(offers(("i03", "leaflet")), log))
     for families, lacks in ((("item", "pair"), False), (("item", "pair", "offers"), True)):
         config = FeaturesConfig(families=families)
-        plan = Plan(config, Supply.of(offered, config))
-        plan.supply.require(offered, inputs_read(plan))
+        plan = Plan(config, FeatureInventory.of(offered, config))
+        plan.inventory.require(offered, inputs_read(plan))
         with pytest.raises(ContractError, match="there is no table of offers") if lacks else nullcontext():
-            plan.supply.require(log, inputs_read(plan))
+            plan.inventory.require(log, inputs_read(plan))
 
 
 def test_a_kind_that_tonights_table_lacks_is_no_offer(shop):
@@ -139,7 +139,7 @@ def test_a_kind_that_tonights_table_lacks_is_no_offer(shop):
     both = log.with_tables(offers=coded_offers(offers(("i03", "leaflet"), ("i03", "display")), log))
     one = log.with_tables(offers=coded_offers(offers(("i03", "leaflet")), log))
     config = FeaturesConfig(families=("pair", "offers"))
-    plan = Plan(config, Supply.of(both, config))
+    plan = Plan(config, FeatureInventory.of(both, config))
     asked = one.offers.select(user=pl.lit(0), item="item", as_of_day=pl.col("first_day") + 3)
     found = FeatureSet(one, plan).compute(asked).select(pl.selectors.starts_with("item_offer_now")).row(0, named=True)
     assert found == {"item_offer_now_display": 0.0, "item_offer_now_leaflet": 1.0}
@@ -149,7 +149,16 @@ def test_kinds_whose_names_look_alike_keep_their_columns(shop):
     log = shop(0).log()
     log = log.with_tables(offers=coded_offers(offers(("i03", "leaflet"), ("i03", "28d leaflet")), log))
     config = FeaturesConfig(families=("pair", "offers"))
-    assert len([name for name in FeatureSet(log, Plan(config, Supply.of(log, config))).columns if "offer" in name]) == 4
+    assert (
+        len(
+            [
+                name
+                for name in FeatureSet(log, Plan(config, FeatureInventory.of(log, config))).columns
+                if "offer" in name
+            ]
+        )
+        == 4
+    )
 
 
 def test_dates_of_another_form_are_shown_with_what_is_read(shop):

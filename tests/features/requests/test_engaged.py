@@ -116,11 +116,11 @@ def test_truth_is_what_a_scan_of_the_log_finds(shop, horizon, seed):
     tables = shop(seed, n_events=80, n_days=15)
     log = tables.log()
     requests = requests_between(log, tables.first_day + 3, tables.first_day + 12)
-    engaged = log.engaged.select("user", "item", "gain", "due", "day").rows()
+    engaged = log.engaged.select("user", "item", "gain", "label_day", "day").rows()
     expected = {}
     for request, user, as_of_day in requests.iter_rows():
-        for who, item, gain, due, _ in engaged:
-            if who == user and as_of_day <= due < as_of_day + horizon:
+        for who, item, gain, label_day, _ in engaged:
+            if who == user and as_of_day <= label_day < as_of_day + horizon:
                 best = max(gain, expected.get((request, item), (0,))[0])
                 known = any((w, i) == (user, item) and day < as_of_day for w, i, _, _, day in engaged)
                 expected[request, item] = (best, not known)

@@ -12,7 +12,7 @@ from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig, La
 from features.errors import ConfigError, ContractError
 from features.families.base import Plan
 from features.log.event_log import Calendar, EventLog, day_of
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.requests.engaged import requests_tonight
 from features.requests.logged import LoggedRequests
 from features.shop.simulator import ShopConfig, simulate
@@ -231,12 +231,12 @@ def test_labels_are_what_a_scan_of_the_log_finds(small_shop, forgetful):
     log = shop_log(small_shop, events)
     found = requests_of(log, LabelsConfig(horizon_days=2))
     asked = found.between(log.first_day + 5, log.first_day + 9)
-    engaged = log.engaged.select("user", "item", "gain", "due", "day", "timestamp", "request_id").rows()
+    engaged = log.engaged.select("user", "item", "gain", "label_day", "day", "timestamp", "request_id").rows()
     expected = {}
     for row in asked.iter_rows(named=True):
-        for user, item, gain, due, _, at, carried in engaged:
+        for user, item, gain, label_day, _, at, carried in engaged:
             ours = carried == row["request_id"] if carried is not None else at >= row["requested_at"]
-            inside = row["as_of_day"] <= due < row["as_of_day"] + 2
+            inside = row["as_of_day"] <= label_day < row["as_of_day"] + 2
             if user == row["user"] and item in row["shown"] and inside and ours:
                 best = max(gain, expected.get((row["request"], item), (0,))[0])
                 new = not any((u, i) == (user, item) and day < row["as_of_day"] for u, i, _, _, day, _, _ in engaged)
@@ -258,8 +258,8 @@ def test_the_order_of_the_log_changes_no_request_and_no_label(small_shop):
 def rows_of(shop, events=None, requests=None, mode="batch", **candidates):
     log = shop_log(shop, events)
     features = FeaturesConfig(families=("user", "pair", "pair_exposure", "request", "request_time", "text_query"))
-    supply = Supply.of(log, features, text=("title",))
-    plan = Plan(features, supply, RequestsConfig(source="logged", mode=mode))
+    inventory = FeatureInventory.of(log, features, text=("title",))
+    plan = Plan(features, inventory, RequestsConfig(source="logged", mode=mode))
     asked = requests_of(log).between(log.first_day + 14, log.first_day + 18)
     assembler = Assembler(log, CandidatesConfig(**candidates), None, plan)
     return asked, assembler, assembler.portion(asked if requests is None else requests(asked)).rows

@@ -14,7 +14,7 @@ from features.config import FeaturesConfig
 from features.errors import ContractError, TryAgainError
 from features.families.base import Family
 from features.families.registry import FAMILIES, reads_of_every_event
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from features.shop.simulator import ShopConfig
 from pipelines.base.config import load_config
 from pipelines.inputs import folding
@@ -84,7 +84,7 @@ def test_file_by_file_gives_what_reading_at_once_gives(project, keys, capfd):
         assert (said["folded"], said["read_again"]) == (folded, 5 - folded)
         assert_all_the_same(found, full)
         assert [kept.held_bytes for kept in (found.log.labels, found.log.raw)] == [0, 0]
-        supplies = [Supply.of(inputs.log, config.features, context=()) for inputs in (found, full)]
+        supplies = [FeatureInventory.of(inputs.log, config.features, context=()) for inputs in (found, full)]
         assert supplies[0] == supplies[1]
         assert "events.query" in supplies[0].inputs
         sources = [request_source(inputs.log, config) for inputs in (found, full)]

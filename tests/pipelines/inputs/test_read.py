@@ -17,7 +17,7 @@ from features.config import CandidatesConfig, FeaturesConfig
 from features.errors import ContractError, NightrankError
 from features.families.base import Plan
 from features.log.event_log import day_of
-from features.log.inventory import Supply
+from features.log.inventory import FeatureInventory
 from pipelines.base.config import load_config
 from pipelines.inputs.check import read_inputs
 from pipelines.inputs.read import read_events, read_for, read_night
@@ -469,8 +469,8 @@ def test_nothing_of_the_data_is_told(shop):
     assert "e00" not in told
 
 
-def supply(*inputs):
-    return Supply(kinds=("click",), counted=(), inputs=inputs, text=("title",), vocabularies={})
+def inventory(*inputs):
+    return FeatureInventory(kinds=("click",), counted=(), inputs=inputs, text=("title",), vocabularies={})
 
 
 @pytest.mark.parametrize(
@@ -485,7 +485,7 @@ def supply(*inputs):
     ],
 )
 def test_only_a_version_that_needs_single_events_reads_everything(shop, features, by_query, inputs, needs):
-    plan = Plan(FeaturesConfig(**features), supply(*inputs))
+    plan = Plan(FeaturesConfig(**features), inventory(*inputs))
     shop.capfd.readouterr()
     found = read_for(plan, shop.config, candidates=CandidatesConfig(by_query=by_query))
     told = {line["event"]: line for line in map(json.loads, shop.capfd.readouterr().err.splitlines())}
@@ -499,7 +499,7 @@ def test_a_sentiment_that_todays_configuration_reads_is_held_against_its_contrac
     shop.configure(features={"sentiment": "mood"})
     for day in range(N_DAYS):
         shop.write(day, day_of_events(day).with_columns(mood=pl.lit(0.5)))
-    found = read_for(Plan(FeaturesConfig(), supply()), shop.config)
+    found = read_for(Plan(FeaturesConfig(), inventory()), shop.config)
     assert found.log.events["mood"].to_list() == [0.5] * found.log.events.height
     assert found.log.events.height == sum(found.log.event_counts.values())
     assert_all_the_same(read_events(shop.config), read_inputs(shop.config))

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import torch
 
-import pipelines.training.lessons
+import pipelines.training.block_training
 from encoders.data import Examples
 from encoders.model import InterestModel
 from features.candidates.union import histories
@@ -18,9 +18,9 @@ from pipelines.inputs.check import read_inputs
 from pipelines.registry.registry import Registry
 from pipelines.stores.rows import kept_rows
 from pipelines.stores.storage import read_json
+from pipelines.training.block_training import BlockTrainer, settle_precision, spill_file
 from pipelines.training.chain import Catalogue
 from pipelines.training.draw import in_hash_order
-from pipelines.training.lessons import Lessons, room, settle_precision
 from pipelines.training.train import train
 
 
@@ -40,16 +40,16 @@ def test_rows_bring_the_scores_that_hard_negatives_are_mined_from(trained_projec
     project.change(encoder={"hard_negatives": 0.5})
     trained = train(read_inputs(project.config).log, project.config)
     before = trained_project.trained
-    for mined, plain in zip(trained.lessons, before.lessons, strict=True):
+    for mined, plain in zip(trained.block_trainings, before.block_trainings, strict=True):
         assert mined.losses != plain.losses  # of the first block too: the untrained encoder scored it
 
 
 def test_a_file_is_opened_only_where_memory_is_not_to_hold_it(shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"cache_gb": 1e-6})
-    with room(1000, project.config) as file:
+    with spill_file(1000, project.config) as file:
         assert file is None
-    with room(1001, project.config) as file:
+    with spill_file(1001, project.config) as file:
         assert file is not None
 
 
@@ -59,7 +59,7 @@ def test_a_disk_that_cannot_hold_the_hidden_states_is_said_with_the_remedy(shop_
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     with (
         pytest.raises(TryAgainError, match=r"cannot hold 3\.0 GB.*No space left.*encoder\.cache_gb"),
-        room(3 * 10**9, project.config),
+        spill_file(3 * 10**9, project.config),
     ):
         raise full
 
@@ -72,7 +72,7 @@ def test_auto_leaves_bf16_where_vectors_would_move_too_far(shop_project, tmp_pat
     project.change(encoder={"precision": precision})
     model = InterestModel.start(project.config.encoder)
     model.bf16 = True  # as on a processor that has it
-    monkeypatch.setattr(pipelines.training.lessons, "LEAST_AGREEMENT", least)
+    monkeypatch.setattr(pipelines.training.block_training, "LEAST_AGREEMENT", least)
     settle_precision(model, model.tokenise(["red mug", "blue kettle", "lamp"]), project.config.encoder)
     assert model.bf16 is bf16
 
@@ -100,17 +100,17 @@ def fit(shop_project, tmp_path):
     def run(hook, watch=None) -> tuple[list[float], str]:
         model = InterestModel.start(config.encoder)
         catalogue = Catalogue.of(log, config.data.items.text)
-        lessons = Lessons(model, catalogue, config, watch)
+        trainer = BlockTrainer(model, catalogue, config, watch)
         requests = requests_between(log, log.first_day + 20, log.first_day + 40)
         history = histories(log, requests, config.candidates)
         rows = requests.select("request").join(log.items.select("item"), how="cross")
         rows = rows.join(truth_of(requests, log, config.labels), on=["request", "item"], how="left")
         rows = rows.with_columns(pl.col("label").fill_null(0))
         examples = Examples.of(requests, history, rows, catalogue.text_of_item, config.encoder)
-        lessons.forget()
+        trainer.forget()
         with model.tuned.upper[0].register_forward_pre_hook(hook):
-            lessons.teach(examples)
-        return lessons.held[0].losses, model.digest("tuned")
+            trainer.teach(examples)
+        return trainer.held[0].losses, model.digest("tuned")
 
     return run
 
@@ -137,12 +137,12 @@ def test_losses_are_told_while_a_block_is_learned(fit):
 
 
 def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_path):
-    """As cheap as one lesson: the encoder is the one that the prequential schedule has after the first."""
+    """As cheap as one block: the encoder is the one that the prequential schedule has after the first."""
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"schedule": "holdout"})
     trained = train(read_inputs(project.config).log, project.config)
-    assert len(trained.lessons) == 1
-    assert trained.lessons[0].losses == trained_project.trained.lessons[0].losses
+    assert len(trained.block_trainings) == 1
+    assert trained.block_trainings[0].losses == trained_project.trained.block_trainings[0].losses
     assert trained.encoder_day == trained.split.blocks[0].start < trained_project.trained.encoder_day
     assert trained.valid_ndcg[0] == trained_project.trained.valid_ndcg[0]
 
@@ -180,11 +180,11 @@ def test_replay_says_what_earlier_requests_lost(shop_project, tmp_path, capfd):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"replay_share": 0.3, "start_weight": 0.1})
     trained = train(read_inputs(project.config).log, project.config)
-    assert [lesson.old_before is not None for lesson in trained.lessons] == [False] + [True] * (
-        len(trained.lessons) - 1
+    assert [training.old_before is not None for training in trained.block_trainings] == [False] + [True] * (
+        len(trained.block_trainings) - 1
     )
-    assert all(0 < lesson.old_after <= 1 for lesson in trained.lessons[1:])
-    assert capfd.readouterr().err.count("ndcg_at_10_before") == len(trained.lessons) - 1
+    assert all(0 < training.old_after <= 1 for training in trained.block_trainings[1:])
+    assert capfd.readouterr().err.count("ndcg_at_10_before") == len(trained.block_trainings) - 1
 
 
 def test_a_monotone_feature_that_is_none_stops_the_training_before_it_begins(shop_project, tmp_path, command):

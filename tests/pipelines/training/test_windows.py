@@ -104,7 +104,9 @@ def test_nothing_is_loaded_before_the_windows_are_looked_at(shop_project, tmp_pa
     inputs = read_inputs(project.config)
     log = inputs.log
     split = Split.of(log, project.config.timeline, project.config.labels)
-    silent = single_events(inputs).filter(~pl.col("due").is_between(split.valid.start, split.valid.end, closed="left"))
+    silent = single_events(inputs).filter(
+        ~pl.col("label_day").is_between(split.valid.start, split.valid.end, closed="left")
+    )
     monkeypatch.setattr(pipelines.training.train.InterestModel, "start", lambda *_, **__: pytest.fail("loaded"))
     with pytest.raises(ContractError, match="no validation request has a positive"):
         train(relogged(log, silent), project.config)
@@ -116,6 +118,6 @@ def test_fault_57_items_that_are_never_on_sale_are_said_before_the_first_lesson(
     project = shop_project.copy(tmp_path / "project")
     log = read_inputs(project.config).log
     opens = pl.lit(datetime(2030, 1, 1, tzinfo=UTC)).cast(pl.Datetime("us", "UTC"))
-    monkeypatch.setattr(pipelines.training.train.Lessons, "teach", lambda *_, **__: pytest.fail("taught"))
+    monkeypatch.setattr(pipelines.training.train.BlockTrainer, "teach", lambda *_, **__: pytest.fail("taught"))
     with pytest.raises(ContractError, match=r"no training and no validation request has a positive among its candid"):
         train(replace(log, items=log.items.with_columns(available_from=opens)), project.config)

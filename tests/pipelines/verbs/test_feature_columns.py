@@ -59,9 +59,9 @@ def test_columns_brought_along_become_features(own_columns):
     inputs = read_inputs(own_columns.config)
     plan = plan_of(inputs.log, own_columns.config)
     assert {"items.brand", "items.grams", "items.picture", "users.age", "events.mood", "events.text"} <= set(
-        plan.supply.inputs
+        plan.inventory.inputs
     )
-    assert set(plan.supply.vocabularies) == {"items.brand"}
+    assert set(plan.inventory.vocabularies) == {"items.brand"}
     names = {name for family in FAMILIES.values() for name in family.columns_of(plan)}
     assert names >= {
         "user_brand_lift",
@@ -157,7 +157,7 @@ def test_the_manifest_names_every_column_of_the_training_table(trained_project):
     text = {column.name for column in manifest.columns if column.text}
     assert set(manifest.behaviour) == set(declared) - text
     assert text >= set(trained.chain.interest.columns)
-    assert manifest.supply == trained.chain.assembler.plan.supply
+    assert manifest.inventory == trained.chain.assembler.plan.inventory
 
 
 def test_a_night_without_an_input_of_the_training_is_refused(trained_project, tmp_path, command):

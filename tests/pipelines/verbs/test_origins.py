@@ -59,9 +59,9 @@ def test_each_window_is_judged_by_what_was_trained_without_it_and_all_are_pooled
     (_, split), (shorter, before) = origins_of(inputs.log, rolled.config, 2)
     assert before.test.end == split.test.start
     assert shorter.last_day < split.test.start
-    due = single_events(inputs).filter(pl.col("due") < split.test.start)
-    assert shorter.event_counts == relogged(inputs.log, due).event_counts
-    assert shorter.label_events.between(0, 99_999).height == due.filter(pl.col("gain") > 0).height
+    label_day = single_events(inputs).filter(pl.col("label_day") < split.test.start)
+    assert shorter.event_counts == relogged(inputs.log, label_day).event_counts
+    assert shorter.label_events.between(0, 99_999).height == label_day.filter(pl.col("gain") > 0).height
     assert earlier["window"] == [str(date_of(before.test.start)), str(date_of(before.test.end - 1))]
     pooled = judged.facts["pooled"]
     assert pooled["requests"] == earlier["requests"] + later["requests"]
@@ -100,7 +100,7 @@ def test_a_killed_run_goes_on_at_the_origin_where_it_stopped(rolled, judged, com
     told = [sys.executable, "-m", "pipelines.cli.app", "evaluate", "--origins", "2", "--config", str(project.path)]
     with subprocess.Popen(told, cwd=ROOT, stderr=subprocess.PIPE, text=True) as killed:
         for line in killed.stderr:
-            if '"Fine-tuning, lesson 2"' in line:
+            if '"Fine-tuning, block 2"' in line:
                 os.kill(killed.pid, signal.SIGKILL)
     assert killed.returncode == -signal.SIGKILL
     before = snapshot(kept)
@@ -264,7 +264,7 @@ def test_an_origin_ends_where_the_next_opens_though_a_day_is_without_events(roll
     inputs = read_inputs(rolled.config)
     log = inputs.log
     (_, last), (_, before) = origins_of(log, rolled.config, 2)
-    quiet = relogged(log, single_events(inputs).filter(pl.col("due") != last.test.start - 1))
+    quiet = relogged(log, single_events(inputs).filter(pl.col("label_day") != last.test.start - 1))
     (_, same), (_, shifted) = origins_of(quiet, rolled.config, 2)
     assert same == last
     assert shifted.test.end == before.test.end - 1

@@ -135,7 +135,7 @@ def test_nights_that_re_rank_need_their_lists(inputs, config):
 
 
 def silent_but_for_the_last_day(inputs):
-    events = single_events(inputs).filter((pl.col("gain") == 0) | (pl.col("due") == pl.col("due").max()))
+    events = single_events(inputs).filter((pl.col("gain") == 0) | (pl.col("label_day") == pl.col("label_day").max()))
     return replace(inputs, log=relogged(inputs.log, events))
 
 

@@ -40,7 +40,7 @@ def champion(trained_project):
 
 def chain_over(log, champion):
     bundle, config = champion
-    return Chain(log, config, bundle.model, bundle.features.supply, cut=bundle.cut)
+    return Chain(log, config, bundle.model, bundle.features.inventory, cut=bundle.cut)
 
 
 @pytest.fixture(scope="module")

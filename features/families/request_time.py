@@ -28,8 +28,8 @@ class RequestTime(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        assert rows.told is not None  # the framework gives it in online mode
-        local = rows.told["requested_at"].dt.convert_time_zone(self._zone).dt
+        assert rows.request_context is not None  # the framework gives it in online mode
+        local = rows.request_context["requested_at"].dt.convert_time_zone(self._zone).dt
         return {"request_hour": local.hour().to_numpy(), "request_weekday": local.weekday().to_numpy()}
 
 
@@ -41,7 +41,7 @@ class RequestContext(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
         self._columns = _columns(plan)
-        self._vocabularies = {name: plan.supply.vocabularies.get(f"events.{name}") for name in self._columns}
+        self._vocabularies = {name: plan.inventory.vocabularies.get(f"events.{name}") for name in self._columns}
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -49,16 +49,16 @@ class RequestContext(Family):
         return {
             column: (
                 f"{name} of the request, "
-                + ("code of its value, 0 unknown" if f"events.{name}" in plan.supply.vocabularies else "as it is")
+                + ("code of its value, 0 unknown" if f"events.{name}" in plan.inventory.vocabularies else "as it is")
             )
             for name, column in _columns(plan).items()
         }
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        assert rows.told is not None  # the framework gives it in online mode
+        assert rows.request_context is not None  # the framework gives it in online mode
         return {
-            self._columns[name]: coded_attribute(rows.told[name], vocabulary)
+            self._columns[name]: coded_attribute(rows.request_context[name], vocabulary)
             for name, vocabulary in self._vocabularies.items()
         }
 
@@ -66,4 +66,4 @@ class RequestContext(Family):
 def _columns(plan: Plan) -> dict[str, str]:
     """The column of each context column of the log that holds anything."""
     named = slugs(plan.requests.context_columns)
-    return {name: f"context_{of}" for name, of in named.items() if plan.supply.has([f"events.{name}"])}
+    return {name: f"context_{of}" for name, of in named.items() if plan.inventory.has([f"events.{name}"])}

@@ -14,7 +14,7 @@ from torch import Tensor
 from encoders.config import EncoderConfig
 from encoders.data import Examples
 from encoders.embed import is_out_of_memory
-from encoders.fit import Lesson, ReadTexts, Report, fit_block
+from encoders.fit import BlockTraining, ReadTexts, Report, fit_block
 from encoders.items import CodedItems
 from encoders.model import LEAST_AGREEMENT, InterestModel, Which
 from encoders.tokenize import TokenisedTexts
@@ -24,7 +24,7 @@ from pipelines.base.progress import Advance, say, task
 from pipelines.training.backend import refuse_unfit_backend
 from pipelines.training.chain import Catalogue, store_vectors
 
-__all__ = ["Lessons", "Watch", "lesson_series", "room", "settle_precision"]
+__all__ = ["BlockTrainer", "Watch", "block_series", "settle_precision", "spill_file"]
 
 Watch = Callable[[str, Sequence[float]], None]
 """watch(name, values) is told a series as far as it goes, again and again while it grows."""
@@ -33,7 +33,7 @@ _CACHE_SHARE = 0.25  # of max_memory_gb
 _OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
 
 
-class Lessons:
+class BlockTrainer:
     """Fine-tunes an interest model on one block after the other.
 
     Every text is read through the frozen layers once. Vectors of the catalogue are kept in the vector store whenever
@@ -49,7 +49,7 @@ class Lessons:
             nothing was taught.
 
     Attributes:
-        held: What came of each lesson so far.
+        held: What came of the training on each block so far.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Lessons:
         *,
         past: Examples | None = None,
     ) -> None:
-        self.held: list[Lesson] = []
+        self.held: list[BlockTraining] = []
         self._model = model
         self._catalogue = catalogue
         self._config = config
@@ -77,7 +77,7 @@ class Lessons:
         many = len(texts.ids)
         with (
             task("Reading texts (frozen layers)", many, "texts") as advance,
-            room(model.hidden_bytes(texts), config) as file,
+            spill_file(model.hidden_bytes(texts), config) as file,
         ):
             lower = model.read_lower(texts, progress=advance, file=file)
         with task("Reading texts (upper layers)", many, "texts") as advance:
@@ -97,25 +97,25 @@ class Lessons:
             TryAgainError: Memory does not suffice for a training batch.
         """
         read, encoder, number = self._read, self._config.encoder, len(self.held)
-        assert read is not None, "no lesson after the end"
+        assert read is not None, "no block after the end"
         read = replace(read, items=items)
         seed, old = self._config.seed * 1000 + number, None
         taught = examples
         if self._past is not None and self._measured:
             old = self._past.split(_OLD_REQUESTS)[1]
             taught = examples.replaying(self._past, encoder.replay_share, seed)
-        lesson = self._fit(read, taught, old, seed)
-        if lesson.old_before is not None and lesson.old_after is not None:
-            before, after = round(lesson.old_before, 4), round(lesson.old_after, 4)
+        training = self._fit(read, taught, old, seed)
+        if training.old_before is not None and training.old_after is not None:
+            before, after = round(training.old_before, 4), round(training.old_after, 4)
             say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
-        self.held.append(lesson)
+        self.held.append(training)
         self._past = examples if self._past is None else self._past.joined(examples).split(encoder.max_requests)[1]
         pooled = self._model.pool("tuned", read.texts, lower=read.lower)
         self._read = ReadTexts(read.texts, read.lower, pooled)
         self._store("tuned", pooled)
 
     def end(self) -> None:
-        """No more lessons: free the memory."""
+        """No more blocks: free the memory."""
         self._read = None
 
     def forget(self) -> None:
@@ -125,13 +125,13 @@ class Lessons:
         with suppress(OSError):  # another training may have its own there
             folder.parent.rmdir()
 
-    def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> Lesson:
-        """One lesson; where memory does not suffice, again from its start with less kept, to the same bits."""
+    def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> BlockTraining:
+        """One block; where memory does not suffice, again from its start with less kept, to the same bits."""
         number, encoder = len(self.held) + 1, self._config.encoder
         steps = encoder.head_steps + encoder.steps if len(taught) else 0
 
-        def fit(encoder: EncoderConfig) -> Lesson:
-            with task(f"Fine-tuning, lesson {number}", steps, "steps") as advance:
+        def fit(encoder: EncoderConfig) -> BlockTraining:
+            with task(f"Fine-tuning, block {number}", steps, "steps") as advance:
                 return fit_block(
                     self._model,
                     taught,
@@ -140,7 +140,7 @@ class Lessons:
                     seed=seed,
                     report=self._follow(advance),
                     old=old,
-                    checkpoints=self._unfinished() / f"lesson-{number}",
+                    checkpoints=self._unfinished() / f"block-{number}",
                 )
 
         before = self._model.weights()
@@ -149,7 +149,7 @@ class Lessons:
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-        say("out of memory", lesson=number, again="with the layers' inner values computed twice")
+        say("out of memory", block=number, again="with the layers' inner values computed twice")
         self._model.restore(before)
         try:
             return fit(encoder.model_copy(update={"gradient_checkpointing": True}))
@@ -162,18 +162,18 @@ class Lessons:
             ) from error
 
     def _follow(self, advance: Advance) -> Report:
-        """Shows each step of a lesson with its loss and its rate, and passes the series on."""
+        """Shows each step on a block with its loss and its rate, and passes the series on."""
         block, last, known, done = len(self.held), time.monotonic(), 0, 0
 
-        def follow(lesson: Lesson, texts: int) -> None:
+        def follow(training: BlockTraining, texts: int) -> None:
             nonlocal last, known, done
             now = time.monotonic()
             rate = (texts - known) / max(now - last, 1e-9)
-            # NOTE: a lesson that was taken up begins with the steps that another training made.
-            advance(len(lesson.losses) - done, note=f"loss {lesson.losses[-1]:.3f}, {rate:,.0f} texts/s")
-            last, known, done = now, texts, len(lesson.losses)
+            # NOTE: a block that was taken up begins with the steps that another training made.
+            advance(len(training.losses) - done, note=f"loss {training.losses[-1]:.3f}, {rate:,.0f} texts/s")
+            last, known, done = now, texts, len(training.losses)
             if self._watch is not None:
-                for name, values in lesson_series(block, lesson).items():
+                for name, values in block_series(block, training).items():
                     self._watch(name, values)
 
         return follow
@@ -187,11 +187,11 @@ class Lessons:
         return Path(self._config.output) / "unfinished" / self._config.digest()[:16]
 
 
-def lesson_series(block: int, lesson: Lesson) -> Mapping[str, list[float]]:
-    """What is tracked of a lesson, by MLflow's rules for names; without series that have no value."""
-    series = {"loss": lesson.losses, "ndcg_at_10": lesson.checks}
-    if lesson.old_before is not None and lesson.old_after is not None:
-        series["earlier_blocks_ndcg_at_10"] = [lesson.old_before, lesson.old_after]
+def block_series(block: int, training: BlockTraining) -> Mapping[str, list[float]]:
+    """What is tracked of the training on a block, by MLflow's rules for names; without series that have no value."""
+    series = {"loss": training.losses, "ndcg_at_10": training.checks}
+    if training.old_before is not None and training.old_after is not None:
+        series["earlier_blocks_ndcg_at_10"] = [training.old_before, training.old_after]
     return {f"encoder.block_{block}.{name}": values for name, values in series.items() if values}
 
 
@@ -204,7 +204,7 @@ def settle_precision(model: InterestModel, texts: TokenisedTexts, config: Encode
 
 
 @contextmanager
-def room(size: int, config: Config) -> Iterator[IO[bytes] | None]:
+def spill_file(size: int, config: Config) -> Iterator[IO[bytes] | None]:
     """None where so many bytes may stay in memory, else a file without a name, which goes with its last user.
 
     Raises:
