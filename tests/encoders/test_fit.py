@@ -306,7 +306,7 @@ def test_layers_join_in_after_the_head_steps_however_many_batches_make_a_step(tr
 def test_an_accumulating_training_is_taken_up_to_the_same_bits(train, tmp_path):
     changes = {"accumulate": 2, "check_every": 4, "stop_requests": 4, "patience": 9}
     whole, _, losses = train(**changes)
-    assert len(train.training.checks) == 3
+    assert len(train.result.checks) == 3
 
     def stop(training, _):
         if len(training.losses) == 7:
@@ -354,7 +354,7 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     """A rate that wrecks what was learned: the first checks are the best ones."""
     changes = {"head_steps": 40, "steps": 0, "check_every": 2, "stop_requests": 10, "patience": 3}
     model, _, losses = train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0)
-    checks = train.training.checks
+    checks = train.result.checks
     best = int(np.argmax(checks))
     assert len(checks) == best + 1 + 3
     assert len(losses) == 2 * len(checks) < 40
@@ -379,10 +379,10 @@ def test_judges_are_the_latest_requests_and_are_not_trained_on(train):
     other.gain[-6:] = np.roll(other.gain[-6:], 3)  # of the last request
     changes = {"stop_requests": 1, "check_every": 100}
     first, _, _ = train(examples=one, **changes)
-    low = train.training.checks
+    low = train.result.checks
     second, _, _ = train(examples=other, **changes)
     assert first.digest("tuned") == second.digest("tuned")
-    assert low != train.training.checks
+    assert low != train.result.checks
 
 
 def test_a_pull_towards_the_start_holds_the_layers_back(train):
@@ -401,13 +401,13 @@ def test_what_is_forgotten_is_measured_before_and_after(train, precision):
     taught = train.result
     assert 0 < taught.old_before < taught.old_after <= 1  # the same shelves: nothing is forgotten, all is learned
     train()
-    assert (train.result.old_before, train.training.old_after) == (None, None)
+    assert (train.result.old_before, train.result.old_after) == (None, None)
 
 
 def test_ndcg_of_judges_by_hand(train):
     """One request, nothing trained: its six candidates in the order of the model's own scores."""
     model, _, _ = train(examples=block(0))
-    assert train.training.checks == []
+    assert train.result.checks == []
     examples = block(1)
     train(
         old=examples,
