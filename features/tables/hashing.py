@@ -1,4 +1,4 @@
-"""Which part of the users a user belongs to, by a hash of our own: the same in every version of every library.
+"""A hash of ids that is our own, and so the same in every version of every library: users and requests are drawn by it.
 
 Integers go through the finaliser of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom
 number generators"). A text is read eight bytes at a time, least significant first, each word mixed into what
