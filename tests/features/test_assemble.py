@@ -226,8 +226,9 @@ log = EventLog.build(events=read["events"], items=read["items"], users=read["use
 log = log.with_tables(offers=coded_offers(read["offers"], log))
 config = FeaturesConfig.model_validate_json(Path(f"{folder}/config.json").read_bytes())
 inventory = FeatureInventory.model_validate_json(Path(f"{folder}/inventory.json").read_bytes())
-assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), Plan(config,
-inventory)) pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
+plan = Plan(config, inventory)
+assembler = Assembler(log, CandidatesConfig(segment="country"), np.load(f"{folder}/vectors.npy"), plan)
+pl.concat([part.rows for part in assembler.portions(read["asked"], size=200)]).write_ipc(
     f"{folder}/rows{threads}.arrow")
 """
 

@@ -41,7 +41,7 @@ from peer_results import ROOT, peers_folder  # noqa: E402
 from processes import THREADS, peer_python, run  # noqa: E402
 
 from features.log.event_log import date_of  # noqa: E402
-from pipelines import report  # noqa: E402
+from pipelines.base import report  # noqa: E402
 from pipelines.evaluation.external import read_scores  # noqa: E402
 
 SHARE = 0.9  # of its published figure that a peer must reach to count
