@@ -327,6 +327,8 @@ def test_a_manifest_that_contradicts_itself_is_refused(shop):
     manifest = FeatureManifest.model_validate(told)
     assert FeatureManifest.model_validate_json(manifest.model_dump_json()) == manifest
     assert {column.windows_days for column in columns if column.family == "pair"} == {(7, 28, 90)}
+    once = {("supply" if name == "inventory" else name): value for name, value in told.items()}
+    assert FeatureManifest.model_validate(once) == manifest  # bundles of before call the inventory so
     for fault in (
         {"ranker": names[::-1]},
         {"ranker": ["stranger"]},
