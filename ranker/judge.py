@@ -6,18 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from features.requests.engaged import VALUE_LABEL
+from features.requests.engaged import SLICES, VALUE_LABEL
 from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
-__all__ = ["SLICES", "Judged", "Window", "by_request", "by_value", "judge", "pooled"]
-
-SLICES = ("all", "repeat", "new-to-user", "cold item")
-"""All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
-
-A slice keeps its items only, among the true ones and in every list alike, and the requests that then have a true one.
-"""
+__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "pooled"]
 
 _KEY = ["request_id", "item_id"]
 _CEILING = {"slice": pl.String, "recall": pl.Float64}

@@ -12,12 +12,10 @@ import polars as pl
 from features.candidates.union import SOURCES
 from features.log.asof import Ints
 from features.log.event_log import EventLog
+from features.requests.engaged import SLICES
 from features.signals.top_k import top_k
 
-__all__ = ["CUTOFFS", "SLICES", "TOGETHER", "recall_by_source", "seen_items"]
-
-SLICES = ("all", "repeat", "new-to-user", "cold item")
-"""All positives; those the user had engaged with; the others; those nobody had before the requests' first day."""
+__all__ = ["CUTOFFS", "TOGETHER", "recall_by_source", "seen_items"]
 
 CUTOFFS = (10, 20, 50, 100, 200, 500, 1000)
 """The K: up to the largest quota that a generator may have."""

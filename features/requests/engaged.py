@@ -17,6 +17,7 @@ from features.log.event_log import EventLog
 
 __all__ = [
     "LISTS",
+    "SLICES",
     "VALUE_LABEL",
     "EngagedDays",
     "RequestSource",
@@ -30,6 +31,11 @@ __all__ = [
 LISTS = ("shown", "positions")
 """Columns of logged requests that hold a list each: the items that were shown, by code, and where."""
 
+SLICES = ("all", "repeat", "new-to-user", "cold item")
+"""All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
+
+A slice keeps its items only, among the true ones and in every list alike, and the requests that then have a true one.
+"""
 
 VALUE_LABEL = "value_label"
 """Column of positives: the label, raised by the value of the event."""

@@ -19,6 +19,7 @@ import polars as pl
 
 from features.errors import ConfigError, IntegrityError
 from features.log.event_log import EventLog, date_of, day_of
+from features.requests.engaged import SLICES
 from features.requests.split import Split
 from pipelines.base.config import Config
 from pipelines.base.progress import say
@@ -47,7 +48,7 @@ from pipelines.training.request_source import request_source
 from pipelines.training.train import train
 from pipelines.training.windows import refuse_unteachable
 from ranker.baselines import BASELINES
-from ranker.judge import SLICES, by_request, pooled
+from ranker.judge import by_request, pooled
 
 __all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
 

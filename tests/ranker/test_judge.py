@@ -7,9 +7,10 @@ import polars as pl
 import pytest
 
 from features.errors import ContractError
+from features.requests.engaged import SLICES
 from ranker.compare import holm
 from ranker.config import EvaluationConfig
-from ranker.judge import SLICES, Judged, Window, judge, pooled
+from ranker.judge import Judged, Window, judge, pooled
 
 CONFIG = EvaluationConfig(cutoffs=(1, 2), resamples=100)
 SECOND = 1 / math.log2(3)  # discount of rank 2

@@ -1,8 +1,9 @@
 import polars as pl
 import pytest
 
-from features.candidates.recall import SLICES, recall_by_source
+from features.candidates.recall import recall_by_source
 from features.candidates.union import SOURCES
+from features.requests.engaged import SLICES
 
 
 def proposals(rows):

@@ -5,8 +5,9 @@ import polars as pl
 import pytest
 from matplotlib import image
 
-from features.candidates.recall import SLICES, TOGETHER
+from features.candidates.recall import TOGETHER
 from features.candidates.union import SOURCES
+from features.requests.engaged import SLICES
 from pipelines.evaluation.plots import recall_plot
 
 
