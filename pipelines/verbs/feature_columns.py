@@ -179,7 +179,7 @@ def _window(log: EventLog, config: Config, *, latest: bool) -> Span:
 def _everything(
     config: FeaturesConfig, kinds: tuple[str, ...], text: tuple[str, ...], context: tuple[str, ...], *, offers: bool
 ) -> FeatureInventory:
-    """A inventory that lacks nothing."""
+    """An inventory that lacks nothing."""
     roles = config.roles
     parts = (roles.shown, roles.clicked, roles.bought, roles.returned)
     occurring = tuple(dict.fromkeys((*kinds, *(kind for part in parts for kind in part))))
