@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.log.asof import DAY_BITS, DAY_MASK, AsOfIndex, Counts, Ints, stamps_of
+from features.log.asof import DAY_BITS, DAY_MASK, NEVER, AsOfIndex, Counts, Ints, stamps_of
 from features.log.places import Places, by_code, parts_of
 
 __all__ = ["Interactions", "by_item", "spread"]
@@ -102,6 +102,26 @@ class Interactions:
         first, places, begins = self._by_day
         start, end = (begins[min(max(day - first, 0), len(begins) - 1)] for day in (first_day, end_day))
         return places[start:end]
+
+    def first_days(self, user: Ints, item: Ints) -> Ints:
+        """(N,) the day of the first event of each pair of user and item; `NEVER` where there is none."""
+        found = np.full(len(user), NEVER, np.int64)
+        for part in parts_of(len(user)):
+            found[part] = self._first_days(user[part], item[part])
+        return found
+
+    def _first_days(self, user: Ints, item: Ints) -> Ints:
+        if not len(self):
+            return np.full(len(user), NEVER, np.int64)
+        wanted = user.astype(np.uint32)
+        low, end = (np.searchsorted(self.user, wanted + np.uint32(after)) for after in (0, 1))
+        high, last = end.copy(), len(self) - 1
+        while (open_ := low < high).any():  # a search by halves in all users' items at once
+            middle = (low + high) >> 1
+            is_before = self.item[np.minimum(middle, last)] < item
+            low, high = np.where(open_ & is_before, middle + 1, low), np.where(open_ & ~is_before, middle, high)
+        place = np.minimum(low, last)
+        return np.where((low < end) & (self.item[place] == item), self.day[place], NEVER)
 
     def of_users(self, users: Ints) -> tuple[Ints, Ints]:
         """The places of some users, one user after the other, and where each one's begin in that (users + 1)."""

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from features.config import LabelsConfig
+from features.log.asof import NEVER
 from features.log.event_log import EventLog
 
 __all__ = [
@@ -39,6 +40,8 @@ A slice keeps its items only, among the true ones and in every list alike, and t
 
 VALUE_LABEL = "value_label"
 """Column of positives: the label, raised by the value of the event."""
+
+_AT_ONCE = 4_000_000  # events that are grouped at a time
 
 
 class RequestSource(Protocol):
@@ -114,9 +117,17 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
         if part.height
     ]
     none = asked.clear().join(log.label_events.between(0, 0).select(told), on="user").drop("label_day")
-    return with_newness(
-        pl.concat([none, *followed]).group_by("request", "user", "item", "as_of_day").agg(**graded(labels)), log
-    )
+    return with_newness(_graded_by_item([none, *followed], labels), log)
+
+
+def _graded_by_item(followed: list[pl.DataFrame], labels: LabelsConfig) -> pl.DataFrame:
+    """What followed requests, an event a row, as `graded` for each request and item: some users at a time."""
+    shares = sum(rows.height for rows in followed) // _AT_ONCE + 1
+    graded_parts = []
+    for share in range(shares):
+        some = [rows.filter(pl.col("user") % shares == share) for rows in followed] if shares > 1 else followed
+        graded_parts.append(pl.concat(some).group_by("request", "user", "item", "as_of_day").agg(**graded(labels)))
+    return pl.concat(graded_parts)
 
 
 def _asked_near(requests: pl.DataFrame, label_day: pl.Series, horizon_days: int) -> pl.DataFrame:
@@ -145,11 +156,12 @@ def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
 
 def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """Positives (request, user, item, as_of_day, and what `graded` makes) as `truth_of` returns them."""
-    first = log.first_meetings.rename({"day": "first"})
+    user, item = (truth[name].cast(pl.Int64).to_numpy() for name in ("user", "item"))
+    first = log.interactions.first_days(user, item)
+    # NOTE: a log that ends (`EventLog.until`) has no cell yet of what came in after its end.
+    is_new = (first == NEVER) | (first >= truth["as_of_day"].to_numpy())
     return (
-        truth.join(first, on=["user", "item"], how="left")
-        # NOTE: a log that ends (`EventLog.until`) has no cell yet of what came in after its end.
-        .with_columns(is_new=(pl.col("first") >= pl.col("as_of_day")).fill_null(value=True))
+        truth.with_columns(is_new=pl.Series(is_new, dtype=pl.Boolean))
         .select("request", "item", "label", "is_new", *(name for name in (VALUE_LABEL,) if name in truth.columns))
         .sort("request", "item")
     )

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import ContractError
+from features.log.asof import NEVER
 from features.log.engagements import KEPT_BY_DAY, Engagements, Interactions, fold_events
 from features.log.event_log import EventLog
 from features.log.packed_values import packed_worth, unpacked_worth
@@ -349,3 +350,12 @@ def test_a_folded_log_has_the_same_far_days_as_its_events(shop):
     assert rows_of(folded.interactions) == rows_of(whole.interactions)
     assert folded.before(whole.latest_day).far == whole.far
     assert all((one == other).all() for one, other in zip(folded.events_a_day, whole.events_a_day, strict=True))
+
+
+def test_the_first_day_of_a_pair_is_found_and_never_where_there_is_none(shop):
+    log = shop(2).log()
+    users, items = (part.ravel() for part in np.meshgrid(range(log.user_ids.len() + 1), range(log.items.height)))
+    met = {(user, item): day for user, item, day in log.first_meetings.rows()}
+    found = log.interactions.first_days(users, items).tolist()
+    assert found == [met.get(pair, NEVER) for pair in zip(users.tolist(), items.tolist(), strict=True)]
+    assert {*met.values()} < {*found}

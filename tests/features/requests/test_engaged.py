@@ -8,6 +8,7 @@ from single_events import relogged
 
 from features.config import CalendarConfig, LabelsConfig
 from features.log.event_log import Calendar, EventLog, day_of
+from features.requests import engaged
 from features.requests.engaged import requests_between, requests_tonight, truth_of
 
 D = day_of(date(2024, 1, 1))
@@ -171,3 +172,13 @@ def test_a_log_that_ends_has_its_labels_and_no_cell_that_came_in_later():
     assert truth(requests, ended) == truth(requests, log) == {(0, 0): (1, True), (0, 1): (1, True)}
     assert truth(requests, ended, horizon=3) == {(0, 0): (1, True), (0, 1): (1, True)}
     assert requests_between(log, D + 5, D + 9).is_empty()
+
+
+def test_users_are_graded_some_at_a_time_to_the_same_truth(shop, monkeypatch):
+    log = shop(5).log()
+    labels = LabelsConfig(gains=log.gains, horizon_days=3)
+    requests = requests_between(log, log.first_day, log.last_day)
+    whole = truth_of(requests, log, labels)
+    monkeypatch.setattr(engaged, "_AT_ONCE", 5)
+    assert truth_of(requests, log, labels).equals(whole)
+    assert whole.height > 20
