@@ -25,11 +25,11 @@ class Gaps:
     """
 
     def __init__(self, found: AsOfIndex) -> None:
-        self._comebacks = found
+        self._return_gaps = found
 
     def compute(self, key: Ints, as_of_day: Ints) -> tuple[Floats, Ints]:
         """Mean days until a user comes back to it (NaN where nobody did), and the users who did."""
-        days, count, users = self._comebacks.total(key, as_of_day).T
+        days, count, users = self._return_gaps.total(key, as_of_day).T
         return ratio(days, count), users
 
 

@@ -240,7 +240,7 @@ class EventLog:
     @property
     def item_return_gaps(self) -> AsOfIndex:
         """`return_gaps` of users to items, by item code."""
-        return self.shared(_item_comebacks)
+        return self.shared(_item_return_gaps)
 
     @cached_property
     def kinds(self) -> pl.Series:
@@ -399,7 +399,7 @@ def _item_index(log: EventLog) -> AsOfIndex:
     return by_item(log.interactions.parts())
 
 
-def _item_comebacks(log: EventLog) -> AsOfIndex:
+def _item_return_gaps(log: EventLog) -> AsOfIndex:
     parts = log.interactions.parts()
     told = ((part.user.astype(np.int64), part.item.astype(np.int64), part.day) for part in parts)
     return return_gaps(told, log.items.height)

@@ -41,11 +41,6 @@ class History:
         return stamps_of(self.done.user[self.order].astype(np.int64), self.day)
 
     @property
-    def item(self) -> npt.NDArray[np.uint32]:
-        """Item code of each."""
-        return self.done.item[self.order]
-
-    @property
     def day(self) -> npt.NDArray[np.int32]:
         """Day of each."""
         return self.done.day[self.order]

@@ -22,10 +22,12 @@ from features.signals.base import UserSignal
 from features.signals.generator import Generator, best_of_users
 from features.signals.top_k import leaders_of_blocks, top_k
 
-__all__ = ["ByEase", "Ease"]
+__all__ = ["MOST_ITEMS", "ByEase", "Ease"]
+
+MOST_ITEMS = 5000
+"""Items that it knows, those with most weight: its time grows with their cube, its memory with their square."""
 
 _RIDGE = 100.0
-_ITEMS = 5000  # that it knows, those with most weight: its time grows with their cube
 _STRONGEST = 100  # regression weights of an item that are kept
 _HALF_LIFE_DAYS = 30.0
 _FEW_USERS = 0.5  # as many users an item make the inverse of users' size twice as fast as that of items' size
@@ -51,7 +53,7 @@ class Ease(UserSignal[sparse.csr_matrix]):
         """See `Signal`."""
         n_items = log.items.height
         total = sum(np.asarray(part.sum(axis=0)).ravel() for part in _histories(log, fit_day))
-        items = np.sort(np.argsort(-total, kind="stable")[: min(_ITEMS, np.count_nonzero(total))])
+        items = np.sort(np.argsort(-total, kind="stable")[: min(MOST_ITEMS, np.count_nonzero(total))])
         if not len(items):
             return sparse.csr_matrix((n_items, n_items))
         inverse = _ridge_inverse((part[:, items] for part in _histories(log, fit_day)), len(items))

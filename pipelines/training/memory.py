@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from features.errors import ConfigError
 from features.log.event_log import EventLog
+from features.signals.ease import MOST_ITEMS
 from pipelines.base.config import Config
 
 __all__ = ["Memory"]
@@ -19,7 +20,7 @@ _FILE_ROW_BYTES = 600  # of a row of the largest file of events, while it is hel
 _FREED_ROW_BYTES = 200  # of those, what the allocator keeps
 _HELD_BYTES = 28  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
 _TOGETHER_BYTES = 50  # of two items that a user had, while the fit of items seen together is made
-_EASE_BYTES, _EASE_ITEMS = 34, 5000  # of two items that EASE knows, while it is fitted; and how many it knows at most
+_EASE_BYTES = 34  # of two items that EASE knows, while it is fitted
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
 _LEAST_BYTES = 3.0e8  # that must be left to compute with
 _REQUEST_BYTES = 4.0e5  # histories and what the generators propose for a request
@@ -91,4 +92,4 @@ class Memory:
 def _fit_bytes(n_items: int, n_users: int, history_items: int) -> float:
     """What the larger of two fits takes while it is made, which grow with pairs of items and not with the log."""
     together = min(n_items**2, n_users * history_items**2)
-    return float(max(_TOGETHER_BYTES * together, _EASE_BYTES * min(n_items, _EASE_ITEMS) ** 2))
+    return float(max(_TOGETHER_BYTES * together, _EASE_BYTES * min(n_items, MOST_ITEMS) ** 2))

@@ -42,7 +42,7 @@ def test_it_knows_the_items_with_most_weight_ties_by_code(shop, monkeypatch):
     log = replace(tables, events=events, offers=None).log()
     items = dict(log.items.select("item", "item_id").rows())
     for most, expected in ((9, ["i00", "i01", "i02", "i05"]), (3, ["i01", "i02", "i05"]), (2, ["i01", "i02"])):
-        monkeypatch.setattr(features.signals.ease, "_ITEMS", most)
+        monkeypatch.setattr(features.signals.ease, "MOST_ITEMS", most)
         found = {items[item] for pair in pairs_of(Ease().fit(log, log.last_day + 1)) for item in pair}
         assert sorted(found) == expected
 

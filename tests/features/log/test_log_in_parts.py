@@ -21,7 +21,7 @@ def indexes_of(log):
         "done": done.frame.rows(),
         "worth": log.worth.frame.rows(),
         "by day": done.by_day.tolist(),
-        "history": [history.stamps.tolist(), history.item.tolist(), history.day.tolist()],
+        "history": [history.stamps.tolist(), *(part.tolist() for part in history.taken(slice(None)))],
         "indexes": [(index.stamps.tolist(), index.running.tolist()) for index in indexes],
         "first days": [part.tolist() for part in first_days(log.cells)],
         "by days": [part.tolist() for part in log.events_a_day],
