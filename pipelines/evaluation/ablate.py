@@ -96,14 +96,14 @@ class Whole:
             IntegrityError: They were altered.
             ContractError: The log is another one than theirs.
         """
-        found = {}
+        lists = {}
         for part in parts:
             if part.startswith(FIELD):
                 other = emptied(self.chain.log, part.removeprefix(FIELD))
-                found[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
+                lists[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
             else:
-                found[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
-        return found
+                lists[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
+        return lists
 
     def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
         """Rows of a window's requests over another log, with nothing trained again."""
@@ -135,8 +135,8 @@ class Whole:
         again = rows_of(chain, self.config, requests, truth, name=name, encoder_day=day)
         alike = ["user", "as_of_day", "rows", "items", "labels"]
         whole, new = (
-            found.join(lists, on=alike, how="semi")["request"].implode()
-            for found in (_lists_of(again), _lists_of(again, only=IS_NEW))
+            rescored.join(lists, on=alike, how="semi")["request"].implode()
+            for rescored in (_lists_of(again), _lists_of(again, only=IS_NEW))
         )
         wanted = pl.col("request").is_in(whole) | (pl.col("request").is_in(new) & IS_NEW)
         return picked(again, lambda some: some.filter(wanted), self.config)

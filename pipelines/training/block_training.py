@@ -163,15 +163,15 @@ class BlockTrainer:
 
     def _follow(self, advance: Advance) -> Report:
         """Shows each step on a block with its loss and its rate, and passes the series on."""
-        block, last, known, done = len(self.held), time.monotonic(), 0, 0
+        block, last, texts_before, done = len(self.held), time.monotonic(), 0, 0
 
         def follow(training: BlockTraining, texts: int) -> None:
-            nonlocal last, known, done
+            nonlocal last, texts_before, done
             now = time.monotonic()
-            rate = (texts - known) / max(now - last, 1e-9)
+            rate = (texts - texts_before) / max(now - last, 1e-9)
             # NOTE: a block that was taken up begins with the steps that another training made.
             advance(len(training.losses) - done, note=f"loss {training.losses[-1]:.3f}, {rate:,.0f} texts/s")
-            last, known, done = now, texts, len(training.losses)
+            last, texts_before, done = now, texts, len(training.losses)
             if self._watch is not None:
                 for name, values in block_series(block, training).items():
                     self._watch(name, values)

@@ -56,9 +56,9 @@ class Catalogue:
         """From the configured text fields."""
         texts = item_texts(log.items, fields)
         distinct = texts.unique().sort()
-        place = distinct.to_frame("text").with_row_index("place")
-        found = texts.to_frame("text").join(place, on="text", maintain_order="left")
-        return cls(distinct.to_list(), found["place"].to_numpy().astype(np.int64))
+        position = distinct.to_frame("text").with_row_index("position")
+        positions = texts.to_frame("text").join(position, on="text", maintain_order="left")
+        return cls(distinct.to_list(), positions["position"].to_numpy().astype(np.int64))
 
     def with_queries(self, requests: pl.DataFrame) -> "Catalogue":
         """The same with the queries of some requests."""
@@ -79,8 +79,8 @@ class Catalogue:
         if not self.queries:
             return requests
         first = len(self.text_of_item) if by_item else len(self.texts)
-        places = {query: first + at for at, query in enumerate(self.queries)}
-        placed = _queries_of(requests).replace_strict(places, default=-1, return_dtype=pl.Int64)
+        positions = {query: first + at for at, query in enumerate(self.queries)}
+        placed = _queries_of(requests).replace_strict(positions, default=-1, return_dtype=pl.Int64)
         return requests.with_columns(placed.fill_null(-1).alias(QUERY))
 
 
@@ -130,10 +130,10 @@ class Chain:
         )
         if model.queries:
             self.assembler.plan.inventory.require(log, ["events.query"])
-        known = self.assembler.features
+        assembled = self.assembler.features
         self.interest = interest_group(queries=model.queries)
-        self.features = (*known, *self.interest.columns)
-        self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
+        self.features = (*assembled, *self.interest.columns)
+        self.behaviour_features = tuple(name for name in assembled if name not in self.assembler.text_features)
         self.assembler.at_once = self.memory.requests_at_once(len(self.features))
         self.refresh()
 
@@ -227,10 +227,10 @@ class Chain:
         store = VectorStore(_root(self.config), self._query_digest)
         vectors = store.vectors(distinct, encode)
         self.encoded["tuned"] += store.encoded
-        place = queries.replace_strict(distinct, range(len(distinct)), default=len(distinct), return_dtype=pl.Int64)
+        position = queries.replace_strict(distinct, range(len(distinct)), default=len(distinct), return_dtype=pl.Int64)
         with_none = np.concatenate([vectors, np.zeros_like(vectors[:1])])
-        found: npt.NDArray[np.int16] = with_none[place.fill_null(len(distinct)).to_numpy()]
-        return found
+        of_requests: npt.NDArray[np.int16] = with_none[position.fill_null(len(distinct)).to_numpy()]
+        return of_requests
 
 
 def store_vectors(

@@ -96,11 +96,11 @@ def block_quotas(most: int, blocks: Sequence[Quota], share: tuple[float, float])
         blocks: Requests of each block, in the order of time, that have a positive, and a new one.
         share: Of those of both kinds, which are expected to find it among their candidates.
     """
-    found, left = [], Quota.of(most)
+    quotas, left = [], Quota.of(most)
     for block in reversed(blocks):
-        found.append(left)
+        quotas.append(left)
         left = left.less(Quota(int(_SURE * share[0] * block.whole), int(_SURE * share[1] * block.new)))
-    return found[::-1]
+    return quotas[::-1]
 
 
 @dataclass(slots=True)

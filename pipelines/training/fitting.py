@@ -20,30 +20,30 @@ def fit_ranker(
     name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
 ) -> Ranker:
     """A ranker of labelled rows."""
-    told, stop_at = config.ranker, config.evaluation.cutoffs[-1]
+    settings, stop_at = config.ranker, config.evaluation.cutoffs[-1]
     fitted, valid = with_new_item_lists(fitted, config), with_new_item_lists(valid, config)
-    with task(f"Training the {name}", told.max_trees, "trees") as advance:
+    with task(f"Training the {name}", settings.max_trees, "trees") as advance:
         forest = LambdaMart.fit(
             fitted,
             picked(valid, with_a_positive, config),
             features=features,
-            config=told,
+            config=settings,
             seed=config.seed,
             stop_at=stop_at,
             report=_following(advance, f"ndcg@{stop_at} {{:.4f}}"),
         )
     network = None
-    if told.learns_network:
-        with task(f"Training the {name}'s network", steps_of(told, fitted), "steps") as advance:
+    if settings.learns_network:
+        with task(f"Training the {name}'s network", steps_of(settings, fitted), "steps") as advance:
             network = fit_listnet(
                 fitted,
                 features=features,
-                config=told,
+                config=settings,
                 seed=config.seed,
                 report=_following(advance, "loss {:.3f}"),
                 held=lambda rows, inputs: mapped_array(rows, inputs, config),
             )
-    ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
+    ranker = Ranker.of(forest, network, valid, gain=settings.gain, stop_at=stop_at)
     say(name, trees=forest.trees, network_share=ranker.share)
     return ranker
 

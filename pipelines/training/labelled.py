@@ -84,15 +84,15 @@ def rows_of(
     chain: Chain, config: Config, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str, encoder_day: int
 ) -> pl.DataFrame:
     """`Labelled.rows` of some requests, in a file that is mapped into memory."""
-    told = _Labels.of(chain, truth, encoder_day)
-    return mapped((told.on(rows) for rows in chain.rows(requests, name=name)), config)
+    labels = _Labels.of(chain, truth, encoder_day)
+    return mapped((labels.on(rows) for rows in chain.rows(requests, name=name)), config)
 
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
     """Puts labels on rows, and what scored them."""
 
-    told: pl.DataFrame
+    labels: pl.DataFrame
     encoder: dict[str, pl.Expr]
 
     @classmethod
@@ -102,7 +102,7 @@ class _Labels:
         return cls(truth.select("request", "item", label=learned), encoder)
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:
-        joined = rows.join(self.told, on=["request", "item"], how="left", maintain_order="left")
+        joined = rows.join(self.labels, on=["request", "item"], how="left", maintain_order="left")
         return joined.with_columns(pl.col("label").fill_null(0), **self.encoder)
 
 
@@ -112,17 +112,17 @@ class Lists:
 
     Attributes:
         rows: As `Labelled.rows`; of some requests only what is new to the user.
-        place: request, place: those of lower place are kept first.
+        order: request, order: lists of lower order are kept first.
     """
 
     rows: pl.DataFrame
-    place: pl.DataFrame
+    order: pl.DataFrame
 
     @classmethod
     def latest_first(cls, rows: pl.DataFrame) -> "Lists":
         """Rows whose requests are numbered in the order of time."""
-        place = -pl.col("request").cast(pl.Int64)
-        return cls(rows, rows.select(pl.col("request").unique()).select("request", place=place))
+        order = -pl.col("request").cast(pl.Int64)
+        return cls(rows, rows.select(pl.col("request").unique()).select("request", order=order))
 
     def first(self, quota: Quota, config: Config) -> tuple[pl.DataFrame, Quota]:
         """Rows of the first lists of both kinds, and how many lists that is.
@@ -131,10 +131,10 @@ class Lists:
         early enough: those are few, and every one is worth having.
         """
         positive = self.rows.lazy().select("request", "label", is_new=IS_NEW).filter(pl.col("label") > 0)
-        found = positive.group_by("request").agg(pl.col("is_new").any()).collect()
-        found = found.join(self.place, on="request").sort("place", "request")
-        whole = found["request"].head(quota.whole)
-        new = found.filter("is_new")["request"].head(quota.new)
+        usable = positive.group_by("request").agg(pl.col("is_new").any()).collect()
+        usable = usable.join(self.order, on="request").sort("order", "request")
+        whole = usable["request"].head(quota.whole)
+        new = usable.filter("is_new")["request"].head(quota.new)
         used = Quota(len(whole), len(new))
         if len(whole) == self.rows["request"].n_unique():
             return self.rows, used
@@ -164,11 +164,11 @@ def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFr
 
 def one_after_the_other(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """All rows, requests of a later part numbered on so that they stay apart."""
-    found, first = [], 0
+    renumbered, first = [], 0
     for rows in parts:
-        found.append(rows.with_columns(pl.col("request") + pl.lit(first, pl.UInt32)))
+        renumbered.append(rows.with_columns(pl.col("request") + pl.lit(first, pl.UInt32)))
         first += int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
-    return pl.concat(found)
+    return pl.concat(renumbered)
 
 
 @dataclass(slots=True)
@@ -189,10 +189,10 @@ class Pupil:
     def learn(self, portion: Portion, rows: pl.DataFrame) -> int:
         """Take a portion up, with its labelled rows; returns how many of its requests teach something."""
         by_item = self.chain.model.item_embeddings is not None
-        asked = self.catalogue.placed(portion.requests, by_item=by_item)
+        requests = self.catalogue.placed(portion.requests, by_item=by_item)
         items = len(self.catalogue.text_of_item)
         units = np.arange(items) if by_item else self.catalogue.text_of_item
-        made = Examples.of(asked, portion.history, rows, units, self.config.encoder)
+        made = Examples.of(requests, portion.history, rows, units, self.config.encoder)
         self.parts.append(made)
         return len(made)
 
@@ -203,9 +203,10 @@ class Pupil:
             How many teach the encoder something; how many lists have a positive, and a new one.
         """
         taught, usable = 0, Quota(0, 0)
-        told = truth.select("request", "item", "is_new", label=VALUE_LABEL if VALUE_LABEL in truth.columns else "label")
+        learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
+        labels = truth.select("request", "item", "is_new", label=learned)
         for portion in self.chain.candidates(requests, name=name):
-            rows = portion.rows.join(told, on=["request", "item"], how="left", maintain_order="left")
+            rows = portion.rows.join(labels, on=["request", "item"], how="left", maintain_order="left")
             rows = rows.with_columns(pl.col("label").fill_null(0))
             if self.config.encoder.hard_negatives:
                 rows = rows.with_columns(self.chain.interest_of(portion)[FINE_TUNED])
@@ -218,10 +219,10 @@ class Pupil:
         if not self.parts:
             nothing = self.chain.assembler.candidates(self.chain.asked.between(0, 0))
             self.learn(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
-        found = self.parts[0]
+        joined = self.parts[0]
         for part in self.parts[1:]:
-            found = found.joined(part)
-        return found
+            joined = joined.joined(part)
+        return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,21 +271,21 @@ def visit(
         encoder_day: Day before which everything lies that the present model has seen.
         pupil: Is taught; None where the encoder learns nothing of the block.
     """
-    asked = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(asked)
+    requests = chain.asked.between(span.start, span.closed_end)
+    truth = chain.asked.truth(requests)
     is_new = truth.group_by("request").agg(pl.col("is_new").any())
-    ordered = in_hash_order(asked.join(is_new, on="request", maintain_order="left"), chain.log)
+    ordered = in_hash_order(requests.join(is_new, on="request", maintain_order="left"), chain.log)
     rounds = Round.of(ordered.select("request", "is_new"), quota, share)
-    drawing = _Drawing(chain, asked, truth, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
+    drawing = _Drawing(chain, requests, truth, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
     rows = mapped(drawing.rows(), config)
     examples = None
     if pupil is not None:
         _top_up(pupil, drawing)
         examples = pupil.examples()
     drawn = ordered["request"].filter(pl.Series(rounds.drawn))
-    labelled = Labelled(_some(asked, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
-    place = ordered.select("request", place=pl.int_range(pl.len()))
-    return Block(labelled, Lists(rows, place), examples, asked.height, rounds.usable)
+    labelled = Labelled(_some(requests, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
+    order = ordered.select("request", order=pl.int_range(pl.len()))
+    return Block(labelled, Lists(rows, order), examples, requests.height, rounds.usable)
 
 
 @dataclass(slots=True)
@@ -293,7 +294,7 @@ class _Drawing:
 
     Attributes:
         chain: The chain.
-        asked: The block's requests.
+        requests: The block's requests.
         truth: What turned out true of them.
         labels: Puts that on rows.
         rounds: Draws them.
@@ -303,7 +304,7 @@ class _Drawing:
     """
 
     chain: Chain
-    asked: pl.DataFrame
+    requests: pl.DataFrame
     truth: pl.DataFrame
     labels: _Labels
     rounds: Round
@@ -319,7 +320,7 @@ class _Drawing:
         while not (drawn := self.rounds.next()).is_empty():
             usable, whole = Quota(0, 0), self.rounds.usable.whole < self.rounds.quota.whole
             holding = self.truth if whole else self.truth.filter("is_new")
-            some = _some(self.asked, drawn)
+            some = _some(self.requests, drawn)
             for portion, plain in self.chain.portions(some, name=self.name, holding=holding):
                 rows = self.labels.on(plain)
                 if self.pupil is not None:
@@ -328,7 +329,7 @@ class _Drawing:
                 yield _teaching(rows, whole=whole)
             self.rounds.found(usable)
         if not self.rounds.drawn.any():
-            yield self.labels.on(next(self.chain.rows(self.asked.clear(), name=self.name)))
+            yield self.labels.on(next(self.chain.rows(self.requests.clear(), name=self.name)))
 
 
 def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
@@ -338,7 +339,7 @@ def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
     left = rounds.requests.filter(~pl.Series(rounds.drawn) & rounds.requests["is_new"])
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():
-        taught, _ = pupil.learn_candidates(_some(drawing.asked, drawn), _some(drawing.truth, drawn), name=name)
+        taught, _ = pupil.learn_candidates(_some(drawing.requests, drawn), _some(drawing.truth, drawn), name=name)
         further.found(Quota(0, taught))
 
 

@@ -18,7 +18,7 @@ _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
 _READING_BYTES, _READING_COPIES = 3.0e8, 2.0  # while the log is read: libraries, and of its cells
 _FILE_ROW_BYTES = 600  # of a row of the largest file of events, while it is held against its contract
 _FREED_ROW_BYTES = 200  # of those, what the allocator keeps
-_HELD_BYTES = 28  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
+_INDEX_BYTES = 28  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
 _TOGETHER_BYTES = 50  # of two items that a user had, while the fit of items seen together is made
 _EASE_BYTES = 34  # of two items that EASE knows, while it is fitted
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
@@ -52,9 +52,9 @@ class Memory:
             ConfigError: Too little to compute with.
         """
         read = 0 if log.labels is None else log.labels.file_rows
-        held = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
-        cells = log.cells.nbytes + _HELD_BYTES * len(log.cells.counts)
-        taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + held + cells + log.items.estimated_size()
+        event_bytes = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
+        cells = log.cells.nbytes + _INDEX_BYTES * len(log.cells.counts)
+        taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + event_bytes + cells + log.items.estimated_size()
         taken += _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)
         taken += log.items.height * _VECTORS * _WIDTH * 2
         taken = max(taken, _READING_BYTES + _FILE_ROW_BYTES * read + _READING_COPIES * log.cells.nbytes)

@@ -246,26 +246,26 @@ def _visited(
     pupil: Pupil | None,
 ) -> Block:
     """A block, as far as it is learned from; and a line on how far that is."""
-    found = visit(chain, config, span, quota, share, name=name, encoder_day=day, pupil=pupil)
+    block = visit(chain, config, span, quota, share, name=name, encoder_day=day, pupil=pupil)
     say(
         name,
-        requests=found.labelled.requests.height,
-        of=found.requests,
-        lists=found.usable.whole,
-        lists_of_new_items=found.usable.new,
-        taught=None if found.examples is None else len(found.examples),
-        new_to_user_ndcg_at_10=round(ndcg_of_new_items(found.labelled, FINE_TUNED), 4),
+        requests=block.labelled.requests.height,
+        of=block.requests,
+        lists=block.usable.whole,
+        lists_of_new_items=block.usable.new,
+        taught=None if block.examples is None else len(block.examples),
+        new_to_user_ndcg_at_10=round(ndcg_of_new_items(block.labelled, FINE_TUNED), 4),
     )
-    return found
+    return block
 
 
 def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> Labelled:
     """What the rankers are stopped by; and a line on how much of the window it is."""
     name, most = "Scoring validation", config.validation.max_requests
-    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
-    ndcg = round(ndcg_of_new_items(found, FINE_TUNED), 4)
-    say(name, requests=found.requests.height, of=found.in_window, new_to_user_ndcg_at_10=ndcg)
-    return found
+    labelled = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
+    ndcg = round(ndcg_of_new_items(labelled, FINE_TUNED), 4)
+    say(name, requests=labelled.requests.height, of=labelled.in_window, new_to_user_ndcg_at_10=ndcg)
+    return labelled
 
 
 def best_pooling(labelled: Labelled) -> str:
@@ -306,9 +306,9 @@ def _warm_up(
 ) -> tuple[Examples, tuple[float, float]]:
     """What the encoder learns first, and which share of requests finds its positive among the candidates."""
     pupil = Pupil(chain, catalogue, config)
-    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
-    _, usable = pupil.learn_candidates(asked, truth, name="Preparing the warm-up")
-    of = Quota(asked.height, truth.filter("is_new")["request"].n_unique())
+    with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    _, usable = pupil.learn_candidates(with_positive, truth, name="Preparing the warm-up")
+    of = Quota(with_positive.height, truth.filter("is_new")["request"].n_unique())
     share = (
         usable.whole / of.whole if of.whole else _SHARE[0],
         usable.new / of.new if of.new else _SHARE[1],
@@ -340,9 +340,9 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
     learned = pl.col("as_of_day") < version.encoder_day
     old = picked(kept_rows(version.rows, log, config), lambda some: some.filter(learned), config)
-    asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    requests = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
     catalogue = Catalogue.of(log, config.data.items.text)
-    past = _reminders(log, config, version, catalogue, asked, old)
+    past = _reminders(log, config, version, catalogue, requests, old)
     trainer = BlockTrainer(version.model, catalogue, config, watch, past=past)
     chain = Chain(log, config, version.model, version.inventory, cut=version.cut)
     if chain.features != version.features:
@@ -363,15 +363,20 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
 
 
 def _reminders(
-    log: EventLog, config: Config, version: Predecessor, catalogue: Catalogue, asked: pl.DataFrame, rows: pl.DataFrame
+    log: EventLog,
+    config: Config,
+    version: Predecessor,
+    catalogue: Catalogue,
+    requests: pl.DataFrame,
+    rows: pl.DataFrame,
 ) -> Examples:
     """What a version's encoder was taught, of requests whose rows are kept."""
-    history = histories(log, asked, config.candidates, version.model.event_types)
+    history = histories(log, requests, config.candidates, version.model.event_types)
     few = rows.lazy().select("request", "item", "label", FINE_TUNED)
-    kept = few.filter(pl.col("request").is_in(asked["request"].implode())).collect()
+    kept = few.filter(pl.col("request").is_in(requests["request"].implode())).collect()
     by_item = version.model.item_embeddings is not None
     units = np.arange(log.items.height) if by_item else catalogue.text_of_item
-    return Examples.of(catalogue.placed(asked, by_item=by_item), history, kept, units, config.encoder)
+    return Examples.of(catalogue.placed(requests, by_item=by_item), history, kept, units, config.encoder)
 
 
 def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
