@@ -23,7 +23,7 @@ from pipelines.base.progress import say, task
 from pipelines.evaluation.external import External, coded_scores
 from pipelines.stores.mapped import list_batches
 from pipelines.training.chain import Chain
-from pipelines.training.labelled import Labelled, found_by_behaviour, label
+from pipelines.training.labelled import Labelled, behaviour_candidates, label
 from pipelines.training.train import Trained
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
@@ -142,7 +142,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge systems and the baselines on a window's requests.
 
-    Of given lists the baselines rank the same items as all systems, and the order that was shown is one more.
+    Where the candidates are logged lists, the baselines rank these items too, and the logged order is one more system.
 
     Args:
         log: The log the window lies in.
@@ -160,7 +160,7 @@ def evaluate(
     """
     log_days = f"{date_of(log.first_day)} to {date_of(log.last_day)}"
     refuse_empty(labelled, "the window", remedy=f"Choose other days: the log is of {log_days}.")
-    shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
+    shown = [AS_SHOWN] if labelled.logged_lists and labelled.rows[POSITION].count() else []
     available, without = [*lists, *BASELINES, *shown], dict(ablated or {})
     wanted = {*chosen_systems(chosen, available), *without.values(), *((FULL,) if without else ())}
     names = [name for name in available if name in wanted]
@@ -171,7 +171,7 @@ def evaluate(
             requests = labelled.requests.select("request", "user", "as_of_day")
             for name in by_baseline:
                 ranking = BASELINES[name](log, requests)
-                systems[name] = _of_logged_lists(labelled.rows, ranking) if labelled.given else ranking
+                systems[name] = _of_logged_lists(labelled.rows, ranking) if labelled.logged_lists else ranking
                 advance(1)
     if AS_SHOWN in names:
         systems[AS_SHOWN] = _as_shown(labelled.rows)
@@ -358,9 +358,9 @@ def version_lists(
         return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
 
     def by_behaviour() -> pl.DataFrame:
-        if labelled.given:
+        if labelled.logged_lists:
             return ranked(behaviour_ranker, rows)
-        return pl.concat(ranked(behaviour_ranker, found_by_behaviour(some)) for some in list_batches(rows))
+        return pl.concat(ranked(behaviour_ranker, behaviour_candidates(some)) for some in list_batches(rows))
 
     return {
         FULL: ranked(ranker, rows),
@@ -382,13 +382,13 @@ def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> p
     At `features.candidates.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
     """
     chain, span = trained.chain, trained.split.test
-    requests = chain.asked.between(span.start, span.closed_end).tail(most)
+    requests = chain.request_source.between(span.start, span.closed_end).tail(most)
     history = histories(chain.log, requests, config.candidates)
     return recall_by_source(
         requests,
         history,
         chain.assembler.generators.scored_union(requests, history),
-        chain.asked.truth(requests),
+        chain.request_source.truth(requests),
         sorted({*CUTOFFS, config.candidates.max_per_request}),
         seen=seen_items(chain.log, span.start),
     )

@@ -34,7 +34,7 @@ def read_scores(entries: Sequence[str]) -> dict[str, pl.DataFrame]:
         entries: `NAME=PATH` of each, or a path, whose stem is the name; a file, a glob or a folder, Parquet or CSV.
 
     Raises:
-        ConfigError: No file there, or a name that is none or is given twice.
+        ConfigError: No file there, or a name that is empty or occurs twice.
         ContractError: A score of a CSV is no number, or a day no date.
         IntegrityError: A file is truncated or empty.
     """
@@ -68,14 +68,14 @@ def coded_scores(
     """The lists of other systems under our codes, in contract.
 
     A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
-    and where the candidates are given lists, each of their items a score. Rows of requests of the window that were not
+    and where the candidates are logged lists, each shown item a score. Rows of requests of the window that were not
     drawn are left out, and counted.
 
     Args:
         external: The systems' scores; other columns are ignored. Engaged days are named by user_id and day (the batch
             day, a date, also as text or as its midnight), logged requests by request_id. Ids are read as the log has
             them: from text, integers, categories and whole numbers of any type.
-        labelled: The window's requests, and the candidates where these are given.
+        labelled: The window's requests, and the candidates where these are logged lists.
         log: Whose ids are meant.
         taken: What none of them may be called.
 
@@ -230,7 +230,7 @@ def _coded(
     without = requests.join(coded, on="request", how="anti")
     if without.height:
         faults.append(f"{without.height} of {requests.height} judged requests have no row{_days(without)}: score them")
-    if labelled.given:
+    if labelled.logged_lists:
         shown = labelled.rows.select("request", "item")
         if absent := shown.join(coded, on=["request", "item"], how="anti").height:
             faults.append(f"{absent} of {shown.height} shown pairs have no score: score every shown item")

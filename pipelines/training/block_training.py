@@ -49,7 +49,7 @@ class BlockTrainer:
             nothing was taught.
 
     Attributes:
-        held: What came of the training on each block so far.
+        trainings: What came of the training on each block so far.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class BlockTrainer:
         *,
         past: Examples | None = None,
     ) -> None:
-        self.held: list[BlockTraining] = []
+        self.trainings: list[BlockTraining] = []
         self._model = model
         self._catalogue = catalogue
         self._config = config
@@ -96,7 +96,7 @@ class BlockTrainer:
         Raises:
             TryAgainError: Memory does not suffice for a training batch.
         """
-        read, encoder, number = self._read, self._config.encoder, len(self.held)
+        read, encoder, number = self._read, self._config.encoder, len(self.trainings)
         assert read is not None, "no block after the end"
         read = replace(read, items=items)
         seed, old = self._config.seed * 1000 + number, None
@@ -108,7 +108,7 @@ class BlockTrainer:
         if training.old_before is not None and training.old_after is not None:
             before, after = round(training.old_before, 4), round(training.old_after, 4)
             say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
-        self.held.append(training)
+        self.trainings.append(training)
         self._past = examples if self._past is None else self._past.joined(examples).split(encoder.max_requests)[1]
         pooled = self._model.pool("tuned", read.texts, lower=read.lower)
         self._read = ReadTexts(read.texts, read.lower, pooled)
@@ -127,7 +127,7 @@ class BlockTrainer:
 
     def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> BlockTraining:
         """One block; where memory does not suffice, again from its start with less kept, to the same bits."""
-        number, encoder = len(self.held) + 1, self._config.encoder
+        number, encoder = len(self.trainings) + 1, self._config.encoder
         steps = encoder.head_steps + encoder.steps if len(taught) else 0
 
         def fit(encoder: EncoderConfig) -> BlockTraining:
@@ -163,7 +163,7 @@ class BlockTrainer:
 
     def _follow(self, advance: Advance) -> Report:
         """Shows each step on a block with its loss and its rate, and passes the series on."""
-        block, last, texts_before, done = len(self.held), time.monotonic(), 0, 0
+        block, last, texts_before, done = len(self.trainings), time.monotonic(), 0, 0
 
         def follow(training: BlockTraining, texts: int) -> None:
             nonlocal last, texts_before, done

@@ -146,8 +146,8 @@ class Chain:
             self._query_digest = self.model.digest("tuned", queries=True)
 
     @cached_property
-    def asked(self) -> RequestSource:
-        """Where the log's requests come from; a night asks its own."""
+    def request_source(self) -> RequestSource:
+        """The requests and labels of the log, by `requests.source`; a night makes requests of its own."""
         return request_source(self.log, self.config)
 
     @property

@@ -128,8 +128,8 @@ class Round:
         """Before the first round."""
         return cls(requests, quota, share, np.zeros(requests.height, np.bool_))
 
-    def found(self, usable: Quota) -> None:
-        """Take note of what the last round came to."""
+    def record(self, usable: Quota) -> None:
+        """Add the usable lists that the last round gave, so that the next round is sized by them."""
         is_new = self.requests["is_new"].to_numpy()
         self.usable = self.usable.plus(usable)
         self._of = Quota(int(self.drawn.sum()), int((self.drawn & is_new).sum()))

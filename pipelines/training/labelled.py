@@ -23,7 +23,7 @@ __all__ = [
     "Labelled",
     "Lists",
     "Pupil",
-    "found_by_behaviour",
+    "behaviour_candidates",
     "label",
     "latest_lists",
     "one_after_the_other",
@@ -45,14 +45,14 @@ class Labelled:
         truth: request, item, label, is_new, perhaps `VALUE_LABEL`: every positive, retrieved or not.
         rows: Candidates with features, label (0 for none; by value where the truth has that), encoder_digest and
             encoder_day (its cut-off).
-        given: Whether the candidates are lists that were given, and not what generators found.
+        logged_lists: Whether the candidates are the lists that the log showed, rather than what generators propose.
         left_out: The window's requests that were not drawn, of users none of whose requests were; None for none.
     """
 
     requests: pl.DataFrame
     truth: pl.DataFrame
     rows: pl.DataFrame
-    given: bool = False
+    logged_lists: bool = False
     left_out: pl.DataFrame | None = None
 
     @property
@@ -74,8 +74,8 @@ def label(
         encoder_day: Day before which everything lies that the present model has seen.
         most: Requests that suffice: whole users are drawn until there are so many; None takes all.
     """
-    requests, left_out = whole_users(chain.asked.between(span.start, span.closed_end), chain.log, most)
-    truth = chain.asked.truth(requests)
+    requests, left_out = whole_users(chain.request_source.between(span.start, span.closed_end), chain.log, most)
+    truth = chain.request_source.truth(requests)
     rows = rows_of(chain, config, requests, truth, name=name, encoder_day=encoder_day)
     return Labelled(requests, truth, rows, config.candidates.source == "logged", left_out)
 
@@ -217,7 +217,7 @@ class Pupil:
     def examples(self) -> Examples:
         """All that was taken up."""
         if not self.parts:
-            nothing = self.chain.assembler.candidates(self.chain.asked.between(0, 0))
+            nothing = self.chain.assembler.candidates(self.chain.request_source.between(0, 0))
             self.learn(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
         joined = self.parts[0]
         for part in self.parts[1:]:
@@ -271,8 +271,8 @@ def visit(
         encoder_day: Day before which everything lies that the present model has seen.
         pupil: Is taught; None where the encoder learns nothing of the block.
     """
-    requests = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(requests)
+    requests = chain.request_source.between(span.start, span.closed_end)
+    truth = chain.request_source.truth(requests)
     is_new = truth.group_by("request").agg(pl.col("is_new").any())
     ordered = in_hash_order(requests.join(is_new, on="request", maintain_order="left"), chain.log)
     rounds = Round.of(ordered.select("request", "is_new"), quota, share)
@@ -327,7 +327,7 @@ class _Drawing:
                     self.taught += self.pupil.learn(portion, rows)
                 usable = usable.plus(_usable(rows, IS_NEW))
                 yield _teaching(rows, whole=whole)
-            self.rounds.found(usable)
+            self.rounds.record(usable)
         if not self.rounds.drawn.any():
             yield self.labels.on(next(self.chain.rows(self.requests.clear(), name=self.name)))
 
@@ -340,7 +340,7 @@ def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():
         taught, _ = pupil.learn_candidates(_some(drawing.requests, drawn), _some(drawing.truth, drawn), name=name)
-        further.found(Quota(0, taught))
+        further.record(Quota(0, taught))
 
 
 def _some(frame: pl.DataFrame, requests: pl.Series) -> pl.DataFrame:
@@ -366,7 +366,7 @@ def with_a_positive(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.filter((pl.col("label").max() > 0).over("request"))
 
 
-def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
+def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
     """The candidates that a generator without text proposed."""
     sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))

@@ -39,7 +39,7 @@ from pipelines.training.labelled import (
     Labelled,
     Lists,
     Pupil,
-    found_by_behaviour,
+    behaviour_candidates,
     label,
     latest_lists,
     visit,
@@ -214,8 +214,8 @@ def train(
     pooling = best_pooling(labelled)
     valid = labelled.rows
     ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
-    if not labelled.given:
-        fitted, valid = (picked(some, found_by_behaviour, config) for some in (fitted, valid))
+    if not labelled.logged_lists:
+        fitted, valid = (picked(some, behaviour_candidates, config) for some in (fitted, valid))
     behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     trainer.forget()
     return Trained(
@@ -229,7 +229,7 @@ def train(
         chain=chain,
         rows=rows,
         continues=continues,
-        block_trainings=trainer.held,
+        block_trainings=trainer.trainings,
         valid_ndcg=valid_ndcg,
     )
 
@@ -290,10 +290,10 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     chain = Chain(log, config, model, inventory)
     _warn_of_short_windows(chain, split)
     refuse_unknown_features(chain.features, config)
-    for facts in requests_summary(chain.asked).values():
+    for facts in requests_summary(chain.request_source).values():
         say("logged requests", **facts)
     requests = _latest(chain, split.warm_up, config)
-    truth = chain.asked.truth(requests)
+    truth = chain.request_source.truth(requests)
     examples, share = _warm_up(chain, catalogue, config, requests, truth)
     chain.fit_cut(requests, truth)
     refuse_unretrieved(chain, split)
@@ -323,7 +323,7 @@ def _planned(chain: Chain, blocks: Sequence[Span], share: tuple[float, float]) -
         say("max_memory_gb lets the ranker learn from fewer lists", whole_lists=most, ranker_max_requests=wanted)
     sizes = []
     for block in blocks:
-        truth = chain.asked.truth(chain.asked.between(block.start, block.closed_end))
+        truth = chain.request_source.truth(chain.request_source.between(block.start, block.closed_end))
         sizes.append(Quota(truth["request"].n_unique(), truth.filter("is_new")["request"].n_unique()))
     return block_quotas(most, sizes, share)
 
@@ -436,7 +436,7 @@ def _warn_of_short_windows(chain: Chain, split: Split) -> None:
 def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
     """The requests of a span's last days, about `encoder.max_requests`; of a day that has more, so many are drawn."""
     most = config.encoder.max_requests
-    requests = chain.asked.between(span.start, span.closed_end)
+    requests = chain.request_source.between(span.start, span.closed_end)
     daily = requests["as_of_day"].value_counts().sort("as_of_day", descending=True)
     kept = daily.filter(pl.col("count").cum_sum() <= most)["as_of_day"]
     first = kept.min() if len(kept) else daily["as_of_day"].max()

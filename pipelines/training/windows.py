@@ -139,8 +139,8 @@ def refuse_unretrieved(chain: Chain, split: Split) -> None:
 
 def _retrieved(chain: Chain, span: Span) -> bool:
     """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
-    requests = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(requests)
+    requests = chain.request_source.between(span.start, span.closed_end)
+    truth = chain.request_source.truth(requests)
     with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
     ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
     generators = chain.assembler.generators

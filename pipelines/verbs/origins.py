@@ -136,7 +136,7 @@ def rolling_origin(
     cuts = origins_of(inputs.log, config, count)
     # What cannot be judged is refused before anything is trained.
     windows = _windows(cuts, config)
-    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].given else ())])
+    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].logged_lists else ())])
     others = _judged(external, cuts, windows, config) if external else [None] * count
     folder = Path(config.output) / "origins" / _key(inputs, config)
     for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
@@ -175,7 +175,7 @@ def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog
 
 
 def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
-    """Each origin's requests and truth; of lists that were given, the pairs that were shown.
+    """Each origin's requests and truth, and the shown pairs where the candidates are logged lists.
 
     Raises:
         ConfigError: A window has no request with a positive.
@@ -207,7 +207,7 @@ def _judged(
         pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=False)),
         windows[0].truth.clear(),
         pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=False)),
-        windows[0].given,
+        windows[0].logged_lists,
         pl.concat(others) if (others := [one.left_out for one in windows if one.left_out is not None]) else None,
     )
     coded = coded_scores(external, together, cuts[0][0], taken=TAKEN)

@@ -22,14 +22,14 @@ class Gate:
     """One condition of a promotion.
 
     Attributes:
-        name: What is asked.
+        name: What the gate asks for.
         passed: Whether it holds.
-        found: What was found, in words.
+        finding: The figures that decided it, in words.
     """
 
     name: str
     passed: bool
-    found: str
+    finding: str
 
 
 def promote(
@@ -60,13 +60,13 @@ def promote(
             versions[champion.name] = load_bundle(registry.bundle_folder(champion))
         evaluation = judged if champion is None and judged is not None else _judge(log, config, versions, bundle)
         gates = gates_of(evaluation, config, champion.name if champion else None)
-        why = {gate.name: gate.found for gate in gates}
+        why = {gate.name: gate.finding for gate in gates}
         failed = [gate for gate in gates if not gate.passed]
         if failed:
             registry.journal_refusal(version, why)
             raise BlockedError(
                 f"{version.name} stays out; {len(failed)} of {len(gates)} gates failed:\n"
-                + "\n".join(f"- {gate.name}: {gate.found}" for gate in failed)
+                + "\n".join(f"- {gate.name}: {gate.finding}" for gate in failed)
             )
         registry.make_champion(version, why=why, action="promote")
     return version, gates
