@@ -1,4 +1,4 @@
-"""Requests with their rows and what turned out true of them: of a window that is judged, of a block that is learned."""
+"""Labelled requests: candidates with features and labels, for a window to judge or a block to learn from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,25 +20,25 @@ from pipelines.training.draw import Quota, Round, in_hash_order, whole_users
 __all__ = [
     "IS_NEW",
     "Block",
+    "ExampleCollector",
     "Labelled",
     "Lists",
-    "Pupil",
     "behaviour_candidates",
     "label",
+    "label_block",
     "latest_lists",
     "one_after_the_other",
     "rows_of",
-    "visit",
     "with_a_positive",
 ]
 
 IS_NEW = ~(pl.col("pair_events_all") > 0)
-"""The user never had the item."""
+"""Expression: the user has no event with the item before the as-of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Requests with their rows and what turned out true.
+    """Requests with their candidate rows and their positives.
 
     Attributes:
         requests: request, user, as_of_day, and what logged requests have beside.
@@ -64,7 +64,7 @@ class Labelled:
 def label(
     chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int, most: int | None = None
 ) -> Labelled:
-    """Rows and truth of a span's requests, under the chain's present model.
+    """Rows and positives of a span's requests, under the chain's present model.
 
     Args:
         chain: The chain.
@@ -90,7 +90,7 @@ def rows_of(
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """Puts labels on rows, and what scored them."""
+    """Adds labels to rows, and the digest and cut-off of the encoder that scored them."""
 
     labels: pl.DataFrame
     encoder: dict[str, pl.Expr]
@@ -127,8 +127,8 @@ class Lists:
     def first(self, quota: Quota, config: Config) -> tuple[pl.DataFrame, Quota]:
         """Rows of the first lists of both kinds, and how many lists that is.
 
-        Of a list that is too late to be kept whole, what is new to the user is kept where that has a positive and is
-        early enough: those are few, and every one is worth having.
+        Of a list beyond the quota of whole lists, the items that are new to the user are kept if one of them is
+        positive and the quota of new lists is not full: such lists are rare.
         """
         positive = self.rows.lazy().select("request", "label", is_new=IS_NEW).filter(pl.col("label") > 0)
         usable = positive.group_by("request").agg(pl.col("is_new").any()).collect()
@@ -172,8 +172,8 @@ def one_after_the_other(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
 
 
 @dataclass(slots=True)
-class Pupil:
-    """Collects what the encoder learns of requests, portion by portion.
+class ExampleCollector:
+    """Collects training examples for the encoder, portion by portion of requests.
 
     Args:
         chain: The chain.
@@ -186,8 +186,8 @@ class Pupil:
     config: Config
     parts: list[Examples] = field(default_factory=list)
 
-    def learn(self, portion: Portion, rows: pl.DataFrame) -> int:
-        """Take a portion up, with its labelled rows; returns how many of its requests teach something."""
+    def add(self, portion: Portion, rows: pl.DataFrame) -> int:
+        """Add a portion with its labelled rows; returns how many of its requests give an example."""
         by_item = self.chain.model.item_embeddings is not None
         requests = self.catalogue.placed(portion.requests, by_item=by_item)
         items = len(self.catalogue.text_of_item)
@@ -196,11 +196,11 @@ class Pupil:
         self.parts.append(made)
         return len(made)
 
-    def learn_candidates(self, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str) -> tuple[int, Quota]:
-        """Take requests up of which the ranker learns nothing: without features.
+    def add_candidates(self, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str) -> tuple[int, Quota]:
+        """Add requests that only the encoder learns from: their candidates are made without features.
 
         Returns:
-            How many teach the encoder something; how many lists have a positive, and a new one.
+            How many give an example; how many lists have a positive, and how many a new one.
         """
         taught, usable = 0, Quota(0, 0)
         learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
@@ -210,15 +210,15 @@ class Pupil:
             rows = rows.with_columns(pl.col("label").fill_null(0))
             if self.config.encoder.hard_negatives:
                 rows = rows.with_columns(self.chain.interest_of(portion)[FINE_TUNED])
-            taught += self.learn(portion, rows)
+            taught += self.add(portion, rows)
             usable = usable.plus(_usable(rows, pl.col("is_new")))
         return taught, usable
 
     def examples(self) -> Examples:
-        """All that was taken up."""
+        """All examples that were added; none are of no requests, but have the right shapes."""
         if not self.parts:
             nothing = self.chain.assembler.candidates(self.chain.request_source.between(0, 0))
-            self.learn(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
+            self.add(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
         joined = self.parts[0]
         for part in self.parts[1:]:
             joined = joined.joined(part)
@@ -244,7 +244,7 @@ class Block:
     usable: Quota
 
 
-def visit(
+def label_block(
     chain: Chain,
     config: Config,
     span: Span,
@@ -253,13 +253,13 @@ def visit(
     *,
     name: str,
     encoder_day: int,
-    pupil: Pupil | None,
+    collector: ExampleCollector | None,
 ) -> Block:
-    """Compute of a block what is learned from, under the chain's present model.
+    """Compute the rows and examples of a block, under the chain's present model.
 
-    Requests that have a positive are drawn in the order of a hash, in rounds, until so many lists are usable as wanted:
-    which are is known only when their candidates are. Then, for the encoder alone, until it has what it learns of a
-    block, candidates without features.
+    Requests with a positive are drawn in the order of a hash, in rounds, until the quota of usable lists is full. A
+    list is usable if a positive is among its candidates, which is known only once they are made. If the encoder wants
+    more examples than that gave, further requests follow, with candidates but without features.
 
     Args:
         chain: The chain.
@@ -269,19 +269,19 @@ def visit(
         share: Of requests with a positive, and with a new one, that are expected to have it among their candidates.
         name: What progress is called.
         encoder_day: Day before which everything lies that the present model has seen.
-        pupil: Is taught; None where the encoder learns nothing of the block.
+        collector: Collects the encoder's examples; None where the encoder learns nothing of the block.
     """
     requests = chain.request_source.between(span.start, span.closed_end)
     truth = chain.request_source.truth(requests)
     is_new = truth.group_by("request").agg(pl.col("is_new").any())
     ordered = in_hash_order(requests.join(is_new, on="request", maintain_order="left"), chain.log)
     rounds = Round.of(ordered.select("request", "is_new"), quota, share)
-    drawing = _Drawing(chain, requests, truth, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
-    rows = mapped(drawing.rows(), config)
+    draw = _BlockDraw(chain, requests, truth, _Labels.of(chain, truth, encoder_day), rounds, collector, name)
+    rows = mapped(draw.rows(), config)
     examples = None
-    if pupil is not None:
-        _top_up(pupil, drawing)
-        examples = pupil.examples()
+    if collector is not None:
+        _top_up(collector, draw)
+        examples = collector.examples()
     drawn = ordered["request"].filter(pl.Series(rounds.drawn))
     labelled = Labelled(_some(requests, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
     order = ordered.select("request", order=pl.int_range(pl.len()))
@@ -289,18 +289,18 @@ def visit(
 
 
 @dataclass(slots=True)
-class _Drawing:
-    """A block's requests, computed round by round.
+class _BlockDraw:
+    """Draws a block's requests and makes their rows, round by round.
 
     Attributes:
         chain: The chain.
         requests: The block's requests.
-        truth: What turned out true of them.
-        labels: Puts that on rows.
-        rounds: Draws them.
-        pupil: Is taught; None where the encoder learns nothing of the block.
+        truth: Their positives.
+        labels: Adds these to rows.
+        rounds: Chooses the requests of each round.
+        collector: Collects the encoder's examples; None where the encoder learns nothing of the block.
         name: What progress is called.
-        taught: Requests that taught the encoder something.
+        taught: Requests that gave the encoder an example.
     """
 
     chain: Chain
@@ -308,14 +308,14 @@ class _Drawing:
     truth: pl.DataFrame
     labels: _Labels
     rounds: Round
-    pupil: Pupil | None
+    collector: ExampleCollector | None
     name: str
     taught: int = 0
 
     def rows(self) -> Iterator[pl.DataFrame]:
-        """What a ranker may learn from, portion by portion; one without rows where nothing is drawn.
+        """Rows that a ranker may learn from, portion by portion; one frame without rows where nothing is drawn.
 
-        Features are made of requests that have a positive among their candidates; the others teach nothing.
+        Features are made only for requests with a positive among their candidates, since others teach nothing.
         """
         while not (drawn := self.rounds.next()).is_empty():
             usable, whole = Quota(0, 0), self.rounds.usable.whole < self.rounds.quota.whole
@@ -323,8 +323,8 @@ class _Drawing:
             some = _some(self.requests, drawn)
             for portion, plain in self.chain.portions(some, name=self.name, holding=holding):
                 rows = self.labels.on(plain)
-                if self.pupil is not None:
-                    self.taught += self.pupil.learn(portion, rows)
+                if self.collector is not None:
+                    self.taught += self.collector.add(portion, rows)
                 usable = usable.plus(_usable(rows, IS_NEW))
                 yield _teaching(rows, whole=whole)
             self.rounds.record(usable)
@@ -332,14 +332,14 @@ class _Drawing:
             yield self.labels.on(next(self.chain.rows(self.requests.clear(), name=self.name)))
 
 
-def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
-    """Teach the encoder of requests that were not drawn, until it has what it learns of a block."""
-    rounds, name = drawing.rounds, f"{drawing.name}: for the encoder alone"
-    wanted = max(pupil.config.encoder.max_requests - drawing.taught, 0)
+def _top_up(collector: ExampleCollector, draw: _BlockDraw) -> None:
+    """Collect examples of requests that were not drawn, until the encoder has `encoder.max_requests` of the block."""
+    rounds, name = draw.rounds, f"{draw.name}: for the encoder alone"
+    wanted = max(collector.config.encoder.max_requests - draw.taught, 0)
     left = rounds.requests.filter(~pl.Series(rounds.drawn) & rounds.requests["is_new"])
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():
-        taught, _ = pupil.learn_candidates(_some(drawing.requests, drawn), _some(drawing.truth, drawn), name=name)
+        taught, _ = collector.add_candidates(_some(draw.requests, drawn), _some(draw.truth, drawn), name=name)
         further.record(Quota(0, taught))
 
 
@@ -355,7 +355,7 @@ def _usable(rows: pl.DataFrame, is_new: pl.Expr) -> Quota:
 
 
 def _teaching(rows: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
-    """Rows of the requests that have a positive among them; or of what is new to the user, where that has one."""
+    """Rows of the requests with a positive; unless `whole`, only their new items, of requests with a new positive."""
     if not whole:
         rows = rows.filter(IS_NEW)
     return with_a_positive(rows)
@@ -367,6 +367,6 @@ def with_a_positive(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
-    """The candidates that a generator without text proposed."""
+    """The rows whose candidate was proposed by a generator that reads no text."""
     sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))

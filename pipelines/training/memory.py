@@ -1,4 +1,4 @@
-"""How much memory training, evaluation and the night take, and what is made smaller so that it suffices.
+"""Memory estimates for training, evaluation and the nightly batch, and the sizes that follow from them.
 
 Sizes are estimated from the log and the configuration alone, so that the same files give the same version on every
 machine. What a file holds is not counted: rows, texts' hidden states and the network's inputs wait on disk, and the
@@ -34,7 +34,7 @@ _FEWEST_LISTS = 50  # that teach a ranker anything
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is left for computing of `max_memory_gb`.
+    """The part of `max_memory_gb` that is left for computing.
 
     Attributes:
         spare: Bytes, beside the log, the catalogue and the libraries.
@@ -46,7 +46,7 @@ class Memory:
 
     @classmethod
     def of(cls, log: EventLog, config: Config) -> "Memory":
-        """What a log leaves.
+        """The budget that remains beside a log.
 
         Raises:
             ConfigError: Too little to compute with.
@@ -90,6 +90,6 @@ class Memory:
 
 
 def _fit_bytes(n_items: int, n_users: int, history_items: int) -> float:
-    """What the larger of two fits takes while it is made, which grow with pairs of items and not with the log."""
+    """Bytes of the larger of two fits (co-visitation, EASE), which grow with pairs of items and not with the log."""
     together = min(n_items**2, n_users * history_items**2)
     return float(max(_TOGETHER_BYTES * together, _EASE_BYTES * min(n_items, MOST_ITEMS) ** 2))

@@ -1,4 +1,4 @@
-"""Which requests a configuration takes from a log."""
+"""The source of requests and labels that a configuration chooses."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The windows of a timeline before anything is trained: which requests they have, and whether those teach anything."""
+"""Checks of the timeline before anything is trained: requests and positives of each window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,11 +21,11 @@ _AT_ONCE = 200  # requests whose candidates are looked at together
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A window of the timeline and what lies in it.
+    """A window of the timeline with the numbers of its requests and positives.
 
     Attributes:
         name: How messages call it.
-        keys: The keys of the configuration that place it.
+        keys: The configuration keys that set its days.
         spans: Its days; the blocks of the ranker's days are one window.
         needed: Whether nothing can be trained or judged without a positive in it.
         requests: Requests whose labels have closed.
@@ -51,7 +51,7 @@ class Filled:
 
 
 def filled_windows(log: EventLog, config: Config, split: Split, *, continues: bool = False) -> list[Filled]:
-    """What lies in each window of a timeline, in the order of time.
+    """Count requests and positives of each window of a timeline, in the order of time.
 
     Args:
         log: The event log.
@@ -138,7 +138,7 @@ def refuse_unretrieved(chain: Chain, split: Split) -> None:
 
 
 def _retrieved(chain: Chain, span: Span) -> bool:
-    """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
+    """Whether a positive of a span is among the candidates of generators without text, or in a logged list."""
     requests = chain.request_source.between(span.start, span.closed_end)
     truth = chain.request_source.truth(requests)
     with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
