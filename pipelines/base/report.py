@@ -1,4 +1,4 @@
-"""What a person reads: tables on stderr, one JSON result on stdout."""
+"""Output of commands: tables for a person on stderr, one JSON result on stdout."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -31,14 +31,14 @@ _ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 
 
 def result(facts: Report) -> None:
-    """Write a verb's result: one line of JSON, where stdout is not a terminal."""
+    """Write a verb's result as one line of JSON; nothing where stdout is a terminal."""
     if not sys.stdout.isatty():
         sys.stdout.write(json_line(facts, ascii_only=False) + "\n")
         sys.stdout.flush()
 
 
 def show(*parts: Table | Text | str) -> None:
-    """Write for a person, on stderr; no control character and no markup of a text or a cell is interpreted."""
+    """Write tables and texts to stderr; control characters are escaped and markup is not interpreted."""
     console = Terminal(width=None if sys.stderr.isatty() else 160)
     for part in parts:
         shown = Text(part) if isinstance(part, str) else part
@@ -48,7 +48,7 @@ def show(*parts: Table | Text | str) -> None:
 
 
 def plain(text: str) -> Text:
-    """A text from outside as it may be shown: control characters and line ends as their escapes, no markup."""
+    """A text from outside that is safe to show: control characters and line ends escaped, no markup."""
     return Text(printable(text))
 
 
@@ -70,7 +70,7 @@ def check_table(facts: Report) -> list[Table | Text | str]:
 
 
 def show_warnings(warnings: Sequence[Mapping[str, str]]) -> None:
-    """What a training or a night would stumble over: a table on a terminal, a line each elsewhere.
+    """Show warnings of what a training or a night would fail on: a table on a terminal, a line each elsewhere.
 
     Args:
         warnings: `key` of the configuration and `message` of each.
@@ -86,7 +86,7 @@ def show_warnings(warnings: Sequence[Mapping[str, str]]) -> None:
 
 
 def _offers_table(facts: Report) -> list[Table]:
-    """Offers of items of the catalogue, where a table of them is given."""
+    """Offers of catalogue items, by kind; no table without offers."""
     if not facts["offers"]:
         return []
     table = Table("offer", "rows", "items", "first begins", "last begins", title="Offers")
@@ -96,7 +96,7 @@ def _offers_table(facts: Report) -> list[Table]:
 
 
 def _requests_table(facts: Report) -> list[Table]:
-    """Logged requests, where requests are."""
+    """Counts of logged requests; no table where requests are engaged days."""
     if "requests" not in facts:
         return []
     table = Table(
@@ -142,7 +142,7 @@ def stores_table(facts: Sequence[Report]) -> list[Table | Text | str]:
 
 
 def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
-    """Each origin's systems, what they come to together, and the first system's lead in each."""
+    """Tables of each origin's systems, of all pooled, and of the first system's lead in each."""
     origins, pooled = facts["origins"], facts["pooled"]
     tables = [systems_table(origin, k=k)[0] for origin in origins]
     tables += systems_table(pooled, k=k, what=f"Pooled over {len(origins)} origins,")
@@ -192,7 +192,7 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
 
 
 def _requests(facts: Report) -> str:
-    """How many requests were judged, and of how many where whole users were drawn."""
+    """The number of judged requests, and of how many they were sampled."""
     if facts["requests"] == facts.get("requests_in_window", facts["requests"]):  # earlier versions asked them all
         return f"{facts['requests']:,} requests"
     share = f"{facts['share_drawn']:.1%}, whole users drawn by a hash"
@@ -223,7 +223,7 @@ def _difference_cell(row: Report | None) -> str:
 
 
 def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
-    """What each system's lists are like, where that was judged."""
+    """Coverage, novelty and the like of each system; no table where that was not judged."""
     if not systems:
         return []
     names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
@@ -234,7 +234,7 @@ def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[T
 
 
 def _column(row: Report, k: int) -> str | None:
-    """Where NDCG at a cut-off stands in the tables: under its slice, or by value; None for what they do not show."""
+    """The column of a row of NDCG at a cut-off: its slice, or NDCG by value; None for what the tables do not show."""
     if row["metric"] == by_value(f"ndcg@{k}"):
         return _VALUED if row["slice"] == "all" else None
     return row["slice"] if row["metric"] == f"ndcg@{k}" else None
@@ -245,7 +245,7 @@ def _cell(row: Report | None) -> str:
 
 
 def _with_interval(value: float, row: Report, sign: str) -> str:
-    """A figure and its interval, if it has one: over a single user there is none."""
+    """A figure and its interval; a single user has no interval."""
     if row["low"] is None:
         return f"{value:{sign}.4f} [-]"
     return f"{value:{sign}.4f} [{row['low']:{sign}.4f}, {row['high']:{sign}.4f}]"

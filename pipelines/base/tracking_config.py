@@ -1,4 +1,4 @@
-"""Where MLflow is: the forms that its URI may have, and what of it is kept."""
+"""Configuration of MLflow: the accepted forms of its URI, and the part of it that is stored."""
 
 import re
 from collections.abc import Callable
@@ -67,7 +67,7 @@ class TrackingConfig(FrozenConfig):
         raise ValueError(msg)
 
     def anchored(self, at: Callable[[str], str]) -> Self:
-        """The same with a database file that is named relatively where `at` puts it."""
+        """The same with a relative database file resolved by `at`."""
         match = _SQLITE.fullmatch(self.uri or "")
         if match is None or unquote(match[2]).startswith("/"):
             return self

@@ -1,4 +1,4 @@
-"""What the parts of a version are worth: it is judged again without each of them, on the same requests.
+"""Ablations: a version is judged again without each of its parts, on the same requests.
 
 - A family of features (`interest` among them), `text` (all columns that know a text) and `behaviour` (all that do not):
   a ranker is trained anew without these columns, on the rows that the version's ranker learned from. Candidates stay.
@@ -35,19 +35,19 @@ FIELD = "field:"
 
 
 def parts_of(columns: Sequence[Column], text_fields: Sequence[str]) -> list[str]:
-    """Names of what can be left out of a version that has some columns and text fields."""
+    """Names of the parts that can be left out of a version with these columns and text fields."""
     families = dict.fromkeys(column.family for column in columns)
     return [TEXT, BEHAVIOUR, PREQUENTIAL, *families, *(f"{FIELD}{name}" for name in text_fields)]
 
 
 def without(part: str) -> str:
-    """What the system is called that lacks a part."""
+    """Name of the system without a part."""
     return f"without {part}"
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A version that parts are left out of.
+    """A whole version, from which parts are left out.
 
     Attributes:
         chain: The chain under its encoder.
@@ -71,7 +71,7 @@ class Whole:
 
     @classmethod
     def of(cls, trained: Trained, config: Config) -> "Whole":
-        """What was trained just now."""
+        """The version that a training just made."""
         chain = trained.chain
         return cls(
             chain=chain,
@@ -85,7 +85,7 @@ class Whole:
         )
 
     def lists(self, parts: Sequence[str], window: Labelled) -> dict[str, pl.DataFrame]:
-        """Lists of the version without each part: request, item, score by `without` of the part.
+        """Lists (request, item, score) of the version without each part, by the name that `without` gives.
 
         Args:
             parts: Of `parts_of`.
@@ -149,13 +149,13 @@ class Whole:
 
     @cached_property
     def _taught(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """What the ranker learned from, and what it was stopped by, which the final encoder scored."""
+        """The rows that the ranker learned from, and its validation rows, scored by the final encoder."""
         fitted = kept_rows(self.rows, self.chain.log, self.config)
         return fitted, validation(self.chain, self.config, self.valid, self.encoder_day).rows
 
 
 def _lists_of(rows: pl.DataFrame, *, only: pl.Expr | None = None) -> pl.DataFrame:
-    """Lists by what tells them apart in any log: user, as_of_day, how many rows, and sums of their items and labels.
+    """A fingerprint of each list: user, as_of_day, number of rows, and sums of items and labels.
 
     Args:
         rows: Rows of the lists.

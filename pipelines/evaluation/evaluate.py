@@ -1,4 +1,4 @@
-"""Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
+"""Evaluation: rankings of every system on the requests of one window, judged by the same rules."""
 
 import difflib
 import math
@@ -60,30 +60,30 @@ BEHAVIOUR_ONLY = "behaviour-only ranker"
 FINE_TUNED_TEXT = "fine-tuned text"
 ZERO_SHOT_TEXT = "zero-shot text"
 OURS = (FULL, BEHAVIOUR_ONLY, FINE_TUNED_TEXT, ZERO_SHOT_TEXT)
-"""What a training makes."""
+"""Systems of a training."""
 AS_SHOWN = "as shown"
 """The order that the log showed, where the candidates are its lists."""
 
 ALL_SYSTEMS = "all"
-"""Choose every system."""
+"""Value of `--systems` that chooses every system."""
 TAKEN = (ALL_SYSTEMS, *OURS, *BASELINES, AS_SHOWN)
-"""What no other system may be called."""
+"""Names that no other system may have."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A judged window.
+    """The evaluation of one window.
 
     Attributes:
         judged: Tables and comparisons.
         first_day: First day of the window's requests.
         end_day: Day after the last.
-        n_requests: Requests asked.
-        in_window: Requests of the window; more than were asked where whole users were drawn.
+        n_requests: Requests that were judged.
+        in_window: Requests of the window; more than were judged where whole users were sampled.
         share_distinct: Share of requests whose full-system scores are not all alike.
-        beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
+        beyond: Coverage, novelty and the like of each system: `ranker.beyond_accuracy.BeyondAccuracy.means`.
         ablated: Systems that are the full one without a part, by that part.
     """
 
@@ -117,7 +117,7 @@ class Evaluation:
         }
 
     def _ablations(self) -> list[dict[str, Any]]:
-        """What the full system is better by than without each part, and whether the interval says so."""
+        """How much better the full system is than without each part, and whether the interval lies above 0."""
         keys = ("slice", "metric", "difference", "low", "high")
         pairs = self.judged.pairs.filter(pl.col("system") == FULL).fill_nan(None)
         return [
@@ -202,12 +202,12 @@ def evaluate(
 
 
 def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
-    """Stop where there is nothing to judge.
+    """Refuse a window without anything to judge.
 
     Args:
         labelled: Requests and truth.
-        what: Which window it is.
-        remedy: What to do.
+        what: How the message calls the window.
+        remedy: Sentence that says what to do.
 
     Raises:
         ConfigError: No request has a positive.
@@ -217,7 +217,7 @@ def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
 
 
 def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
-    """Requests and truth of a window that opens on a day, and whose items those are."""
+    """The window for the judge: requests and truth, the items that each user had before, and cold items."""
     had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = seen_items(log, first_day)
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
@@ -225,7 +225,7 @@ def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int)
 
 
 def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of the judged systems are compared: the first with each other, and what fine-tuning is worth."""
+    """Pairs of systems to compare: the first with each other one, and fine-tuned with zero-shot text."""
     pairs = [(names[0], other) for other in names[1:]]
     return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
 
@@ -233,10 +233,10 @@ def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 def judge_trained(
     trained: Trained, config: Config, external: External = MappingProxyType({})
 ) -> tuple[Labelled, Evaluation]:
-    """What a training made, judged on its test window; and that window's requests.
+    """Judge a training on its test window; returns that window's labelled requests too.
 
     Args:
-        trained: What it made.
+        trained: Result of the training.
         config: Everything configured.
         external: Scores of other systems on these requests, which are judged too.
 
@@ -254,7 +254,7 @@ def judge_trained(
 
 
 def labelled_window(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
-    """The requests that a window is judged on: all, or of a large one those of the users who are drawn.
+    """The labelled requests of a window; of a window above `evaluation.max_requests`, those of sampled users.
 
     Args:
         chain: The chain.

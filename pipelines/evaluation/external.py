@@ -1,4 +1,4 @@
-"""Scores of other systems: files that name what they rank by ids, judged on the same requests as ours."""
+"""Scores of other systems: files of ids and scores, judged on the same requests as ours."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import time
@@ -65,7 +65,7 @@ def _name_and_path(entry: str) -> tuple[str, str]:
 def coded_scores(
     external: External, labelled: Labelled, log: EventLog, *, taken: Collection[str] = ()
 ) -> dict[str, pl.DataFrame]:
-    """The lists of other systems under our codes, in contract.
+    """Check the lists of other systems and translate their ids into codes.
 
     A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
     and where the candidates are logged lists, each shown item a score. Rows of requests of the window that were not
@@ -77,7 +77,7 @@ def coded_scores(
             them: from text, integers, categories and whole numbers of any type.
         labelled: The window's requests, and the candidates where these are logged lists.
         log: Whose ids are meant.
-        taken: What none of them may be called.
+        taken: Names that none of them may have.
 
     Returns:
         request, item (UInt32 codes), score (Float64), for each name.
@@ -106,7 +106,7 @@ def coded_scores(
 
 
 def _of_drawn(name: str, rows: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
-    """Without the rows of requests that were not drawn; and a line on how many those are."""
+    """Drop the rows of requests that were not sampled, and report how many those are."""
     keys = [key for key in left_out.columns if key != "request"]
     kept = rows.join(left_out, on=keys, how="anti", maintain_order="left")
     if ignored := rows.height - kept.height:
@@ -115,7 +115,7 @@ def _of_drawn(name: str, rows: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataF
 
 
 def _named_requests(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
-    """The requests, and what a file names each by: request_id; or user_id, day."""
+    """The requests with the keys that files name them by: request_id; or user_id and day."""
     if "request_id" in requests.columns:
         return requests.select("request", "request_id")
     days = {day: date_of(day) for day in requests["as_of_day"].unique()}
@@ -127,7 +127,7 @@ def _named_requests(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
 
 
 def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[pl.DataFrame, list[str]]:
-    """The columns that are read, in the types of the log, and what is wrong with them."""
+    """The needed columns in the types of the log, and the faults of their values."""
     keys = [name for name in requests.columns if name != "request"]
     wanted = {name: requests.schema[name] for name in keys} | {
         "item_id": log.items.schema["item_id"],
@@ -161,7 +161,7 @@ def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[
 
 
 def _unfit(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
-    """What is accepted, where values of a type cannot be read as another; text may stand for all."""
+    """Which types are accepted, if values of `dtype` cannot be read as `wanted`; None if they can, as text can."""
     if dtype in (pl.String, pl.Null):
         return None
     if wanted == pl.Date:
@@ -175,14 +175,14 @@ def _unfit(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
 
 
 def _read(column: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """A column of a type that fits as another; null is what is none."""
+    """A column read as another type; values that are none of it become null."""
     if wanted == pl.Date:
         return _dates(column)
     return column.cast(wanted, strict=False) if wanted.is_float() else _ids(column, wanted)
 
 
 def _dates(column: pl.Series) -> pl.Series:
-    """Days; null is also a time that is not its day's midnight: its date does not tell the batch day."""
+    """Days; a time other than midnight becomes null, since its date does not determine the batch day."""
     if column.dtype == pl.String:
         day = column.str.strip_chars().str.extract(_DAY)
         return day.str.replace_all("/", "-").str.to_date("%Y-%m-%d", strict=False)
@@ -194,7 +194,7 @@ def _dates(column: pl.Series) -> pl.Series:
 
 
 def _ids(column: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """Ids as text or Int64; null is what is neither: a fraction, and for Int64 other text and what lies beyond it."""
+    """Ids as text or Int64; fractions become null, and for Int64 other text and what lies beyond its range."""
     if column.dtype.is_float() or column.dtype.is_decimal():
         whole = (column == column.floor()).fill_null(value=False)
         column = column.zip_with(whole, _nothing(column, column.dtype)).cast(pl.Int64, strict=False)
@@ -212,7 +212,7 @@ def _nothing(column: pl.Series, dtype: pl.DataType) -> pl.Series:
 def _coded(
     rows: pl.DataFrame, requests: pl.DataFrame, labelled: Labelled, log: EventLog
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Rows of the right types under codes, and which do not fit the window."""
+    """Rows under codes, and the faults of those that do not fit the window."""
     keys = [name for name in requests.columns if name != "request"]
     joined = rows.join(requests, on=keys, how="left", maintain_order="left")
     joined = joined.join(log.items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
@@ -240,7 +240,7 @@ def _coded(
 
 
 def _days(rows: pl.DataFrame) -> str:
-    """Which days some rows are of, where that is known."""
+    """The first and last day of some rows, in brackets; empty where rows have no day."""
     if "day" not in rows.columns or not rows["day"].count():
         return ""
     day = pl.col("day").cast(pl.String)

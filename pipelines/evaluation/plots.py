@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG files beside its tables."""
+"""Plots of an evaluation, as PNG."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
+"""Read all tables at once and check them against their contracts; bad rows go to the quarantine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,11 +62,11 @@ class Inputs:
     """All input tables, checked.
 
     Attributes:
-        tables: What the contracts found, by table name.
+        tables: Result of each table's contract, by table name.
         fingerprints: sha256 of each table's files.
         quarantine: File of the rows set aside, for each table that has any.
         log: Events and catalogue on codes and days.
-        left_out: Places of the files that were not read, by table.
+        left_out: Paths of the files that were not read, by table.
     """
 
     tables: Mapping[str, Checked]
@@ -83,7 +83,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """How well the configured encoder reads a text field.
+    """Measures of a text field under the configured encoder's tokenizer.
 
     Attributes:
         name: The field.
@@ -99,9 +99,9 @@ class TextField:
 
 
 def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True) -> Inputs:
-    """Read and check all tables, all of the log at once: what `check` and a dry run do, which leave no state behind.
+    """Read and check all tables, the whole log at once, as `check` and a dry run do: they leave no state behind.
 
-    All other commands read the log file by file (`pipelines.inputs.read`), and come to the same.
+    All other commands read the log file by file (`pipelines.inputs.read`), with the same result.
 
     Args:
         config: Where they lie and what is allowed.
@@ -144,7 +144,7 @@ def with_joint_ids(raw: Mapping[str, RawTable], text: frozenset[str]) -> dict[st
 
 
 def clock_of(config: Config, table: TableConfig) -> Clock:
-    """How a table's times are meant: a date without a time is a day of the calendar."""
+    """The clock by which a table's times are read; a date without a time is a day of the calendar."""
     calendar = Calendar(config.calendar)
 
     def opens(day: date) -> datetime:
@@ -154,7 +154,7 @@ def clock_of(config: Config, table: TableConfig) -> Clock:
 
 
 def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
-    """Those of some tables that are configured, by name; see `pipelines.inputs.tables.read_raw`."""
+    """Read those of the named tables that are configured; see `pipelines.inputs.tables.read_raw`."""
     configured = {name: getattr(config.data, name) for name in names}
     return {
         name: read_raw(table, name=name, allow_empty=allow_empty)
@@ -164,10 +164,10 @@ def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = Fals
 
 
 def set_aside(checked: Mapping[str, Checked], config: Config, *, write: bool = True) -> dict[str, Path]:
-    """Write what breaks the contracts to the quarantine, if asked to: its file by the name of the table.
+    """Write rows that break the contracts to the quarantine, if `write`; returns the file of each table.
 
     Raises:
-        ContractError: It is too much of a table.
+        ContractError: More than `data.quarantine.max_share` of a table.
     """
     folder = Path(config.output) / "quarantine"
     quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height and write}
@@ -194,7 +194,7 @@ def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
 
 
 def refuse_unknown(fields: list[TextField], config: Config) -> None:
-    """Stop where the encoder cannot read what it is given.
+    """Refuse text fields that the encoder's vocabulary does not cover.
 
     Raises:
         ContractError: A text field has more unknown tokens than `data.max_unknown_share`.
@@ -248,7 +248,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
 
 
 def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """How many offers of each kind there are, of how many items, and when the first and the last of them begin."""
+    """Number of offers, their items, and the first and last begin, of each kind of offer."""
     first = pl.col("first_day")
     kinds = offers.group_by("offer").agg(
         rows=pl.len(), items=pl.col("item").n_unique(), first=first.min(), last=first.max()
@@ -260,7 +260,7 @@ def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Stop where `features`, `candidates` or `requests` names what is not there.
+    """Refuse families and columns that `features`, `candidates` or `requests` names and that are not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
@@ -304,7 +304,7 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
 
 
 def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
-    """Hold every table against its contract; what is wrong with whole tables is raised together."""
+    """Check every table against its contract; faults of whole tables are raised together."""
     schemas: dict[str, type[dy.Schema]] = {"items": Items, "events": Events, "users": Users}
     checked: dict[str, Checked] = {}
     faults = []

@@ -1,4 +1,4 @@
-"""CSV as people's programs write it: read whole and right, or refused with the line and what is wrong with it.
+"""CSV files as programs write them: read completely, or refused with the line and the fault.
 
 Separators are commas, semicolons, tabs or bars, whichever the header has most of. The text must be UTF-8, with a byte
 order mark or without. A quote counts as one where RFC 4180 allows it: around a whole field. Elsewhere (`19" monitor`)

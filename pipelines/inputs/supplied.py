@@ -1,4 +1,4 @@
-"""Read what a user may inventory beside the log: a table of candidates, a table of offers."""
+"""Read the optional tables beside the log: candidates and offers."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +17,7 @@ _TABLES: Mapping[str, tuple[str, Callable[[pl.DataFrame, EventLog], pl.DataFrame
     "candidates": ("supplied", supplied_candidates),
     "offers": ("offers", coded_offers),
 }
-"""Under `data`: what the log calls the table, and what codes it."""
+"""By key under `data`: the table's name in the log, and the function that codes its ids."""
 
 
 def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, str]]:

@@ -1,6 +1,6 @@
-"""Tables as they lie on disk: their files found, read one by one, and brought to one type a column.
+"""Tables on disk: lists their files, reads them one by one, and brings each column to one type.
 
-Nothing is left out silently: a file that is not read is counted and named, and what cannot be read stops the job.
+No file is skipped silently: those that are not read are counted and named, and an unreadable one stops the job.
 """
 
 import glob
@@ -55,7 +55,7 @@ class Files:
     Attributes:
         root: The folder that the table's path starts from.
         paths: The files that are read, in order.
-        left_out: Places (below the root) of those that are not: hidden ones, and those with another suffix.
+        left_out: Paths below the root of those that are not: hidden ones, and those with another suffix.
     """
 
     root: Path
@@ -69,13 +69,13 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """A table as it lies on disk, under our column names.
+    """A table as it lies on disk, with the contract's column names.
 
     Attributes:
         frame: All its rows; file by file in the order of paths.
         fingerprint: sha256 over paths (below the table's folder) and contents of its files.
-        files: Place (below the table's folder) and number of rows of each file, in order.
-        left_out: Places of the files that were not read.
+        files: Path below the table's folder and number of rows of each file, in order.
+        left_out: Paths of the files that were not read.
     """
 
     frame: pl.DataFrame
@@ -122,7 +122,7 @@ def table_files(table: TableConfig, *, name: str) -> Files:
     """The files of a table: one that is named, all below a folder, or those that a glob finds.
 
     Links to files and folders are followed. Files and folders whose names begin with `.` or `_` are no data, nor are
-    files with another suffix (in any case); these are told in `left_out`.
+    files with another suffix (in any case); `left_out` lists these.
 
     Raises:
         ConfigError: No file there.
@@ -208,7 +208,7 @@ def _refuse_unnamed(file: Path, root: Path, name: str) -> None:
 
 
 def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tuple[pl.DataFrame, str]:
-    """The rows of one file under our column names, with what its folders say, ids as text or Int64; and its sha256.
+    """The rows of one file, and its sha256: contract column names, partition columns, ids as text or Int64.
 
     Raises:
         IntegrityError: The file is truncated, empty or otherwise unreadable.
@@ -259,7 +259,7 @@ def _parquet(content: bytes) -> pl.DataFrame:
 
 
 def _with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
-    """Columns that folder names such as ``extracted_at=2024-05-02`` hold, unless the file has them."""
+    """Add the columns of folder names such as ``extracted_at=2024-05-02``, unless the file has them."""
     pairs = dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
     return frame.with_columns(
         pl.lit(None if value == _HIVE_NULL else unquote(value), pl.String).alias(key)
@@ -269,14 +269,14 @@ def _with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _renamed(frame: pl.DataFrame, table: TableConfig) -> pl.DataFrame:
-    """Under our column names; theirs stay beside them, since an attribute may be called by them."""
+    """Add the contract's column names; the file's own stay beside them, since an attribute may refer to them."""
     mapped = [pl.col(theirs).alias(ours) for ours, theirs in table.columns.items() if theirs in frame.columns]
     others = [column for column in frame.columns if column not in table.columns]
     return frame.select(*others, *mapped)
 
 
 def _ids_of(table: str) -> frozenset[str]:
-    """Columns of a table that hold ids; none of other systems' scores, whose reader counts what is no id."""
+    """Id columns of a table; none of other systems' scores, whose reader counts the values that are no ids."""
     columns = _SCHEMAS[table].columns() if table in _SCHEMAS else {}
     return frozenset(name for name, column in columns.items() if isinstance(column, dy.Any))
 
@@ -326,7 +326,7 @@ def fingerprint_of(files: Iterable[tuple[str, str]]) -> str:
 
 
 def refuse_empty(empty: Sequence[str], files: Sequence[object], name: str) -> None:
-    """Stop where files have no rows.
+    """Refuse files without rows.
 
     Raises:
         ContractError: Names them.

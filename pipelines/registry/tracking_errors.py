@@ -1,6 +1,7 @@
-"""What MLflow and the libraries under it raise, as errors of ours: the one place where all calls of them meet.
+"""Translates the errors of MLflow and of the libraries under it into ours; every call of MLflow runs inside.
 
-Their words follow ours, without credentials. What a person must change ends with 2; 75 is for what may pass by itself.
+The library's own message follows ours, without credentials. Exit code 2 means that a person must change something, and
+75 that it may work later.
 """
 
 import re
@@ -178,7 +179,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _install(error: Exception) -> str:
-    """How the library is had that an import, or a database's dialect, misses."""
+    """How to install the library that an import or a database's dialect lacks."""
     missing = (error.name or "").split(".")[0] if isinstance(error, ImportError) else ""
     if not missing:
         return "install the driver of its database, or check how its scheme is written"

@@ -1,4 +1,4 @@
-"""MLflow's database: made once however many commands come first, knocked at, and told where its artefacts lie now."""
+"""MLflow's database: created once, probed for an answer, and pointed to its artefacts after a move."""
 
 import fcntl
 import socket
@@ -51,7 +51,7 @@ def is_made(path: Path) -> bool:
 
 
 def make(path: Path) -> None:
-    """Make a database that is not there, whole or not at all: aside, by one command while the others wait.
+    """Create a missing database completely or not at all, by one command while others wait.
 
     Raises:
         TryAgainError: The folder cannot be written, or another command does not come to an end with it.
@@ -62,7 +62,7 @@ def make(path: Path) -> None:
         return
     with _alone(path):
         if path.exists() and path.stat().st_size:
-            return  # made meanwhile; or left half made, of which MLflow tells
+            return  # made meanwhile; or left half made, which MLflow reports
         aside = path.with_name(f".{uuid4().hex}.tmp")
         uri = sqlite_uri(aside)
         try:
@@ -74,7 +74,7 @@ def make(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """The lock under which a database is made."""
+    """Context that locks the creation of a database."""
     lock, until = path.with_name(f"{path.name}.lock"), time.monotonic() + _MAKING_SECONDS
     with written(lock):
         file = lock.open("a")
@@ -93,7 +93,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def knock(uri: str) -> None:
-    """Learn within seconds that a database's machine does not answer: MLflow itself takes minutes.
+    """Find out within seconds whether a database's machine answers; MLflow itself takes minutes.
 
     Raises:
         ImportError: The database's driver is not installed.
@@ -109,11 +109,11 @@ def knock(uri: str) -> None:
 
 
 def follow(path: Path, recorded: str, folder: Path) -> None:
-    """Let a database's artefacts follow the output folder, which was moved or copied with them.
+    """Rewrite the artefact paths of a database after its output folder was moved or copied.
 
     Args:
         path: The SQLite database under `output`.
-        recorded: Where the experiment's artefacts lie, as it says.
+        recorded: Artefact location that the experiment records.
         folder: Where they lie now.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Registered versions at work: load one from its verified bundle, and judge several on the same requests."""
+"""Loading registered versions from verified bundles, and judging several on the same requests."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -48,11 +48,11 @@ __all__ = [
 
 _AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
 _KEPT = (Owner.VERSION, Owner.TRAINING)
-"""Whose keys a version brings along wherever it works."""
+"""Owners of the keys that a version carries along."""
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
-    """The configuration that a version works under: today's, with what is the version's own and its training's.
+    """Today's configuration with the keys of the version and of its training as they were trained.
 
     Raises:
         IntegrityError: The bundle's configuration is not one of this nightrank.
@@ -61,7 +61,7 @@ def working_config(config: Config, bundle: Bundle) -> Config:
 
 
 def trained_config(bundle: Bundle) -> Config:
-    """The whole configuration that a version was trained under; removed keys that changed nothing are passed over.
+    """The whole configuration that a version was trained under; harmless removed keys are dropped.
 
     Raises:
         IntegrityError: It is not one of this nightrank.
@@ -80,12 +80,12 @@ def trained_config(bundle: Bundle) -> Config:
 
 
 def not_followed(config: Config, bundle: Bundle, *, judged: bool = False) -> list[str]:
-    """Keys that are the version's own and that today's configuration has otherwise, sorted.
+    """Keys owned by the version that have another value in today's configuration, sorted.
 
     Args:
         config: Today's configuration.
         bundle: The version, which goes by what it was trained with.
-        judged: Name filters and rules of `candidates` too: a past window is judged under those of the training.
+        judged: Include the filters and rules of `candidates`, since a past window is judged by those of the training.
     """
     then, now = (_own_keys(each, judged=judged) for each in (trained_config(bundle), config))
     return sorted(key for key in now if now[key] != then[key])
@@ -104,14 +104,14 @@ def say_not_followed(keys: list[str], version: str) -> None:
 
 
 def _own_keys(config: Config, *, judged: bool = False) -> dict[str, Any]:
-    """Values of the keys that are a version's own, without this machine's folders."""
+    """Values of the keys that a version owns, without this machine's folders."""
     portable = Config.model_validate(config.portable())
     rules = keys_of(portable.candidates, {Owner.TONIGHT}, "candidates.") if judged else {}
     return keys_of(portable, {Owner.VERSION}) | rules
 
 
 def plan_of_version(config: Config, bundle: Bundle) -> Plan:
-    """What the columns of a version are made of, at work under today's configuration."""
+    """The feature plan of a version under today's configuration."""
     own = working_config(config, bundle)
     return Plan(own.features, bundle.features.inventory, own.requests)
 
@@ -123,7 +123,7 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
 
 
 def continuing_config(config: Config) -> Config:
-    """The configuration of a training that goes on from a version: with something against forgetting.
+    """The configuration of a training that continues a version: with replay and weight decay to the start.
 
     Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new,
     all that the rows hold, up to `encoder.max_requests`.
@@ -133,7 +133,7 @@ def continuing_config(config: Config) -> Config:
 
 
 def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
-    """A version that a training goes on from, by number or alias.
+    """A version for a training to continue, by number or alias.
 
     Raises:
         ConfigError: There is none, it was trained otherwise than `config` says (all keys are named), or by a nightrank
@@ -166,10 +166,10 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
 
 
 def _training(name: str, bundle: Bundle) -> dict[str, Any]:
-    """What a version's manifest says of its training.
+    """The lineage of a version's training, from its manifest.
 
     Raises:
-        ConfigError: Nothing: it is too old.
+        ConfigError: The version is too old to have one.
     """
     training: dict[str, Any] | None = bundle.manifest.get("training")
     if training is None:
@@ -181,7 +181,7 @@ def _training(name: str, bundle: Bundle) -> dict[str, Any]:
 
 
 def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
-    """A version that parts are left out of, by the chain that scores with it."""
+    """A version as a whole to leave parts out of, with the chain that scores with it."""
     training, then = _training(name, bundle), trained_config(bundle)
     test_start = day_of(bundle.window[0])
     return Whole(
@@ -197,7 +197,7 @@ def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
 
 
 def _parts(name: str, bundle: Bundle, names: str) -> list[str]:
-    """Those of a version's parts that `--ablate` names."""
+    """The parts of a version that `--ablate` names; none for an empty text."""
     if not names:
         return []
     _training(name, bundle)  # before anything is scored
@@ -220,8 +220,8 @@ def judge_versions(
 
     Where one of the versions was trained on logged requests, all are judged on these. Candidates of all are filtered by
     the rules (`candidates.blocked` and the like) that the first was trained with, not by today's: an item that is
-    blocked tonight was there in a past window, and baselines may rank it too. Keys that the file has otherwise than the
-    versions are said.
+    blocked tonight was there in a past window, and baselines may rank it too. Keys with other values in the file than in
+    the versions are reported.
 
     Args:
         log: The log the window lies in.

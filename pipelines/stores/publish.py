@@ -1,4 +1,4 @@
-"""What is published: immutable attempt folders, and one small pointer that readers follow.
+"""Published rankings: immutable attempt folders, and one small pointer file that readers follow.
 
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
 attempt that is live. The pointer is replaced in one step, after everything it points to was verified, and never by an
@@ -23,7 +23,7 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One night's folder.
+    """One night's folder of shards.
 
     Attributes:
         root: The folder `rankings`.
@@ -115,7 +115,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is live.
+    """The rankings that are live.
 
     Attributes:
         attempt: Its folder.
@@ -136,7 +136,7 @@ class Published:
 
 
 def live_day(root: Path) -> date | None:
-    """The day that what is live is for, by the pointer alone; None if nothing was ever published.
+    """The day of the live rankings, by the pointer alone; None if nothing was ever published.
 
     Raises:
         IntegrityError: The pointer names no attempt.

@@ -1,4 +1,4 @@
-"""The rows that a version's ranker learned from, kept for the training that goes on from it, and for ablations.
+"""Kept training rows of a version's ranker, for a training that continues it and for ablations.
 
 A file of `output`/training is named by its own sha256, which stands in the bundle's manifest: rows are those of the
 version, or refused. They hold the user's own ids, since codes are those of one log.
@@ -30,7 +30,7 @@ _ABANDONED_SECONDS = 86_400  # a training that is under way names its rows when 
 
 
 def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
-    """Keep a ranker's rows; returns the sha256 that they are found by.
+    """Keep a ranker's rows; returns the sha256 by which `kept_rows` finds them.
 
     Args:
         rows: `pipelines.training.labelled.Labelled.rows` of any number of spans.
@@ -56,7 +56,7 @@ def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
 
 
 def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> None:
-    """Rows with ids in the place of codes, a batch at a time."""
+    """Write rows with ids instead of codes, a batch at a time."""
     writer = None
     for start in range(0, max(rows.height, 1), _GROUP_ROWS):
         some = rows.slice(start, _GROUP_ROWS)
@@ -73,7 +73,7 @@ def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> No
 
 
 def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
-    """Rows as `keep_rows` was given them, under today's codes; without users and items that are no longer there.
+    """The rows passed to `keep_rows`, under today's codes; without users and items that are no longer there.
 
     Args:
         digest: What `keep_rows` returned.
@@ -114,7 +114,7 @@ def _groups(path: Path) -> Iterator[pl.DataFrame]:
 
 
 def _coded(rows: pl.DataFrame, ids: Mapping[str, pl.Series]) -> pl.DataFrame:
-    """Rows with codes in the place of ids, without those whose ids nobody has any more."""
+    """Rows with codes instead of ids, without those whose ids are no longer in the log."""
     order = [{name: code for code, name in _CODES.items()}.get(name, name) for name in rows.columns]
     for code, id_column in ids.items():
         rows = rows.with_columns(pl.col(id_column.name).cast(id_column.dtype, strict=False))
@@ -123,7 +123,7 @@ def _coded(rows: pl.DataFrame, ids: Mapping[str, pl.Series]) -> pl.DataFrame:
 
 
 def sweep_rows(needed: Collection[str], config: Config) -> None:
-    """Remove the rows of versions that nobody goes on from, a day after they were written.
+    """Remove the rows that no version needs, a day after they were written.
 
     Args:
         needed: What `keep_rows` returned for those that stay.
@@ -149,7 +149,7 @@ def _positives(rows: pl.LazyFrame) -> int:
 
 
 def _refuse_another(rows: pl.DataFrame, n_positives: int, log: EventLog, config: Config) -> None:
-    """Stop where positives of the rows are no events of the log from their day on."""
+    """Refuse rows whose positives are, beyond `max_share`, no events of the log from their day on."""
     positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
     pairs = positive.select("user", "item").unique()
     later = [

@@ -1,4 +1,4 @@
-"""Cells of many files added up: what a night starts from, in place of the cells of each file."""
+"""The cells of many files added up, so that a night reads one sum instead of the cells of each file."""
 
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Summed:
         items: Codes,
         seen: pl.Series,
     ) -> Self | None:
-        """Read a snapshot if it still tells the truth, which it does not where an item came or went.
+        """Read a snapshot; None if it is damaged, or stale because an item came or went.
 
         Args:
             store: Where the files are.
@@ -84,7 +84,7 @@ class Summed:
         return self.user_ids.gather(np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))))
 
     def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Engagements:
-        """The cells under the codes of today."""
+        """The cells under today's codes."""
         return self.daily.recoded(users.code(self.user_ids), items.code(self.item_ids), n_items=len(items), kinds=kinds)
 
     @staticmethod
@@ -138,7 +138,7 @@ def added_up(
 
 
 def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:
-    """One array of several, which go."""
+    """One array of several; the list is emptied to free them."""
     whole = np.concatenate(parts)
     parts.clear()
     return whole

@@ -1,4 +1,4 @@
-"""The folded log in the project folder: what a night keeps, so that the next one reads today's files only.
+"""The folded log on disk, which a night keeps so that the next one reads only new files.
 
 Each file of the log has an entry: what it was made of (path and sha256 of the file), what its contract found, and
 the names of the Parquet files with its daily cells and its events' identities. Those files are named by their own
@@ -32,7 +32,7 @@ _ABANDONED_SECONDS = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the log.
+    """The entry of one file of the log.
 
     Attributes:
         path: Its path below the table's folder.
@@ -103,7 +103,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the state consists of.
+    """The manifest of the state: all entries, and the files that they share.
 
     Attributes:
         settings: `settings_key` it was made under.
@@ -168,7 +168,7 @@ class StateStore:
         self._manifest = folder / "manifest.json"
 
     def manifest(self, settings: str) -> tuple[Manifest | None, str | None]:
-        """The manifest, or why there is none to go on from."""
+        """The manifest and None; or None and the reason why there is none to continue."""
         if not self._manifest.exists():
             return None, "there is none yet"
         try:
@@ -222,7 +222,7 @@ class StateStore:
 
 
 def settings_key(config: Config) -> str:
-    """Hash of all that decides, beside the files, what is kept."""
+    """Hash of the settings that decide what is kept of a file."""
     events = config.data.events
     settings = [
         _FORMAT,
@@ -238,6 +238,6 @@ def settings_key(config: Config) -> str:
 
 
 def stat_of(file: Path) -> list[int]:
-    """What changes when the file does; see `Entry.stat`."""
+    """Size, times and inode, which change when the file does; see `Entry.stat`."""
     status: os.stat_result = file.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 NAMES = ("complete-journey", "online-retail", "simulated")
-"""What `load_dataset` knows."""
+"""Names that `load_dataset` takes."""
 DEMO_HOUSEHOLDS = 1200
 """Households of the Complete Journey that the demo keeps."""
 DEMO_WEEKS = 24

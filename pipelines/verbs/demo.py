@@ -41,7 +41,7 @@ _SETTINGS = {
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
     "ranker": {"max_requests": 3000},
 }
-"""What the demo sets otherwise than the defaults, so that it ends within minutes."""
+"""Settings of the demo that differ from the defaults, so that it ends within minutes."""
 _SHOWN_USERS = 3
 _SHOWN_ITEMS = 5
 
@@ -122,7 +122,7 @@ def _last_full_day(dataset: Dataset) -> date:
 
 
 def _with_catalogue_before(dataset: Dataset, day: date) -> Dataset:
-    """The data set with the catalogue as it was on a day: products sold before."""
+    """The data set with the catalogue as of a day: products sold before it."""
     sold = dataset.events.filter(pl.col("timestamp").dt.date() < day)["item_id"].unique()
     return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
 
@@ -168,7 +168,7 @@ def _close(facts: dict[str, Any], inputs: Inputs, config: Config, path: Path) ->
 
 
 def _examples(inputs: Inputs, config: Config) -> list[Table]:
-    """Three users: what they had lately, and what they are shown, as texts."""
+    """Tables of three users: the texts of their latest items and of the published ones."""
     log = inputs.log
     texts = dict(zip(log.items["item_id"], item_texts(log.items, config.data.items.text), strict=True))
     live = published(Path(config.output) / "rankings")

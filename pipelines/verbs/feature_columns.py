@@ -1,4 +1,4 @@
-"""Verb `features`: which columns there are, and what they look like now against what they looked like before."""
+"""Verb `features`: lists all columns, and describes their statistics and their drift from a reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -38,7 +38,7 @@ _REFERENCE = TypeAdapter(dict[str, ColumnStatistics])
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The columns over some requests.
+    """Statistics of the feature columns over some requests.
 
     Attributes:
         first_day: First day of the requests looked at.
@@ -121,7 +121,7 @@ def describe(log: EventLog, config: Config, *, reference: Path | None = None, la
     Args:
         log: The event log.
         config: Everything configured.
-        reference: What an earlier `describe` wrote.
+        reference: File that an earlier `describe` wrote; None for no drift.
         latest: Look at the latest requests of the log rather than at validation.
 
     Raises:

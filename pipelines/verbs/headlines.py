@@ -28,7 +28,7 @@ _COLUMNS = ("group", "text", "impressions", "clicks")
 
 
 def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict[str, Any]:
-    """Read, check, learn, write; returns what was done.
+    """Read and check the table of clicks, train the click model and write it; returns the facts.
 
     Raises:
         ContractError: The table breaks its contract, or there are too few groups.
@@ -70,7 +70,7 @@ def score_click_model(config: ClickConfig, table: Path, to: Path) -> dict[str, A
 
 
 def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.Series]:
-    """A user's table as it lies, and its texts."""
+    """The table to score, as it lies, and its column of texts."""
     theirs = config.data.clicks.columns.get("text", "text")
     remedy = "name the column of texts with --set data.clicks.columns.text=NAME"
     table_config = config.data.clicks.model_copy(update={"path": str(table), "columns": {}, "constants": {}})
@@ -93,7 +93,7 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
 
 
 def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The table under its contract, a text that a group has twice pooled; and what is told of it.
+    """The checked table, with repeated texts of a group pooled; and its facts.
 
     `silent_groups` of the groups teach nothing: one text is left of them, or nobody or everybody clicked.
     """

@@ -1,7 +1,7 @@
-"""Rolling origin: the whole training judged on several windows, each as if the log had ended with it.
+"""Rolling origin: the whole training is repeated and judged on several windows, each as if the log ended with it.
 
-Each origin's log ends where the test window of the next later one opens. What an origin came to is kept under
-`output`/origins, so that a run that was killed goes on at the origin where it stopped.
+Each origin's log ends where the test window of the next later one opens. Results of an origin are kept under
+`output`/origins, so that a killed run goes on at the origin where it stopped.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ __all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
 
 @dataclass(frozen=True, slots=True)
 class RollingOrigin:
-    """Several windows, judged.
+    """Evaluations of several windows.
 
     Attributes:
         origins: Each window by itself, the earliest first.
@@ -72,7 +72,7 @@ class RollingOrigin:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What an origin came to: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
+    """Results of an origin: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
 
     facts: dict[str, Any]
     per_request: pl.DataFrame
@@ -99,7 +99,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Others:
-    """What other systems came to in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
+    """Results of other systems in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
 
     rows: pl.DataFrame
     beyond: dict[str, dict[str, float]]
@@ -113,7 +113,7 @@ def rolling_origin(
     chosen: str = ALL_SYSTEMS,
     external: External = MappingProxyType({}),
 ) -> RollingOrigin:
-    """Train and judge as of several origins, and pool what they came to.
+    """Train and judge as of several origins, and pool their results.
 
     Each training is a run of its own in MLflow; nothing is registered.
 
@@ -153,7 +153,7 @@ def rolling_origin(
 
 
 def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog, Split]]:
-    """The log as it ends for each origin, and how it is cut; the latest first.
+    """The log of each origin and its split, the latest first.
 
     Raises:
         ConfigError: The log is too short for so many; the message says how many fit.
@@ -201,7 +201,10 @@ def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Lab
 def _judged(
     external: External, cuts: Sequence[tuple[EventLog, Split]], windows: Sequence[Labelled], config: Config
 ) -> list[_Others]:
-    """Other systems in each window; a file holds the lists of them all, so that their requests are numbered on."""
+    """Results of other systems in each window.
+
+    A file of scores covers all windows, so that requests are numbered on from window to window.
+    """
     starts = list(accumulate((window.requests.height for window in windows), initial=0))
     together = Labelled(
         pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=False)),
@@ -226,12 +229,12 @@ def _judged(
 
 
 def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:
-    """The same with the numbers of requests so much higher."""
+    """The same rows with request numbers shifted."""
     return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(pl.UInt32))
 
 
 def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:
-    """Train on a log, judge its test window, and keep what came of it."""
+    """Train on a log, judge its test window, and keep the results."""
     with Tracking(config).run() as run:
         trained = train(log, config, run.series)
         _, evaluation = judge_trained(trained, config)
@@ -259,7 +262,7 @@ def _read(path: Path) -> _Kept:
 
 
 def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluation:
-    """One or several windows as one."""
+    """The evaluation of one window, or of several pooled."""
     names = chosen_systems(chosen, kept[0].per_request["system"].unique(maintain_order=True).to_list())
     judged = pooled(
         [one.per_request.filter(pl.col("system").is_in(names)) for one in kept],
@@ -287,6 +290,6 @@ def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluatio
 
 
 def _key(inputs: Inputs, config: Config) -> str:
-    """What the results of origins depend on."""
+    """Hash of everything that the results of origins depend on."""
     parts = [config.digest(), dict(inputs.fingerprints), library_versions()]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

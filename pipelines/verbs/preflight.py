@@ -1,7 +1,7 @@
-"""What a training or a night would stumble over, known before it starts: each with the key that mends it.
+"""Warnings, before anything starts, of what a training or a night would fail on; each names the key to change.
 
-A caution is no error: what is wrong with the tables or the configuration as such stops the verb that reads them. No
-message holds an id or a text.
+A caution is no error: faults of the tables or of the configuration itself stop the verb that reads them. No message
+holds an id or a text.
 """
 
 import difflib
@@ -28,7 +28,7 @@ from pipelines.training.windows import filled_windows, refuse_empty_windows
 
 __all__ = ["Caution", "cautions", "quick_cautions", "refuse_cautions"]
 
-_MOST_CUT = 0.5  # of a field's texts, the most that may be cut without a word
+_MOST_CUT = 0.5  # share of a field's texts that may be cut without a caution
 _NEAR = 0.6  # how alike two names are before one is taken for the other mistyped
 _BYTES_A_VALUE = 1.0  # of a ranker's row on disk, compressed
 _PASSING = 14.0  # bytes beside, while it is learned from: rows as they are, what is picked of them, network's inputs
@@ -38,7 +38,7 @@ _COPIES = 2  # of a bundle: the folder, and what the registry keeps
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """Something that a training or a night would stumble over.
+    """A warning of something that a training or a night would fail on.
 
     Attributes:
         key: What to change in the configuration.
@@ -50,12 +50,12 @@ class Caution:
 
 
 def cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
-    """All that can be known before a training or a night starts; loads the encoder and asks the tracking server.
+    """All cautions; loads the encoder and calls the tracking server.
 
     Args:
         inputs: The checked tables.
         config: Everything configured.
-        fields: How the encoder reads each text field; none where that is not known.
+        fields: Measures of each text field; empty where they were not taken.
     """
     early = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
     encoder, weights = _encoder(config)
@@ -63,7 +63,7 @@ def cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> lis
 
 
 def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
-    """Those that a training is told of too when it starts: it stops by itself, in time, where it must."""
+    """The cautions that a training shows too when it starts; they load and call nothing."""
     log = inputs.log
     return [
         *_left_out(inputs),
@@ -77,10 +77,10 @@ def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) 
 
 
 def refuse_cautions(faults: Sequence[Caution]) -> None:
-    """Stop where there is any caution.
+    """Raise if there is any caution, as `--strict` wants.
 
     Raises:
-        ContractError: All of them.
+        ContractError: Names all of them.
     """
     if faults:
         lines = "\n".join(f"{caution.key}: {caution.message}" for caution in faults)
@@ -211,7 +211,7 @@ def _blocked(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _lists_to_rerank(log: EventLog, config: Config) -> list[Caution]:
-    """Nights that re-rank given lists, and no table of such lists."""
+    """Nights that re-rank supplied lists, without a table of such lists."""
     reranks = config.candidates.source == "logged" and config.requests.mode == "batch"
     if not reranks or (log.supplied is not None and log.supplied.height):
         return []
@@ -226,7 +226,7 @@ def _lists_to_rerank(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _timeline(log: EventLog, config: Config) -> list[Caution]:
-    """A timeline that the log does not fill; in the words of the training that would refuse it."""
+    """A timeline that the log does not fill, in the message of the training that would refuse it."""
     try:
         windows = filled_windows(log, config, Split.of(log, config.timeline, config.labels))
         refuse_empty_windows(windows, log, config)
@@ -270,7 +270,7 @@ class _Weights:
 
 
 def _encoder(config: Config) -> tuple[list[Caution], _Weights | None]:
-    """What keeps the encoder from being loaded as a training loads it; and its size."""
+    """Faults that keep the encoder from loading as a training loads it; and its size, None where it does not load."""
     from encoders.model import InterestModel
 
     try:

@@ -1,6 +1,6 @@
 """A data set as a user's own project: plain Parquet files and a `nightrank.yaml` in a folder.
 
-From there on nothing tells it from a user's own data: the same reader, the same contracts, the same commands.
+From there on it is treated as a user's own data: the same reader, the same contracts, the same commands.
 """
 
 from datetime import date, timedelta
@@ -136,7 +136,7 @@ def _day_path(day: date) -> str:
 
 
 def _strays(dataset: Dataset, folder: Path, expected: set[str]) -> list[str]:
-    """Files that are neither known nor output nor a killed writer's leftover; the folder if it is a file."""
+    """Files that are neither expected nor output nor a killed writer's leftover; the folder if it is a file."""
     if folder.is_file():
         return [folder.name]
     paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())

@@ -1,4 +1,4 @@
-"""Verbs `promote`, `rollback`, `history`: who goes live, and why."""
+"""Verb `promote`: make a version champion if it passes every gate of the policy."""
 
 import math
 from dataclasses import dataclass

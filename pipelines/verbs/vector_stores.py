@@ -1,4 +1,4 @@
-"""Verb `vectors`: what the vector stores hold, whether they are whole, and which of them nobody needs."""
+"""Verb `vectors`: statistics of the vector stores, verification, and removal of those that nobody needs."""
 
 import fcntl
 import shutil
@@ -71,7 +71,7 @@ def stores(config: Config) -> list[Store]:
 
 
 def verify(config: Config) -> dict[str, Any]:
-    """Hold every segment of every store against its checksum.
+    """Check every segment of every store against its checksum.
 
     Returns:
         How many stores, segments and bytes there are, all of them whole.
@@ -101,11 +101,11 @@ def verify(config: Config) -> dict[str, Any]:
 def collect(config: Config, *, dry_run: bool) -> dict[str, Any]:
     """Remove the stores that no registered version uses, `vectors.keep_days` after their last use.
 
-    From the others goes what killed writers left, after a day.
+    Files that killed writers left in the others are removed after a day.
 
     Args:
         config: Output folder, registry, days.
-        dry_run: Only say what would go.
+        dry_run: Only report what would be removed.
 
     Returns:
         Stores removed and kept, and the bytes that are free now (or would be).
