@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from features.requests.engaged import SLICES
 from pipelines.base.outside import printable, without_credentials
 from pipelines.base.progress import Terminal, json_line, say
 from ranker.judge import by_value
@@ -27,7 +28,6 @@ __all__ = [
 Report = Mapping[str, Any]
 
 _VALUED = by_value("all")
-_ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 
 
 def result(facts: Report) -> None:
@@ -164,7 +164,7 @@ def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
 
 def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:
     """Every system's NDCG by slice with its interval, and the comparisons."""
-    slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
+    slices = [name for name in SLICES if any(row["slice"] == name for row in facts["systems"])]
     first, last = facts["window"]
     table = Table(title=f"{what} {first} to {last}: {_requests(facts)}, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)

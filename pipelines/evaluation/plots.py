@@ -8,7 +8,7 @@ from features.candidates.recall import TOGETHER
 
 __all__ = ["recall_plot"]
 
-_SLICES = ("all", "new-to-user")
+_PANEL_SLICES = ("all", "new-to-user")
 _MARKERS = "osD^vP<X>*"
 
 
@@ -29,8 +29,8 @@ def recall_plot(table: pl.DataFrame, *, cut: int) -> bytes:
     sources = drawn["source"].unique(maintain_order=True).to_list()
     cutoffs = table["k"].unique().sort().to_list()
     figure = Figure(figsize=(12, 5.2), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(_SLICES), sharey=True)
-    for panel, name in zip(panels, _SLICES, strict=True):
+    panels = figure.subplots(1, len(_PANEL_SLICES), sharey=True)
+    for panel, name in zip(panels, _PANEL_SLICES, strict=True):
         of_slice = table.filter(pl.col("slice") == name)
         for number, source in enumerate(sources):
             line = of_slice.filter(pl.col("source") == source).drop_nulls().sort("k")

@@ -220,8 +220,8 @@ def judge_versions(
 
     Where one of the versions was trained on logged requests, all are judged on these. Candidates of all are filtered by
     the rules (`candidates.blocked` and the like) that the first was trained with, not by today's: an item that is
-    blocked tonight was there in a past window, and baselines may rank it too. Keys with other values in the file than in
-    the versions are reported.
+    blocked tonight was there in a past window, and baselines may rank it too. Keys with other values in the file than
+    in the versions are reported.
 
     Args:
         log: The log the window lies in.

@@ -9,6 +9,8 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from encoders.config import EncoderConfig
@@ -86,12 +88,15 @@ class BlockTrainer:
         self._read: ReadTexts | None = ReadTexts(texts, lower, pooled)
         self._store(which, pooled)
 
-    def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
+    def teach(self, examples: Examples, items: CodedItems | None = None) -> npt.NDArray[np.int16]:
         """Train on a block.
 
         Args:
             examples: The block's examples.
             items: Texts and item codes of their positions; None without item embeddings.
+
+        Returns:
+            (texts, D) tuned vectors of the catalogue's distinct texts after the block.
 
         Raises:
             TryAgainError: Memory does not suffice for a training batch.
@@ -112,7 +117,7 @@ class BlockTrainer:
         self._past = examples if self._past is None else self._past.joined(examples).split(encoder.max_requests)[1]
         pooled = self._model.pool("tuned", read.texts, lower=read.lower)
         self._read = ReadTexts(read.texts, read.lower, pooled)
-        self._store("tuned", pooled)
+        return self._store("tuned", pooled)
 
     def end(self) -> None:
         """Free the memory that only training needs; no block may follow."""
@@ -178,9 +183,11 @@ class BlockTrainer:
 
         return follow
 
-    def _store(self, which: Which, pooled: Tensor) -> None:
-        """Put the catalogue's vectors into the vector store."""
-        store_vectors(self._config, self._model, which, self._catalogue, self._model.project(which, pooled))
+    def _store(self, which: Which, pooled: Tensor) -> npt.NDArray[np.int16]:
+        """Put the catalogue's vectors into the vector store; returns those of its texts."""
+        vectors = self._model.project(which, pooled)
+        store_vectors(self._config, self._model, which, self._catalogue, vectors)
+        return vectors[: len(self._catalogue.texts)]
 
     def _unfinished(self) -> Path:
         """Folder of the checkpoints of trainings with this configuration."""

@@ -95,6 +95,7 @@ class Chain:
         model: The interest model; `refresh` after it was trained further.
         inventory: What the log of the version's training had; None for a training, which takes what `log` has.
         cut: The fitted cut of candidates, which `fit_cut` makes. None cuts by the best rank over the generators.
+        catalogue: The log's texts and the queries of training requests; None makes it of the log, without queries.
 
     Attributes:
         features: What the full ranker reads, in the order of the feature manifest.
@@ -114,12 +115,13 @@ class Chain:
         inventory: FeatureInventory | None = None,
         *,
         cut: CandidateCut | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self.log = log
         self.config = config
         self.memory = Memory.of(log, config)
         self.model = model
-        self.catalogue = Catalogue.of(log, config.data.items.text)
+        self.catalogue = catalogue or Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
         self.zero_shot = self._vectors("zero_shot")
         self.assembler = Assembler(
@@ -139,10 +141,16 @@ class Chain:
         self.assembler.at_once = self.memory.requests_at_once(len(self.features))
         self.refresh()
 
-    def refresh(self) -> None:
-        """Encode the catalogue with the model's present weights; call it after the model was trained further."""
+    def refresh(self, vectors: npt.NDArray[np.int16] | None = None) -> None:
+        """Take over the model's present weights; call it after the model was trained further.
+
+        Args:
+            vectors: (texts, D) tuned vectors of the catalogue's texts under these weights, if they are in memory; None
+                takes them from the vector store, and encodes texts that it lacks.
+        """
         self.digest = self.model.interest_digest()
-        tuned = self.model.item_vectors(self._vectors("tuned"), self.log.items)
+        of_items = self._vectors("tuned") if vectors is None else vectors[self.catalogue.text_of_item]
+        tuned = self.model.item_vectors(of_items, self.log.items)
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
         if self.model.queries:
             self._query_digest = self.model.digest("tuned", queries=True)

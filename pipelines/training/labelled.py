@@ -14,7 +14,7 @@ from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
 from pipelines.base.config import Config
 from pipelines.stores.mapped import mapped, picked
-from pipelines.training.chain import Catalogue, Chain
+from pipelines.training.chain import Chain
 from pipelines.training.draw import Quota, Round, in_hash_order, whole_users
 
 __all__ = [
@@ -176,23 +176,19 @@ class ExampleCollector:
     """Collects training examples for the encoder, portion by portion of requests.
 
     Args:
-        chain: The chain.
-        catalogue: The texts, and the queries that are learned from.
-        config: Length of histories, and whether scores of the encoder before are needed.
+        chain: The chain; its catalogue holds the queries that are learned from.
     """
 
     chain: Chain
-    catalogue: Catalogue
-    config: Config
     parts: list[Examples] = field(default_factory=list)
 
     def add(self, portion: Portion, rows: pl.DataFrame) -> int:
         """Add a portion with its labelled rows; returns how many of its requests give an example."""
         by_item = self.chain.model.item_embeddings is not None
-        requests = self.catalogue.placed(portion.requests, by_item=by_item)
-        items = len(self.catalogue.text_of_item)
-        units = np.arange(items) if by_item else self.catalogue.text_of_item
-        made = Examples.of(requests, portion.history, rows, units, self.config.encoder)
+        catalogue = self.chain.catalogue
+        requests = catalogue.placed(portion.requests, by_item=by_item)
+        units = np.arange(len(catalogue.text_of_item)) if by_item else catalogue.text_of_item
+        made = Examples.of(requests, portion.history, rows, units, self.chain.config.encoder)
         self.parts.append(made)
         return len(made)
 
@@ -208,7 +204,7 @@ class ExampleCollector:
         for portion in self.chain.candidates(requests, name=name):
             rows = portion.rows.join(labels, on=["request", "item"], how="left", maintain_order="left")
             rows = rows.with_columns(pl.col("label").fill_null(0))
-            if self.config.encoder.hard_negatives:
+            if self.chain.config.encoder.hard_negatives:
                 rows = rows.with_columns(self.chain.interest_of(portion)[FINE_TUNED])
             taught += self.add(portion, rows)
             usable = usable.plus(_usable(rows, pl.col("is_new")))
@@ -335,7 +331,7 @@ class _BlockDraw:
 def _top_up(collector: ExampleCollector, draw: _BlockDraw) -> None:
     """Collect examples of requests that were not drawn, until the encoder has `encoder.max_requests` of the block."""
     rounds, name = draw.rounds, f"{draw.name}: for the encoder alone"
-    wanted = max(collector.config.encoder.max_requests - draw.taught, 0)
+    wanted = max(collector.chain.config.encoder.max_requests - draw.taught, 0)
     left = rounds.requests.filter(~pl.Series(rounds.drawn) & rounds.requests["is_new"])
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():

@@ -144,7 +144,6 @@ class _Begun:
         split: How the log was cut.
         trainer: Takes the model from block to block.
         chain: The chain under the model as it stands.
-        catalogue: The texts, and the queries that are learned from.
         examples: What the model learns first.
         lists: What the ranker learns of the time before `split.blocks`.
         quotas: Lists that each of `split.blocks` is to give.
@@ -154,7 +153,6 @@ class _Begun:
     split: Split
     trainer: BlockTrainer
     chain: Chain
-    catalogue: Catalogue
     examples: Examples
     lists: list[Lists]
     quotas: list[Quota]
@@ -182,7 +180,7 @@ def train(
     """
     Memory.of(log, config)  # refuses before anything is read
     begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
-    split, trainer, chain, catalogue = begun.split, begun.trainer, begun.chain, begun.catalogue
+    split, trainer, chain = begun.split, begun.trainer, begun.chain
     examples, lists = begun.examples, begun.lists
     encoder_day = split.warm_up.start if continues is None else continues.encoder_day
     prequential = config.encoder.schedule == "prequential"
@@ -190,17 +188,17 @@ def train(
     scored = None
     for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
         if number == 0 or prequential:
-            trainer.teach(examples, _coded(chain.model, log, catalogue, block.start))
-            chain.refresh()
+            chain.refresh(trainer.teach(examples, _coded(chain, block.start)))
             encoder_day = block.start
         if quota is None:
             labelled = validation(chain, config, block, encoder_day)
         else:
-            collector = ExampleCollector(chain, catalogue, config) if prequential else None
+            collector = ExampleCollector(chain) if prequential else None
             name = f"Scoring block {number + 1}"
-            scored = _scored_block(
-                chain, config, block, quota, begun.share, name=name, day=encoder_day, collector=collector
+            scored = label_block(
+                chain, config, block, quota, begun.share, name=name, encoder_day=encoder_day, collector=collector
             )
+            _report(name, scored)
             labelled = scored.labelled
             lists.append(scored.lists)
             if scored.examples is not None:
@@ -236,19 +234,8 @@ def train(
     )
 
 
-def _scored_block(
-    chain: Chain,
-    config: Config,
-    span: Span,
-    quota: Quota,
-    share: tuple[float, float],
-    *,
-    name: str,
-    day: int,
-    collector: ExampleCollector | None,
-) -> Block:
-    """One block labelled under the present model, and a progress line that says how much of it was computed."""
-    block = label_block(chain, config, span, quota, share, name=name, encoder_day=day, collector=collector)
+def _report(name: str, block: Block) -> None:
+    """A progress line on how much of a block was computed, and how well the interest score ranks its new items."""
     say(
         name,
         requests=block.labelled.requests.height,
@@ -258,7 +245,6 @@ def _scored_block(
         taught=None if block.examples is None else len(block.examples),
         new_to_user_ndcg_at_10=round(ndcg_of_new_items(block.labelled, FINE_TUNED), 4),
     )
-    return block
 
 
 def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> Labelled:
@@ -289,28 +275,26 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
     if config.encoder.item_embeddings is not None:
         model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
     trainer = BlockTrainer(model, catalogue, config, watch)
-    chain = Chain(log, config, model, inventory)
+    chain = Chain(log, config, model, inventory, catalogue=catalogue)
     _warn_of_short_windows(chain, split)
     refuse_unknown_features(chain.features, config)
     for facts in requests_summary(chain.request_source).values():
         say("logged requests", **facts)
     requests = _latest(chain, split.warm_up, config)
     truth = chain.request_source.truth(requests)
-    examples, share = _warm_up(chain, catalogue, config, requests, truth)
+    examples, share = _warm_up(chain, requests, truth)
     chain.fit_cut(requests, truth)
     refuse_unretrieved(chain, split)
     quotas = _planned(chain, split.blocks, share)
-    return _Begun(split, trainer, chain, catalogue, examples, [], quotas, share)
+    return _Begun(split, trainer, chain, examples, [], quotas, share)
 
 
-def _warm_up(
-    chain: Chain, catalogue: Catalogue, config: Config, requests: pl.DataFrame, truth: pl.DataFrame
-) -> tuple[Examples, tuple[float, float]]:
+def _warm_up(chain: Chain, requests: pl.DataFrame, truth: pl.DataFrame) -> tuple[Examples, tuple[float, float]]:
     """The encoder's examples of the warm-up, and the share of requests with their positive among the candidates.
 
     The share has two parts: of requests with a positive, and of those with a positive that is new to the user.
     """
-    collector = ExampleCollector(chain, catalogue, config)
+    collector = ExampleCollector(chain)
     with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
     _, usable = collector.add_candidates(with_positive, truth, name="Preparing the warm-up")
     of = Quota(with_positive.height, truth.filter("is_new")["request"].n_unique())
@@ -349,7 +333,7 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     catalogue = Catalogue.of(log, config.data.items.text)
     past = _reminders(log, config, version, catalogue, requests, old)
     trainer = BlockTrainer(version.model, catalogue, config, watch, past=past)
-    chain = Chain(log, config, version.model, version.inventory, cut=version.cut)
+    chain = Chain(log, config, version.model, version.inventory, cut=version.cut, catalogue=catalogue)
     if chain.features != version.features:
         other = sorted({*chain.features} ^ {*version.features})
         raise ContractError(
@@ -359,12 +343,13 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     refuse_unknown_features(chain.features, config)
     blocks = (split.warm_up, *split.blocks)
     first, *quotas = _planned(chain, blocks, _SHARE)
-    collector = ExampleCollector(chain, catalogue, config)
+    collector = ExampleCollector(chain)
     name, day = "Scoring what is new", version.encoder_day
-    scored = _scored_block(chain, config, split.warm_up, first, _SHARE, name=name, day=day, collector=collector)
+    scored = label_block(chain, config, split.warm_up, first, _SHARE, name=name, encoder_day=day, collector=collector)
+    _report(name, scored)
     assert scored.examples is not None  # a collector was passed
     lists = [Lists.latest_first(old), scored.lists]
-    return _Begun(split, trainer, chain, catalogue, scored.examples, lists, quotas, _SHARE)
+    return _Begun(split, trainer, chain, scored.examples, lists, quotas, _SHARE)
 
 
 def _reminders(
@@ -410,11 +395,12 @@ def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
     return engaged
 
 
-def _coded(model: InterestModel, log: EventLog, catalogue: Catalogue, day: int) -> CodedItems | None:
+def _coded(chain: Chain, day: int) -> CodedItems | None:
     """Text and item codes of each position, for a block that ends before a day; None without item embeddings.
 
     An item that nobody engaged with by then gets id 0: an id of its own would reveal that somebody will.
     """
+    model, log, catalogue = chain.model, chain.log, chain.catalogue
     if model.item_embeddings is None:
         return None
     code_UN = np.zeros((len(catalogue.text_of_unit), len(model.item_embeddings.tables)), np.int64)
