@@ -31,9 +31,9 @@ def ending(error: BaseException) -> tuple[int, str]:
     Args:
         error: What ended the command.
     """
-    told = error if isinstance(error, NightrankError) else _from_outside(error)
-    if told is not None:
-        return told.exit_code, _safe(f"nightrank: {type(told).__name__}\n{told}\n")
+    failure = error if isinstance(error, NightrankError) else _from_outside(error)
+    if failure is not None:
+        return failure.exit_code, _safe(f"nightrank: {type(failure).__name__}\n{failure}\n")
     if isinstance(error, KeyboardInterrupt):
         return 130, ""
     lines = "".join(traceback.format_exception(error))

@@ -58,8 +58,8 @@ def without_credentials(text: str) -> str:
 
 def passwords_of(uri: str | None) -> tuple[str, ...]:
     """The passwords that stand in a URI, as written and decoded, to be hidden wherever they are quoted alone."""
-    found = _USER_INFO.search(uri or "")
-    _, _, password = found[2].removesuffix("@").partition(":") if found else ("", "", "")
+    match = _USER_INFO.search(uri or "")
+    _, _, password = match[2].removesuffix("@").partition(":") if match else ("", "", "")
     return tuple(dict.fromkeys((password, unquote(password)))) if password else ()
 
 
@@ -96,8 +96,8 @@ def errno_of(error: BaseException) -> int | None:
     """The operating system's number of an error, also where a library only writes it ("os error 28")."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _OS_ERROR.search(str(error))
-    return int(found[1]) if found else None
+    match = _OS_ERROR.search(str(error))
+    return int(match[1]) if match else None
 
 
 def disk_error(error: BaseException, path: Path | str | None = None, *, doing: str = "written") -> NightrankError:
@@ -112,12 +112,12 @@ def disk_error(error: BaseException, path: Path | str | None = None, *, doing: s
         `TryAgainError`, and `ConfigError` for a path that can never be.
     """
     number = errno_of(error)
-    place = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
+    target = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
     why = words_of(error) if number is None else os.strerror(number)
     if number in _NEVER:
-        return ConfigError(f"{place} cannot be {doing} ({why}). {_NEVER[number]}")
+        return ConfigError(f"{target} cannot be {doing} ({why}). {_NEVER[number]}")
     remedy = _REMEDIES.get(number or 0, "See what keeps it from that, then run it again.")
-    return TryAgainError(f"{place} cannot be {doing} ({why}). {remedy}")
+    return TryAgainError(f"{target} cannot be {doing} ({why}). {remedy}")
 
 
 @contextmanager

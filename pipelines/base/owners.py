@@ -17,15 +17,15 @@ def keys_of(section: FrozenConfig, owners: Container[Owner], prefix: str = "") -
     >>> keys_of(EvaluationConfig(resamples=100), {Owner.EVALUATION}, "evaluation.")["evaluation.resamples"]
     100
     """
-    found: dict[str, Any] = {}
+    owned: dict[str, Any] = {}
     values = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         owner = section.owner_of(field)
         if owner is None:
-            found |= keys_of(getattr(section, name), owners, f"{prefix}{name}.")
+            owned |= keys_of(getattr(section, name), owners, f"{prefix}{name}.")
         elif owner in owners:
-            found[f"{prefix}{name}"] = values[name]
-    return found
+            owned[f"{prefix}{name}"] = values[name]
+    return owned
 
 
 def with_keys_of(section: _Section, other: _Section, owners: Container[Owner]) -> _Section:

@@ -62,8 +62,8 @@ def _finite(value: object) -> object:
 def say(event: str, **facts: object) -> None:
     """Report one thing that happened."""
     if sys.stderr.isatty():
-        told = [part for key, value in facts.items() for part in ("  ", (_shown(key), "dim"), f" {_shown(value)}")]
-        Terminal().print(Text.assemble((_shown(event), "bold"), *told))
+        parts = [part for key, value in facts.items() for part in ("  ", (_shown(key), "dim"), f" {_shown(value)}")]
+        Terminal().print(Text.assemble((_shown(event), "bold"), *parts))
     else:
         _line(event, **facts)
 

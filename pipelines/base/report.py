@@ -55,32 +55,32 @@ def plain(text: str) -> Text:
 def check_table(facts: Report) -> list[Table | Text | str]:
     """The tables of `nightrank check`."""
     tables = Table("table", "rows", "good", "duplicates", "quarantined", "rules", title="Contracts")
-    for name, told in facts["tables"].items():
-        rules = ", ".join(f"{rule} {rows}" for rule, rows in told["rules"].items()) or "-"
-        tables.add_row(name, *(f"{told[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
+    for name, row in facts["tables"].items():
+        rules = ", ".join(f"{rule} {rows}" for rule, rows in row["rules"].items()) or "-"
+        tables.add_row(name, *(f"{row[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
     log = Table("users", "items", "first event", "last event", "events", title="Log")
     events = ", ".join(f"{plain(kind)} {rows:,}" for kind, rows in facts["events"].items())
     log.add_row(f"{facts['users']:,}", f"{facts['items']:,}", facts["first_event"], facts["last_event"], Text(events))
     text = Table("text field", "filled", "unknown tokens", "truncated texts", title="Texts under the encoder")
-    for name, told in facts["text"].items():
-        shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
+    for name, row in facts["text"].items():
+        shares = (f"{row[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
     return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where]
 
 
-def show_warnings(told: Sequence[Mapping[str, str]]) -> None:
+def show_warnings(warnings: Sequence[Mapping[str, str]]) -> None:
     """What a training or a night would stumble over: a table on a terminal, a line each elsewhere.
 
     Args:
-        told: `key` of the configuration and `message` of each.
+        warnings: `key` of the configuration and `message` of each.
     """
     if not sys.stderr.isatty():
-        for caution in told:
+        for caution in warnings:
             say("warning", **caution)
-    elif told:
+    elif warnings:
         table = Table("key", "what would go wrong, and what to do", title="Warnings")
-        for caution in told:
+        for caution in warnings:
             table.add_row(plain(caution["key"]), plain(caution["message"]))
         show(table)
 
@@ -90,8 +90,8 @@ def _offers_table(facts: Report) -> list[Table]:
     if not facts["offers"]:
         return []
     table = Table("offer", "rows", "items", "first begins", "last begins", title="Offers")
-    for kind, told in facts["offers"].items():
-        table.add_row(plain(kind), f"{told['rows']:,}", f"{told['items']:,}", told["first"], told["last"])
+    for kind, row in facts["offers"].items():
+        table.add_row(plain(kind), f"{row['rows']:,}", f"{row['items']:,}", row["first"], row["last"])
     return [table]
 
 
@@ -110,10 +110,11 @@ def _requests_table(facts: Report) -> list[Table]:
 def features_table(columns: Sequence[Report]) -> list[Table | Text | str]:
     """The columns of each family."""
     table = Table("family", "on", "column", "meaning", title="Feature families")
-    told = ""
+    last_family = ""
     for column in columns:
-        family, on = (column["family"], "yes" if column["on"] else "no") if column["family"] != told else ("", "")
-        told = column["family"]
+        is_first = column["family"] != last_family
+        family, on = (column["family"], "yes" if column["on"] else "no") if is_first else ("", "")
+        last_family = column["family"]
         table.add_row(plain(family), on, plain(column["column"]), plain(column["meaning"]))
     return [table]
 
@@ -181,8 +182,8 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
         "candidates' recall", *("-" if recall[name] is None else f"{recall[name]:.3f}" for name in slices), style="dim"
     )
     ablations = facts.get("ablations", ())
-    told = {row["system"] for row in ablations}
-    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in told]
+    without_parts = {row["system"] for row in ablations}
+    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in without_parts]
     return [
         *(table, _comparisons(pairs, k)),
         *_ablations(ablations, slices, k),
@@ -199,7 +200,7 @@ def _requests(facts: Report) -> str:
 
 
 def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Table]:
-    """What the full system is better by than without each part, where that was judged."""
+    """How much better the full system is than without each part; no table where that was not judged."""
     if not rows:
         return []
     table = Table(
@@ -208,14 +209,14 @@ def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Ta
         caption="* not shown to be worth anything: the 95 % interval does not lie above 0",
         pad_edge=False,
     )
-    found = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
+    by_part_and_slice = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
     for part in dict.fromkeys(row["without"] for row in rows):
-        table.add_row(plain(part), *(_worth(found.get((part, name))) for name in slices))
+        table.add_row(plain(part), *(_difference_cell(by_part_and_slice.get((part, name))) for name in slices))
     return [table]
 
 
-def _worth(row: Report | None) -> str:
-    """A difference, marked where its interval does not say that the part is worth something."""
+def _difference_cell(row: Report | None) -> str:
+    """A difference with its interval, marked with a star where the interval does not lie above 0; "-" for None."""
     if row is None:
         return "-"
     return _with_interval(row["difference"], row, "+") + (" " if row["loses"] else "*")
@@ -227,8 +228,8 @@ def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[T
         return []
     names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
     table = Table("system", *names, title=f"Beyond accuracy: the first {k} of every list")
-    for system, found in systems.items():
-        table.add_row(system, *("-" if (value := found.get(name)) is None else f"{value:.4f}" for name in names))
+    for system, means in systems.items():
+        table.add_row(system, *("-" if (value := means.get(name)) is None else f"{value:.4f}" for name in names))
     return [table]
 
 

@@ -228,9 +228,9 @@ def promote(
     inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
     promoted, gates = promote_version(inputs.log, settings, registry, version)
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.found}")
+        report.show(f"passed: {gate.name}: {gate.finding}")
     report.show(f"champion: {promoted.name}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.found for gate in gates}})
+    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
 
 
 @app.command()

@@ -96,14 +96,14 @@ class Whole:
             IntegrityError: They were altered.
             ContractError: The log is another one than theirs.
         """
-        found = {}
+        lists = {}
         for part in parts:
             if part.startswith(FIELD):
                 other = emptied(self.chain.log, part.removeprefix(FIELD))
-                found[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
+                lists[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
             else:
-                found[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
-        return found
+                lists[without(part)] = ranked(self.ranker_without(part, logged_lists=window.logged_lists), window.rows)
+        return lists
 
     def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
         """Rows of a window's requests over another log, with nothing trained again."""
@@ -112,9 +112,15 @@ class Whole:
         name, day = f"Scoring {name}", self.encoder_day
         return rows_of(chain, self.config, window.requests, window.truth, name=name, encoder_day=day)
 
-    def ranker_without(self, part: str, *, given: bool = False) -> Ranker:
-        """A ranker of the version's rows that lacks a part; of lists that were given, its own where it has one."""
-        if part == TEXT and given:  # else that ranker's candidates differ too
+    def ranker_without(self, part: str, *, logged_lists: bool = False) -> Ranker:
+        """A ranker trained without a part, on the rows that the version's ranker learned from.
+
+        Args:
+            part: A part of `parts_of` that is no text field.
+            logged_lists: Whether the judged candidates are logged lists. Then the version's own behaviour-only ranker
+                is the one without text; else that ranker has other candidates, and one is trained.
+        """
+        if part == TEXT and logged_lists:
             return self.behaviour_ranker
         fitted, valid = self._taught
         if part == PREQUENTIAL:
@@ -127,16 +133,16 @@ class Whole:
         kept, chain = self._taught[0], self.chain
         lists = _lists_of(kept)
         days = lists["as_of_day"].unique().sort()
-        requests = chain.asked.between(int(days[0]), int(days[-1]) + 1)
+        requests = chain.request_source.between(int(days[0]), int(days[-1]) + 1)
         taught = lists.select("user", "as_of_day").unique()
         requests = requests.join(taught, on=["user", "as_of_day"], how="semi", maintain_order="left")
-        truth = chain.asked.truth(requests)
+        truth = chain.request_source.truth(requests)
         name, day = "In-sample scores", self.encoder_day
         again = rows_of(chain, self.config, requests, truth, name=name, encoder_day=day)
         alike = ["user", "as_of_day", "rows", "items", "labels"]
         whole, new = (
-            found.join(lists, on=alike, how="semi")["request"].implode()
-            for found in (_lists_of(again), _lists_of(again, only=IS_NEW))
+            rescored.join(lists, on=alike, how="semi")["request"].implode()
+            for rescored in (_lists_of(again), _lists_of(again, only=IS_NEW))
         )
         wanted = pl.col("request").is_in(whole) | (pl.col("request").is_in(new) & IS_NEW)
         return picked(again, lambda some: some.filter(wanted), self.config)

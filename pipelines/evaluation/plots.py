@@ -25,8 +25,8 @@ def recall_plot(table: pl.DataFrame, *, cut: int) -> bytes:
     """
     from matplotlib.figure import Figure  # which draws a PNG by Agg, without the state of pyplot
 
-    found = table.filter((pl.col("recall") > 0).any().over("source"))
-    sources = found["source"].unique(maintain_order=True).to_list()
+    drawn = table.filter((pl.col("recall") > 0).any().over("source"))
+    sources = drawn["source"].unique(maintain_order=True).to_list()
     cutoffs = table["k"].unique().sort().to_list()
     figure = Figure(figsize=(12, 5.2), dpi=120, layout="constrained")
     panels = figure.subplots(1, len(_SLICES), sharey=True)

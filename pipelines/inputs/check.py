@@ -155,9 +155,11 @@ def clock_of(config: Config, table: TableConfig) -> Clock:
 
 def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
     """Those of some tables that are configured, by name; see `pipelines.inputs.tables.read_raw`."""
-    told = {name: getattr(config.data, name) for name in names}
+    configured = {name: getattr(config.data, name) for name in names}
     return {
-        name: read_raw(table, name=name, allow_empty=allow_empty) for name, table in told.items() if table is not None
+        name: read_raw(table, name=name, allow_empty=allow_empty)
+        for name, table in configured.items()
+        if table is not None
     }
 
 
@@ -183,10 +185,11 @@ def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
     tokenizer, _ = load_tokenizer(config.encoder.model)
     items = inputs.log.items
     measured = []
-    for told in config.data.items.text:
-        texts = [text for text in item_texts(items, (told,)).to_list() if text]
-        found = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
-        measured.append(TextField(told.field, len(texts) / items.height, found.unknown_share, found.truncated_share))
+    for text_field in config.data.items.text:
+        texts = [text for text in item_texts(items, (text_field,)).to_list() if text]
+        measures = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
+        filled = len(texts) / items.height
+        measured.append(TextField(text_field.field, filled, measures.unknown_share, measures.truncated_share))
     return measured
 
 
@@ -230,7 +233,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
         "items": log.items.height,
         "first_event": first.isoformat(),
         "last_event": last.isoformat(),
-        "events": dict(sorted(log.event_counts.items(), key=lambda told: (-told[1], told[0]))),
+        "events": dict(sorted(log.event_counts.items(), key=lambda pair: (-pair[1], pair[0]))),
         "text": {
             field.name: {
                 "filled_share": round(field.filled_share, 4),
@@ -262,28 +265,28 @@ def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
     Raises:
         ConfigError: Names the nearest family or column.
     """
-    told = config.features
-    chosen(told)
-    for table, key, asked in (
-        ("items", "features.attributes.items", told.attributes.items),
-        ("items", "features.vectors", told.vectors),
-        ("users", "features.attributes.users", told.attributes.users),
+    settings = config.features
+    chosen(settings)
+    for table, key, columns in (
+        ("items", "features.attributes.items", settings.attributes.items),
+        ("items", "features.vectors", settings.vectors),
+        ("users", "features.attributes.users", settings.attributes.users),
         ("users", "candidates.segment", config.candidates.segment_columns),
-        ("events", "features.sentiment", told.sentiment_columns),
+        ("events", "features.sentiment", settings.sentiment_columns),
         ("events", "requests.context", config.requests.context_columns),
     ):
         if table == "events" and table not in raw:
             continue  # each of its files is held against the contract, which names these columns too
-        require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
+        require_columns(columns, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
     """Contracts of columns that the configuration names: texts, attributes, segment, vectors, sentiment, context."""
-    told = config.features
+    settings = config.features
     attributes = {
-        "items": told.attributes.items,
-        "users": (*told.attributes.users, *config.candidates.segment_columns),
-        "events": (*told.sentiment_columns, *config.requests.context_columns),
+        "items": settings.attributes.items,
+        "users": (*settings.attributes.users, *config.candidates.segment_columns),
+        "events": (*settings.sentiment_columns, *config.requests.context_columns),
     }
     extra: dict[str, dy.Column] = {
         column: (
@@ -295,7 +298,7 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
     }
     if name == "items":
         number = dy.Float64(nullable=True)
-        extra |= {column: dy.List(number, nullable=True, alias=column) for column in told.vectors}
+        extra |= {column: dy.List(number, nullable=True, alias=column) for column in settings.vectors}
         extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text_fields}
     return extra
 
@@ -306,21 +309,21 @@ def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Che
     checked: dict[str, Checked] = {}
     faults = []
     for name, table in raw.items():
-        told: TableConfig = getattr(config.data, name)
+        table_config: TableConfig = getattr(config.data, name)
         try:
-            found = check_table(
+            checked_table = check_table(
                 table.frame,
                 schemas[name],
                 name=name,
                 required=_REQUIRED[name],
                 extra=_extra(name, table.frame, config),
-                clock=clock_of(config, told),
+                clock=clock_of(config, table_config),
             )
         except ContractError as error:
             faults.append(str(error))
         else:
-            ignored = [column for column in found.ignored if column not in told.columns.values()]
-            checked[name] = replace(found, ignored=ignored, files=table.files)
+            ignored = [column for column in checked_table.ignored if column not in table_config.columns.values()]
+            checked[name] = replace(checked_table, ignored=ignored, files=table.files)
     if faults:
         raise ContractError("\n".join(faults))
     return checked

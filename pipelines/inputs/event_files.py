@@ -28,8 +28,8 @@ _PART_ROWS = 200_000  # small files share a part
 
 def kept_columns(config: Config) -> tuple[str, ...]:
     """Columns of single events that the configuration reads, beside `RAW_COLUMNS` and `OPTIONAL`."""
-    told = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
-    return tuple(dict.fromkeys(told))
+    columns = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
+    return tuple(dict.fromkeys(columns))
 
 
 class EventFiles:
@@ -108,8 +108,8 @@ class EventFiles:
         Args:
             codes: See `labels`.
         """
-        found = RawEvents.of_parts(self._raw_parts.all(), self._keep)
-        return None if found is None else found.coded_by(codes.astype(np.uint32))
+        events = RawEvents.of_parts(self._raw_parts.all(), self._keep)
+        return None if events is None else events.coded_by(codes.astype(np.uint32))
 
 
 class _Parts:

@@ -53,7 +53,7 @@ class IdsAreTextError(Exception):
 class _Read:
     """A file as it was read."""
 
-    place: str
+    path: str
     stat: list[int]
     sha256: str
     frame: pl.DataFrame
@@ -80,8 +80,8 @@ class Folding:
         self._codes = Codes.of(items.good["item_id"].sort())
         self._calendar = Calendar(config.calendar)
         self._store = StateStore(Path(config.output) / "state")
-        self._found = table_files(config.data.events, name="events")
-        self._files = self._found.paths
+        self._listing = table_files(config.data.events, name="events")
+        self._files = self._listing.paths
         self._entries: dict[str, Entry] = {}
         self._summed: Summed | None = None
         self._forget()
@@ -96,40 +96,44 @@ class Folding:
             IdsAreTextError: Files have ids as text that `text_ids` does not name.
         """
         manifest, rebuilt = self._opened()
-        known = {} if manifest is None else manifest.entries
-        found = {self._place(file): self._unchanged(known.get(self._place(file)), file) for file in self._files}
-        found |= self._loaded({place: entry for place, entry in found.items() if isinstance(entry, Entry)}, manifest)
-        self._entries = {place: entry for place, entry in found.items() if isinstance(entry, Entry)}
+        entries_before = {} if manifest is None else manifest.entries
+        outcomes = {
+            path: self._unchanged(entries_before.get(path), file)
+            for path, file in zip(map(self._relative, self._files), self._files, strict=True)
+        }
+        unchanged = {path: entry for path, entry in outcomes.items() if isinstance(entry, Entry)}
+        outcomes |= self._loaded(unchanged, manifest)
+        self._entries = {path: entry for path, entry in outcomes.items() if isinstance(entry, Entry)}
         self._follow_text(frozenset(name for entry in self._entries.values() for name in entry.text_ids))
-        folded = [file for file in self._files if self._place(file) not in self._entries]
+        folded = [file for file in self._files if self._relative(file) not in self._entries]
         frontier = max((entry.last for entry in self._entries.values() if entry.last is not None), default=None)
-        causes = {place: entry for place, entry in found.items() if isinstance(entry, str)}
-        causes |= {place: "gone" for place in known if place not in found}
-        anew = self._fold_each(folded, old={place for place in causes if place in known})
+        causes = {path: entry for path, entry in outcomes.items() if isinstance(entry, str)}
+        causes |= {path: "gone" for path in entries_before if path not in outcomes}
+        anew = self._fold_each(folded, old={path for path in causes if path in entries_before})
         if anew is not None:
             rebuilt, folded = anew, list(self._files)
             self._fold_all()
         if not allow_empty:
-            refuse_empty([place for place, entry in self._entries.items() if not entry.rows], self._files, "events")
+            refuse_empty([path for path, entry in self._entries.items() if not entry.rows], self._files, "events")
         self._save()
-        again = self._gather_known([file for file in self._files if file not in set(folded)])
-        places = {self._place(file) for file in folded}
-        late = [e for e in self._entries.values() if e.place in places and _is_late(e, frontier)]
+        again = self._gather_unfolded([file for file in self._files if file not in set(folded)])
+        folded_paths = {self._relative(file) for file in folded}
+        late = [e for e in self._entries.values() if e.path in folded_paths and _is_late(e, frontier)]
         counts = {f"files_{cause}": n for cause, n in Counter(causes.values()).items() if rebuilt is None}
-        told = {"rebuilt_because": rebuilt} if rebuilt else {**counts, "files_late": len(late)}
+        facts = {"rebuilt_because": rebuilt} if rebuilt else {**counts, "files_late": len(late)}
         more = {} if self._gathered is None else {"read_again": again}
-        say("state", files=len(self._files), folded=len(folded), **told, **more)
+        say("state", files=len(self._files), folded=len(folded), **facts, **more)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over places and contents of the log's files, as `tables.RawTable` has it."""
-        return fingerprint_of([(place, self._entries[place].sha256) for place in map(self._place, self._files)])
+        """sha256 over paths and contents of the log's files, as `tables.RawTable` has it."""
+        return fingerprint_of([(path, self._entries[path].sha256) for path in map(self._relative, self._files)])
 
     def events(self) -> Checked:
         """What the contract found in all files together; `good` has no rows."""
         parts, rows = [], 0
-        for place in map(self._place, self._files):
-            entry = self._entries[place]
+        for path in map(self._relative, self._files):
+            entry = self._entries[path]
             aside = None if entry.aside is None else self._store.get(entry.aside)
             if aside is not None:
                 parts.append(self._still_aside(aside).with_columns(pl.col(ROW) + rows))
@@ -147,18 +151,18 @@ class Folding:
             remarks=self._remarks(),
             as_missing={} if self._gathered is None else self._gathered.as_missing,
             cut={} if self._gathered is None else self._gathered.cut,
-            files=[(place, self._entries[place].rows) for place in map(self._place, self._files)],
+            files=[(path, self._entries[path].rows) for path in map(self._relative, self._files)],
         )
 
     def _remarks(self) -> dict[str, str]:
         """What is said of each rule, of the first file where it was broken."""
-        entries = [self._entries[place] for place in map(self._place, self._files)]
+        entries = [self._entries[path] for path in map(self._relative, self._files)]
         return {rule: remark for entry in reversed(entries) for rule, remark in entry.remarks.items()}
 
     @property
     def left_out(self) -> Sequence[str]:
         """Places of the log's files that are not read."""
-        return self._found.left_out
+        return self._listing.left_out
 
     def log(self, users: pl.DataFrame | None) -> EventLog:
         """The log of all cells of items in the catalogue.
@@ -226,8 +230,8 @@ class Folding:
         self._entangled = manifest.entangled
         return manifest, None
 
-    def _place(self, file: Path) -> str:
-        return self._found.place(file)
+    def _relative(self, file: Path) -> str:
+        return self._listing.relative(file)
 
     def _unchanged(self, entry: Entry | None, file: Path) -> Entry | str:
         """The entry of a file if the file is what it was, else why it is to be folded."""
@@ -248,8 +252,8 @@ class Folding:
         self._summed = Summed.read(self._store, record, cells=names, items=self._codes, seen=seen)
         if any(self._lacks_aside(entry) for entry in entries.values()):
             self._summed = None  # what is folded again must not stand in the sum as well
-        held = set() if self._summed is None else set(self._summed.record.holds)
-        return {place: entry if entry.cells in held else self._kept(entry) for place, entry in entries.items()}
+        in_snapshot = set() if self._summed is None else set(self._summed.record.holds)
+        return {path: entry if entry.cells in in_snapshot else self._kept(entry) for path, entry in entries.items()}
 
     def _kept(self, entry: Entry) -> Entry | str:
         """An entry, its cells read, if it is still right and all there, else why not."""
@@ -261,8 +265,8 @@ class Folding:
         if cells is None:
             return "damaged"
         aside = None if entry.aside is None else self._store.get(entry.aside)
-        known = self._codes.code(self._item_ids.ids) >= 0
-        stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
+        in_catalogue = self._codes.code(self._item_ids.ids) >= 0
+        stray = int(cells["n"].to_numpy()[~in_catalogue[cells["item"].to_numpy()]].sum())
         if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
             return "of_items_no_longer_there"
         self._cells.add(cells)
@@ -277,8 +281,8 @@ class Folding:
         if not (aside[RULES] == STRAY).any():
             return aside
         ids = ids_like(aside["item_id"], self._items.good.schema["item_id"])
-        known = pl.Series(self._codes.code(ids) >= 0) & ids.is_not_null()
-        return aside.filter(~(known & (pl.col(RULES) == STRAY)))
+        in_catalogue = pl.Series(self._codes.code(ids) >= 0) & ids.is_not_null()
+        return aside.filter(~(in_catalogue & (pl.col(RULES) == STRAY)))
 
     def _fold_each(self, files: Sequence[Path], *, old: set[str]) -> str | None:
         """Fold files one by one; or say why only all together will do.
@@ -309,10 +313,10 @@ class Folding:
 
     def _read(self, file: Path) -> _Read:
         stat = stat_of(file)
-        frame, sha256 = read_file(file, self._found, self._config.data.events, name="events")
+        frame, sha256 = read_file(file, self._listing, self._config.data.events, name="events")
         text = kept_as_text(frame, JOINED_IDS)
         self._follow_text(text)
-        return _Read(self._place(file), stat, sha256, with_text_ids(frame, self._text_ids), sorted(text))
+        return _Read(self._relative(file), stat, sha256, with_text_ids(frame, self._text_ids), sorted(text))
 
     def _follow_text(self, names: frozenset[str]) -> None:
         """Have all tables take ids as text that files of the log have as text."""
@@ -332,8 +336,8 @@ class Folding:
                 table.filter(mine) if table.height else table for table in (checked.good, checked.bad, judged.bad)
             )
             self._enter(part, named, good, aside.with_columns(pl.col(ROW) - start) if aside.height else None)
-            self._entries[part.place] = replace(
-                self._entries[part.place],
+            self._entries[part.path] = replace(
+                self._entries[part.path],
                 duplicates=part.frame.height - good.height - bad.height,
                 ignored=list(checked.ignored),
                 remarks=dict(judged.remarks),
@@ -348,10 +352,10 @@ class Folding:
         frame = stacked_files([part.frame for part in read], self._config.data.events, name="events")
         if frame.is_empty() and len(self._files) > len(read):
             return frame, Checked("events", pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), 0, 0, ())
-        counted_files = [(part.place, part.frame.height) for part in read]
+        counted_files = [(part.path, part.frame.height) for part in read]
         return frame, checked_tables({"events": RawTable(frame, "", counted_files)}, self._config)["events"]
 
-    def _gather_known(self, files: Sequence[Path]) -> int:
+    def _gather_unfolded(self, files: Sequence[Path]) -> int:
         """Take the single events of files that were not folded, if they are asked for; how many files were read."""
         if self._gathered is None or not files:
             return 0
@@ -370,7 +374,7 @@ class Folding:
             TryAgainError: It is another one by now.
         """
         read = self._read(file)
-        if read.sha256 != self._entries[read.place].sha256:
+        if read.sha256 != self._entries[read.path].sha256:
             raise TryAgainError(f"events: {str(file)!r} changed while the log was read. Read it again.")
         return read
 
@@ -399,8 +403,8 @@ class Folding:
             )
             self._cells.add(cells)
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
-        self._entries[part.place] = Entry(
-            place=part.place,
+        self._entries[part.path] = Entry(
+            path=part.path,
             stat=part.stat,
             sha256=part.sha256,
             schema=_schema_key(part.frame),
@@ -443,8 +447,8 @@ def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) ->
 
 
 def _schema_key(frame: pl.DataFrame) -> str:
-    told = repr(sorted((name, str(dtype)) for name, dtype in frame.schema.items()))
-    return hashlib.sha256(told.encode()).hexdigest()
+    columns = repr(sorted((name, str(dtype)) for name, dtype in frame.schema.items()))
+    return hashlib.sha256(columns.encode()).hexdigest()
 
 
 def _edge(stamp: object) -> int | None:

@@ -130,7 +130,7 @@ def _folded(
         folding = Folding(config, checked["items"], text, gathered)
         try:
             folding.update(allow_empty=allow_empty)
-        except IdsAreTextError as told:
-            text |= told.names
+        except IdsAreTextError as error:
+            text |= error.names
         else:
             return folding, checked

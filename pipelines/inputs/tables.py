@@ -62,7 +62,7 @@ class Files:
     paths: Sequence[Path]
     left_out: Sequence[str]
 
-    def place(self, file: Path) -> str:
+    def relative(self, file: Path) -> str:
         """A file's path below the root."""
         return file.relative_to(self.root).as_posix()
 
@@ -73,7 +73,7 @@ class RawTable:
 
     Attributes:
         frame: All its rows; file by file in the order of paths.
-        fingerprint: sha256 over places (below the table's folder) and contents of its files.
+        fingerprint: sha256 over paths (below the table's folder) and contents of its files.
         files: Place (below the table's folder) and number of rows of each file, in order.
         left_out: Places of the files that were not read.
     """
@@ -109,12 +109,12 @@ def read_raw(table: TableConfig, *, name: str, allow_empty: bool = False) -> Raw
             faults.append(str(error))
             continue
         parts.append(frame)
-        read.append((files.place(file), sha256))
+        read.append((files.relative(file), sha256))
     if faults:
         raise ContractError("\n".join(faults))
     if not allow_empty:
-        refuse_empty([place for (place, _), frame in zip(read, parts, strict=True) if frame.is_empty()], read, name)
-    counted = [(place, frame.height) for (place, _), frame in zip(read, parts, strict=True)]
+        refuse_empty([path for (path, _), frame in zip(read, parts, strict=True) if frame.is_empty()], read, name)
+    counted = [(path, frame.height) for (path, _), frame in zip(read, parts, strict=True)]
     return RawTable(stacked_files(parts, table, name=name), fingerprint_of(read), counted, files.left_out)
 
 
@@ -129,17 +129,17 @@ def table_files(table: TableConfig, *, name: str) -> Files:
         ContractError: A link leads nowhere, a folder cannot be read, or a name is no UTF-8.
     """
     root = _root(table.path)
-    found = sorted(set(_found(table.path, root, name)))
+    files = sorted(set(_all_files(table.path, root, name)))
     named = Path(table.path)
-    data = [file for file in found if _is_data(file) and (file == named or not _is_hidden(file, root))]
+    data = [file for file in files if _is_data(file) and (file == named or not _is_hidden(file, root))]
     # NOTE: a link beside what it leads to is the same file, and is read once: where it really lies, if that is here.
-    places = {
+    by_real_path = {
         os.path.realpath(file): file for file in sorted(data, key=lambda file: str(file) == os.path.realpath(file))
     }
-    wanted = sorted(places.values())
-    for file in found:
+    wanted = sorted(by_real_path.values())
+    for file in files:
         _refuse_unnamed(file, root, name)
-    left_out = [file.relative_to(root).as_posix() for file in found if file not in set(wanted)]
+    left_out = [file.relative_to(root).as_posix() for file in files if file not in set(wanted)]
     if not wanted:
         there = f" It has {listed(left_out)}." if left_out else ""
         raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.{there}")
@@ -155,14 +155,14 @@ def _root(path: str) -> Path:
     return next(parent for parent in named.parents if parent.is_dir() or parent == parent.parent)
 
 
-def _found(path: str, root: Path, name: str) -> Iterator[Path]:
+def _all_files(path: str, root: Path, name: str) -> Iterator[Path]:
     """All files at a path; those of a folder that a glob finds too."""
     named = Path(path)
     if named.exists() or named.is_symlink():
         starts = [named]
     else:
         pattern = str(named.relative_to(root))
-        starts = [root / found for found in glob.glob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
+        starts = [root / match for match in glob.glob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
     for start in starts:
         if start.is_dir():
             yield from _below(start, name)
@@ -200,11 +200,11 @@ def _is_hidden(file: Path, root: Path) -> bool:
 
 
 def _refuse_unnamed(file: Path, root: Path, name: str) -> None:
-    place = file.relative_to(root).as_posix()
+    relative = file.relative_to(root).as_posix()
     try:
-        place.encode()
+        relative.encode()
     except UnicodeEncodeError as error:
-        raise ContractError(f"{name}: the name of {place!r} is no UTF-8 text. Rename it.") from error
+        raise ContractError(f"{name}: the name of {relative!r} is no UTF-8 text. Rename it.") from error
 
 
 def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tuple[pl.DataFrame, str]:
@@ -216,17 +216,17 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
     """
     content = _bytes(file, name)
     untyped = not content.startswith(_PARQUET_MAGIC)
-    place = files.place(file)
+    relative = files.relative(file)
     try:
         frame = parse_csv(content) if untyped else _parquet(content)
-        found = _with_partition_columns(frame, Path(place))
-        named = _with_ids(_renamed(found, table), _ids_of(name), untyped=untyped)
+        partitioned = _with_partition_columns(frame, Path(relative))
+        named = _with_ids(_renamed(partitioned, table), _ids_of(name), untyped=untyped)
         return named, hashlib.sha256(content).hexdigest()
     except ContractError as error:
-        raise ContractError(f"{name}: {place}: {error}") from error
+        raise ContractError(f"{name}: {relative}: {error}") from error
     except pl.exceptions.DuplicateError as error:
         raise ContractError(
-            f"{name}: {place}: two of its columns have one name. Give each a name of its own."
+            f"{name}: {relative}: two of its columns have one name. Give each a name of its own."
         ) from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         words = next(iter(str(error).splitlines()), type(error).__name__)
@@ -258,9 +258,9 @@ def _parquet(content: bytes) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
-def _with_partition_columns(frame: pl.DataFrame, place: Path) -> pl.DataFrame:
+def _with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Columns that folder names such as ``extracted_at=2024-05-02`` hold, unless the file has them."""
-    pairs = dict(part.split("=", 1) for part in place.parts[:-1] if "=" in part)
+    pairs = dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
     return frame.with_columns(
         pl.lit(None if value == _HIVE_NULL else unquote(value), pl.String).alias(key)
         for key, value in pairs.items()
@@ -318,10 +318,10 @@ def stacked_files(frames: Sequence[pl.DataFrame], table: TableConfig, *, name: s
 
 
 def fingerprint_of(files: Iterable[tuple[str, str]]) -> str:
-    """sha256 over places (below the table's folder) and contents of a table's files, in order."""
+    """sha256 over paths (below the table's folder) and contents of a table's files, in order."""
     digest = hashlib.sha256()
-    for place, sha256 in files:
-        digest.update(place.encode() + bytes.fromhex(sha256))
+    for path, sha256 in files:
+        digest.update(path.encode() + bytes.fromhex(sha256))
     return digest.hexdigest()
 
 

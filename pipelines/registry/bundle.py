@@ -192,8 +192,8 @@ def verify_files(folder: Path) -> dict[str, Any]:
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or set(named) != _FILES:
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(found - _FILES - {_MANIFEST})]
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    faults = [f"{name} is unknown" for name in sorted(present - _FILES - {_MANIFEST})]
     for name in sorted(_FILES):
         path = folder / name
         if path.is_symlink() or not path.is_file():

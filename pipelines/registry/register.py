@@ -123,8 +123,8 @@ def record_ablations(evaluation: Evaluation, version: Version, config: Config) -
         TryAgainError: The server does not answer.
     """
     named = [metric_name(system) for system in evaluation.ablated.values()]
-    found = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
-    Tracking(config).log(version.run_id, found)
+    metrics = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
+    Tracking(config).log(version.run_id, metrics)
 
 
 def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
@@ -140,8 +140,8 @@ def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
     }
     metrics |= {
         metric_name(system, "all", name): value
-        for system, found in evaluation.beyond.items()
-        for name, value in found.items()
+        for system, means in evaluation.beyond.items()
+        for name, value in means.items()
         if math.isfinite(value)
     }
     recall = evaluation.judged.ceiling.drop_nulls().rows()

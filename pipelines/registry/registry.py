@@ -84,15 +84,15 @@ class Registry:
         Raises:
             ConfigError: There is none.
         """
-        found = self.find(wanted)
-        if found is None:
+        version = self.find(wanted)
+        if version is None:
             hint = (
                 "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
             )
             if wanted != CHAMPION and self.find(CHAMPION) is not None:
                 hint += f", or name another: {CHAMPION!r} is what is live"
             raise ConfigError(f"registry: {self._model!r} has no version {wanted!r}; {hint}.")
-        return found
+        return version
 
     def find(self, wanted: str) -> Version | None:
         """A version by number or alias, None if there is none."""
@@ -117,15 +117,15 @@ class Registry:
         with tracking_errors(self._config, "the registry"):
             while True:
                 page = self._client.search_model_versions(f"name='{self._model}'", page_token=token)
-                versions += [self._of(found) for found in page]
+                versions += [self._of(model_version) for model_version in page]
                 token = page.token
                 if not token:
                     break
         return sorted(versions, key=lambda version: -int(version.number))
 
-    def _of(self, found: ModelVersion) -> Version:
+    def _of(self, model_version: ModelVersion) -> Version:
         # NOTE: a version got by number carries all its aliases, one got by alias does not.
-        whole = self._client.get_model_version(self._model, str(found.version))
+        whole = self._client.get_model_version(self._model, str(model_version.version))
         digest = whole.tags.get(_DIGEST_TAG, "")
         return Version(
             str(whole.version),

@@ -104,20 +104,21 @@ class Tracking:
         """
         folder = local_artefacts(self._config)
         with tracking_errors(self._config):
-            known = _active(self.client, self._config)
-            if known is None:
+            experiment = _active(self.client, self._config)
+            if experiment is None:
                 return self._make_experiment(folder)
             if folder is not None and self._config.tracking.uri is None:
-                tracking_store.follow(Path(self._config.output) / "mlflow.db", str(known.artifact_location), folder)
-        return str(known.experiment_id)
+                database = Path(self._config.output) / "mlflow.db"
+                tracking_store.follow(database, str(experiment.artifact_location), folder)
+        return str(experiment.experiment_id)
 
     def _make_experiment(self, artefacts: Path | None) -> str:
-        name, place = self._config.tracking.experiment, None if artefacts is None else artefacts.as_uri()
+        name, location = self._config.tracking.experiment, None if artefacts is None else artefacts.as_uri()
         try:
-            return str(self.client.create_experiment(name, artifact_location=place))
+            return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
-            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := _active(self.client, self._config)):
-                return str(found.experiment_id)  # another command made it meanwhile
+            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (existing := _active(self.client, self._config)):
+                return str(existing.experiment_id)  # another command made it meanwhile
             raise
 
     def log(self, run_id: str, metrics: Mapping[str, float]) -> None:
@@ -127,10 +128,10 @@ class Tracking:
             TryAgainError: The server does not answer.
         """
         now = int(time.time() * 1000)
-        told = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        points = [Metric(key, value, now, 0) for key, value in metrics.items()]
         with tracking_errors(self._config):
-            for start in range(0, len(told), _METRICS_AT_ONCE):
-                self.client.log_batch(run_id, metrics=told[start : start + _METRICS_AT_ONCE])
+            for start in range(0, len(points), _METRICS_AT_ONCE):
+                self.client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
 
     @contextmanager
     def run(self) -> Iterator["Run"]:
@@ -191,10 +192,10 @@ class Tracking:
             lock.truncate(0)
             lock.write(run.id)
             lock.flush()
-        told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+        params = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
         with tracking_errors(self._config):
-            for start in range(0, len(told), _PARAMETERS_AT_ONCE):
-                self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])
+            for start in range(0, len(params), _PARAMETERS_AT_ONCE):
+                self.client.log_batch(run.id, params=params[start : start + _PARAMETERS_AT_ONCE])
         try:
             yield run
         except BaseException:
@@ -366,14 +367,14 @@ def _active(client: MlflowClient, config: Config) -> Experiment | None:
         ConfigError: It was deleted.
     """
     name = config.tracking.experiment
-    known = client.get_experiment_by_name(name)
-    if known is not None and known.lifecycle_stage != "active":
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"the experiment {name!r} was deleted in MLflow. Restore it with `mlflow experiments restore -x "
-            f"{known.experiment_id}` under MLFLOW_TRACKING_URI={quote(without_credentials(tracking_uri(config)))}, or "
-            "name another (tracking.experiment)."
+            f"{experiment.experiment_id}` under MLFLOW_TRACKING_URI="
+            f"{quote(without_credentials(tracking_uri(config)))}, or name another (tracking.experiment)."
         )
-    return known
+    return experiment
 
 
 def _may_be_made(file: Path) -> None:

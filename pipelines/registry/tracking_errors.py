@@ -153,9 +153,9 @@ def tracking_errors(config: Config, doing: str = "MLflow") -> Iterator[None]:
 
 
 def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
-    told = words_of(error, hidden=passwords_of(config.tracking.uri))
-    if isinstance(error, ImportError) or "can't load plugin" in told.lower():
-        return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({told})")
+    message = words_of(error, hidden=passwords_of(config.tracking.uri))
+    if isinstance(error, ImportError) or "can't load plugin" in message.lower():
+        return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({message})")
     if isinstance(error, OSError) and error.filename is not None:
         return disk_error(error)
     where = "" if config.tracking.uri is None else f" ({without_credentials(config.tracking.uri)})"
@@ -163,11 +163,11 @@ def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
     chain = " ".join(str(part) for part in _chain(error))
     for pattern, kind, remedy in _CAUSES:
         if re.search(pattern, chain, re.IGNORECASE):
-            return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {told}")
+            return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {message}")
     wrong = getattr(error, "error_code", None) in _CHANGE or isinstance(error, _WRONG)
     if wrong and not (isinstance(error, MlflowException) and isinstance(error.__cause__, OSError)):
-        return ConfigError(f"{doing}{where} refused. Check the keys of `tracking`. It says: {told}")
-    return TryAgainError(f"{doing}{where} failed. Check tracking.uri, then run it again. It says: {told}")
+        return ConfigError(f"{doing}{where} refused. Check the keys of `tracking`. It says: {message}")
+    return TryAgainError(f"{doing}{where} failed. Check tracking.uri, then run it again. It says: {message}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

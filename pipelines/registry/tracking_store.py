@@ -46,8 +46,8 @@ def is_made(path: Path) -> bool:
     if not path.is_file() or not path.stat().st_size:
         return False
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCKED_SECONDS)) as opened:
-        (found,) = opened.execute("select count(*) from sqlite_master where name = 'alembic_version'").fetchone()
-        return bool(found)
+        (count,) = opened.execute("select count(*) from sqlite_master where name = 'alembic_version'").fetchone()
+        return bool(count)
 
 
 def make(path: Path) -> None:
@@ -108,19 +108,19 @@ def knock(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port or default), timeout=_KNOCK_SECONDS).close()
 
 
-def follow(path: Path, told: str, folder: Path) -> None:
+def follow(path: Path, recorded: str, folder: Path) -> None:
     """Let a database's artefacts follow the output folder, which was moved or copied with them.
 
     Args:
         path: The SQLite database under `output`.
-        told: Where the experiment's artefacts lie, as it says.
+        recorded: Where the experiment's artefacts lie, as it says.
         folder: Where they lie now.
 
     Raises:
         sqlite3.Error: The database cannot be written.
     """
-    parts, now = urlsplit(told), folder.as_uri()
-    if parts.scheme not in ("", "file") or Path(unquote(parts.path)).name != folder.name or told == now:
+    parts, now = urlsplit(recorded), folder.as_uri()
+    if parts.scheme not in ("", "file") or Path(unquote(parts.path)).name != folder.name or recorded == now:
         return
     with closing(sqlite3.connect(path, timeout=_LOCKED_SECONDS)) as opened, opened:
         for table, column in (
@@ -131,5 +131,5 @@ def follow(path: Path, told: str, folder: Path) -> None:
             opened.execute(
                 f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608 - names of ours
                 f"where {column} = ? or substr({column}, 1, ?) = ?",
-                (now, len(told) + 1, told, len(told) + 1, f"{told}/"),
+                (now, len(recorded) + 1, recorded, len(recorded) + 1, f"{recorded}/"),
             )

@@ -66,11 +66,11 @@ def trained_config(bundle: Bundle) -> Config:
     Raises:
         IntegrityError: It is not one of this nightrank.
     """
-    told = without_removed(bundle.config)
-    if isinstance(encoder := told.get("encoder"), dict) and encoder.get("backend") == "auto":
-        told["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
+    values = without_removed(bundle.config)
+    if isinstance(encoder := values.get("encoder"), dict) and encoder.get("backend") == "auto":
+        values["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
     try:
-        return Config.model_validate(told)
+        return Config.model_validate(values)
     except ValidationError as error:
         keys = sorted({".".join(str(part) for part in fault["loc"]) for fault in error.errors()})
         raise IntegrityError(
@@ -87,7 +87,7 @@ def not_followed(config: Config, bundle: Bundle, *, judged: bool = False) -> lis
         bundle: The version, which goes by what it was trained with.
         judged: Name filters and rules of `candidates` too: a past window is judged under those of the training.
     """
-    then, now = (_own_keys(told, judged=judged) for told in (trained_config(bundle), config))
+    then, now = (_own_keys(each, judged=judged) for each in (trained_config(bundle), config))
     return sorted(key for key in now if now[key] != then[key])
 
 
@@ -128,8 +128,8 @@ def continuing_config(config: Config) -> Config:
     Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new,
     all that the rows hold, up to `encoder.max_requests`.
     """
-    told = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
-    return config.model_copy(update={"encoder": config.encoder.model_copy(update=told)})
+    unset = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update=unset)})
 
 
 def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
@@ -152,16 +152,16 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
             f"{name} reads the queries of requests, which the rows that it would be reminded of do not keep. Train "
             "from the start, without --continue."
         )
-    told = _training(name, bundle)
+    training = _training(name, bundle)
     return Predecessor(
         name=name,
         digest=bundle.digest,
         model=bundle.model,
-        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        encoder_day=day_of(date.fromisoformat(training["encoder_day"])),
         features=bundle.features.ranker,
         inventory=bundle.features.inventory,
         cut=bundle.cut,
-        rows=told["rows"],
+        rows=training["rows"],
     )
 
 
@@ -171,18 +171,18 @@ def _training(name: str, bundle: Bundle) -> dict[str, Any]:
     Raises:
         ConfigError: Nothing: it is too old.
     """
-    told: dict[str, Any] | None = bundle.manifest.get("training")
-    if told is None:
+    training: dict[str, Any] | None = bundle.manifest.get("training")
+    if training is None:
         raise ConfigError(
             f"{name} was trained by a nightrank that kept no rows to go on from. Train from the start (without "
             "--continue)."
         )
-    return told
+    return training
 
 
 def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
     """A version that parts are left out of, by the chain that scores with it."""
-    told, then = _training(name, bundle), trained_config(bundle)
+    training, then = _training(name, bundle), trained_config(bundle)
     test_start = day_of(bundle.window[0])
     return Whole(
         chain=chain,
@@ -190,19 +190,19 @@ def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
         columns=bundle.features.columns,
         ranker=bundle.ranker,
         behaviour_ranker=bundle.behaviour_ranker,
-        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        encoder_day=day_of(date.fromisoformat(training["encoder_day"])),
         valid=Split.valid_before(test_start, chain.log, then.timeline, then.labels),
-        rows=told["rows"],
+        rows=training["rows"],
     )
 
 
-def _parts(name: str, bundle: Bundle, told: str) -> list[str]:
+def _parts(name: str, bundle: Bundle, names: str) -> list[str]:
     """Those of a version's parts that `--ablate` names."""
-    if not told:
+    if not names:
         return []
     _training(name, bundle)  # before anything is scored
-    known = parts_of(bundle.features.columns, trained_config(bundle).data.items.text_fields)
-    return chosen_names(told, known, unknown=f"--ablate: {{}} is no part of {name}")
+    available = parts_of(bundle.features.columns, trained_config(bundle).data.items.text_fields)
+    return chosen_names(names, available, unknown=f"--ablate: {{}} is no part of {name}")
 
 
 def judge_versions(
@@ -251,7 +251,7 @@ def judge_versions(
         )
     parts = _parts(*next(iter(versions.items())), ablate)
     lists: dict[str, pl.DataFrame] = {}
-    asked: Labelled | None = None
+    reference: Labelled | None = None
     span = Span(first_day, end_day, end_day)
     for name, bundle in versions.items():
         say_not_followed(not_followed(config, bundle, judged=True), name)
@@ -264,20 +264,20 @@ def judge_versions(
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
         chain = Chain(log, own, bundle.model, bundle.features.inventory, cut=bundle.cut)
         labelled = labelled_window(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
-        found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
-        if asked is None:
-            asked, lists, vectors = labelled, dict(found), chain.zero_shot
+        own_lists = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
+        if reference is None:
+            reference, lists, vectors = labelled, dict(own_lists), chain.zero_shot
             if parts:
                 lists |= whole_version(name, bundle, chain).lists(parts, labelled)
         else:
-            _refuse_other_requests(asked, labelled, name)
-            lists[name] = next(iter(found.values()))
-    assert asked is not None  # callers name at least one version
-    lists |= coded_scores(external or {}, asked, log, taken={*TAKEN, *lists})
+            _refuse_other_requests(reference, labelled, name)
+            lists[name] = next(iter(own_lists.values()))
+    assert reference is not None  # callers name at least one version
+    lists |= coded_scores(external or {}, reference, log, taken={*TAKEN, *lists})
     return evaluate(
         log,
         config,
-        asked,
+        reference,
         lists=lists,
         first_day=first_day,
         vectors=vectors,
@@ -286,9 +286,9 @@ def judge_versions(
     )
 
 
-def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:
+def _refuse_other_requests(reference: Labelled, others: Labelled, name: str) -> None:
     keys = ["request", "user", "as_of_day"]
-    if not asked.requests.select(keys).equals(others.requests.select(keys)):
+    if not reference.requests.select(keys).equals(others.requests.select(keys)):
         raise BlockedError(
             f"{name} asks other requests of the log than the first version: their calendar or features.roles.shown "
             "differ, so that they cannot be compared. Judge them one by one."

@@ -65,7 +65,7 @@ class MappedTables:
         Raises:
             TryAgainError: The disk is full or refuses.
         """
-        found = []
+        frames = []
         if self._file is not None and self._writer is not None:
             with written(self._folder), self._file as file:
                 self._writer.close()
@@ -76,10 +76,10 @@ class MappedTables:
             for number in range(reader.num_record_batches):
                 frame = pl.from_arrow(pa.Table.from_batches([reader.get_batch(number)]), rechunk=False)
                 assert isinstance(frame, pl.DataFrame)  # of a table
-                found.append(frame)
-        for place, frame in self._empty:
-            found.insert(place, frame)
-        return found
+                frames.append(frame)
+        for position, frame in self._empty:
+            frames.insert(position, frame)
+        return frames
 
 
 def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
@@ -97,10 +97,10 @@ def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
         for frame in frames:
             tables.add(frame)
             del frame
-    found = tables.read()
-    if not found:
+    parts = tables.read()
+    if not parts:
         raise ValueError("no table to write")
-    return pl.concat(found, rechunk=False)
+    return pl.concat(parts, rechunk=False)
 
 
 def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]:

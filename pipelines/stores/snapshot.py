@@ -65,17 +65,17 @@ class Summed:
         """
         if record is None or not set(record.holds) <= set(cells):
             return None
-        held, users, known = (store.get(name) for name in record.files)
-        if held is None or users is None or known is None:
+        summed, users, item_table = (store.get(name) for name in record.files)
+        if summed is None or users is None or item_table is None:
             return None
-        item_ids = known["id"]
+        item_ids = item_table["id"]
         came = Codes.of(item_ids).code(items.ids) == UNKNOWN
         back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
-        cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
-        told = worth if worth.any() else None
-        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), told)
+        cell, n, value_sums = (summed[name].to_numpy() for name in ("cell", "n", "worth"))
+        kept_sums = value_sums if value_sums.any() else None
+        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), kept_sums)
         return cls(record, daily, users["id"], item_ids)
 
     @property
@@ -90,9 +90,9 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        worth = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
-        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": worth})
-        cells = store.put(held, compression="lz4")
+        value_sums = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
+        frame = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": value_sums})
+        cells = store.put(frame, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
 
@@ -123,18 +123,18 @@ def added_up(
         n_items: Items of the catalogue.
         kinds: The event types.
     """
-    cells, worth = ([np.empty(0, np.int64)] for _ in range(2))
+    cells, value_sums = ([np.empty(0, np.int64)] for _ in range(2))
     counts: list[Counts] = [np.empty(0, np.int32)]
     while files:
         _, frame = files.popitem()
         number, of_item, kind, day, n, of_cell = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
         there = items[of_item] >= 0
-        told = (part[there] for part in (users[number], items[of_item], day, kind))
-        cells.append(Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds)))
+        keys = (part[there] for part in (users[number], items[of_item], day, kind))
+        cells.append(Engagements.cell(*keys, n_items=n_items, n_kinds=len(kinds)))
         counts.append(narrowed(n[there]))
-        worth.append(of_cell[there])
+        value_sums.append(of_cell[there])
     packed = _joined(cells)
-    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(worth))
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(value_sums))
 
 
 def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:

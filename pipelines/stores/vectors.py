@@ -124,14 +124,14 @@ class VectorStore:
             if not len(missing):
                 break
             segment = verified(path)
-            known = np.ascontiguousarray(segment["text"])
-            at = np.minimum(np.searchsorted(known, keys[missing]), len(known) - 1)
-            found = known[at] == keys[missing]
-            if copy and found.any():
+            hashes = np.ascontiguousarray(segment["text"])
+            at = np.minimum(np.searchsorted(hashes, keys[missing]), len(hashes) - 1)
+            is_match = hashes[at] == keys[missing]
+            if copy and is_match.any():
                 if result is None:
                     result = np.empty((len(keys), segment["vector"].shape[1]), np.int16)
-                result[missing[found]] = segment["vector"][at[found]]
-            missing = missing[~found]
+                result[missing[is_match]] = segment["vector"][at[is_match]]
+            missing = missing[~is_match]
         return result, missing
 
     def _append(self, keys: _Bytes, vectors: npt.NDArray[np.int16]) -> Path:

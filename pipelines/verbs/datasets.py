@@ -176,10 +176,10 @@ def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
     Weeks are numbered from the one that ends with the first Sunday of 2017, and turn on Mondays. The package knows of
     the promotions of 112 stores.
     """
-    told = pl.scan_parquet(folder / "promotions.parquet", glob=False).rename({"product_id": "item_id"})
-    n_stores = told.select(pl.col("store_id").n_unique()).collect().item()
+    promotions = pl.scan_parquet(folder / "promotions.parquet", glob=False).rename({"product_id": "item_id"})
+    n_stores = promotions.select(pl.col("store_id").n_unique()).collect().item()
     monday = pl.lit(_FIRST_MONDAY) + pl.duration(weeks=pl.col("week").cast(pl.Int32) - 1)
-    kept = told.with_columns(first_day=monday).filter(
+    kept = promotions.with_columns(first_day=monday).filter(
         pl.col("first_day") >= first - timedelta(weeks=8), pl.col("item_id").is_in(item_ids.implode())
     )
     parts = [
@@ -189,8 +189,8 @@ def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
         .with_columns(offer=pl.lit(offer))
         for offer in ("display", "mailer")
     ]
-    found = pl.concat(parts).with_columns(last_day=pl.col("first_day") + pl.duration(days=6)).collect()
-    return found.select("item_id", "offer", "first_day", "last_day", "reach").sort("item_id", "offer", "first_day")
+    offers = pl.concat(parts).with_columns(last_day=pl.col("first_day") + pl.duration(days=6)).collect()
+    return offers.select("item_id", "offer", "first_day", "last_day", "reach").sort("item_id", "offer", "first_day")
 
 
 def _journey_folder() -> Path:
@@ -312,21 +312,21 @@ def _retail_download() -> tuple[pl.DataFrame, pl.DataFrame]:
         ) from error
     try:
         # NOTE: No hash of the bytes is published; `_digest` checks what is in them.
-        found = pooch.retrieve(_RETAIL_URL, None, fname="online_retail.csv", path=pooch.os_cache("nightrank"))
+        downloaded = pooch.retrieve(_RETAIL_URL, None, fname="online_retail.csv", path=pooch.os_cache("nightrank"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"online-retail: the download failed ({type(error).__name__}). Fetch {_RETAIL_URL} by other "
             "means and name the file."
         ) from error
     try:
-        tables = _retail_tables(Path(found))
+        tables = _retail_tables(Path(downloaded))
         if _digest(*tables) != _RETAIL_DIGEST:
             raise IntegrityError(
                 f"online-retail: what {_RETAIL_URL} served is not the data set known here, so figures would "
                 "not compare. Try again, or fetch it and name the file to use it unchecked."
             )
     except NightrankError:
-        Path(found).unlink(missing_ok=True)
+        Path(downloaded).unlink(missing_ok=True)
         raise
     return tables
 

@@ -62,7 +62,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     whole = load_dataset("complete-journey", full=False)
     whole = replace(whole, config=whole.config | _SETTINGS)
     second_day = _last_full_day(whole)
-    path = write_dataset(_as_known(whole, second_day), folder, until=second_day, partitioned=True)
+    path = write_dataset(_with_catalogue_before(whole, second_day), folder, until=second_day, partitioned=True)
     config = load_config(path)
     _step("1  check: hold the tables against their contracts")
     inputs = read_events(config)
@@ -80,16 +80,16 @@ def run_demo(folder: Path) -> dict[str, Any]:
     version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=registered.evaluation)
     del registered, bundle  # the training's rows, fits and vectors
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.found}")
+        report.show(f"passed: {gate.name}: {gate.finding}")
     _step(f"5  score: the night that opens {second_day}")
     nights = [_night(inputs, config, second_day)]
     before = _published_lists(config)
     _step(f"6  score again, a day later: the events of {second_day} have come in")
     write_parquet(whole.items, folder / "items.parquet")
     write_day(whole, folder, second_day)
-    known = set(item_texts(inputs.log.items, config.data.items.text))
+    texts_before = set(item_texts(inputs.log.items, config.data.items.text))
     inputs = read_events(config)
-    new = set(item_texts(inputs.log.items, config.data.items.text)) - known
+    new = set(item_texts(inputs.log.items, config.data.items.text)) - texts_before
     nights.append(_night(inputs, config, second_day + timedelta(days=1)))
     moved = _moved_lists(inputs.log, second_day, before, _published_lists(config))
     _close(facts, inputs, config, path)
@@ -121,7 +121,7 @@ def _last_full_day(dataset: Dataset) -> date:
     return last.date() - timedelta(days=1)
 
 
-def _as_known(dataset: Dataset, day: date) -> Dataset:
+def _with_catalogue_before(dataset: Dataset, day: date) -> Dataset:
     """The data set with the catalogue as it was on a day: products sold before."""
     sold = dataset.events.filter(pl.col("timestamp").dt.date() < day)["item_id"].unique()
     return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
@@ -186,11 +186,11 @@ def _examples(inputs: Inputs, config: Config) -> list[Table]:
         user_id = log.user_ids[user]
         had = history.filter(pl.col("request") == request)["item"].head(_SHOWN_ITEMS)
         shown = live.rankings().filter((pl.col("user_id") == user_id) & (pl.col("rank") <= _SHOWN_ITEMS)).sort("rank")
-        known = set(log.items["item_id"].gather(history.filter(pl.col("request") == request)["item"]))
+        had_ids = set(log.items["item_id"].gather(history.filter(pl.col("request") == request)["item"]))
         table = Table("had lately", "rank", "is shown", "", title=f"user {user_id}")
         rows = zip(log.items["item_id"].gather(had), shown["rank"], shown["item_id"], strict=False)
         for past, rank, item in rows:
-            kind = "again" if item in known else "new"
+            kind = "again" if item in had_ids else "new"
             table.add_row(report.plain(texts[past]), str(rank), report.plain(texts[item]), kind)
         tables.append(table)
     return tables

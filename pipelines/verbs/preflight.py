@@ -57,9 +57,9 @@ def cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> lis
         config: Everything configured.
         fields: How the encoder reads each text field; none where that is not known.
     """
-    found = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
+    early = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
     encoder, weights = _encoder(config)
-    return [*found, *encoder, *_tracking(config), *_memory(inputs.log, config), *_disk(inputs, config, weights)]
+    return [*early, *encoder, *_tracking(config), *_memory(inputs.log, config), *_disk(inputs, config, weights)]
 
 
 def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
@@ -72,35 +72,35 @@ def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) 
         *_event_types(log, config),
         *_texts(fields, config),
         *_blocked(log, config),
-        *_given_lists(log, config),
+        *_lists_to_rerank(log, config),
     ]
 
 
-def refuse_cautions(found: Sequence[Caution]) -> None:
+def refuse_cautions(faults: Sequence[Caution]) -> None:
     """Stop where there is any caution.
 
     Raises:
         ContractError: All of them.
     """
-    if found:
-        told = "\n".join(f"{caution.key}: {caution.message}" for caution in found)
-        raise ContractError(f"--strict: {len(found)} warnings.\n{told}")
+    if faults:
+        lines = "\n".join(f"{caution.key}: {caution.message}" for caution in faults)
+        raise ContractError(f"--strict: {len(faults)} warnings.\n{lines}")
 
 
 def _left_out(inputs: Inputs) -> list[Caution]:
     """Files of a table's folder that may be data, and are not read."""
-    found = []
-    for table, places in inputs.left_out.items():
-        told = [place for place in places if not any(part.startswith((".", "_")) for part in Path(place).parts)]
-        if told:
-            found.append(
+    faults = []
+    for table, paths in inputs.left_out.items():
+        visible = [path for path in paths if not any(part.startswith((".", "_")) for part in Path(path).parts)]
+        if visible:
+            faults.append(
                 Caution(
                     f"data.{table}.path",
-                    f"{len(told)} files are not read, since no table has their suffix ({listed(told)}). Write them as "
-                    "Parquet or CSV if they belong to it, or move them away.",
+                    f"{len(visible)} files are not read, since no table has their suffix ({listed(visible)}). Write "
+                    "them as Parquet or CSV if they belong to it, or move them away.",
                 )
             )
-    return found
+    return faults
 
 
 def _users(inputs: Inputs) -> list[Caution]:
@@ -110,10 +110,10 @@ def _users(inputs: Inputs) -> list[Caution]:
     listed_ids = inputs.tables["users"].good["user_id"]
     active = inputs.log.user_ids.gather(inputs.log.active_users)
     strange = listed_ids.cast(active.dtype).filter(~listed_ids.cast(active.dtype).is_in(active.implode()))
-    told = written_otherwise(strange, active)
-    if not told:
+    mismatch = written_otherwise(strange, active)
+    if not mismatch:
         return []
-    return [Caution("data.users", f"of {len(strange)} users without an event, {told}; else each is two users")]
+    return [Caution("data.users", f"of {len(strange)} users without an event, {mismatch}; else each is two users")]
 
 
 def _far(log: EventLog) -> list[Caution]:
@@ -139,7 +139,7 @@ def _event_types(log: EventLog, config: Config) -> list[Caution]:
     roles = {f"features.roles.{role}": kinds for role, kinds in config.features.roles.model_dump().items()}
     is_set = {f"features.roles.{role}" for role in config.features.roles.model_fields_set}
     is_set |= {"labels.gains"} & {f"labels.{name}" for name in config.labels.model_fields_set}
-    found = []
+    faults = []
     for key, named in {"labels.gains": tuple(config.labels.gains), **roles}.items():
         for kind in named:
             alike = [other for other in counts if slug(other) == slug(kind) and other not in named]
@@ -148,14 +148,14 @@ def _event_types(log: EventLog, config: Config) -> list[Caution]:
                 continue
             near = alike or difflib.get_close_matches(kind, counts, n=1, cutoff=_NEAR)
             hint = f"; the nearest type is {near[0]!r} ({counts[near[0]]:,} events)" if near else ""
-            found.append(
+            faults.append(
                 Caution(
                     key,
                     f"{kind!r} is the type of none of the {sum(counts.values()):,} events{hint}. Name the types as the "
                     f"log writes them ({listed(sorted(counts), most=10)}), or leave it out.",
                 )
             )
-    return found + _spelled_apart(counts, config)
+    return faults + _spelled_apart(counts, config)
 
 
 def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
@@ -163,23 +163,23 @@ def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
     by_slug: dict[str, list[str]] = {}
     for kind in counts:
         by_slug.setdefault(slug(kind), []).append(kind)
-    found = []
+    faults = []
     for kinds in by_slug.values():
         if len(kinds) > 1:
-            told = ", ".join(f"{kind!r} ({counts[kind]:,} events)" for kind in kinds)
+            spelled = ", ".join(f"{kind!r} ({counts[kind]:,} events)" for kind in kinds)
             gains = config.labels.gains
             counting = [kind for kind in kinds if kind in gains]
             what = f"labels.gains counts {listed(counting)} alone" if counting else "none of them counts (labels.gains)"
             if len(counting) == len(kinds):
                 what = "all of them count (labels.gains)"
-            found.append(
+            faults.append(
                 Caution(
                     "labels.gains",
-                    f"the event types {told} differ in their spelling alone, and are different types here: {what}. "
+                    f"the event types {spelled} differ in their spelling alone, and are different types here: {what}. "
                     "Write them alike where they come from, or name each under labels.gains and features.roles.",
                 )
             )
-    return found
+    return faults
 
 
 def _texts(fields: Sequence[TextField], config: Config) -> list[Caution]:
@@ -210,10 +210,10 @@ def _blocked(log: EventLog, config: Config) -> list[Caution]:
     ]
 
 
-def _given_lists(log: EventLog, config: Config) -> list[Caution]:
+def _lists_to_rerank(log: EventLog, config: Config) -> list[Caution]:
     """Nights that re-rank given lists, and no table of such lists."""
-    asked = config.candidates.source == "logged" and config.requests.mode == "batch"
-    if not asked or (log.supplied is not None and log.supplied.height):
+    reranks = config.candidates.source == "logged" and config.requests.mode == "batch"
+    if not reranks or (log.supplied is not None and log.supplied.height):
         return []
     lacking = "is not configured" if config.data.candidates is None else "has no rows"
     return [
@@ -250,12 +250,12 @@ def _features(log: EventLog, config: Config) -> list[Caution]:
 
     try:
         plan = plan_of(log, config)
-        known = (*column_names(plan), *SOURCE_COLUMNS)
+        available = (*column_names(plan), *SOURCE_COLUMNS)
     except NightrankError as error:
         return [Caution("features", str(error))]
     queries = config.requests.mode == "online" and plan.inventory.has(["events.query"])
     try:
-        refuse_unknown_features((*known, *interest_group(queries=queries).columns), config)
+        refuse_unknown_features((*available, *interest_group(queries=queries).columns), config)
     except NightrankError as error:
         return [Caution("ranker.monotone", str(error))]
     return []

@@ -136,15 +136,15 @@ def _day_path(day: date) -> str:
     return f"events/date={day:%Y-%m-%d}/events.parquet"
 
 
-def _strays(dataset: Dataset, folder: Path, known: set[str]) -> list[str]:
+def _strays(dataset: Dataset, folder: Path, expected: set[str]) -> list[str]:
     """Files that are neither known nor output nor a killed writer's leftover; the folder if it is a file."""
     if folder.is_file():
         return [folder.name]
-    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return [
         path.as_posix()
-        for path in found
-        if path.as_posix() not in known
+        for path in paths
+        if path.as_posix() not in expected
         and path.parts[0] != dataset.config["output"]
         and not (path.name.startswith(".") and path.suffix == ".tmp")
     ]

@@ -73,7 +73,7 @@ def score(
     log = inputs.log.before(day)
     _refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
-    told = _say_apart(config, version, bundle, log)
+    differences = _say_apart(config, version, bundle, log)
     users = _users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
     attempt = Attempt(Path(config.output) / "rankings", f"{when}-{_identity(inputs, own, when, version, bundle)}")
@@ -81,12 +81,12 @@ def score(
     if hindsight:
         facts["hindsight"] = True
     if dry_run:
-        return {**facts, **told, "attempt": str(attempt.folder), "dry_run": True}
+        return {**facts, **differences, "attempt": str(attempt.folder), "dry_run": True}
     parts = [f"shard-{number:05d}" for number in range(len(shards))]
     written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
     attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
     manifest = attempt.verify()
-    rows = sum(told["rows"] for part, told in manifest["parts"].items() if part != "fallback")
+    rows = sum(sidecar["rows"] for part, sidecar in manifest["parts"].items() if part != "fallback")
     if not rows:
         raise BlockedError(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
@@ -94,7 +94,7 @@ def score(
         )
     return {
         **facts,
-        **told,
+        **differences,
         "attempt": str(attempt.folder),
         "rows": rows,
         "shards_written": written,
@@ -257,5 +257,5 @@ def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: 
         if tonight.get(f"data.{table}") is not None:
             tonight[f"data.{table}"].pop("path")
     what = {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
-    told = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

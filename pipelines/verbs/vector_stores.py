@@ -65,8 +65,9 @@ def stores(config: Config) -> list[Store]:
         TryAgainError: The registry does not answer.
     """
     users = _users(config)
-    found = [_store(folder, users) for folder in _folders(config)]
-    return sorted(found, key=lambda store: (-store.last_used, store.folder.name))
+    return sorted(
+        (_store(folder, users) for folder in _folders(config)), key=lambda store: (-store.last_used, store.folder.name)
+    )
 
 
 def verify(config: Config) -> dict[str, Any]:
@@ -142,10 +143,10 @@ def _users(config: Config) -> Mapping[str, tuple[str, ...]]:
     registry = Registry(config)
     users: dict[str, tuple[str, ...]] = {}
     for version in registry.versions():
-        told = " ".join([version.name, *(f"@{alias}" for alias in version.aliases)])
+        label = " ".join([version.name, *(f"@{alias}" for alias in version.aliases)])
         manifest = read_json(registry.bundle_folder(version) / "manifest.json", what="bundle")
         for digest in set(manifest["encoder"].values()):
-            users[digest[:32]] = (*users.get(digest[:32], ()), told)
+            users[digest[:32]] = (*users.get(digest[:32], ()), label)
     return users
 
 
