@@ -26,6 +26,7 @@ _NOTES = {
     "features": "Which features are made, and of which columns.",
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
+    "night": "What a night publishes.",
     "output": "The folder of everything that is written.",
 }
 
