@@ -16,6 +16,7 @@ __all__ = [
     "Report",
     "check_table",
     "features_table",
+    "figure_cell",
     "origins_table",
     "plain",
     "result",
@@ -37,9 +38,14 @@ def result(facts: Report) -> None:
         sys.stdout.flush()
 
 
-def show(*parts: Table | Text | str) -> None:
-    """Write tables and texts to stderr; control characters are escaped and markup is not interpreted."""
-    console = Terminal(width=None if sys.stderr.isatty() else 160)
+def show(*parts: Table | Text | str, width: int | None = None) -> None:
+    """Write tables and texts to stderr; control characters are escaped and markup is not interpreted.
+
+    Args:
+        parts: What is written, one below the other.
+        width: Columns; by default the terminal's, or 160 where stderr is none.
+    """
+    console = Terminal(width=width or (None if sys.stderr.isatty() else 160))
     for part in parts:
         shown = Text(part) if isinstance(part, str) else part
         if isinstance(shown, Text):
@@ -175,7 +181,7 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
     for name in valued:
         table.add_column(name, justify="right")
     for system in dict.fromkeys(row["system"] for row in facts["systems"]):
-        cells = [_cell(rows.get((system, name))) for name in (*slices, *valued)]
+        cells = [figure_cell(rows.get((system, name))) for name in (*slices, *valued)]
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row(
@@ -240,7 +246,8 @@ def _column(row: Report, k: int) -> str | None:
     return row["slice"] if row["metric"] == f"ndcg@{k}" else None
 
 
-def _cell(row: Report | None) -> str:
+def figure_cell(row: Report | None) -> str:
+    """A figure with its interval; "-" for None."""
     return _with_interval(row["mean"], row, "") if row else "-"
 
 

@@ -321,7 +321,7 @@ def status(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="complete-journey, online-retail or simulated.")],
+    name: Annotated[str, typer.Argument(help="complete-journey, online-retail, ifdb, wikispeedia or simulated.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to write tables and nightrank.yaml into.")],
 ) -> None:
     """Write a data set to start from: its tables and a nightrank.yaml."""

@@ -20,11 +20,13 @@ _WHERE = "# All keys, with unit, range and default: pipelines/base/config.py. Fo
 _NOTES = {
     "data": "The tables, each held against its contract; paths are relative to this file.",
     "labels": "Which events count as success, and how much.",
+    "requests": "What is ranked: whole days of users, or the lists that the log has.",
     "timeline": "The days of the log, counted back from its last: test, validation, the ranker's training.",
     "candidates": "Which items are ranked for a request.",
     "features": "Which features are made, and of which columns.",
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
+    "night": "What a night publishes.",
     "output": "The folder of everything that is written.",
 }
 
