@@ -45,17 +45,22 @@ class TableConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     path: str = Field(
-        description="A .parquet, .csv or .tsv file (the latter perhaps gzipped), a glob, or a folder of them (day "
-        "partitions; links are followed); relative to the configuration file."
+        description="A .parquet, .csv or .tsv file (CSV and TSV perhaps gzipped), a glob, or a folder of such files "
+        "(day partitions; links are followed); relative to the configuration file."
     )
-    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: your column name.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="What columns are called in your file, as `nightrank's name: your name` (user_id: customer).",
+    )
     constants: dict[str, str] = Field(
-        default_factory=dict, description="Our column name: one value for every row (event: purchase, say)."
+        default_factory=dict,
+        description="Columns that have one value in every row, as `nightrank's name: value` (event: purchase).",
     )
 
     times: EpochUnit | None = Field(
         default=None,
-        description="What numbers in columns of times count from 1970 (UTC): s, ms, us or ns; null: they are refused.",
+        description="Unit of times that are written as numbers since 1970 in UTC: s, ms, us or ns; null refuses such "
+        "numbers.",
     )
 
     @field_validator("constants", mode="before")
@@ -65,12 +70,13 @@ class TableConfig(FrozenConfig):
 
 
 class ItemsConfig(TableConfig):
-    """The catalogue."""
+    """The table of items, your catalogue."""
 
     text: Annotated[tuple[TextFieldConfig, ...], Owner.VERSION] = Field(
         default=(TextFieldConfig(field="title"),),
         min_length=1,
-        description="Text fields the encoder reads, most telling first: names, or {field: NAME, max_words: N}.",
+        description="Text columns that the encoder reads, the most telling first: names, or {field: NAME, max_words: "
+        "N}.",
     )
 
     @property
@@ -80,32 +86,45 @@ class ItemsConfig(TableConfig):
 
 
 class QuarantineConfig(FrozenConfig):
-    """What happens to rows that break a contract."""
+    """What happens to rows that break a table's contract."""
 
     owner = Owner.TONIGHT
 
-    max_share: float = Field(default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside.")
+    max_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest share of a table's rows that may break its contract and be set aside before the command "
+        "stops.",
+    )
 
 
 class DataConfig(FrozenConfig):
-    """The input tables."""
+    """Your input tables: where they lie and what their columns are called."""
 
     owner = Owner.TONIGHT
 
     items: ItemsConfig
     events: TableConfig
-    users: TableConfig | None = Field(default=None, description="Optional; users without events get rankings too.")
+    users: TableConfig | None = Field(
+        default=None, description="Optional table of users with attributes; users without events get rankings too."
+    )
     candidates: TableConfig | None = Field(
-        default=None, description="Optional; items you name for users (user_id, item_id, perhaps day and score)."
+        default=None,
+        description="Optional table of items that you propose for users (user_id, item_id, perhaps day and score).",
     )
     offers: TableConfig | None = Field(
         default=None,
-        description="Optional; what is known ahead of items (item_id, offer, first_day, last_day, perhaps reach).",
+        description="Optional table of what is planned for items, such as price cuts (item_id, offer, first_day, "
+        "last_day, perhaps reach).",
     )
-    timezone: ZoneName = Field(default="UTC", description="IANA zone of timestamps that carry none.")
+    timezone: ZoneName = Field(default="UTC", description="IANA time zone of timestamps that carry none.")
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
     max_unknown_share: float = Field(
-        default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Largest share of a text field's tokens that the encoder may not know before the command stops.",
     )
 
     @model_validator(mode="after")
@@ -119,52 +138,60 @@ class DataConfig(FrozenConfig):
 
 
 class PromotionConfig(FrozenConfig):
-    """The gates before a version goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
+    """The gates that a version must pass to go live; the metric is NDCG at the last of `evaluation.cutoffs`."""
 
     owner = Owner.EVALUATION
 
     min_lift_over_baseline: float = Field(
         default=0.0,
-        description="The lower bound of the paired lift over personal frequency must exceed this.",
+        description="Least NDCG by which a version must beat the user's own most frequent items: the lower end of the "
+        "95 % interval must exceed it.",
     )
     max_loss_to_champion: float = Field(
         default=0.005,
         ge=0,
-        description="The lower bound of the paired lift over the champion may be this far below 0.",
+        description="NDCG by which a version may at most be worse than the champion: the lower end of the 95 % "
+        "interval may be this far below 0.",
     )
     min_distinct_share: float = Field(
-        default=0.5, ge=0, le=1, description="Least share of requests whose scores are not all alike."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Least share of requests in which the scores of the candidates are not all the same.",
     )
 
 
 class NightConfig(FrozenConfig):
-    """The nightly batch."""
+    """The nightly job: what is published, and when it refuses to publish."""
 
     owner = Owner.TONIGHT
 
-    top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
+    top: int = Field(default=20, ge=1, le=1000, description="Items published for each user.")
     max_days_behind: int = Field(
-        default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
+        default=3,
+        ge=0,
+        description="Days that may be missing at the end of the log, up to the day before the one that is ranked.",
     )
     reasons: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="Feature families named for each published item, those that lifted its score most; 0: none.",
+        description="Feature families named with each published item as reasons, those that raised its score most; 0 "
+        "names none.",
     )
-    shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
+    shard_users: int = Field(default=5000, ge=1, description="Users in each file of the published rankings.")
 
 
 class VectorsConfig(FrozenConfig):
-    """The stores of text vectors."""
+    """The stores of text vectors, so that no text is encoded twice."""
 
     owner = Owner.TONIGHT
 
     keep_days: float = Field(
         default=7.0,
         ge=0,
-        description="Days after its last use before `nightrank vectors gc` may remove a store that no registered "
-        "version needs.",
+        description="Days after its last use for which a store of text vectors is kept by `nightrank vectors gc`, if "
+        "no registered version needs it.",
     )
 
 
@@ -186,16 +213,16 @@ class Config(FrozenConfig):
 
     data: DataConfig
     output: Annotated[str, Owner.TONIGHT] = Field(
-        default="out", description="Folder of everything that is written; relative to this file."
+        default="out", description="Folder of everything that nightrank writes; relative to the configuration file."
     )
     seed: Annotated[int, Owner.TRAINING] = Field(
-        default=0, ge=0, lt=2**31, description="Seed of all randomness, resamples too."
+        default=0, ge=0, lt=2**31, description="Seed of everything random, in training and in bootstrap intervals."
     )
     max_memory_gb: Annotated[float, Owner.TONIGHT] = Field(
         default=8.0,
         ge=1,
-        description="Memory (GB, pages of files not counted) that `train`, `evaluate` and `score` may take: they work "
-        "in smaller portions and learn from fewer lists, or refuse to start.",
+        description="Memory in GB (without cached files) that `train`, `evaluate` and `score` may take; they work in "
+        "smaller portions, learn from fewer requests, or refuse to start.",
     )
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
     requests: RequestsConfig = Field(default_factory=RequestsConfig)
@@ -289,9 +316,11 @@ class ClickConfig(FrozenConfig):
 
     data: ClickDataConfig
     output: Annotated[str, Owner.TONIGHT] = Field(
-        default="out", description="Folder of everything that is written; relative to this file."
+        default="out", description="Folder of everything that nightrank writes; relative to the configuration file."
     )
-    seed: Annotated[int, Owner.TRAINING] = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    seed: Annotated[int, Owner.TRAINING] = Field(
+        default=0, ge=0, lt=2**31, description="Seed of everything random in the training."
+    )
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     click_model: ClickModelConfig = Field(default_factory=ClickModelConfig)
 
