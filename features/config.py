@@ -2,7 +2,7 @@
 
 from datetime import time
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
@@ -21,6 +21,7 @@ __all__ = [
     "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
+    "section_of",
 ]
 
 
@@ -67,6 +68,13 @@ class FrozenConfig(BaseModel):
         if field.description is None:
             return None
         return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
+
+
+def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
+    """The section of keys that a field holds, alone, beside null or in a list; None of a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
+        return annotation
+    return next((inner for part in get_args(annotation) if (inner := section_of(part)) is not None), None)
 
 
 def _known_zone(name: str) -> str:

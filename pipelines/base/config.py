@@ -1,6 +1,5 @@
 """The one configuration file: composed of each package's own, read from YAML, changed by `--set`."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -26,8 +25,8 @@ from features.config import (
 )
 from features.errors import ConfigError
 from features.tables.clocks import EpochUnit
+from pipelines.base.config_faults import explained, yaml_fault
 from pipelines.base.outside import without_credentials
-from pipelines.base.removed import REMOVED, REMOVED_VALUES
 from pipelines.base.scalars import load_yaml
 from pipelines.base.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig, ValidationConfig
@@ -82,7 +81,7 @@ class ItemsConfig(TableConfig):
     @property
     def text_fields(self) -> tuple[str, ...]:
         """Names of the text fields."""
-        return tuple(told.field for told in self.text)
+        return tuple(text.field for text in self.text)
 
 
 class QuarantineConfig(FrozenConfig):
@@ -196,7 +195,7 @@ class VectorsConfig(FrozenConfig):
 
 
 class Config(FrozenConfig):
-    """All that nightrank can be told. The resolved configuration is stored with every run and bundle.
+    """The whole configuration file. The resolved configuration is stored with every run and bundle.
 
     Each key's description ends with whose it is:
 
@@ -250,7 +249,7 @@ class Config(FrozenConfig):
         return self
 
     @model_validator(mode="after")
-    def _given_by_the_log(self) -> Self:
+    def _needs_logged_requests(self) -> Self:
         if self.requests.source == "logged":
             return self
         for key, value in (("requests.mode", self.requests.mode), ("candidates.source", self.candidates.source)):
@@ -298,10 +297,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flat({"a": {"b": 1, "c": [2]}})
     {'a.b': 1, 'a.c': [2]}
     """
-    found: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        paths |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return paths
 
 
 class ClickDataConfig(FrozenConfig):
@@ -312,7 +311,7 @@ class ClickDataConfig(FrozenConfig):
 
 
 class ClickConfig(FrozenConfig):
-    """All that `nightrank click-model` can be told: a configuration file of its own, since it needs no users."""
+    """The configuration file of `nightrank click-model`: one of its own, since it needs no users."""
 
     data: ClickDataConfig
     output: Annotated[str, Owner.TONIGHT] = Field(
@@ -368,7 +367,8 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no configuration at {str(path)!r}. Write one (see the README), or name it with --config."
+            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or name "
+            "it with --config."
         ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -376,29 +376,27 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
     except OSError as error:
         raise ConfigError(f"{path.name} is not readable ({error.strerror}). Name a file with --config.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not readable as YAML: {_told(error)}.") from error
+        raise ConfigError(
+            f"{path.name} is not readable as YAML: {yaml_fault(error)}. Mend it there; text with a colon or a # needs "
+            "quotes."
+        ) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path.name} must hold keys such as `data:`; see the README for an example.")
+        raise ConfigError(
+            f"{path.name} holds no keys. Write some, such as `data:`; `nightrank help config` lists them."
+        )
     for override in overrides:
         _override(raw, override)
     try:
         # A section whose keys are all commented out is null in YAML.
         return kind.model_validate({key: value for key, value in raw.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explained(fault, kind) for fault in error.errors())) from error
-
-
-def _told(error: yaml.YAMLError) -> str:
-    """What is wrong with a YAML text, and on which line."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return problem if mark is None else f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
+        raise ConfigError("\n".join(explained(fault, kind) for fault in error.errors())) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
-    key, found, value = override.partition("=")
-    if not found:
-        raise ConfigError(f"--set {override}: write it as key.path=value.")
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: there is no value. Write it as key.path=value.")
     *parents, last = keys = key.strip().split(".")
     node = raw
     for parent in parents:
@@ -406,42 +404,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
             node[parent] = {}
         node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys.")
+            raise ConfigError(f"--set {key}: {parent!r} has a value and no keys below it. Set {parent!r} itself.")
     try:
         node[last] = load_yaml(value, keys)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: the value is not readable as YAML: {_told(error)}.") from error
-
-
-def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
-    """One line: the YAML path, what is wrong, and of an unknown key what became of it or the nearest one."""
-    location = [str(part) for part in fault["loc"]]
-    path = ".".join(location) or "configuration"
-    if fault["type"] == "tuple_type":
-        return f"{path}: write a list, such as [ONE, OTHER]"
-    if fault["type"] == "literal_error" and (path, fault["input"]) in REMOVED_VALUES:
-        return f"{path}: {fault['input']} is no value of it any more. {REMOVED_VALUES[path, fault['input']]}"
-    if fault["type"] != "extra_forbidden":
-        return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
-    if path in REMOVED:
-        return f"{path}: there is no such key any more. {REMOVED[path].remedy}"
-    known = _keys_at(kind, location[:-1])
-    near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
-    return f"{path}: unknown key. {hint}"
-
-
-def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    for part in location:
-        if part.isdigit():  # the place in a list
-            continue
-        field = model.model_fields.get(part)
-        arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
-        models = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+        raise ConfigError(
+            f"--set {key}: the value is not readable as YAML: {yaml_fault(error)}. Put text in quotes."
+        ) from error
 
 
 def _anchored(config: Config, folder: Path) -> Config:

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from features.config import FrozenConfig, Owner
+from features.config import FrozenConfig, Owner, section_of
 from features.errors import ConfigError
 from pipelines.base.config import ClickConfig, Config
 
@@ -28,7 +28,7 @@ _EFFECTS = {
     Owner.EVALUATION: "with the next evaluation or promotion",
 }
 _IN_WORDS = _REQUIRED, _OF_ITS_KEYS = "required", "its keys' own"
-_MARKED = re.compile(r"(<!-- config: ([\w.-]+) -->\n).*?(<!-- /config -->)", re.DOTALL)
+_MARKED = re.compile(r"(<!-- config: ([\w.-]+) -->\n)(?:(?!<!-- config:).)*?(<!-- /config -->)", re.DOTALL)
 _FILES = (Config, ClickConfig)
 """What a configuration file may be; a path is looked up in the first that has it."""
 
@@ -69,7 +69,7 @@ def options_of(path: str) -> list[Option]:
         owner, field = _field_at(whole, path)
         if owner is None or field is None:
             continue
-        section = _section_of(field.annotation)
+        section = section_of(field.annotation)
         if section is not None:
             return list(_rows(section, "", {section}))
         return [_option(owner, last, field, last)]
@@ -83,7 +83,7 @@ def overview() -> list[tuple[str, str]]:
     lines: dict[str, str] = {}
     for whole in _FILES:
         for name, field in whole.model_fields.items():
-            section = _section_of(field.annotation)
+            section = section_of(field.annotation)
             text = _first_line(section) if section is not None else _description(whole, field)
             lines.setdefault(name, text)
     return list(lines.items())
@@ -122,14 +122,21 @@ def markdown_table(path: str) -> str:
 
 
 def filled(text: str) -> str:
-    """A Markdown text with every table between `<!-- config: PATH -->` and `<!-- /config -->` made anew."""
+    """A Markdown text with every table between `<!-- config: PATH -->` and `<!-- /config -->` made anew.
+
+    Raises:
+        ConfigError: There is no such path, or a table is not closed.
+    """
+    unclosed = text.count("<!-- config:") - len(_MARKED.findall(text))
+    if unclosed:
+        raise ConfigError(f"{unclosed} tables of options have no end. Write <!-- /config --> on a line below each.")
     return _MARKED.sub(lambda match: f"{match[1]}{markdown_table(match[2])}{match[3]}", text)
 
 
 def _paths(section: type[FrozenConfig], prefix: str) -> Iterator[str]:
     for name, field in section.model_fields.items():
         yield prefix + name
-        inner = _section_of(field.annotation)
+        inner = section_of(field.annotation)
         if inner is not None:
             yield from _paths(inner, f"{prefix}{name}.")
 
@@ -142,14 +149,14 @@ def _field_at(whole: type[FrozenConfig], path: str) -> tuple[type[FrozenConfig] 
         field = None if section is None else section.model_fields.get(name)
         if field is None:
             return None, None
-        owner, section = section, _section_of(field.annotation)
+        owner, section = section, section_of(field.annotation)
     return owner, field
 
 
 def _rows(section: type[FrozenConfig], prefix: str, seen: set[type[FrozenConfig]]) -> Iterator[Option]:
     """The keys of a section and of the sections in it; the keys of a class of sections are listed once."""
     for name, field in section.model_fields.items():
-        inner = _section_of(field.annotation)
+        inner = section_of(field.annotation)
         if field.description is not None:
             yield _option(section, prefix + name, field, name)
         if inner is not None and inner not in seen:
@@ -177,13 +184,6 @@ def _description(section: type[FrozenConfig], field: FieldInfo) -> str:
 
 def _first_line(section: type[BaseModel]) -> str:
     return (section.__doc__ or "").strip().splitlines()[0]
-
-
-def _section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
-    """The configuration class that an annotation holds, alone, beside null or in a list."""
-    if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
-        return annotation
-    return next((inner for part in get_args(annotation) if (inner := _section_of(part)) is not None), None)
 
 
 def _default(field: FieldInfo) -> str:
