@@ -133,8 +133,8 @@ class Assembler:
         """
         history, rows = self._proposed(requests)
         if holding is not None:
-            held = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
-            rows = rows.filter(pl.col("request").is_in(held.implode()))
+            kept = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
+            rows = rows.filter(pl.col("request").is_in(kept.implode()))
         sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))
@@ -162,5 +162,5 @@ def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """The keys of rows, of logged requests with `POSITION`."""
     if "shown" not in requests.columns:
         return keys
-    places = requests.select("request", item="shown", position="positions").explode("item", POSITION)
-    return keys.join(places, on=["request", "item"], how="left", maintain_order="left")
+    shown_positions = requests.select("request", item="shown", position="positions").explode("item", POSITION)
+    return keys.join(shown_positions, on=["request", "item"], how="left", maintain_order="left")

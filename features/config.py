@@ -57,26 +57,26 @@ class FrozenConfig(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form
         super().__pydantic_init_subclass__(**kwargs)
         for field in cls.model_fields.values():
-            told, owner = field.description, cls.owner_of(field)
-            if told is not None and owner is not None and not told.endswith(owner.value):
-                field.description = f"{told} {owner.value}"
+            description, owner = field.description, cls.owner_of(field)
+            if description is not None and owner is not None and not description.endswith(owner.value):
+                field.description = f"{description} {owner.value}"
 
     @classmethod
     def owner_of(cls, field: FieldInfo) -> Owner | None:
         """Whose a key of this section is; None of a section."""
         if field.description is None:
             return None
-        return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
+        return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
 
 
-def _known_zone(name: str) -> str:
+def _iana_zone(name: str) -> str:
     if name not in available_timezones():
         msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
         raise ValueError(msg)
     return name
 
 
-ZoneName = Annotated[str, AfterValidator(_known_zone)]
+ZoneName = Annotated[str, AfterValidator(_iana_zone)]
 """Name of an IANA time zone."""
 
 
@@ -91,13 +91,13 @@ class TextFieldConfig(FrozenConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
-        return {"field": told} if isinstance(told, str) else told
+    def _name_alone(cls, written: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        return {"field": written} if isinstance(written, str) else written
 
     @model_serializer
     def _as_written(self) -> str | dict[str, Any]:
-        told = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
-        kept = {name: value for name, value in told.items() if value is not None}
+        keys = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
+        kept = {name: value for name, value in keys.items() if value is not None}
         return kept if len(kept) > 1 else self.field
 
 

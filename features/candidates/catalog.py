@@ -126,14 +126,14 @@ class ByQuery(Generator):
             return NOTHING
         index = self.inputs.cache.fitted(signal, self.inputs.log.end_day)
         user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
-        asked = index.asked(
+        queries = index.queries_of(
             user, as_of_day, requests["query"] if signal.online and "query" in requests.columns else None
         )
-        scores = asked.words @ index.items_of_words  # each sum in the order of word codes
+        scores = queries.words @ index.items_of_words  # each sum in the order of word codes
         scores.data = np.maximum(scores.data, 0)
         scores.eliminate_zeros()
         best = top_k_of_rows(scores, self.most).rename({"request": "row"})
-        rows = requests.select("request", row=pl.Series(asked.place)).filter(pl.col("row") >= 0)
+        rows = requests.select("request", row=pl.Series(queries.row)).filter(pl.col("row") >= 0)
         return rows.cast({"row": pl.UInt32}).join(best, on="row").select(NOTHING.columns)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from features.families.attribute_values import NO_VALUE, item_codes
-from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
 from features.log.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
@@ -59,17 +59,17 @@ class UserValue(Family):
         """See `Family`; NaN throughout where the item has no value."""
         value, day = rows[self._attribute], rows.as_of_day
         events, users = self._log.only(rows.users).shared(self._of_users)
-        found = events.at(rows.user * self._width + value, day)
-        since, total = known(found.days_since_last()), found.total()
+        past = events.at(rows.user * self._width + value, day)
+        since, total = days_or_nan(past.days_since_last()), past.total()
         usual = rows.by((self._attribute,), lambda some: self._gaps.compute(some[self._attribute], some.as_of_day)[0])
         share, lift = self._shares.compute(rows, self._attribute, total, users)
         prefix = self._prefix
         values = {
-            **{f"{prefix}_events_{days}d": found.total(days) for days in self.windows},
+            **{f"{prefix}_events_{days}d": past.total(days) for days in self.windows},
             f"{prefix}_events_all": total,
             f"{prefix}_days_since_last": since,
-            f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(found)),
-            f"{prefix}_due": ratio(since, expected_gap(found, usual)),
+            f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(past)),
+            f"{prefix}_due": ratio(since, expected_gap(past, usual)),
             f"{prefix}_share": share,
             f"{prefix}_lift": lift,
         }
@@ -170,8 +170,8 @@ class _Attributes(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        place = rows[self.keys[0]]
-        return {name: _at(column, place) for name, column in self._columns.items()}
+        codes = rows[self.keys[0]]
+        return {name: _at(column, codes) for name, column in self._columns.items()}
 
 
 class ItemAttributes(_Attributes):
@@ -209,19 +209,19 @@ def coded_attribute(values: pl.Series, vocabulary: tuple[str, ...] | None) -> Fl
         numbers = values.cast(pl.Float64)
     else:
         codes = pl.DataFrame({"value": vocabulary}, schema={"value": pl.String}).with_row_index("code", offset=1)
-        found = pl.DataFrame({"value": values.cast(pl.String)}).join(
+        coded = pl.DataFrame({"value": values.cast(pl.String)}).join(
             codes, on="value", how="left", maintain_order="left"
         )
-        numbers = found.select(
+        numbers = coded.select(
             pl.when(pl.col("value").is_not_null()).then(pl.col("code").fill_null(UNKNOWN)).cast(pl.Float64)
         ).to_series()
     return numbers.fill_null(np.nan).to_numpy()
 
 
-def _at(column: Floats, place: np.ndarray) -> Floats:
+def _at(column: Floats, code: np.ndarray) -> Floats:
     """NaN for a code beyond the table: nobody, as the list for unknown users asks."""
-    inside = place < len(column)
-    return np.where(inside, column[np.where(inside, place, 0)], np.nan)
+    inside = code < len(column)
+    return np.where(inside, column[np.where(inside, code, 0)], np.nan)
 
 
 def _user_slugs(plan: Plan) -> dict[str, str]:

@@ -51,7 +51,7 @@ __all__ = [
 FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
 
-_GIVEN = ("request", "user", "item")
+_ROW_KEYS = ("request", "user", "item")
 _SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and name not in SOURCE_GROUP.text)
 
 
@@ -111,7 +111,7 @@ def chosen(config: FeaturesConfig) -> tuple[type[Family], ...]:
         faults.append(
             f"features.families: {PairHistory.name!r} must be on, since training tells new items from known ones by it."
         )
-    reserved = set(_GIVEN) & set(config.attributes.items)
+    reserved = set(_ROW_KEYS) & set(config.attributes.items)
     if reserved:
         faults.append(f"features.attributes.items: {listed(sorted(reserved))} cannot be an attribute; rename it.")
     if faults:
@@ -142,7 +142,7 @@ class FeatureSet:
         self.text = frozenset[str]().union(*(family.text_of(plan) for family in families))
         self._members = [member for family in families for member in family.members(log, plan)]
         keys = {key for member in self._members for key in member.keys}
-        self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_GIVEN))}
+        self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_ROW_KEYS))}
 
     def compute(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Features of some rows.
@@ -157,20 +157,20 @@ class FeatureSet:
         Raises:
             ConfigError: Online mode, and the requests carry no time.
         """
-        made = answered(self._members, self._asked(rows))
+        made = answered(self._members, self._rows(rows))
         return pl.DataFrame({name: made[name] for name in self.columns})
 
-    def _asked(self, rows: pl.DataFrame) -> Rows:
+    def _rows(self, rows: pl.DataFrame) -> Rows:
         of_requests = any("request" in member.keys for member in self._members)
-        names = [name for name in (*_GIVEN, "as_of_day") if name != "request" or of_requests]
+        names = [name for name in (*_ROW_KEYS, "as_of_day") if name != "request" or of_requests]
         columns = {name: rows[name].cast(pl.Int64).to_numpy() for name in names}
         columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
         if not of_requests:
             return Rows(columns)
         sources = np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1)
-        return Rows(columns, sources, self._told(rows) if self.plan.online else None)
+        return Rows(columns, sources, self._request_context(rows) if self.plan.online else None)
 
-    def _told(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _request_context(self, rows: pl.DataFrame) -> pl.DataFrame:
         """What the requests themselves carry."""
         if "requested_at" not in rows.columns:
             raise ConfigError(
@@ -189,15 +189,15 @@ def column_names(plan: Plan) -> tuple[str, ...]:
     return tuple(_named([family for family in chosen(plan.config) if family.columns_of(plan)], plan))
 
 
-def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np.float32]]:
+def answered(members: Iterable[Family], rows: Rows) -> dict[str, npt.NDArray[np.float32]]:
     """The columns of all members for rows: each is asked once for each distinct question."""
     made: dict[str, npt.NDArray[np.float32]] = {}
     for member in members:
         if {"user", "item"} <= set(member.keys):  # rows of a request differ in them anyway
-            made |= _singles(member.compute(asked))
+            made |= _singles(member.compute(rows))
             continue
-        distinct, place = asked.distinct(member.keys)
-        made |= {name: column[place] for name, column in _singles(member.compute(distinct)).items()}
+        distinct, position = rows.distinct(member.keys)
+        made |= {name: column[position] for name, column in _singles(member.compute(distinct)).items()}
     return made
 
 

@@ -14,11 +14,11 @@ __all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList"]
 
 
 def _source_meanings(sources: Iterable[str]) -> Columns:
-    told = {
+    parts = {
         "rank": "rank (1 is best) among what the generator {} proposed; NaN where it did not",
         "score": "score by the generator {}; NaN where it did not propose the item",
     }
-    return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in told.items()}
+    return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in parts.items()}
 
 
 SOURCE_GROUP = ColumnGroup(
@@ -58,9 +58,9 @@ class RequestList(Family):
         """See `Family`; all rows of a request are asked together."""
         assert rows.sources is not None  # the framework gives them to families keyed by request
         sources = rows.sources.sum(axis=1, dtype=np.int64)
-        _, place = np.unique(rows["request"], return_inverse=True)
+        _, request = np.unique(rows["request"], return_inverse=True)
         values = {
-            "request_candidates": np.bincount(place, weights=sources > 0)[place] if len(rows) else sources,
+            "request_candidates": np.bincount(request, weights=sources > 0)[request] if len(rows) else sources,
             "request_sources": sources,
         }
         if self._prices is not None:

@@ -39,9 +39,9 @@ def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> 
     return items.select(pl.concat_str(filled, separator=SEPARATOR, ignore_nulls=True).alias("text"))["text"]
 
 
-def _read(told: TextFieldConfig) -> pl.Expr:
+def _read(field: TextFieldConfig) -> pl.Expr:
     """A field, white space folded, cut to what is read of it."""
-    text = pl.col(told.field).str.replace_all(r"\s+", " ").str.strip_chars(" ")
-    if told.max_words is not None:
-        text = text.str.split(" ").list.head(told.max_words).list.join(" ")
-    return text if told.max_chars is None else text.str.head(told.max_chars).str.strip_chars(" ")
+    text = pl.col(field.field).str.replace_all(r"\s+", " ").str.strip_chars(" ")
+    if field.max_words is not None:
+        text = text.str.split(" ").list.head(field.max_words).list.join(" ")
+    return text if field.max_chars is None else text.str.head(field.max_chars).str.strip_chars(" ")

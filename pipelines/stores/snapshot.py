@@ -73,8 +73,8 @@ class Summed:
         back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
-        cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
-        told = worth if worth.any() else None
+        cell, n, values = (held[name].to_numpy() for name in ("cell", "n", "worth"))
+        told = values if values.any() else None
         daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), told)
         return cls(record, daily, users["id"], item_ids)
 
@@ -90,8 +90,8 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        worth = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
-        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": worth})
+        values = np.zeros(len(daily.cells), np.int64) if daily.values is None else daily.values
+        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": values})
         cells = store.put(held, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
@@ -123,7 +123,7 @@ def added_up(
         n_items: Items of the catalogue.
         kinds: The event types.
     """
-    cells, worth = ([np.empty(0, np.int64)] for _ in range(2))
+    cells, values = ([np.empty(0, np.int64)] for _ in range(2))
     counts: list[Counts] = [np.empty(0, np.int32)]
     while files:
         _, frame = files.popitem()
@@ -132,9 +132,9 @@ def added_up(
         told = (part[there] for part in (users[number], items[of_item], day, kind))
         cells.append(Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds)))
         counts.append(narrowed(n[there]))
-        worth.append(of_cell[there])
+        values.append(of_cell[there])
     packed = _joined(cells)
-    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(worth))
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), values=_joined(values))
 
 
 def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:

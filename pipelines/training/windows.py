@@ -146,7 +146,7 @@ def _retrieved(chain: Chain, span: Span) -> bool:
         some = asked.slice(start, _AT_ONCE)
         proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
         found = proposed.join(truth, on=["request", "item"], how="semi")
-        if (found if generators.given else found.filter(pl.any_horizontal(ranks))).height:
+        if (found if generators.logged_lists else found.filter(pl.any_horizontal(ranks))).height:
             return True
     return False
 
