@@ -1,5 +1,6 @@
 """What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
+import warnings
 from datetime import time
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic.fields import FieldInfo
 
 __all__ = [
+    "RENAMED_FAMILIES",
     "AttributesConfig",
     "CalendarConfig",
     "CandidatesConfig",
@@ -21,7 +23,20 @@ __all__ = [
     "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
+    "family_name",
 ]
+
+RENAMED_FAMILIES = {"own_attribute": "profile_attribute", "user_attribute": "user_item_attribute"}
+"""Families by the name that they had once: configurations and bundles may still say it, no other family may have it."""
+
+
+def family_name(name: str) -> str:
+    """The name of a family as it is today; an old name is answered with a warning, once a process."""
+    if name not in RENAMED_FAMILIES:
+        return name
+    today = RENAMED_FAMILIES[name]
+    warnings.warn(f"the feature family {name!r} is called {today!r} now; write so in features.families", stacklevel=2)
+    return today
 
 
 class Owner(Enum):
@@ -336,9 +351,9 @@ class FeaturesConfig(FrozenConfig):
             "ease",
             "value",
             "user_category",
-            "user_attribute",
+            "user_item_attribute",
             "item_attribute",
-            "own_attribute",
+            "profile_attribute",
             "request",
             "request_time",
             "context",
@@ -369,6 +384,11 @@ class FeaturesConfig(FrozenConfig):
     max_vocabulary: int = Field(
         default=1000, ge=1, description="Values of a text attribute that get a code, the most frequent in the table."
     )
+
+    @field_validator("families")
+    @classmethod
+    def _as_called_today(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(family_name(name) for name in families)
 
     @property
     def sentiment_columns(self) -> tuple[str, ...]:

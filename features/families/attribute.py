@@ -15,7 +15,14 @@ from features.log.event_log import EventLog
 from features.log.inventory import UNKNOWN, slugs
 from features.log.return_gaps import return_gaps
 
-__all__ = ["ItemAttributes", "OwnAttributes", "UserAttributes", "UserCategory", "UserValue", "coded_attribute"]
+__all__ = [
+    "ItemAttributes",
+    "ProfileAttributes",
+    "UserCategory",
+    "UserItemAttributes",
+    "UserValue",
+    "coded_attribute",
+]
 
 
 class UserValue(Family):
@@ -105,10 +112,10 @@ class UserCategory(UserValue):
         return frozenset(cls.columns_of(plan)) if "category" in plan.inventory.text else frozenset()
 
 
-class UserAttributes(UserValue):
+class UserItemAttributes(UserValue):
     """The user and each attribute that `features.attributes.items` names."""
 
-    name = "user_attribute"
+    name = "user_item_attribute"
     keys = ("user", "an attribute")
 
     @classmethod
@@ -128,7 +135,7 @@ class UserAttributes(UserValue):
         return frozenset(column for name in texts for column in cls.meanings(name, _user_slugs(plan)[name]))
 
     @classmethod
-    def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
+    def members(cls, log: EventLog, plan: Plan) -> "tuple[UserItemAttributes, ...]":
         """See `Family`: one for each attribute."""
         return tuple(cls(log, plan, name) for name in _present("items", plan))
 
@@ -137,6 +144,7 @@ class _Attributes(Family):
     """Attributes of a table as they are: a number itself, a text as its code in the frozen vocabulary."""
 
     table: ClassVar[str]
+    prefix: ClassVar[str]
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         rows = log.users if self.table == "users" else log.items
@@ -166,7 +174,7 @@ class _Attributes(Family):
     def _names(cls, plan: Plan) -> dict[str, str]:
         """The column of each attribute that holds anything."""
         named = slugs(getattr(plan.config.attributes, cls.table))
-        return {name: f"{cls.name}_{named[name]}" for name in _present(cls.table, plan)}
+        return {name: f"{cls.prefix}_{named[name]}" for name in _present(cls.table, plan)}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
@@ -175,9 +183,10 @@ class _Attributes(Family):
 
 
 class ItemAttributes(_Attributes):
-    """Attributes of the item, brought by its owner."""
+    """The columns of items that `features.attributes.items` names, as they are."""
 
     name = "item_attribute"
+    prefix = "item_attribute"
     table = "items"
     keys = ("item",)
 
@@ -187,10 +196,11 @@ class ItemAttributes(_Attributes):
         return frozenset(column for name, column in cls._names(plan).items() if name in plan.inventory.text)
 
 
-class OwnAttributes(_Attributes):
-    """Attributes of the user, brought by their owner."""
+class ProfileAttributes(_Attributes):
+    """The columns of users that `features.attributes.users` names, as they are."""
 
-    name = "own_attribute"
+    name = "profile_attribute"
+    prefix = "own_attribute"  # NOTE: boosters and kept rows carry the columns' names
     table = "users"
     keys = ("user",)
 

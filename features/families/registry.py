@@ -12,9 +12,9 @@ import numpy.typing as npt
 import polars as pl
 
 from features.candidates.catalog import GENERATORS
-from features.config import CandidatesConfig, FeaturesConfig
+from features.config import RENAMED_FAMILIES, CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, listed
-from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
+from features.families.attribute import ItemAttributes, ProfileAttributes, UserCategory, UserItemAttributes
 from features.families.attribute_values import item_codes
 from features.families.base import Family, Plan, Rows
 from features.families.comments import ItemComments
@@ -59,8 +59,13 @@ def register(family: type[Family]) -> type[Family]:
     """Make a family known, so that `features.families` may name it. Usable as a decorator.
 
     Raises:
-        ConfigError: Another family has its name.
+        ConfigError: Another family has its name, or had it once.
     """
+    if family.name in RENAMED_FAMILIES:
+        raise ConfigError(
+            f"{family.name!r} is what the feature family {RENAMED_FAMILIES[family.name]!r} was called; call yours "
+            "otherwise."
+        )
     if FAMILIES.setdefault(family.name, family) is not family:
         raise ConfigError(f"a feature family called {family.name!r} is registered already; call yours otherwise.")
     return family
@@ -77,9 +82,9 @@ for _family in (
     HistoryEase,
     EventValue,
     UserCategory,
-    UserAttributes,
+    UserItemAttributes,
     ItemAttributes,
-    OwnAttributes,
+    ProfileAttributes,
     RequestList,
     RequestTime,
     RequestContext,

@@ -14,7 +14,7 @@ from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, 
 from features.errors import ConfigError, ContractError
 from features.families.base import Family, Plan, Rows, ratio
 from features.families.lexical import TextWords
-from features.families.manifest import FeatureManifest, columns_of
+from features.families.manifest import Column, FeatureManifest, columns_of
 from features.families.registry import (
     FAMILIES,
     FeatureSet,
@@ -101,6 +101,16 @@ def test_a_second_family_of_a_name_is_refused(weekends):
     other = type("Other", (weekends,), {})
     with pytest.raises(ConfigError, match="'weekends' is registered already"):
         register(other)
+
+
+def test_a_renamed_family_is_read_by_its_old_name_with_a_warning():
+    for old, today in (("own_attribute", "profile_attribute"), ("user_attribute", "user_item_attribute")):
+        with pytest.warns(UserWarning, match=f"'{old}' is called '{today}' now"):
+            assert FeaturesConfig(families=("pair", old)).families == ("pair", today)
+        with pytest.warns(UserWarning, match=today):
+            assert Column(name="own_attribute_age", family=old, meaning="", text=False).family == today
+        with pytest.raises(ConfigError, match=f"'{old}' is what the feature family '{today}' was called"):
+            register(type("Other", (Weekends,), {"name": old}))
 
 
 def test_no_column_enters_the_table_but_through_a_family_or_a_declared_group(shop):
@@ -229,7 +239,7 @@ def test_fault_58_two_event_types_of_one_column_name_have_a_column_each():
 def test_attributes_of_one_column_name_have_a_column_each():
     catalogue = {"item_id": ["a", "b"], "Brand": [1.0, 2.0], "brand": [3.0, 4.0], "Category": [5.0, 6.0]}
     log = log_of(("u", "a", "click", 5), items={**catalogue, "category": ["x", "y"]})
-    families = ("pair", "user_category", "user_attribute", "item_attribute")
+    families = ("pair", "user_category", "user_item_attribute", "item_attribute")
     told = FeaturesConfig(families=families, attributes={"items": ("Brand", "brand", "Category")})
     plan = Plan(told, FeatureInventory.of(log, told))
     names = column_names(plan)
