@@ -274,6 +274,9 @@ class CandidatesConfig(FrozenConfig):
         default=200, ge=0, le=1000, description="Items of your own table (data.candidates)."
     )
     by_query: int = Field(default=40, ge=0, le=1000, description="Items that match the user's query best (BM25).")
+    extra: dict[str, Annotated[int, Field(ge=0, le=1000)]] = Field(
+        default={}, description="Items that each generator of your own (entry point nightrank.generators) may propose."
+    )
     segment: str | None = Field(
         default=None, description="Column of users whose equal values make a segment; none proposes nothing."
     )

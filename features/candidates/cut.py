@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.candidates.catalog import SOURCES
 from features.errors import ContractError
 from features.signals.cache import AsOfCache
 from features.signals.popularity import Popularity
 
-__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of"]
+__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of", "sources_of"]
 
 _WINDOWS_DAYS = (1, 3, 7, 28, 90, 365)
 _SCORE_SCALE = 100.0  # scores are shares or counts: brings both to where log1p bends
@@ -64,9 +63,14 @@ def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame,
     return Facts(columns)
 
 
+def sources_of(union: pl.DataFrame) -> list[str]:
+    """Names of the generators that a table of candidates has a rank of, in the order of its columns."""
+    return [column.removesuffix("_rank") for column in union.columns if column.endswith("_rank")]
+
+
 def _of_sources(union: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """For each source: proposed, log rank, 1 / (10 + rank), log(1 + 100 score); 0 where it did not propose the item."""
-    for source in SOURCES:
+    for source in sources_of(union):
         rank = union[f"{source}_rank"].fill_null(0).to_numpy().astype(np.float64)
         score = np.maximum(union[f"{source}_score"].fill_null(0.0).to_numpy(), 0.0)
         proposed = (rank > 0).astype(np.float64)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from features.candidates.union import SOURCES
+from features.candidates.cut import sources_of
 from features.log.asof import Ints
 from features.log.event_log import EventLog
 from features.requests.engaged import SLICES
@@ -56,7 +56,7 @@ def recall_by_source(
 
     Returns:
         source, slice, k, recall (null where no request has a positive of the slice), requests. Sources in the order
-        of `SOURCES`, then `together`.
+        of the columns of `proposed`, then `together`.
     """
     positives = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
     engaged = history.select("request", "item", repeat=pl.lit(value=True))
@@ -64,8 +64,9 @@ def recall_by_source(
     positives = positives.join(engaged, on=["request", "item"], how="left").with_columns(
         pl.col("repeat").fill_null(value=False), cold=cold
     )
+    sources = sources_of(proposed)
     best = top_k(proposed.select("request", "item", "score"), max(cutoffs))
-    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in SOURCES}
+    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in sources}
     ranks[TOGETHER] = best.select("request", "item", "rank")
     parts = []
     for source, listed in ranks.items():

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import polars as pl
 import polars.selectors as cs
 
-from features.candidates.catalog import GENERATORS, SOURCES, TEXT_SOURCES, Supplied
+from features.candidates.catalog import SOURCES, Supplied, generators_of
 from features.candidates.cut import CandidateCut, Facts, facts_of, keys_of
 from features.config import CandidatesConfig
 from features.log.decay import decay_weights
@@ -28,7 +28,6 @@ from features.signals.top_k import top_k
 
 __all__ = [
     "SOURCES",
-    "TEXT_SOURCES",
     "CandidateGenerators",
     "blocked_items",
     "histories",
@@ -189,7 +188,7 @@ class CandidateGenerators:
     def __post_init__(self) -> None:
         self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
         self._inputs = GeneratorInputs(self.log, self.config, self.text_vectors, self.queries)
-        self._generators = tuple(generator(self._inputs) for generator in GENERATORS)
+        self._generators = tuple(generator(self._inputs) for generator in generators_of(self.config))
         if self.logged_lists:  # what gives the lists at night must not be told from what gave them in the log
             self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
 
@@ -206,7 +205,7 @@ class CandidateGenerators:
             history: `histories` of these requests.
 
         Returns:
-            Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
+            Sorted by (request, item): request, item, and for each generator its `_rank` (Int32) and
             `_score` (Float64), null where that generator did not propose the item. Items that are not
             available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
         """
@@ -230,7 +229,7 @@ class CandidateGenerators:
         """The same before the cut, with the `score` that it is cut by."""
         union = self.union(requests, history)
         if self.cut is None:
-            best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
+            best = pl.min_horizontal(cs.ends_with("_rank"))
             return union.with_columns(score=-best.cast(pl.Float64).fill_null(np.inf))
         facts = facts_of(union, requests, history, self._inputs.cache)
         return union.with_columns(score=pl.Series(self.cut.score(facts)))
@@ -251,7 +250,7 @@ class CandidateGenerators:
             "request": pl.Series(union >> 32, dtype=pl.UInt32),
             "item": pl.Series(union & 0xFFFFFFFF, dtype=pl.UInt32),
         }
-        for source in SOURCES:
+        for source in (generator.name for generator in generators_of(self.config)):
             columns |= _spread(union, source, *proposed.get(source, (np.empty(0, np.int64), None)))
         return pl.DataFrame(columns)
 

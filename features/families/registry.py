@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.candidates.catalog import GENERATORS
+from features.candidates.catalog import behaviour_ranks, generators_of
 from features.config import RENAMED_FAMILIES, CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, ProfileAttributes, UserCategory, UserItemAttributes
@@ -25,7 +25,7 @@ from features.families.lexical import TextPhrases, TextWords
 from features.families.offers import ItemOffers
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
-from features.families.request import SOURCE_GROUP, RequestList
+from features.families.request import RequestList
 from features.families.request_time import RequestContext, RequestTime
 from features.families.similar_users import SimilarUsers
 from features.families.titles import ItemTitle
@@ -52,7 +52,6 @@ FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
 
 _ROW_KEYS = ("request", "user", "item")
-_SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and name not in SOURCE_GROUP.text)
 
 
 def register(family: type[Family]) -> type[Family]:
@@ -172,7 +171,7 @@ class FeatureSet:
         columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
         if not of_requests:
             return Rows(columns)
-        sources = np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1)
+        sources = np.stack([rows[name].is_not_null().to_numpy() for name in behaviour_ranks(rows.columns)], axis=1)
         return Rows(columns, sources, self._request_context(rows) if self.plan.online else None)
 
     def _request_context(self, rows: pl.DataFrame) -> pl.DataFrame:
@@ -234,7 +233,11 @@ def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
 def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]:
     reads = [family.reads for family in chosen(plan.config) if family.columns_of(plan)]
     if candidates is not None:
-        reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.inventory.has(made.reads)]
+        reads += [
+            made.reads
+            for made in generators_of(candidates)
+            if made.quota(candidates) and plan.inventory.has(made.reads)
+        ]
     named = {name.removeprefix("events.") for some in reads for name in some}
     named |= set(plan.config.sentiment_columns)
     return {name for name in named if "." not in name}

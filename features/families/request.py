@@ -5,12 +5,13 @@ from collections.abc import Iterable
 import numpy as np
 import polars as pl
 
-from features.candidates.catalog import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import generators_of
+from features.config import CandidatesConfig
 from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 from features.families.user import BoughtPrices
 from features.log.event_log import EventLog
 
-__all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList"]
+__all__ = ["RequestList", "source_group"]
 
 
 def _source_meanings(sources: Iterable[str]) -> Columns:
@@ -21,13 +22,14 @@ def _source_meanings(sources: Iterable[str]) -> Columns:
     return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in parts.items()}
 
 
-SOURCE_GROUP = ColumnGroup(
-    name="sources",
-    columns=_source_meanings(SOURCES),
-    text=frozenset(_source_meanings(TEXT_SOURCES)),
-)
-"""Rank and score of each candidate generator."""
-SOURCE_COLUMNS = tuple(SOURCE_GROUP.columns)
+def source_group(config: CandidatesConfig) -> ColumnGroup:
+    """Rank and score of each candidate generator of a configuration."""
+    generators = generators_of(config)
+    return ColumnGroup(
+        name="sources",
+        columns=_source_meanings(generator.name for generator in generators),
+        text=frozenset(_source_meanings(generator.name for generator in generators if generator.is_text)),
+    )
 
 
 class RequestList(Family):

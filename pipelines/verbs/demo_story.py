@@ -43,7 +43,6 @@ _REASONS = {
     "user": "how much they buy",
     "user_category": "they buy in its category",
     "user_item_attribute": "they buy its brand or kind",
-    "user_item_attribute": "they buy its brand or kind",
     "value": "what it costs",
 }
 """What a feature family says of an item, for a person who reads a list."""
