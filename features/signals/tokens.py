@@ -9,6 +9,7 @@ import polars as pl
 from scipy import sparse
 
 from features.log.asof import Floats, Ints
+from features.tables.text import folded
 
 __all__ = ["WORD", "Tokens", "phrases_of", "words_of"]
 
@@ -31,8 +32,9 @@ def phrases_of(items: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
     """Each text field as one token, lower-cased, white space folded; in another field the same text is another."""
     parts = []
     for number, name in enumerate(fields):
-        folded = pl.col(name).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
-        some = items.select("item", text=folded).filter(pl.col("text").str.len_bytes() > 0)
+        some = items.select("item", text=folded(pl.col(name).str.to_lowercase())).filter(
+            pl.col("text").str.len_bytes() > 0
+        )
         parts.append(some.select("item", token=pl.format("{} {}", pl.lit(number), pl.col("text"))))
     return pl.concat(parts)
 
