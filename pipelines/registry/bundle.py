@@ -18,7 +18,6 @@ from encoders.model import InterestModel
 from features.candidates.cut import CandidateCut
 from features.errors import ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
-from features.families.request import SOURCE_GROUP
 from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
@@ -251,7 +250,7 @@ def _manifest_of(trained: Trained) -> FeatureManifest:
     return FeatureManifest(
         ranker=trained.ranker.features,
         behaviour=trained.behaviour_ranker.features,
-        columns=columns_of(assembler.families, [SOURCE_GROUP, trained.chain.interest]),
+        columns=columns_of(assembler.families, [assembler.sources, trained.chain.interest]),
         inventory=assembler.plan.inventory,
         unknown_code=UNKNOWN,
         zero_shot_pooling=trained.pooling,

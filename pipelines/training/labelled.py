@@ -9,7 +9,7 @@ import polars as pl
 from encoders.data import Examples
 from encoders.interest import FINE_TUNED
 from features.assemble import Portion
-from features.candidates.union import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import behaviour_ranks
 from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
 from pipelines.base.config import Config
@@ -364,5 +364,4 @@ def with_a_positive(rows: pl.DataFrame) -> pl.DataFrame:
 
 def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows whose candidate was proposed by a generator that reads no text."""
-    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
-    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
+    return rows.filter(pl.any_horizontal(pl.col(behaviour_ranks(rows.columns)).is_not_nan()))
