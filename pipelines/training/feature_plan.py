@@ -1,13 +1,12 @@
 """The feature plan of a version: configured families, and families that installed packages register."""
 
-from importlib.metadata import entry_points
-
 from features.errors import ConfigError
 from features.families.base import Family, Plan
 from features.families.registry import inputs_read, register
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from pipelines.base.config import Config
+from pipelines.base.plugins import installed
 from pipelines.base.progress import say
 
 __all__ = ["GROUP", "load_families", "plan_of"]
@@ -22,13 +21,9 @@ def load_families() -> None:
     Raises:
         ConfigError: One cannot be imported, is no family, or has a name that is taken.
     """
-    for point in entry_points(group=GROUP):
-        try:
-            family = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the feature family {point.value!r} cannot be imported: {error}") from error
+    for name, family in installed(GROUP, "feature family"):
         if not (isinstance(family, type) and issubclass(family, Family)):
-            raise ConfigError(f"{point.value!r} is no subclass of features.families.base.Family.")
+            raise ConfigError(f"{name!r} is no subclass of features.families.base.Family.")
         register(family)
 
 

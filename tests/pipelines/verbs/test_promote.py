@@ -14,7 +14,7 @@ from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.registry.versions import load_version
 from pipelines.stores.storage import sha256_of
 from pipelines.training.labelled import label
-from pipelines.verbs.promote import BASELINE, gates_of
+from pipelines.verbs.gates import BASELINE, gates_of
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
