@@ -55,7 +55,7 @@ def read_scores(entries: Sequence[str]) -> dict[str, pl.DataFrame]:
 
 
 def _name_and_path(entry: str) -> tuple[str, str]:
-    """NAME=PATH; a path that has a `=` in it and is there is a path."""
+    """Split NAME=PATH; an existing path that contains `=` is a path, named by its stem."""
     before, separator, after = entry.partition("=")
     if separator and not Path(entry).exists():
         return before, after

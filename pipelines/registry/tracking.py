@@ -74,7 +74,7 @@ def probe(config: Config) -> None:
 
 
 class Tracking:
-    """A client of the configured tracking server, whose answer was awaited once.
+    """A client of the configured tracking server, which answered once when it was made.
 
     Args:
         config: Server and experiment.
@@ -136,7 +136,7 @@ class Tracking:
 
     @contextmanager
     def run(self) -> Iterator["Run"]:
-        """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
+        """Context of a run that is open while its training goes on; it is marked as failed if that fails.
 
         A process that is killed leaves it as running, with what was written until then. The next training of the same
         configuration in the same output folder (the tag `job_key`) marks it as killed.

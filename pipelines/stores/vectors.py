@@ -57,7 +57,7 @@ class VectorStore:
         """Number of texts that this object had to encode because the store lacked them."""
 
     def vectors(self, texts: Sequence[str], encode: Encode) -> npt.NDArray[np.int16]:
-        """Vectors of distinct texts, in order; what is new is encoded and kept, `SEGMENT_TEXTS` at a time.
+        """Vectors of distinct texts, in order; new texts are encoded and kept, `SEGMENT_TEXTS` at a time.
 
         Args:
             texts: Distinct texts.

@@ -372,7 +372,7 @@ def _reminders(
 
 
 def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
-    """Stop where `ranker.monotone` names what is no feature.
+    """Refuse names in `ranker.monotone` that are no features.
 
     Raises:
         ConfigError: It does; the nearest feature is named.

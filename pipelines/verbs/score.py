@@ -257,7 +257,7 @@ def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed
 
 
 def attempt_identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
-    """Hash of everything that decides what is published: what is not tonight's is the bundle's."""
+    """Hash of everything that decides the published rankings: inputs, version, bundle, and tonight's keys."""
     tonight = keys_of(config, {Owner.TONIGHT})
     for table in TABLES:
         if tonight.get(f"data.{table}") is not None:
