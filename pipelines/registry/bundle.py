@@ -26,7 +26,7 @@ from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha25
 from pipelines.training.train import Trained
 from ranker.ranker import Ranker
 
-__all__ = ["Bundle", "library_versions", "load_bundle", "verify_files", "write_bundle"]
+__all__ = ["Bundle", "library_versions", "load_bundle", "rescore_golden", "verify_files", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
@@ -217,7 +217,7 @@ def load_bundle(folder: Path) -> Bundle:
         Ranker.read((folder / forest).read_text(encoding="utf-8"), (folder / network).read_bytes(), names)
         for (forest, network), names in zip(_RANKERS, (features.ranker, features.behaviour), strict=True)
     )
-    _rescore(folder, ranker)
+    rescore_golden(folder, ranker)
     cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
@@ -267,7 +267,12 @@ def _read_manifest(folder: Path) -> FeatureManifest:
         ) from error
 
 
-def _rescore(folder: Path, ranker: Ranker) -> None:
+def rescore_golden(folder: Path, ranker: Ranker) -> None:
+    """Score a bundle's golden rows again.
+
+    Raises:
+        IntegrityError: Rows lack features, or score differently by more than `Ranker.tolerance`.
+    """
     golden = read_parquet(folder / "golden.parquet")
     try:
         scores = ranker.predict(golden)

@@ -120,7 +120,7 @@ class Lists:
 
     @classmethod
     def latest_first(cls, rows: pl.DataFrame) -> "Lists":
-        """Rows whose requests are numbered in the order of time."""
+        """Lists of rows whose requests are numbered in the order of time: the latest come first."""
         order = -pl.col("request").cast(pl.Int64)
         return cls(rows, rows.select(pl.col("request").unique()).select("request", order=order))
 
@@ -144,7 +144,7 @@ class Lists:
 
 
 def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFrame:
-    """What a ranker learns from: the `most` latest lists, and twice as many of new items.
+    """The rows that a ranker learns from: the `most` latest lists, and twice as many of new items.
 
     Args:
         parts: Of spans of time one after the other.

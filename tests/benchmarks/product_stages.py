@@ -49,7 +49,7 @@ _PLACES = {
     "features.candidates.cut:CandidateCut.score": "candidates/score of the cut",
     "features.families.registry:FeatureSet.compute": "features",
     "pipelines.training.chain:Chain.with_interest": "interest",
-    "pipelines.verbs.score:_rank": "ranking",
+    "pipelines.verbs.score:rank_users": "ranking",
     "ranker.ranker:Ranker.predict": "ranking",
     "ranker.listnet:ListNet.score": "network",
     "ranker.lambdamart:LambdaMart.score": "trees",

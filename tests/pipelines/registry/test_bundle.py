@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from features.errors import IntegrityError
-from pipelines.registry.bundle import _rescore
+from pipelines.registry.bundle import rescore_golden
 from ranker.config import NetworkConfig, RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
@@ -43,24 +43,24 @@ def keep(folder, ranker, rows, *, apart=0.0):
 def test_golden_rows_come_again(tmp_path, ranker, rows, with_network):
     ranker = ranker if with_network else Ranker(ranker.forest)
     keep(tmp_path, ranker, rows)
-    _rescore(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker)
 
 
 def test_with_a_network_golden_rows_come_again_within_the_tolerance(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=0.9 * TOLERANCE)
-    _rescore(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker)
     keep(tmp_path, ranker, rows, apart=1.1 * TOLERANCE)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        _rescore(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker)
     keep(tmp_path, Ranker(ranker.forest), rows, apart=1e-12)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        _rescore(tmp_path, Ranker(ranker.forest))
+        rescore_golden(tmp_path, Ranker(ranker.forest))
 
 
 def test_a_score_that_is_no_number_is_another(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=float("nan"))
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        _rescore(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -72,4 +72,4 @@ def test_a_changed_digit_of_a_weight_is_found(tmp_path, ranker, rows, layer):
     weight = read.network.members[0][layer][0]
     weight[1, 0] += 10.0 ** (np.floor(np.log10(abs(weight[1, 0]))) - 3)
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        _rescore(tmp_path, read)
+        rescore_golden(tmp_path, read)
