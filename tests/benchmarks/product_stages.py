@@ -28,7 +28,7 @@ _LEAST_ROWS = 10_000  # of a table: fewer (a bundle's own test, the fallback) te
 BARE = "bare"
 """The stage of what the benchmark itself does in between."""
 
-_PLACES = {
+_TIMED = {
     "pipelines.inputs.read:read_for": "reading",
     "pipelines.inputs.read:read_events": "reading",
     "pipelines.inputs.check:read_inputs": "reading",
@@ -65,7 +65,7 @@ _PLACES = {
 
 def time_product(stages: Stages) -> None:
     """Time the product's stages, each signal, generator and family by its name."""
-    stages.time(_PLACES)
+    stages.time(_TIMED)
     for kind, of, method in (
         ("fits", _SIGNALS, "fit"),
         ("candidates", GENERATORS, "propose"),
@@ -102,14 +102,14 @@ class Bare:
         product: Callable[..., Any] = ranker.ranker.Ranker.predict
 
         def predict(made: ranker.ranker.Ranker, table: pl.DataFrame) -> object:
-            found = product(made, table)
+            facts = product(made, table)
             self.scored += table.height
             if table.height >= _LEAST_ROWS:
                 if self._calls % self.every == 0:
                     with stages.stage(BARE):
                         self._predict(made, table)
                 self._calls += 1
-            return found
+            return facts
 
         ranker.ranker.Ranker.predict = predict  # type: ignore[method-assign, assignment]
 

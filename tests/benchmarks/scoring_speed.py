@@ -74,13 +74,13 @@ def conclude(runs: dict[str, list[dict[str, float]]], rows: int, *, apart: float
     keys = ("seconds", "cpu_seconds", "peak_bytes")
     facts = {way: {key: statistics.median(each[key] for each in some) for key in keys} for way, some in runs.items()}
     least = {key: min(facts[way][key] for way in BARE) for key in keys}
-    for way, found in facts.items():
-        found["cpu_share"] = least["cpu_seconds"] / found["cpu_seconds"]
-        found["wall_share"] = least["seconds"] / found["seconds"]
+    for way, fact in facts.items():
+        fact["cpu_share"] = least["cpu_seconds"] / fact["cpu_seconds"]
+        fact["wall_share"] = least["seconds"] / fact["seconds"]
         sys.stderr.write(
-            f"{way:15} wall {found['seconds']:6.2f} s  cpu {found['cpu_seconds']:6.2f} s  "
-            f"{rows / found['seconds']:8.0f} rows/s  "
-            f"peak {found['peak_bytes'] / 2**30:.2f} GiB  {found['cpu_share']:.0%} of bare\n"
+            f"{way:15} wall {fact['seconds']:6.2f} s  cpu {fact['cpu_seconds']:6.2f} s  "
+            f"{rows / fact['seconds']:8.0f} rows/s  "
+            f"peak {fact['peak_bytes'] / 2**30:.2f} GiB  {fact['cpu_share']:.0%} of bare\n"
         )
     same = {
         what: len({each[what] for way in ways for each in runs[way]}) == 1
