@@ -90,10 +90,10 @@ class ModernBert(Bert):
 
     def beside(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Any:  # noqa: ANN401
         """Mask and rotation of each type of layer; rotations are float32 whatever the hidden states are kept in."""
-        told = _masked(self.config, hidden_TLD, mask_TL)
+        mask_inputs = _masked(self.config, hidden_TLD, mask_TL)
         masks = {
-            "full_attention": create_bidirectional_mask(**told),
-            "sliding_attention": create_bidirectional_sliding_window_mask(**told),
+            "full_attention": create_bidirectional_mask(**mask_inputs),
+            "sliding_attention": create_bidirectional_sliding_window_mask(**mask_inputs),
         }
         position_1L = torch.arange(hidden_TLD.shape[1], device=hidden_TLD.device).unsqueeze(0)
         wide = torch.empty(0, device=hidden_TLD.device)

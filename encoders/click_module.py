@@ -109,8 +109,8 @@ class Material:
         shown: Clicks of the rows.
         scale: States to vectors.
         beside_R: The score that words and phrases give each row.
-        held_R: Rows of the groups that are held out.
-        taught: Rows of each of the others.
+        validation_R: Rows of the groups that are held out.
+        training_groups: Rows of each of the others.
     """
 
     texts: TokenisedTexts
@@ -118,8 +118,8 @@ class Material:
     shown: Shown
     scale: Scale
     beside_R: Tensor
-    held_R: Ints
-    taught: Sequence[Ints]
+    validation_R: Ints
+    training_groups: Sequence[Ints]
 
 
 class ClickModule(lightning.LightningModule):
@@ -131,13 +131,13 @@ class ClickModule(lightning.LightningModule):
         super().__init__()
         self.tower = tower
         self.head = nn.Parameter(head.float())
-        self._lesson, self._bf16, self._steps, self._config = material, bf16, steps, config
-        self.held_losses = [self._held_loss()]
+        self._material, self._bf16, self._steps, self._config = material, bf16, steps, config
+        self.validation_losses = [self._validation_loss()]
         self.best = self._trained()
 
     def training_step(self, rows: Ints, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
         """The loss of some whole groups."""
-        material = self._lesson
+        material = self._material
         parts = [
             (at, _states(self.tower, material.texts, material.lower, at)) for _, at in material.texts.buckets(rows)
         ]
@@ -147,8 +147,8 @@ class ClickModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Keep the epoch if it is better than all before; end, if it is not."""
-        self.held_losses.append(self._held_loss())
-        if self.held_losses[-1] < min(self.held_losses[:-1]):
+        self.validation_losses.append(self._validation_loss())
+        if self.validation_losses[-1] < min(self.validation_losses[:-1]):
             self.best = self._trained()
         else:
             self.trainer.should_stop = True
@@ -170,8 +170,8 @@ class ClickModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rise_and_fall(0, self._steps, config.warmup_share))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _held_loss(self) -> float:
-        material, rows = self._lesson, self._lesson.held_R
+    def _validation_loss(self) -> float:
+        material, rows = self._material, self._material.validation_R
         texts = TokenisedTexts(
             [material.texts.ids[row] for row in rows], material.texts.lengths[rows], material.texts.pad_id
         )
@@ -180,7 +180,7 @@ class ClickModule(lightning.LightningModule):
             return float(self._loss(states_RKD, rows))
 
     def _loss(self, states_RKD: Tensor, rows: Ints) -> Tensor:
-        material = self._lesson
+        material = self._material
         score_R = material.scale(states_RKD.cpu()) @ self.head.cpu() + material.beside_R[torch.from_numpy(rows)]
         return material.shown.of(rows).loss(score_R)
 
@@ -210,7 +210,7 @@ def train_layers(
     """
     lightning.seed_everything(seed, verbose=False)
     loader: DataLoader[Ints] = DataLoader(
-        cast("Dataset[Ints]", material.taught),  # any sequence is one
+        cast("Dataset[Ints]", material.training_groups),  # any sequence is one
         batch_size=config.groups_per_batch,
         shuffle=True,
         generator=torch.Generator().manual_seed(seed),
@@ -218,7 +218,7 @@ def train_layers(
     )
     module = ClickModule(tower, head, material, bf16=bf16, steps=len(loader) * config.epochs, config=config)
     if not config.epochs or not len(tower.upper):
-        return head, module.held_losses
+        return head, module.validation_losses
     module.train()
     try:
         with quiet():
@@ -228,7 +228,7 @@ def train_layers(
         torch.use_deterministic_algorithms(mode=False)
     head, upper = module.best
     tower.upper.load_state_dict(upper)
-    return head, module.held_losses
+    return head, module.validation_losses
 
 
 def _trainer(*, bf16: bool, epochs: int) -> lightning.Trainer:

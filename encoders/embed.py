@@ -199,8 +199,8 @@ class _LaidOut(torch.nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As `torch.nn.Linear` under autocast."""
-        told: tuple[Any, ...] = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
-        after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*told)  # noqa: SLF001
+        arguments: tuple[Any, ...] = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
+        after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*arguments)  # noqa: SLF001
         return after
 
 

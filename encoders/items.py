@@ -54,9 +54,9 @@ class ItemEmbeddings(nn.Module):
         """
         codes = np.zeros((items.height, len(self.vocabularies)), np.int64)
         for column, (name, values) in enumerate(self.vocabularies.items()):
-            place = {value: at + 1 for at, value in enumerate(values)}
-            found = items[name].cast(pl.String).replace_strict(place, default=0, return_dtype=pl.Int64)
-            codes[:, column] = found.fill_null(0).to_numpy()
+            code_of = {value: at + 1 for at, value in enumerate(values)}
+            coded = items[name].cast(pl.String).replace_strict(code_of, default=0, return_dtype=pl.Int64)
+            codes[:, column] = coded.fill_null(0).to_numpy()
         return codes
 
     def residual(self, code_UN: Tensor) -> Tensor:
@@ -79,7 +79,9 @@ class ItemEmbeddings(nn.Module):
         """Vectors of items on the grid (I, D) from those of their texts; what has no residual stays to the last bit."""
         with torch.inference_mode():
             residual_ID = self.residual(torch.from_numpy(self.codes(items))).numpy()
-        told = residual_ID.any(axis=1)
+        has_residual = residual_ID.any(axis=1)
         made = vectors.copy()
-        made[told] = on_grid(vectors[told].astype(np.float32) / np.float32(GRID) + residual_ID[told])
+        made[has_residual] = on_grid(
+            vectors[has_residual].astype(np.float32) / np.float32(GRID) + residual_ID[has_residual]
+        )
         return made

@@ -130,7 +130,7 @@ class InterestModel:
         *,
         event_types: tuple[str, ...],
         queries: bool,
-        **told: Any,  # noqa: ANN401 - its own fields
+        **settings: Any,  # noqa: ANN401 - its own fields
     ) -> "InterestModel":
         """Around a tower that nothing was trained of yet."""
         shared = {id(part): part for part in (*tuned.eval().shared, tuned.config)}
@@ -143,7 +143,7 @@ class InterestModel:
             pad_id=backbone.pad_id,
             base_digest=backbone.digest,
             event_types=event_types,
-            **told,
+            **settings,
         )
 
     def digest(self, which: Which, *, queries: bool = False) -> str:
@@ -178,7 +178,7 @@ class InterestModel:
         require_columns(config.attributes, items.columns, key="encoder.item_embeddings.attributes", table="items")
         met = {"item_id": items.filter(pl.Series(engaged))["item_id"]}
         values = {name: met.get(name, items[name]).drop_nulls().cast(pl.String) for name in config.columns}
-        vocabularies = {name: found.unique().sort().to_list() for name, found in values.items()}
+        vocabularies = {name: series.unique().sort().to_list() for name, series in values.items()}
         self.item_embeddings = ItemEmbeddings(self.tuned.width, vocabularies, dropout=config.dropout).eval()
 
     def item_vectors(self, vectors: npt.NDArray[np.int16], items: pl.DataFrame) -> npt.NDArray[np.int16]:
@@ -218,8 +218,8 @@ class InterestModel:
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between its pooled vectors and those of torch in float32, over `sample` of the texts."""
         some = self.sample(texts)
-        found, exact = self.pool("zero_shot", some), pool_all(self.zero_shot, some, bf16=False)
-        return float(torch.cosine_similarity(found, exact).min())
+        measured, exact = self.pool("zero_shot", some), pool_all(self.zero_shot, some, bf16=False)
+        return float(torch.cosine_similarity(measured, exact).min())
 
     def batch_independent(self, texts: TokenisedTexts) -> bool:
         """Whether pooled vectors are the same to the bit beside other texts and in another order, over `sample`.
@@ -361,7 +361,7 @@ class InterestModel:
         )
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
         kept = ("max_tokens", "bf16", "passage_prefix")
-        told = {name: about[name] for name in kept}
+        settings = {name: about[name] for name in kept}
         since = {
             "query_prefix": "",
             "queries": False,
@@ -369,8 +369,8 @@ class InterestModel:
             "backend": "torch",
             "gpu": None,
         }  # what earlier versions did not have
-        told |= {name: about.get(name, default) for name, default in since.items()}
-        model = cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
+        settings |= {name: about.get(name, default) for name, default in since.items()}
+        model = cls._of(backbone, tower, **settings | {"event_types": tuple(settings["event_types"])})
         if (items := about.get("items")) is not None:
             dropout, vocabularies = items
             model.item_embeddings = ItemEmbeddings(tower.width, dict(vocabularies), dropout=dropout).eval()

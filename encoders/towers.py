@@ -68,8 +68,8 @@ class TextTower(nn.Module):
         top = len(self.upper) - 1
         layers = ((top - at, layer) for at, layer in enumerate(self.upper))
         parts = [(top + 1, self.embeddings), *layers, (0, self.kind)]
-        found = [(below, [each for each in part.parameters() if each.requires_grad]) for below, part in parts]
-        return [(below, parameters) for below, parameters in found if parameters]
+        trainable = [(below, [each for each in part.parameters() if each.requires_grad]) for below, part in parts]
+        return [(below, parameters) for below, parameters in trainable if parameters]
 
     def read(self, ids_TL: Tensor, mask_TL: Tensor) -> Tensor:
         """The frozen part: hidden states (T, L, D) after the lower layers, in the precision they are kept in.

@@ -114,13 +114,13 @@ class ListNet:
         Raises:
             ContractError: A feature is missing, no number, or infinite.
         """
-        found = np.zeros((table.height, len(self.features)))
+        contribution_NF = np.zeros((table.height, len(self.features)))
         for rows, inputs in self._passes(feature_matrix(table, self.features)):
             slope = sum(_gradient(inputs, member) for member in self.members)
             part = (inputs * slope)[: rows.stop - rows.start] / (_STEPS * len(self.members))
-            found[rows] = part[:, : len(self.features)]
-            found[rows, self.undefined_M] += part[:, len(self.features) :]
-        return found
+            contribution_NF[rows] = part[:, : len(self.features)]
+            contribution_NF[rows, self.undefined_M] += part[:, len(self.features) :]
+        return contribution_NF
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything but the names of the features, by name."""

@@ -62,11 +62,11 @@ class Ranker:
         if not all(spreads):
             return cls(forest)
         parts = scores[0] / spreads[0], scores[1] / spreads[1]
-        found = [
+        ndcgs = [
             float(np.nanmean(ndcg_at((1 - share) * parts[0] + share * parts[1], labels, sizes, stop_at, gain)))
             for share in SHARES
         ]
-        share = SHARES[int(np.argmax(found))]
+        share = SHARES[int(np.argmax(ndcgs))]
         return cls(forest, network, share, spreads) if share else cls(forest)
 
     @property
@@ -102,11 +102,11 @@ class Ranker:
         Raises:
             ContractError: As `predict`.
         """
-        found = self.forest.contributions(table)
+        contribution_NF = self.forest.contributions(table)
         if self.network is None:
-            return found
+            return contribution_NF
         of_forest, of_network = self._weights
-        return found * of_forest + self.network.contributions(table) * of_network
+        return contribution_NF * of_forest + self.network.contributions(table) * of_network
 
     @property
     def _weights(self) -> tuple[float, float]:

@@ -41,7 +41,7 @@ def fit_ranker(
                 config=told,
                 seed=config.seed,
                 report=_following(advance, "loss {:.3f}"),
-                held=lambda rows, inputs: mapped_array(rows, inputs, config),
+                allocate=lambda rows, inputs: mapped_array(rows, inputs, config),
             )
     ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
     say(name, trees=forest.trees, network_share=ranker.share)

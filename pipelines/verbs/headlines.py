@@ -44,7 +44,7 @@ def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict
             report=lambda _, losses: advance(1, note=f"held-out loss {min(losses):.4f}"),
         )
     folder = write_click_model(model, Path(config.output), data=facts["data"])
-    held_out = [round(min(losses), 6) for losses in model.held_losses]
+    held_out = [round(min(losses), 6) for losses in model.validation_losses]
     return {**facts, "held_out_loss": held_out, "digest": model.digest(), "folder": str(folder)}
 
 

@@ -153,11 +153,11 @@ def test_the_same_seed_gives_the_same_network_and_leaves_torchs_own_draws_alone(
 def test_where_its_inputs_lie_decides_nothing(network):
     seen = []
 
-    def held(rows, inputs):
+    def allocate(rows, inputs):
         seen.append(np.full((rows, inputs), 7, np.int16))
         return seen[-1]
 
-    there = fit_listnet(lists(0), features=FEATURES, config=CONFIG, seed=0, held=held)
+    there = fit_listnet(lists(0), features=FEATURES, config=CONFIG, seed=0, allocate=allocate)
     assert all(np.array_equal(one, other) for one, other in zip(arrays(there), arrays(network), strict=True))
     (inputs,) = seen
     assert inputs.shape == (1800, 4)  # three features, and whether the left is undefined
