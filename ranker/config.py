@@ -31,10 +31,16 @@ class NetworkConfig(FrozenConfig):
 
 
 class RankerConfig(FrozenConfig):
-    """LambdaMART."""
+    """LambdaMART and the network beside it, or another ranker."""
 
     owner = Owner.TRAINING
 
+    kind: str | None = Field(
+        default=None,
+        exclude_if=lambda kind: kind is None,
+        description="A ranker that an installed package brings, by the name of its entry point in the group "
+        "nightrank.rankers; null: LambdaMART, and the network beside it.",
+    )
     objective: Literal["lambdarank", "rank_xendcg"] = Field(
         default="lambdarank", description="LightGBM's objective (Burges 2010; Bruch et al. 2020)."
     )

@@ -20,11 +20,9 @@ from ranker.groups import (
 )
 from ranker.listnet import FARTHEST, Layer, ListNet, squashed
 from ranker.metrics import gain_of
+from ranker.ranker import Allocate
 
-__all__ = ["Allocate", "fit_listnet", "steps_of"]
-
-Allocate = Callable[[int, int], npt.NDArray[np.int16]]
-"""allocate(rows, inputs) is an array of that shape, whatever it holds."""
+__all__ = ["fit_listnet", "steps_of"]
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 16_384  # rows whose inputs are made at a time

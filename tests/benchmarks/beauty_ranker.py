@@ -35,7 +35,7 @@ from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet
 from ranker.metrics import per_request
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 FULL, PEERS = "full system", "beauty"
 BAR = 0.060
@@ -91,7 +91,7 @@ def main() -> int:
         kept = tuple(feature for feature in features if not feature.startswith(left_out or ("-",)))
         forest = LambdaMart.fit(taught, stops, features=kept, config=RANKER, seed=run.seed)
         network = fit_listnet(taught, features=kept, config=RANKER, seed=run.seed)
-        ranker = Ranker.of(forest, network, stops, gain=RANKER.gain)
+        ranker = TreesAndNetwork.of(forest, network, stops, gain=RANKER.gain)
         ndcgs[name] = ndcg(judged, pl.Series(ranker.predict(judged)), truth)
         best = ", ".join(forest.gains()["feature"].head(6))
         tell(f"{name}: {forest.trees} trees, {ranker.share:g} of the network; most gain by {best}")

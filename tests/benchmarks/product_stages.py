@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from stages import Stages
 
-import ranker.ranker
+import ranker.trees_and_network
 from features.candidates.catalog import GENERATORS
 from features.families.registry import FAMILIES
 from features.signals.co_visitation import CoVisitation
@@ -50,7 +50,7 @@ _TIMED = {
     "features.families.registry:FeatureSet.compute": "features",
     "pipelines.training.chain:Chain.with_interest": "interest",
     "pipelines.verbs.score:_rank": "ranking",
-    "ranker.ranker:Ranker.predict": "ranking",
+    "ranker.trees_and_network:TreesAndNetwork.predict": "ranking",
     "ranker.listnet:ListNet.score": "network",
     "ranker.lambdamart:LambdaMart.score": "trees",
     "pipelines.stores.publish:Attempt.write": "writing",
@@ -99,9 +99,9 @@ class Bare:
 
     def follow(self, stages: Stages) -> None:
         """Predict after the product does; its time is the stage `BARE`."""
-        product: Callable[..., Any] = ranker.ranker.Ranker.predict
+        product: Callable[..., Any] = ranker.trees_and_network.TreesAndNetwork.predict
 
-        def predict(made: ranker.ranker.Ranker, table: pl.DataFrame) -> object:
+        def predict(made: ranker.trees_and_network.TreesAndNetwork, table: pl.DataFrame) -> object:
             facts = product(made, table)
             self.scored += table.height
             if table.height >= _LEAST_ROWS:
@@ -111,9 +111,9 @@ class Bare:
                 self._calls += 1
             return facts
 
-        ranker.ranker.Ranker.predict = predict  # type: ignore[method-assign, assignment]
+        ranker.trees_and_network.TreesAndNetwork.predict = predict  # type: ignore[method-assign, assignment]
 
-    def _predict(self, made: ranker.ranker.Ranker, table: pl.DataFrame) -> None:
+    def _predict(self, made: ranker.trees_and_network.TreesAndNetwork, table: pl.DataFrame) -> None:
         booster = made.forest.boosters[0]
         matrix = np.ascontiguousarray(table.select(made.features).to_numpy(), np.float32)
         self.model = {"trees": booster.num_trees(), "features": booster.num_feature()}
