@@ -228,9 +228,9 @@ def promote(
     inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
     promoted, gates = promote_version(inputs.log, settings, registry, version)
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.found}")
+        report.show(f"passed: {gate.name}: {gate.finding}")
     report.show(f"champion: {promoted.name}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.found for gate in gates}})
+    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
 
 
 @app.command()
@@ -321,7 +321,7 @@ def status(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
 
 @app.command()
 def data(
-    name: Annotated[str, typer.Argument(help="complete-journey, online-retail or simulated.")],
+    name: Annotated[str, typer.Argument(help="complete-journey, online-retail, ifdb, wikispeedia or simulated.")],
     to: Annotated[Path, typer.Option("--to", help="Folder to write tables and nightrank.yaml into.")],
 ) -> None:
     """Write a data set to start from: its tables and a nightrank.yaml."""

@@ -1,4 +1,4 @@
-"""Fits a ranker to labelled rows that lie in a file: for a training, and for a version judged without a part."""
+"""Fits a ranker on labelled rows that lie in a mapped file; training and ablations share it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +53,7 @@ def fit_ranker(
 
 
 def _following(advance: Advance, note: str) -> Report:
-    """Shows each tree or step, and gives back the pages that those before it read."""
+    """A callback that shows each tree or step, and releases mapped pages every few of them."""
 
     def follow(number: int, value: float) -> None:
         if number % _LET_GO_EVERY == 1:
@@ -64,12 +64,12 @@ def _following(advance: Advance, note: str) -> Report:
 
 
 def with_new_item_lists(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Each list as it is, and after all of them `new_item_lists`, in files that are mapped into memory."""
+    """All lists, followed by their `new_item_lists` as further requests, in files that are mapped into memory."""
     return one_after_the_other([rows, picked(rows, new_item_lists, config)])
 
 
 def new_item_lists(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of each list, the items that are new to the user, where one of them is positive and there are others beside them.
+    """The new-to-user items of each list that has a new positive and also items that are not new.
 
     What a user had before fills the top of most lists, and with it the gradient; in the second list of the same request
     the order of new items is learned.
