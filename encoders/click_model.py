@@ -1,4 +1,4 @@
-"""The pointwise head: how likely a text is clicked, learned without users from texts shown against each other."""
+"""The click model: how likely a text is clicked, learned without users from texts shown against each other."""
 
 # R rows (texts of a group), K states of a text, D width, V n-grams
 import copy
@@ -27,7 +27,7 @@ from features.errors import ContractError, IntegrityError
 __all__ = ["ClickModel", "telling"]
 
 Report = Callable[[int, list[float]], None]
-"""Told the number of a member that is done, and its `validation_losses`."""
+"""Called with the number of each member that is fitted, and with its `validation_losses`."""
 
 _WEIGHTS, _ABOUT, _ENCODER = "click_model.safetensors", "click_model.json", "encoder"
 _ITERATIONS = 200
@@ -92,7 +92,7 @@ class ClickModel:
             encoder: What it stands on; stays as it is.
             config: Sizes and rates.
             seed: Same seed, same machine: same model to the last bit.
-            report: Told of progress.
+            report: Called after each member.
 
         Raises:
             ContractError: Fewer groups that tell anything than members. A group does if it has two texts, and if some
@@ -233,7 +233,7 @@ def _with_own_layers(tower: TextTower) -> TextTower:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """What the linear part reads; both parts scaled so that every weight's prior is a standard normal.
+    """Input of the linear part, scaled so that every weight's prior is a standard normal.
 
     Attributes:
         vectors_RX: States' vectors, X = K * D.
@@ -247,12 +247,12 @@ class _Design:
         """Weights of vectors (X,) and n-grams (V,): maximum a posteriori by L-BFGS (the objective is convex)."""
         vectors_RX, ngrams_RV = self.vectors_RX[rows], self.ngrams_RV[rows]
         ngrams_VR = ngrams_RV.T.tocsr()
-        width, taught = vectors_RX.shape[1], shown.of(rows)
-        clicks = float(taught.clicks_R.sum())
+        width, fitted = vectors_RX.shape[1], shown.of(rows)
+        clicks = float(fitted.clicks_R.sum())
 
         def objective(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             score_R = torch.from_numpy(vectors_RX @ weights[:width] + ngrams_RV @ weights[width:]).requires_grad_()
-            loss = taught.loss(score_R) * clicks
+            loss = fitted.loss(score_R) * clicks
             (slope,) = torch.autograd.grad(loss, score_R)
             slope_R = slope.numpy()
             gradient = np.concatenate([slope_R @ vectors_RX, ngrams_VR @ slope_R]) + weights
@@ -283,13 +283,13 @@ def _weighed(rows: pl.DataFrame, overdispersion: float) -> Shown:
 
 
 def _rows_of_groups(group_R: npt.NDArray[np.int64], training_R: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
-    """Rows of each group that is taught; rows lie by group."""
+    """The training rows of each group that has any; the rows of a group stand together."""
     rows = np.flatnonzero(training_R)
     return np.split(rows, np.flatnonzero(np.diff(group_R[rows])) + 1)
 
 
 def _intercept(score_R: npt.NDArray[np.float64], rows: pl.DataFrame) -> float:
-    """Where the expected clicks of all rows are their clicks."""
+    """The intercept at which the expected clicks of all rows are their clicks."""
     clicks, impressions = rows["clicks"].to_numpy(), rows["impressions"].to_numpy()
     base = float(np.log(clicks.sum() / (impressions.sum() - clicks.sum())))
 

@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was shown, and what became of it.
+    """Impressions and clicks of texts, by group.
 
     Attributes:
         clicks_R: Clicks of each row, float64; fractions, where rows are weighted.
@@ -76,7 +76,7 @@ class Scale:
 
 
 def states_of(tower: TextTower, texts: TokenisedTexts, lower: Sequence[Tensor], *, bf16: bool) -> Tensor:
-    """States of all texts (R, K, D): like every vector, whatever else is encoded beside them."""
+    """States of all texts (R, K, D); a text's states do not depend on the other texts."""
     device = next(tower.parameters()).device
     states = torch.zeros(len(texts.ids), len(tower.upper) + 1, tower.width)
     was_training = tower.training
@@ -101,16 +101,16 @@ def _states(tower: TextTower, texts: TokenisedTexts, lower: Sequence[Tensor], po
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a member is taught, and stopped by.
+    """Training and validation data of one member.
 
     Attributes:
         texts: Tokens of the rows' texts.
         lower: What the frozen layers make of them.
         shown: Clicks of the rows.
         scale: States to vectors.
-        beside_R: The score that words and phrases give each row.
-        validation_R: Rows of the groups that are held out.
-        training_groups: Rows of each of the others.
+        beside_R: The score that words and phrases give each row; the layers' is added to it.
+        validation_R: Rows of the validation groups.
+        training_groups: Rows of each training group.
     """
 
     texts: TokenisedTexts
@@ -136,7 +136,7 @@ class ClickModule(lightning.LightningModule):
         self.best = self._trained()
 
     def training_step(self, rows: Ints, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """The loss of some whole groups."""
+        """The loss of a batch of whole groups."""
         material = self._material
         parts = [
             (at, _states(self.tower, material.texts, material.lower, at)) for _, at in material.texts.buckets(rows)
@@ -200,7 +200,7 @@ def train_layers(
     Args:
         tower: Its upper layers are trained; eval mode and on the processor afterwards.
         head: (K * D,) fitted to the layers as they are.
-        material: What is taught.
+        material: Training and validation data.
         bf16: Whether matrix products run in bfloat16.
         config: Rates and epochs.
         seed: Same seed, same machine: same weights to the last bit.

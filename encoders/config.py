@@ -1,4 +1,4 @@
-"""What the interest model can be told."""
+"""Configuration of the encoder, its training and the click model."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +18,7 @@ _FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft:
 
 
 class TrainConfig(FrozenConfig):
-    """How much of the encoder is trained: one of these.
+    """How much of the encoder is trained: exactly one of these keys.
 
     In YAML `full` and `lora` may stand alone; `lora` is then `{lora: {}}`.
     """
@@ -212,7 +212,7 @@ class EncoderConfig(FrozenConfig):
     projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
     head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
     item_embeddings: Annotated[ItemEmbeddingsConfig | None, Owner.VERSION] = Field(
-        default=None, description="A residual by item id or attributes beside the text; off unless told."
+        default=None, description="A learned residual by item id or attributes, added to the text's vector; null: none."
     )
     weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
     warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")

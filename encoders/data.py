@@ -1,4 +1,4 @@
-"""Training batches: requests with their history, and the texts they are to tell apart."""
+"""Training data of a block and its batches: requests with their histories and candidates."""
 
 # R requests of the block, H history items; B requests of a batch, C candidates, T texts, P texts that are positives
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ class Histories:
         return self.item_RH, self.age_RH, self.gain_RH, self.event_type_RH
 
     def take(self, rows: Ints) -> "Histories":
-        """Those of some requests, in the order asked."""
+        """The histories of some requests, in the order of `rows`."""
         return Histories(*(part[rows] for part in self.parts()))
 
     def joined(self, other: "Histories") -> "Histories":
@@ -81,7 +81,7 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All that a block of the timeline teaches: requests, and which of their candidates were taken.
+    """Training data of a block of the timeline: requests, and which of their candidates were taken.
 
     Attributes:
         histories: Of R requests that have a history or a query, a positive and a negative.
@@ -90,7 +90,7 @@ class Examples:
         starts: (R + 1,) where each request's candidates start.
         positives: (R,) how many of them are positive.
         text_of_item: (items,) position of each item's text among the distinct texts.
-        score: What the encoder before the block gave each candidate, float32; None where it was not asked.
+        score: Score of each candidate by the encoder before the block, float32; None where it has scored none.
         query_R: (R,) position of each request's query among the distinct texts, -1 where it has none; None where
             queries are not read.
     """
@@ -113,7 +113,7 @@ class Examples:
         text_of_item: Ints,
         config: EncoderConfig,
     ) -> "Examples":
-        """What the user took that is new to them; what they take again is the behavioural features' part.
+        """Examples of the candidates that are new to the user; repeats are left to the behavioural features.
 
         Args:
             requests: request; where queries are read, `QUERY`.
@@ -146,7 +146,7 @@ class Examples:
         return len(self.positives)
 
     def take(self, rows: Ints) -> "Examples":
-        """Some of the requests, in the order asked."""
+        """Some of the requests, in the order of `rows`."""
         sizes = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
@@ -315,7 +315,7 @@ class BlockBatches(Dataset[Batch]):
         return batch._replace(shared=self._shared(chosen, batch))
 
     def _shared(self, chosen: Ints, batch: Batch) -> SharedPositives:
-        """What the requests of a batch are to each other."""
+        """The positives of a batch as negatives of its other requests."""
         assert self._log_q is not None
         examples = self._examples
         candidate_BC, gain_BC = batch.text_T[batch.candidate_BC.numpy()], batch.gain_BC.numpy()
@@ -371,7 +371,7 @@ class BlockBatches(Dataset[Batch]):
         return drawn
 
     def _hardest(self, request: int) -> Ints:
-        """Negatives that hard ones are drawn from, best first, as places in the request.
+        """Negatives that hard ones are drawn from, best first, as positions among the request's candidates.
 
         They are as many as a batch holds candidates of a request, of those that score by more than a margin below the
         request's best positive: what scores above it may well be wanted too (TopK-MarginPos of NV-Retriever, Moreira et

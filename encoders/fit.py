@@ -25,7 +25,7 @@ __all__ = ["BlockTraining", "ReadTexts", "Report", "fit_block", "quiet"]
 
 @dataclass(frozen=True, slots=True)
 class BlockTraining:
-    """What came of one block.
+    """Losses and checks of the training on one block.
 
     Attributes:
         losses: Loss of each step.
@@ -41,7 +41,7 @@ class BlockTraining:
 
 
 Report = Callable[[BlockTraining, int], None]
-"""Told after each step what came of the block so far, and how many texts its batches held since training began."""
+"""Called after each step with the training so far, and the number of texts read since it began."""
 
 
 class _Steps(Callback):
@@ -81,11 +81,11 @@ def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and wh
 
     Args:
         model: Is trained in place.
-        examples: What the block teaches; without any, nothing happens.
+        examples: Requests of the block; without any, nothing happens.
         read: The catalogue's texts.
         config: Rates, batch sizes, steps.
         seed: Same seed, same machine: same weights to the last bit.
-        report: Told of progress.
+        report: Called after each step.
         old: Requests of an earlier block, to measure what is forgotten.
         checkpoints: Folder of this block's own, for its state every `config.check_every` steps. A training that was
             killed is taken up from there, to the same bits; what another training left there, or what is damaged, is
@@ -96,8 +96,8 @@ def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and wh
         ValueError: `config.stop_requests` or `old` asks for a metric, and there is none.
     """
     judging = config.stop_requests if len(examples) > config.stop_requests else len(examples) // 2
-    taught, judges = examples.split(judging)
-    batches = BlockBatches(taught, config, seed=seed)
+    training, judges = examples.split(judging)
+    batches = BlockBatches(training, config, seed=seed)
     if not len(batches) or config.train.last == 0:
         return BlockTraining()
     if linear_ndcg is None and (len(judges) or old is not None):

@@ -243,7 +243,7 @@ def _json(path: Path, model: str, *, default: Any = None) -> Any:  # noqa: ANN40
 
 
 def no_encoder(model: str, reason: str) -> str:
-    """That there is no encoder, why, and what may be named."""
+    """The message that there is no encoder: why, and what may be named instead."""
     return (
         f"encoder.model: no encoder in safetensors at {model!r}: {reason}. Name a folder with config.json, "
         "model.safetensors and tokenizer.json, a Hugging Face id, or package:NAME/FOLDER of an installed package."

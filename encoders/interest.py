@@ -83,7 +83,7 @@ class InterestScorer:
         return (*INTEREST_COLUMNS, OF_QUERY) if self.queries else INTEREST_COLUMNS
 
     def wanted(self) -> npt.NDArray[np.float32]:
-        """(items,) what everybody wants, by item code: exact like every similarity."""
+        """(items,) score of each item that is the same for all users, by item code: exact like every similarity."""
         weights = self.user_tower.wanted_D.detach().numpy()
         norm = np.float32(np.linalg.norm(weights.astype(np.float64)))
         direction = on_grid(weights[None])[0].astype(np.float32)
@@ -137,7 +137,7 @@ class InterestScorer:
     def _batches(
         self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-        """Requests by number of candidates, in batches of bounded size: their rows, their candidates', what is held."""
+        """Batches of requests of like size: rows of the requests, rows of their candidates, and the mask of these."""
         sizes = ends - starts
         order = np.argsort(sizes, kind="stable")
         order = order[sizes[order] > 0]
@@ -259,7 +259,7 @@ def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, poo
         return sum((each.masked_fill(each.isinf(), 0.0) for each in best), torch.zeros(())) / count_BC
     weight_BH = torch.ones_like(age_BH)
     if pooling == "decayed":
-        weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
+        weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's position
     total_BC = torch.zeros_like(similar_BHC[:, 0])
     total_weight_BC = torch.zeros_like(total_BC)
     for slot in range(mask_BHC.shape[1]):

@@ -1,4 +1,4 @@
-"""What an item is beyond its text: a learned residual on its vector, by its id and by its attributes."""
+"""Item embeddings: a learned residual on a text's vector, by the item's id and its attributes."""
 
 # I items, U texts or items of a batch, N attributes (the id may be one), D width
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ __all__ = ["CodedItems", "ItemEmbeddings"]
 
 @dataclass(frozen=True, slots=True)
 class CodedItems:
-    """What a batch's positions mean where items, and not their texts alone, are told apart: items, then queries.
+    """Meaning of a batch's positions where items have vectors of their own: items first, then queries.
 
     Attributes:
         text_U: Position of each one's text among the distinct texts.
@@ -47,7 +47,7 @@ class ItemEmbeddings(nn.Module):
         self.tables = nn.ParameterList(torch.zeros(len(values) + 1, width) for values in self.vocabularies.values())
 
     def codes(self, items: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """(I, N) place of each item's values in the vocabularies from 1 on, 0 for none.
+        """(I, N) position of each item's values in the vocabularies from 1 on, 0 for none.
 
         Args:
             items: The catalogue, with a column for each attribute.

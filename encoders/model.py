@@ -42,7 +42,7 @@ _WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.j
 
 @dataclass(slots=True)
 class InterestModel:
-    """What turns item texts and histories into interest.
+    """The interest model: turns item texts and histories into scores.
 
     Attributes:
         tuned: The text tower in training.
@@ -55,7 +55,7 @@ class InterestModel:
         base_digest: Digest of the encoder it started from.
         passage_prefix: Put before an item's text.
         query_prefix: Put before a request's query.
-        event_types: Those that the user tower tells apart, by code from 1 on.
+        event_types: Those that the user tower distinguishes, by code from 1 on.
         item_embeddings: Residuals of items; None where texts alone are read.
         backend: What runs the text tower where texts become vectors; `use_backend` changes it.
         gpu: Name of the device that does, None for the processor.
@@ -88,7 +88,7 @@ class InterestModel:
 
         Args:
             config: The encoder, and what is trained of it.
-            event_types: Those of histories that the user tower is to tell apart.
+            event_types: Those of histories that the user tower is to distinguish.
             queries: Whether it is to read the queries of requests.
 
         Raises:
@@ -165,7 +165,7 @@ class InterestModel:
         return digest.hexdigest()
 
     def embed_items(self, config: ItemEmbeddingsConfig, items: pl.DataFrame, engaged: npt.NDArray[np.bool_]) -> None:
-        """Begin to tell items apart that have one text.
+        """Give items vectors of their own, so that items of one text can differ.
 
         Args:
             config: By what.
@@ -201,12 +201,12 @@ class InterestModel:
         return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
     def use_backend(self, backend: Backend) -> None:
-        """Have texts made into vectors by a backend, which must be there."""
+        """Choose the backend that makes vectors; it must be available."""
         self.backend = backend
         self.gpu = gpu_name() if backend == "cuda" else None
 
     def reader(self, which: Which) -> Reader | None:
-        """What runs a tower, kept until another one is asked for or its weights are others; None for torch."""
+        """The backend's copy of a tower, kept until the other tower is needed or weights change; None for torch."""
         if self.backend == "torch":
             return None
         digest = self.digest(which)
@@ -222,7 +222,7 @@ class InterestModel:
         return float(torch.cosine_similarity(measured, exact).min())
 
     def batch_independent(self, texts: TokenisedTexts) -> bool:
-        """Whether pooled vectors are the same to the bit beside other texts and in another order, over `sample`.
+        """Whether pooled vectors are the same to the bit in other batches and in another order, over `sample`.
 
         The longest texts come first, under a tower made ready anew: what was run before must not matter either.
         """
@@ -245,7 +245,7 @@ class InterestModel:
     def read_lower(
         self, texts: TokenisedTexts, progress: Progress | None = None, *, file: IO[bytes] | None = None
     ) -> HiddenStates:
-        """What both towers share: hidden states of the frozen layers, or token ids; see `encoders.embed.read_lower`."""
+        """Output of the layers that both towers share, or token ids; see `encoders.embed.read_lower`."""
         return read_lower(self.tuned, texts, bf16=self.bf16, reader=self.reader("tuned"), file=file, progress=progress)
 
     def pool(
@@ -256,7 +256,7 @@ class InterestModel:
         lower: Sequence[Tensor] | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """What a tower's transformer makes of texts: (texts, width) float32."""
+        """Pooled output of a tower's transformer: (texts, width) float32."""
         tower, reader = self._tower(which), self.reader(which)
         return pool_all(tower, texts, bf16=self.bf16, reader=reader, lower=lower, progress=progress)
 
@@ -342,7 +342,7 @@ class InterestModel:
 
     @classmethod
     def _empty(cls, about: dict[str, Any], tokenizer: Tokenizer) -> "InterestModel":
-        """With weights that are still to be filled in."""
+        """A model of the saved shapes, whose weights are still to be filled in."""
         tokenizer.encode_special_tokens = True
         kind = about["transformer"].pop("model_type")
         architecture = AutoConfig.for_model(kind, **about["transformer"])

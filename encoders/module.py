@@ -42,7 +42,7 @@ class ReadTexts:
         texts: Their token ids.
         lower: `model.read_lower(texts)`.
         pooled: `model.pool("tuned", texts)` as the model stands.
-        items: What positions of examples mean where items are told apart; None where they are those of texts.
+        items: Meaning of positions where items have vectors of their own; None where they are those of texts.
     """
 
     texts: TokenisedTexts
@@ -64,7 +64,7 @@ class InterestModule(lightning.LightningModule):
         user_tower: Histories to scores.
         read: All distinct texts of the catalogue, and queries.
         config: Rates and steps.
-        block: What is being learned, from where: a checkpoint of another one is not taken up.
+        block: What is being learned, from where: a checkpoint of another one is not resumed.
         item_embeddings: Residuals of items; None where texts alone are read.
         linear_ndcg: Judges validation requests; None where there are none.
 
@@ -105,7 +105,7 @@ class InterestModule(lightning.LightningModule):
         self.texts_seen = 0
 
     def on_fit_start(self) -> None:
-        """What weights are pulled towards lies where they are."""
+        """Move the weights that training is pulled towards to the device."""
         self._start = {name: before.to(self.device) for name, before in self._start.items()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
@@ -140,12 +140,12 @@ class InterestModule(lightning.LightningModule):
         self._judged.extend(self._linear_ndcg(scores, gains, batch.mask_BC.sum(1).cpu().numpy()).tolist())
 
     def on_validation_epoch_end(self) -> None:
-        """Mean over the requests; kept, and told to whoever decides when to stop."""
+        """Keep the mean over the requests, and log it for early stopping."""
         self.checks.append(self.take_judged())
         self.log(LINEAR_NDCG, self.checks[-1])
 
     def take_judged(self) -> float:
-        """Mean NDCG@10 of what `validation_step` has judged since this was last asked."""
+        """Mean NDCG@10 of the requests judged since the last call."""
         mean = float(np.mean(self._judged))
         self._judged.clear()
         return mean
@@ -168,7 +168,7 @@ class InterestModule(lightning.LightningModule):
         checkpoint |= {"losses": self.losses, "checks": self.checks, "random": self._random, "block": self._block}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
+        """Restore what `on_save_checkpoint` kept."""
         self.losses, self.checks, self._random = (checkpoint[name] for name in ("losses", "checks", "random"))
 
     def _layers(self) -> dict[str, Tensor]:
@@ -177,7 +177,7 @@ class InterestModule(lightning.LightningModule):
         return {name: now for name, now in named if now.requires_grad and not name.startswith("projection.")}
 
     def _vectors(self, batch: Batch, live: Tensor | None) -> Tensor:
-        """Unit vectors (T, D) of a batch's texts, or of its items where these are told apart.
+        """Unit vectors (T, D) of a batch's texts, or of its items where these have vectors of their own.
 
         Args:
             batch: The batch.
@@ -221,7 +221,7 @@ class InterestModule(lightning.LightningModule):
         return score_BC
 
     def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
-        """What the upper layers make of texts (T, D), in the order asked."""
+        """Pooled output (T, D) of the upper layers, in the order of `text_T`."""
         parts, order = [], []
         for length, positions in self._read.texts.buckets(text_T):
             hidden_TLD = torch.stack([self._read.lower[position] for position in positions]).to(self.device)

@@ -1,4 +1,4 @@
-"""What lists are like beside being right: how much of the catalogue they show, how known it is, how alike.
+"""Metrics of lists beyond accuracy: coverage, exposure, popularity, novelty and diversity.
 
 Conventions:
 - Every request that has a list counts, with a positive or without. A list shorter than k counts as it is.
@@ -36,7 +36,7 @@ _VECTOR_ROWS: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class BeyondAccuracy:
-    """What `beyond_accuracy` found.
+    """Result of `beyond_accuracy`.
 
     Attributes:
         lists: Sorted by `request_id`; for each k `popularity@k`, `novelty@k` and, of a catalogue with vectors,
@@ -210,7 +210,7 @@ def _stretches(request: Ints, n_requests: int) -> list[tuple[int, int]]:
 def _catalogue_faults(
     rankings: pl.DataFrame, items: pl.DataFrame, n_users: int, vectors: NDArray[np.number] | None
 ) -> list[str]:
-    """All faults of what is said of the items."""
+    """All faults of the catalogue table and its vectors."""
     missing = [name for name in ("item_id", "users") if name not in items.columns]
     if missing:
         return [f"items: there is no column {name}" for name in missing]

@@ -223,7 +223,7 @@ def _series(clusters: Clusters) -> pl.Series:
 
 
 def _ranks(cluster: pl.Series) -> Ints:
-    """(R,) place of each request's cluster among the clusters' ids."""
+    """(R,) rank of each request's cluster among the clusters' ids."""
     return cluster.rank("dense").to_numpy().astype(np.int64) - 1
 
 

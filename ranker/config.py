@@ -1,4 +1,4 @@
-"""What the ranker can be told."""
+"""Configuration of the ranker and of evaluation."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,11 +10,11 @@ from features.config import FrozenConfig, Owner
 __all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report", "ValidationConfig"]
 
 Report = Callable[[int, float], None]
-"""Who is told of a training: the number of the tree or step, and its NDCG or loss."""
+"""Called during a training with the number of the tree or step, and its NDCG or loss."""
 
 
 class NetworkConfig(FrozenConfig):
-    """ListNet, the network beside LambdaMART."""
+    """ListNet, the network whose scores are averaged with the trees'."""
 
     owner = Owner.TRAINING
 
@@ -84,7 +84,7 @@ class RankerConfig(FrozenConfig):
 
 
 class ValidationConfig(FrozenConfig):
-    """What stops a training, and what is chosen by."""
+    """Validation: how many requests stop a training and choose among settings."""
 
     owner = Owner.TRAINING
 

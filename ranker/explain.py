@@ -1,4 +1,4 @@
-"""Why an item stands where it stands: contributions of features, added up by feature family."""
+"""Reasons for a score: contributions of features, added up by feature family."""
 
 # N rows, F features
 from collections.abc import Sequence

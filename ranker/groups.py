@@ -1,4 +1,4 @@
-"""What must hold before a ranker sees a table: LightGBM would end the process, or score silently wrong."""
+"""Checks of a table before a ranker reads it: LightGBM would end the process, or score silently wrong."""
 
 from collections.abc import Iterable, Iterator
 

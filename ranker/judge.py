@@ -19,12 +19,12 @@ _CEILING = {"slice": pl.String, "recall": pl.Float64}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked, and what was true.
+    """Requests of a test window, and their truth.
 
     Attributes:
         requests: request, user of every request.
         truth: request, item, label (1-30), is_new of every positive; with `features.requests.engaged.VALUE_LABEL` NDCG
-            is told by value too.
+            is computed by value too.
         had_before: request, item that the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """
@@ -37,7 +37,7 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict.
+    """Metrics, intervals and comparisons of the systems on a window.
 
     Attributes:
         table: system, slice, metric, mean, low, high, requests, users.
@@ -157,7 +157,7 @@ def _verdict(
     seed: int,
     compared: Sequence[tuple[str, str]],
 ) -> Judged:
-    """What metrics by request come to."""
+    """Intervals and comparisons from metrics by request."""
     return Judged(
         table=_table(rows, config.resamples, seed),
         pairs=_pairs(rows, compared, config, seed),
@@ -167,7 +167,7 @@ def _verdict(
 
 
 def by_value(metric: str) -> str:
-    """What a metric is called whose labels are raised by the value of the events: `ndcg@10 (value)`."""
+    """Name of a metric whose labels are raised by the value of the events: `ndcg@10 (value)`."""
     return f"{metric} (value)"
 
 

@@ -64,7 +64,7 @@ class LambdaMart:
             config: Size and speed of the model.
             seed: Seed of LightGBM's samplers.
             stop_at: Rank of the NDCG that stops the training.
-            report: Told the number of trees and the validation NDCG after each tree.
+            report: Called after each tree with the number of trees and the validation NDCG.
 
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.

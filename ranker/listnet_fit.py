@@ -1,4 +1,4 @@
-"""Training of `ranker.listnet.ListNet`; the only place of this package that knows torch."""
+"""Training of `ranker.listnet.ListNet`; the only module of this package that imports torch."""
 
 # N rows, F features, I inputs, B requests of a batch, C the most rows of one of them
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def fit_listnet(
         features: Ordered names of the columns to learn from.
         config: Of the network, its gain and its members (`ensemble`), whose scores are averaged.
         seed: Of the first member's weights, order and dropout; the next one's is one more.
-        report: Told the number of steps, over all members, and the loss after each.
+        report: Called after each step with the number of steps, over all members, and the loss.
         allocate: Makes what the inputs lie in while the network learns; None makes it in memory.
 
     Raises:

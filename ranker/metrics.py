@@ -200,7 +200,7 @@ def _first_positive(ties: TieGroups, k: int) -> tuple[Floats, Floats]:
     """(R,) P(first positive within k) and E[1 / its rank, 0 beyond k].
 
     The first positive is in the first of the groups. Of m positives in its n places, none is among the first
-    j with probability C(n - m, j) / C(n, j), built up here place by place.
+    j with probability C(n - m, j) / C(n, j), built up here rank by rank.
     """
     first = ties.positives_above == 0
     above, size, positives = ties.above[first], ties.size[first], ties.positives[first]

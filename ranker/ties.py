@@ -42,7 +42,7 @@ class TieGroups:
     positives_above: Ints  # (T,) positives with a higher score
 
     def span(self, k: int) -> tuple[Ints, Ints]:
-        """(T,) rank before the group's first place, and of its last place, neither beyond k."""
+        """(T,) rank before the group's first row, and rank of its last row, neither beyond k."""
         return np.minimum(self.above, k), np.minimum(self.above + self.size, k)
 
     def total(self, values: Ints | Floats) -> Floats:
@@ -51,7 +51,7 @@ class TieGroups:
 
 
 def sorted_lists(values: Values, start: Ints, length: Ints, wanted: NDArray[np.bool_] | None = None) -> Lists:
-    """Sort the numbers within each wanted list (all of them, if None is given); the others have no place in the answer.
+    """Sort the numbers within each wanted list (all of them, if None is given); the others are left out of the answer.
 
     Lists of like length are sorted together as the rows of a padded matrix: many times faster than one sort by
     (request, value).

@@ -1,4 +1,4 @@
-"""The default ranker: LambdaMART and, beside it, ListNet; a score is a weighted mean of theirs."""
+"""The default ranker: LambdaMART and ListNet; a score is a weighted mean of theirs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -93,7 +93,7 @@ class TreesAndNetwork:
         Args:
             forest: LambdaMART.
             network: ListNet, or None.
-            valid: request, label and the features; rows of a request together. They taught neither.
+            valid: request, label and the features; rows of a request together. Neither was trained on them.
             gain: Of a label in the NDCG.
             stop_at: Rank where it is cut.
         """
