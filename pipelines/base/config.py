@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -25,6 +25,7 @@ from features.config import (
 )
 from features.errors import ConfigError
 from features.tables.clocks import EpochUnit
+from pipelines.base.audit_config import AuditsConfig
 from pipelines.base.config_faults import explained, yaml_fault
 from pipelines.base.outside import without_credentials
 from pipelines.base.scalars import load_yaml
@@ -84,6 +85,19 @@ class ItemsConfig(TableConfig):
         return tuple(text.field for text in self.text)
 
 
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class EventsConfig(TableConfig):
+    """The log of events."""
+
+    expected: tuple[Weekday, ...] | None = Field(
+        default=None,
+        description="Weekdays on which there must be events, [mon, tue, ...]; null: those that had some in four of the "
+        "five weeks before. A night after such a day without events is blocked by the audit `eve`.",
+    )
+
+
 class QuarantineConfig(FrozenConfig):
     """What happens to rows that break a table's contract."""
 
@@ -104,7 +118,7 @@ class DataConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     items: ItemsConfig
-    events: TableConfig
+    events: EventsConfig
     users: TableConfig | None = Field(
         default=None, description="Optional table of users with attributes; users without events get rankings too."
     )
@@ -177,6 +191,9 @@ class NightConfig(FrozenConfig):
         le=20,
         description="Feature families named with each published item as reasons, those that raised its score most; 0 "
         "names none.",
+    )
+    audits: AuditsConfig = Field(
+        default_factory=AuditsConfig, description="What is looked at before a night goes live, and what stops it."
     )
     shard_users: int = Field(default=5000, ge=1, description="Users in each file of the published rankings.")
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from features.errors import ConfigError
 from pipelines.cli.commands import Closing, command, next_command
 from pipelines.cli.options import (
     DEFAULT,
@@ -44,6 +45,10 @@ def score(
         bool,
         typer.Option("--allow-hindsight", help="Rank a day of which the version saw the future too; never goes live."),
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish although an audit blocks it; give a --reason.")
+    ] = False,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the journal beside the rankings.")] = "",
     allow_empty: AllowEmpty = False,
 ) -> Closing:
     """Rank items for every user as of the cut-off that opens a day, and publish. A rerun changes no byte."""
@@ -53,6 +58,10 @@ def score(
     from pipelines.registry.versions import load_version, plan_of_version, working_config
     from pipelines.verbs.score import score as score_night
 
+    if force != bool(reason.strip()):
+        raise ConfigError(
+            "--force publishes a night that an audit blocks, and needs --reason TEXT, which nothing else does."
+        )
     settings = open_settings(config, overrides)
     name, bundle = load_version(registry_of(settings), version)
     own = working_config(settings, bundle)
@@ -69,6 +78,7 @@ def score(
         bundle=bundle,
         dry_run=dry_run,
         allow_hindsight=allow_hindsight,
+        force=reason.strip() if force else None,
     )
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)

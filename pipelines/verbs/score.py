@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from features.log.event_log import EventLog, batch_day, date_of
 from features.requests.engaged import requests_tonight
 from features.signals.top_k import top_k
 from features.tables.schemas import Rankings
+from pipelines.base import report
 from pipelines.base.config import TABLES, Config
 from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
+from pipelines.night.audits import Finding, blocking
+from pipelines.night.guard import audited, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.publish import Attempt, live_day
@@ -45,6 +49,7 @@ def score(
     bundle: Bundle,
     dry_run: bool = False,
     allow_hindsight: bool = False,
+    force: str | None = None,
 ) -> Night:
     """Rank every user as of the cut-off that opens a day, and publish.
 
@@ -60,11 +65,12 @@ def score(
         bundle: The version.
         dry_run: Say what would be done, and write nothing.
         allow_hindsight: Rank a day of which the version has seen the future, too. That never goes live.
+        force: Why the night goes live although an audit blocks it; None lets audits block.
 
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
-            or no user gets a list.
+            no user gets a list; or an audit blocks the night.
         ContractError: What would be published breaks the rankings' contract.
     """
     own = working_config(config, bundle)
@@ -93,6 +99,13 @@ def score(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
             "candidates.already_bought and available_from and available_until of items. What was live stays live."
         )
+    live = live_day(attempt.root)
+    forced: list[str] = []
+    if not (hindsight or attempt.is_live or (live is not None and live > when)):
+        findings = audited(attempt, parts, log, users, day, version=version, config=own)
+        report.show(audits_table(findings))
+        forced = _refuse_blocked(findings, when, force=force)
+        facts["audits"] = {finding.audit: finding.verdict for finding in findings}
     return {
         **facts,
         **differences,
@@ -100,9 +113,25 @@ def score(
         "rows": rows,
         "shards_written": written,
         "texts_encoded": encoded,
-        "pointer_moved": not hindsight and attempt.publish(),
+        "pointer_moved": not hindsight and attempt.publish(forced=forced, reason=force),
         "live": _say_live(attempt, hindsight=hindsight),
     }
+
+
+def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
+    """Names of the audits that block a night and are overruled.
+
+    Raises:
+        BlockedError: There are some, and nobody gave a reason to go on.
+    """
+    blocked = blocking(findings)
+    if blocked and force is None:
+        words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
+        raise BlockedError(
+            f"the night of {when} is written and does not go live: {words}. What was live stays live. Mend the input "
+            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
+        )
+    return [finding.audit for finding in blocked]
 
 
 def _write(
