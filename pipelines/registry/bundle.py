@@ -19,7 +19,6 @@ from encoders.model import InterestModel
 from features.candidates.cut import CandidateCut
 from features.errors import ConfigError, ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
-from features.families.request import SOURCE_GROUP
 from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
@@ -28,7 +27,7 @@ from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha25
 from pipelines.training.train import Trained
 from ranker.ranker import Ranker, ranker_kind
 
-__all__ = ["Bundle", "library_versions", "load_bundle", "verify_files", "write_bundle"]
+__all__ = ["Bundle", "library_versions", "load_bundle", "rescore_golden", "verify_files", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
@@ -220,7 +219,7 @@ def load_bundle(folder: Path) -> Bundle:
     features = _read_manifest(folder)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     ranker, behaviour = _read_rankers(folder, features, config["ranker"].get("kind"))
-    _rescore(folder, ranker)
+    rescore_golden(folder, ranker)
     cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
@@ -279,7 +278,7 @@ def _manifest_of(trained: Trained) -> FeatureManifest:
     return FeatureManifest(
         ranker=trained.ranker.features,
         behaviour=trained.behaviour_ranker.features,
-        columns=columns_of(assembler.families, [SOURCE_GROUP, trained.chain.interest]),
+        columns=columns_of(assembler.families, [assembler.sources, trained.chain.interest]),
         inventory=assembler.plan.inventory,
         unknown_code=UNKNOWN,
         zero_shot_pooling=trained.pooling,
@@ -296,7 +295,12 @@ def _read_manifest(folder: Path) -> FeatureManifest:
         ) from error
 
 
-def _rescore(folder: Path, ranker: Ranker) -> None:
+def rescore_golden(folder: Path, ranker: Ranker) -> None:
+    """Score a bundle's golden rows again.
+
+    Raises:
+        IntegrityError: Rows lack features, or score differently by more than `Ranker.tolerance`.
+    """
     golden = read_parquet(folder / "golden.parquet")
     try:
         scores = ranker.predict(golden)

@@ -9,7 +9,7 @@ import polars as pl
 from encoders.data import Examples
 from encoders.interest import FINE_TUNED
 from features.assemble import Portion
-from features.candidates.union import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import behaviour_ranks
 from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
 from pipelines.base.config import Config
@@ -120,7 +120,7 @@ class Lists:
 
     @classmethod
     def latest_first(cls, rows: pl.DataFrame) -> "Lists":
-        """Rows whose requests are numbered in the order of time."""
+        """Lists of rows whose requests are numbered in the order of time: the latest come first."""
         order = -pl.col("request").cast(pl.Int64)
         return cls(rows, rows.select(pl.col("request").unique()).select("request", order=order))
 
@@ -144,7 +144,7 @@ class Lists:
 
 
 def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFrame:
-    """What a ranker learns from: the `most` latest lists, and twice as many of new items.
+    """The rows that a ranker learns from: the `most` latest lists, and twice as many of new items.
 
     Args:
         parts: Of spans of time one after the other.
@@ -359,5 +359,4 @@ def _teaching(rows: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
 
 def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows whose candidate was proposed by a generator that reads no text."""
-    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
-    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
+    return rows.filter(pl.any_horizontal(pl.col(behaviour_ranks(rows.columns)).is_not_nan()))

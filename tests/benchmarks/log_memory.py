@@ -34,7 +34,7 @@ from features.families.value import EventValue
 from features.log.engagements import first_days
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
-from features.log.packed_values import packed_worth
+from features.log.packed_values import pack_values
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
@@ -80,7 +80,7 @@ def cells_by_day(n_events: int, n_users: int) -> Iterator[tuple[str, pl.DataFram
         value = np.where(kind == KINDS.index("purchase"), rng.lognormal(3, 1, many), np.nan)
         events = pl.DataFrame({"user": user, "item": item, "kind": kind, "value": value})
         in_money = pl.col("value").fill_nan(None)
-        sums = {"n": pl.len().cast(pl.UInt32), "worth": packed_worth(in_money).sum()}
+        sums = {"n": pl.len().cast(pl.UInt32), "worth": pack_values(in_money).sum()}
         key = [pl.col("user").cast(pl.UInt32), pl.col("item").cast(pl.UInt32), pl.col("kind").cast(pl.UInt16)]
         cells = events.group_by(key).agg(**sums).with_columns(day=pl.lit(FIRST_DAY + day, pl.Int32))
         yield str(day), cells.select("user", "item", "kind", "day", "n", "worth").sort("user", "item", "kind")
@@ -125,7 +125,7 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
 
 def summary_of(log: EventLog) -> tuple[Any, ...]:
     """What training and the night ask of the whole log."""
-    ends = log.first_day, log.latest_day, len(log.kinds), len(log.active_users), log.has_worth
+    ends = log.first_day, log.latest_day, len(log.kinds), len(log.active_users), log.has_values
     return (*ends, log.without_far_days().far.events, log.events_a_day[1].sum())
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.evaluation.external import read_scores
 from pipelines.inputs.check import read_inputs
-from pipelines.verbs.origins import _judged, _windows, origins_of
+from pipelines.verbs.origins import judge_external, origins_of, windows_of
 
 HERE = Path(__file__).resolve().parent
 BENCH = Path(os.environ.get("BENCH_FOLDER", HERE.parents[1] / ".bench"))
@@ -105,7 +105,7 @@ def test_lists_of_all_cut_offs_are_read_by_origins(peers, windows, tmp_path, mon
     peers.over_all(lists, earlier, tmp_path, 0)
     read = read_scores([str(tmp_path / "origins-2" / "some.parquet")])
     cuts = origins_of(log, config, 2)
-    judged = _judged(read, cuts, _windows(cuts, config), config)
+    judged = judge_external(read, cuts, windows_of(cuts, config), config)
     assert [one.rows["system"].unique().to_list() for one in judged] == [["some"]] * 2
 
 

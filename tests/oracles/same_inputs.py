@@ -14,8 +14,17 @@ __all__ = ["BY_DAY", "assert_all_the_same", "assert_same", "assert_same_events",
 
 BY_DAY = FeaturesConfig(
     families=(
-        *("user", "item", "exposure", "pair", "pair_exposure", "user_category", "user_attribute", "item_attribute"),
-        *("own_attribute", "text_title", "text_words", "text_phrases", "vectors"),
+        *(
+            "user",
+            "item",
+            "exposure",
+            "pair",
+            "pair_exposure",
+            "user_category",
+            "user_item_attribute",
+            "item_attribute",
+        ),
+        *("profile_attribute", "text_title", "text_words", "text_phrases", "vectors"),
     ),
     attributes={"items": ("title",), "users": ("age",)},
 )

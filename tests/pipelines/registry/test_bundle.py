@@ -8,7 +8,7 @@ import pytest
 import toy_ranker
 
 from features.errors import ConfigError, IntegrityError
-from pipelines.registry.bundle import _rescore, load_bundle, write_bundle
+from pipelines.registry.bundle import load_bundle, rescore_golden, write_bundle
 from pipelines.training.fitting import fit_ranker
 from pipelines.training.labelled import label
 from ranker.config import NetworkConfig, RankerConfig
@@ -48,24 +48,24 @@ def keep(folder, ranker, rows, *, apart=0.0):
 def test_golden_rows_come_again(tmp_path, ranker, rows, with_network):
     ranker = ranker if with_network else TreesAndNetwork(ranker.forest)
     keep(tmp_path, ranker, rows)
-    _rescore(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker)
 
 
 def test_with_a_network_golden_rows_come_again_within_the_tolerance(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=0.9 * TOLERANCE)
-    _rescore(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker)
     keep(tmp_path, ranker, rows, apart=1.1 * TOLERANCE)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        _rescore(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker)
     keep(tmp_path, TreesAndNetwork(ranker.forest), rows, apart=1e-12)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        _rescore(tmp_path, TreesAndNetwork(ranker.forest))
+        rescore_golden(tmp_path, TreesAndNetwork(ranker.forest))
 
 
 def test_a_score_that_is_no_number_is_another(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=float("nan"))
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        _rescore(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker)
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -76,7 +76,7 @@ def test_a_changed_digit_of_a_weight_is_found(tmp_path, ranker, rows, layer):
     weight = read.network.members[0][layer][0]
     weight[1, 0] += 10.0 ** (np.floor(np.log10(abs(weight[1, 0]))) - 3)
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        _rescore(tmp_path, read)
+        rescore_golden(tmp_path, read)
 
 
 def test_a_ranker_from_outside_is_fitted_kept_and_read(trained_project, tmp_path, monkeypatch):

@@ -11,10 +11,11 @@ import pytest
 from pipelines.evaluation.evaluate import FULL, Evaluation
 from pipelines.registry.register import register
 from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
+from pipelines.registry.tracking import Tracking
 from pipelines.registry.versions import load_version
 from pipelines.stores.storage import sha256_of
 from pipelines.training.labelled import label
-from pipelines.verbs.promote import BASELINE, gates_of
+from pipelines.verbs.gates import BASELINE, gates_of
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
@@ -210,7 +211,7 @@ def test_fault_35_a_version_whose_source_is_not_its_own_run_is_refused(source, p
     """Fault 35."""
     registry = Registry(project.config)
     run = registry.version("1").run_id
-    registry._client.create_model_version(
+    Tracking(project.config).client.create_model_version(
         "nightrank", source=source.format(run=run, other="0" * 32), run_id=run, tags={"bundle_digest": "0" * 64}
     )
     ended = command(project, "score", "--version", "2", "--date", str(project.day))
