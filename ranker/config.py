@@ -43,8 +43,8 @@ class RankerConfig(FrozenConfig):
     kind: str | None = Field(
         default=None,
         exclude_if=lambda kind: kind is None,
-        description="A ranker that an installed package brings, by the name of its entry point in the group "
-        "nightrank.rankers; null: LambdaMART, and the network beside it.",
+        description="Name of a ranker that an installed package offers as an entry point of the group "
+        "`nightrank.rankers`; null is LambdaMART, mixed with a neural network.",
     )
     objective: Literal["lambdarank", "rank_xendcg"] = Field(
         default="lambdarank",

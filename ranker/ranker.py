@@ -25,6 +25,13 @@ Floats = npt.NDArray[np.float64]
 _METHODS = ("contributions", "files", "fit", "predict", "read")
 
 
+Choice = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def _chosen(rows: pl.DataFrame, choose: Choice) -> pl.DataFrame:
+    return choose(rows)
+
+
 @contextmanager
 def _unseen(_part: str, _total: int, _unit: str, _note: str) -> Iterator[Report]:
     yield lambda _number, _value: None
@@ -45,9 +52,7 @@ class FitSupport:
 
     progress: Callable[[str, int, str, str], AbstractContextManager[Report]] = _unseen
     tell: Callable[..., None] = lambda **_facts: None
-    pick: Callable[[pl.DataFrame, Callable[[pl.DataFrame], pl.DataFrame]], pl.DataFrame] = lambda rows, choose: choose(
-        rows
-    )
+    pick: Callable[[pl.DataFrame, Choice], pl.DataFrame] = _chosen
     allocate: Allocate | None = None
 
 
