@@ -9,7 +9,8 @@ A new verb, say `nightrank stock`:
 
 1. `pipelines/verbs/stock.py` holds one public function, ``items_on_sale(inputs: Inputs, config: Config) -> dict``. It
    raises the errors of `features.errors`, whose kinds set the exit code.
-2. A command in a module of `pipelines/cli` reads, calls and prints; its imports stand inside, so that `--help` is quick::
+2. A command in a module of `pipelines/cli` reads, calls and prints, with its imports inside, so that `--help` is
+   quick::
 
        @command(project_app, ["nightrank stock"])
        def stock(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
