@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from pipelines.training.labelled import Lists, latest_lists, with_a_positive
+from pipelines.training.labelled import Lists, latest_lists
+from ranker.groups import with_a_positive
 
 
 def labelled(*lists):

@@ -20,7 +20,7 @@ from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def flat_ranker(project):
     """A ranker that never splits, so that all its scores are one."""
     rows, features = validation_rows(project), project.trained.chain.features
     config = RankerConfig(max_trees=1, min_child_samples=10**6)
-    return Ranker(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
+    return TreesAndNetwork(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
 
 
 def aliases(project):
@@ -55,7 +55,7 @@ def aliases(project):
 def test_a_version_keeps_its_network(project):
     forest, rows = project.trained.ranker.forest, validation_rows(project)
     network = fit_listnet(rows, features=forest.features, config=RankerConfig(), seed=0)
-    ranker = Ranker(forest, network, share=0.25, spreads=(0.5, 2.0))
+    ranker = TreesAndNetwork(forest, network, share=0.25, spreads=(0.5, 2.0))
     version = challenge(project, ranker=ranker)
     _, bundle = load_version(Registry(project.config), str(version.number))
     assert bundle.ranker.files() == ranker.files()

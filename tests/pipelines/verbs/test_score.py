@@ -25,7 +25,7 @@ from pipelines.verbs.score import attempt_identity, rank_users, refuse_stale, sc
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
 from ranker.listnet_fit import fit_listnet
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 NIGHTS = 30
 
@@ -61,14 +61,14 @@ def test_night_and_evaluation_give_a_hundred_thousand_rows_one_score(members, tr
     """To the bit with trees alone, within the tolerance with networks."""
     bundle, config = champion
     log = trained_project.inputs.log
-    bundle = replace(bundle, ranker=Ranker(bundle.ranker.forest))
+    bundle = replace(bundle, ranker=TreesAndNetwork(bundle.ranker.forest))
     if members > 1:
         trained = trained_project.trained
         rows = label(trained.chain, config, trained.split.valid, name="validation", encoder_day=0).rows
         several = config.ranker.model_copy(update={"ensemble": members})
         forest = LambdaMart.fit(rows, rows, features=bundle.ranker.features, config=several, seed=0)
         network = fit_listnet(rows, features=bundle.ranker.features, config=several, seed=0)
-        bundle = replace(bundle, ranker=Ranker(forest, network, share=0.5, spreads=(0.7, 1.3)))
+        bundle = replace(bundle, ranker=TreesAndNetwork(forest, network, share=0.5, spreads=(0.7, 1.3)))
     lists = version_lists(evaluated, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)[FULL]
 
     nights = []
