@@ -7,17 +7,19 @@ writes what `datasets` makes.
 
 A new verb, say `nightrank stock`:
 
-1. `pipelines/verbs/stock.py` holds one public function, ``stock(inputs: Inputs, config: Config) -> dict[str, Any]``.
-   It raises the errors of `features.errors`, whose kinds set the exit code.
-2. A command in `pipelines/cli/app.py` reads, calls and prints; its imports stand inside, so that `--help` is quick::
+1. `pipelines/verbs/stock.py` holds one public function, ``items_on_sale(inputs: Inputs, config: Config) -> dict``. It
+   raises the errors of `features.errors`, whose kinds set the exit code.
+2. A command in a module of `pipelines/cli` reads, calls and prints, with its imports inside, so that `--help` is
+   quick::
 
-       @app.command("stock")
-       def stock_command(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
+       @command(project_app, ["nightrank stock"])
+       def stock(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
            """Share of items on sale."""
            settings, inputs = open_inputs(config, overrides, allow_empty=False)
-           report.result(stock(inputs, settings))
+           report.result(items_on_sale(inputs, settings))
+           return Closing("counted the items on sale")
 
-   A script of your own may add it to the same `app`, and end with `pipelines.cli.app.main()`.
+   A script of your own may add it to `pipelines.cli.app.app` instead, and end with `pipelines.cli.app.main()`.
 3. A test in `tests/pipelines/verbs`, and a row in the table of verbs in `pipelines/README.md`.
 
 A new gate, say on scores of a share of requests:

@@ -11,23 +11,25 @@ import sys
 
 from features.errors import BlockedError
 from pipelines.cli.app import app, main
+from pipelines.cli.commands import Closing, command
 from pipelines.cli.options import DEFAULT, ConfigPath, Overrides, open_inputs
 
 
-def stock(inputs, config):
+def items_on_sale(inputs, config):
     items = inputs.log.items.height
     if items < config.night.top:
         raise BlockedError(f"{items} items are fewer than night.top ({config.night.top}).")
     return {"items": items}
 
 
-@app.command("stock")
-def stock_command(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
+@command(app, ["stock"])
+def stock(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
     """Number of items."""
     from pipelines.base import report
 
     settings, inputs = open_inputs(config, overrides, allow_empty=False)
-    report.result(stock(inputs, settings))
+    report.result(items_on_sale(inputs, settings))
+    return Closing("counted the items on sale")
 
 
 main()
