@@ -1,4 +1,4 @@
-"""What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
+"""Configuration of the feature side: calendar, requests, labels, candidates, features and timeline."""
 
 import warnings
 from datetime import time
@@ -40,19 +40,19 @@ def family_name(name: str) -> str:
 
 
 class Owner(Enum):
-    """Whose a key of the configuration is: what it takes for a change of it to have an effect.
+    """Where a configuration key is read from: tonight's file, the version, its training or its evaluation.
 
-    The value is what the key's description ends with.
+    The value is the last sentence of the key's description.
     """
 
     TONIGHT = "Tonight's."
-    """What the file says when a command runs, whatever the version at work was trained with."""
+    """Read from the configuration file when a command runs, whatever the version was trained with."""
     VERSION = "The version's."
-    """What a version's candidates, features and vectors are made by: kept with it, and taken from there."""
+    """Kept with a version, and read from there whenever its candidates, features and vectors are made."""
     TRAINING = "The training's."
-    """Read where something is trained; kept with the version, and no longer read when it ranks."""
+    """Read in training; kept with the version for the record, and not read when it ranks."""
     EVALUATION = "The evaluation's."
-    """What the file says when versions are judged and promoted."""
+    """Read from the configuration file when versions are evaluated and promoted."""
 
 
 class FrozenConfig(BaseModel):
@@ -61,8 +61,8 @@ class FrozenConfig(BaseModel):
     A field with a description is a key, one without is a section of keys.
 
     Attributes:
-        owner: Whose the keys of the section are, but for those that an `Owner` is annotated at. Each description ends
-            with it.
+        owner: The owner of the section's keys, unless a field is annotated with another `Owner`. Its value is added to
+            each description.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,7 +78,7 @@ class FrozenConfig(BaseModel):
 
     @classmethod
     def owner_of(cls, field: FieldInfo) -> Owner | None:
-        """Whose a key of this section is; None of a section."""
+        """Owner of a key of this section; None for a section."""
         if field.description is None:
             return None
         return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)

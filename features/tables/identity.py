@@ -1,4 +1,4 @@
-"""What tells one event from another, small enough to keep of every event: 64 bits.
+"""The identity of an event in 64 bits, small enough to keep of every event.
 
 Two rows are the same event where they agree in `event_id`, or, without one, in all columns of the contract but
 `extracted_at`. Different events meet in 64 bits once in a few hundred million pairs of logs of ten million events; it
