@@ -1,7 +1,8 @@
 """The cut: which candidates of the union stay, by a score fitted on earlier requests.
 
 A logistic regression on ranks, scores and counts of each candidate (Cox 1958; as the second of two retrieval stages:
-Covington et al. 2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the ranker sees.
+Covington et al. 2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the
+ranker sees.
 """
 
 import json

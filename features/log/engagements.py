@@ -2,7 +2,8 @@
 
 All that happened between a user and an item on a day is folded to one cell an event type: the number of events, and
 the sum of their values (`features.log.packed_values`). Integers add up the same in any order, so that folding a log at
-once, day by day, or one part of the users after the other gives the same cells to the bit. Training, evaluation and the night read the same cells.
+once, day by day, or one part of the users after the other gives the same cells to the bit. Training, evaluation and the
+night read the same cells.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
