@@ -9,19 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from pipelines.base.outside import printable, without_credentials
 
-__all__ = ["Advance", "Terminal", "json_line", "say", "task"]
+__all__ = ["Advance", "Terminal", "close", "duration", "json_line", "say", "task"]
 
 Advance = Callable[..., None]
 """advance(n) reports n more as done; advance(n, note="...") adds a remark."""
@@ -68,6 +61,41 @@ def say(event: str, **facts: object) -> None:
         _line(event, **facts)
 
 
+def duration(seconds: float) -> str:
+    """A span of time in words, to two units.
+
+    >>> duration(7.26), duration(200), duration(7260)
+    ('7.3 s', '3 min 20 s', '2 h 1 min')
+    """
+    if seconds < 59.95:  # noqa: PLR2004 - what rounds to a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def close(done: str, *, seconds: float, lies_in: object = None, then: str | None = None) -> None:
+    """Say in one line how a command ended well.
+
+    Args:
+        done: What was done.
+        seconds: How long it took.
+        lies_in: The file or folder that holds the outcome, if there is one.
+        then: The command to go on with, if there is one.
+    """
+    if not sys.stderr.isatty():
+        parts = {"lies_in": lies_in, "next": then}
+        kept = {key: str(value) for key, value in parts.items() if value is not None}
+        _line("done", what=done, seconds=round(seconds, 1), **kept)
+        return
+    line = Text.assemble(("Done: ", "bold green"), _shown(done), (f" in {duration(seconds)}.", "dim"))
+    if lies_in is not None:
+        line.append(f" It lies in {_shown(lies_in)}.")
+    if then is not None:
+        line.append_text(Text.assemble(" Next: ", (_shown(then), "bold")))
+    Terminal().print(line, soft_wrap=True)
+
+
 @contextmanager
 def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
     """Show the progress of a piece of work: a bar on a terminal, JSON lines every ten seconds elsewhere.
@@ -94,14 +122,31 @@ def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
         _line(name, done=total, unit=unit, seconds=round(took, 1))
 
 
+class _TimeLeft(ProgressColumn):
+    """How long a piece of work takes: so far and still, by the rate since its start; at its end, altogether."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        elapsed = task.finished_time if task.finished else task.elapsed
+        if task.finished or elapsed is None:
+            return Text(duration(elapsed or 0.0))
+        left = _seconds_left(task.completed, task.total or 0, elapsed)
+        return Text(duration(elapsed) + ("" if left is None else f", about {duration(left)} left"))
+
+
+def _seconds_left(done: float, total: float, elapsed: float) -> float | None:
+    """Seconds that the rest takes at the rate so far; None before anything is done."""
+    return elapsed * max(total - done, 0) / done if done else None
+
+
 def _bar() -> Progress:
     return Progress(
         TextColumn("{task.description:<34}", markup=False),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         TextColumn("{task.fields[note]}", markup=False, style="dim"),
         console=Terminal(),
     )
@@ -109,14 +154,18 @@ def _bar() -> Progress:
 
 @contextmanager
 def _lines(name: str, total: int, unit: str) -> Iterator[Advance]:
-    done, last = 0, time.monotonic()
+    done, start = 0, time.monotonic()
+    last = start
 
     def advance(more: int, note: str = "") -> None:
         nonlocal done, last
         done += more
-        if time.monotonic() - last >= _EVERY_SECONDS:
-            last = time.monotonic()
-            _line(name, done=done, total=total, unit=unit, **({"note": note} if note else {}))
+        now = time.monotonic()
+        if now - last >= _EVERY_SECONDS:
+            last = now
+            left = _seconds_left(done, total, now - start)
+            eta = None if left is None else round(left, 1)
+            _line(name, done=done, total=total, unit=unit, eta_s=eta, **({"note": note} if note else {}))
 
     yield advance
 
