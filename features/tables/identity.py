@@ -38,7 +38,9 @@ class Identities:
     def of(cls, events: pl.DataFrame) -> Self:
         """Of rows under the contract's column names, as they came."""
         named = Events.event_id.name
-        telling = [name for name in Events.column_names() if name in events.columns and name != "extracted_at"]
+        telling = [
+            name for name in Events.column_names() if name in events.columns and name != Events.extracted_at.name
+        ]
         ids = events[named] if named in events.columns else pl.Series([None] * events.height, dtype=pl.Int64)
         missing = ids.is_null().to_numpy()
         hashes = np.empty(events.height, np.uint64)

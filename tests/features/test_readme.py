@@ -19,7 +19,8 @@ SECTIONS = {"requests": RequestsConfig, "candidates": CandidatesConfig, "feature
 def names_in(heading):
     """What stands in code marks in the first column of the tables of a section."""
     section = re.search(rf"^## {heading}$(.*?)(?=^## |\Z)", TEXT, flags=re.DOTALL | re.MULTILINE)[1]
-    cells = re.findall(r"^\| (`[^|]*) \|", re.sub(r"<!-- config.*?/config -->", "", section, flags=re.DOTALL), re.MULTILINE)
+    written = re.sub(r"<!-- config.*?/config -->", "", section, flags=re.DOTALL)
+    cells = re.findall(r"^\| (`[^|]*) \|", written, flags=re.MULTILINE)
     return {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
 
 
@@ -41,7 +42,8 @@ def test_its_tables_name_every_family_generator_and_column_of_a_table():
 
 
 def test_its_links_lead_somewhere():
-    anchors = {re.sub(r"[^\w -]", "", line).lower().replace(" ", "-") for line in re.findall(r"^#+ (.*)$", TEXT, re.MULTILINE)}
+    headings = re.findall(r"^#+ (.*)$", TEXT, flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
     for link in re.findall(r"\]\(([^)]+)\)", TEXT):
         path, _, anchor = link.partition("#")
         assert (README.parent / path).exists(), link
