@@ -1,7 +1,6 @@
 """The feature plan of a version: configured families, and families that installed packages register."""
 
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from typing import Any
 
 from features.candidates import catalog
@@ -13,6 +12,7 @@ from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from features.signals.generator import Generator
 from pipelines.base.config import Config
+from pipelines.base.plugins import installed
 from pipelines.base.progress import say
 
 __all__ = ["GROUPS", "load_plugins", "plan_of"]
@@ -31,13 +31,9 @@ def load_plugins() -> None:
         ConfigError: One cannot be imported, is of another class, or has a name that is taken.
     """
     for group, (base, register) in GROUPS.items():
-        for point in entry_points(group=group):
-            try:
-                plugin = point.load()
-            except (ImportError, AttributeError) as error:
-                raise ConfigError(f"{group}: {point.value!r} cannot be imported: {error}") from error
+        for name, plugin in installed(group, base.__name__.lower()):
             if not (isinstance(plugin, type) and issubclass(plugin, base)):
-                raise ConfigError(f"{group}: {point.value!r} is no subclass of {base.__module__}.{base.__name__}.")
+                raise ConfigError(f"{name!r} is no subclass of {base.__module__}.{base.__name__}.")
             register(plugin)
 
 

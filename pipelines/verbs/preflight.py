@@ -183,7 +183,7 @@ def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
 
 
 def _texts(fields: Sequence[TextField], config: Config) -> list[Caution]:
-    """Text fields most of whose texts the encoder does not read to the end."""
+    """Text fields of which the encoder cuts most texts."""
     return [
         Caution(
             "encoder.max_tokens",
@@ -244,7 +244,7 @@ def _timeline(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _features(log: EventLog, config: Config) -> list[Caution]:
-    """Columns that a training could not make, and constraints of columns that there are not."""
+    """Columns that a training could not make, and monotone constraints of unknown columns."""
     from pipelines.training.chain import interest_group
     from pipelines.training.train import refuse_unknown_features
 
