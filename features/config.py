@@ -1,4 +1,4 @@
-"""What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
+"""Configuration of the feature side: calendar, requests, labels, candidates, features and timeline."""
 
 import warnings
 from datetime import time
@@ -41,19 +41,19 @@ def family_name(name: str) -> str:
 
 
 class Owner(Enum):
-    """Whose a key of the configuration is: what it takes for a change of it to have an effect.
+    """Where a configuration key is read from: tonight's file, the version, its training or its evaluation.
 
-    The value is what the key's description ends with.
+    The value is the last sentence of the key's description.
     """
 
     TONIGHT = "Tonight's."
-    """What the file says when a command runs, whatever the version at work was trained with."""
+    """Read from the configuration file when a command runs, whatever the version was trained with."""
     VERSION = "The version's."
-    """What a version's candidates, features and vectors are made by: kept with it, and taken from there."""
+    """Kept with a version, and read from there whenever its candidates, features and vectors are made."""
     TRAINING = "The training's."
-    """Read where something is trained; kept with the version, and no longer read when it ranks."""
+    """Read in training; kept with the version for the record, and not read when it ranks."""
     EVALUATION = "The evaluation's."
-    """What the file says when versions are judged and promoted."""
+    """Read from the configuration file when versions are evaluated and promoted."""
 
 
 class FrozenConfig(BaseModel):
@@ -62,8 +62,8 @@ class FrozenConfig(BaseModel):
     A field with a description is a key, one without is a section of keys.
 
     Attributes:
-        owner: Whose the keys of the section are, but for those that an `Owner` is annotated at. Each description ends
-            with it.
+        owner: The owner of the section's keys, unless a field is annotated with another `Owner`. Its value is added to
+            each description.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,7 +79,7 @@ class FrozenConfig(BaseModel):
 
     @classmethod
     def owner_of(cls, field: FieldInfo) -> Owner | None:
-        """Whose a key of this section is; None of a section."""
+        """Owner of a key of this section; None for a section."""
         if field.description is None:
             return None
         return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
@@ -316,8 +316,9 @@ class CandidatesConfig(FrozenConfig):
     by_query: Proposals = Field(
         default=40, description="Candidates whose text matches the user's search query best, by BM25."
     )
-    extra: dict[str, Annotated[int, Field(ge=0, le=1000)]] = Field(
-        default={}, description="Items that each generator of your own (entry point nightrank.generators) may propose."
+    extra: dict[str, Proposals] = Field(
+        default={},
+        description="Candidates from each generator of your own, by its name (entry point `nightrank.generators`).",
     )
     segment: str | None = Field(
         default=None, description="Column of the users table whose equal values make a segment; null: none."

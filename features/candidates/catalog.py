@@ -1,4 +1,4 @@
-"""All generators, and those that are made of no model of behaviour: own items, new arrivals, lists, searches."""
+"""The list of all generators, and those made of no signal: own items, new arrivals, supplied lists, searches."""
 
 import difflib
 from collections.abc import Iterable
@@ -30,7 +30,7 @@ _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vector
 
 
 class BoughtBefore(Generator):
-    """The user's own items."""
+    """Proposes the items of the user's history."""
 
     name = "bought_before"
     meaning = "the user's own items, by decayed count"
@@ -41,7 +41,7 @@ class BoughtBefore(Generator):
 
 
 class NewArrivals(Generator):
-    """What is new and reads like the history: the only way in for an item that nobody knows yet."""
+    """Proposes new items whose texts are near the history: the only generator that can find an item without events."""
 
     name = "new_arrivals"
     meaning = "items new within new_days, nearest by text to the history"
@@ -52,7 +52,7 @@ class NewArrivals(Generator):
         log = inputs.log
         arrivals = [np.full(log.items.height, -1, np.int64), np.full(log.items.height, -1, np.int64)]
         item, day = first_days(log.cells)
-        arrivals[0][item] = day + 1  # the first batch that knows it
+        arrivals[0][item] = day + 1  # the first batch that sees it
         if "available_from" in log.items.columns:
             opens = log.items.select("item", pl.col("available_from").cast(pl.Datetime("us", "UTC")))
             opens = opens.drop_nulls()
@@ -93,7 +93,7 @@ class NewArrivals(Generator):
 
 
 class Supplied(Generator):
-    """What a table of the user's own names."""
+    """Proposes the items of a supplied table (`data.candidates`)."""
 
     name = "supplied"
     meaning = "a table of your own (data.candidates), by its score, else in its order"
@@ -103,9 +103,9 @@ class Supplied(Generator):
         return top_k(self.lists(requests), self.most)
 
     def lists(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """request, item, score of the user's rows of the latest day at or before the request's own.
+        """request, item, score: the user's rows of the latest day at or before the request's own day.
 
-        Rows without a day hold always.
+        Rows without a day belong to every day.
         """
         table = self.inputs.log.supplied
         if table is None:
@@ -116,7 +116,7 @@ class Supplied(Generator):
 
 
 class ByQuery(Generator):
-    """What answers the search."""
+    """Proposes the items whose words match the user's search query."""
 
     name = "by_query"
     meaning = "items that match the user's query best, by BM25: the request's own where known, else the latest"

@@ -1,7 +1,8 @@
 """The cut: which candidates of the union stay, by a score fitted on earlier requests.
 
-A logistic regression on what the generators said (Cox 1958; as the second of two retrieval stages: Covington et al.
-2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the ranker sees.
+A logistic regression on ranks, scores and counts of each candidate (Cox 1958; as the second of two retrieval stages:
+Covington et al. 2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the
+ranker sees.
 """
 
 import json
@@ -30,7 +31,7 @@ _EPSILON = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the cut knows of each candidate: (N,) float64 columns by name, in one order."""
+    """Inputs of the cut for N candidates: (N,) float64 columns by name, always in the same order."""
 
     columns: dict[str, npt.NDArray[np.float64]]
 
@@ -99,7 +100,7 @@ def _request_row(union: pl.DataFrame, requests: pl.DataFrame) -> npt.NDArray[np.
 
 
 def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """Whether, how often, how lately and how duly the user engaged with the item; 0 where never."""
+    """Whether, how often and how recently the user engaged with the item, and if it is due again; 0 where never."""
     engaged = history.sort("request", "item")
     wanted, history_keys = keys_of(union), keys_of(engaged)
     position = np.minimum(np.searchsorted(history_keys, wanted), max(len(history_keys) - 1, 0))
@@ -111,6 +112,7 @@ def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str,
 
     age = engaged["as_of_day"] - engaged["last_day"]
     span, active = engaged["last_day"] - engaged["first_day"], engaged["days"]
+    # NOTE: the names stand in kept cuts, and stay as they are.
     yield "held", in_history.astype(np.float64)
     yield "held_log_days", of(active.cast(pl.Float64).log())
     yield "held_log_count", of(engaged["count"].cast(pl.Float64).log())
@@ -123,7 +125,7 @@ def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str,
 
 
 def _of_users(union: pl.DataFrame, history: pl.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
-    """How much a request's user repeats, and how much is known of them."""
+    """The repeat share of a request's user, and the log of how many items the history has; 0 without a history."""
     users = history.group_by("request").agg(
         repeats=1 - pl.len() / pl.col("days").sum(), log_items=pl.len().cast(pl.Float64).log1p()
     )
@@ -136,7 +138,7 @@ def _crossed(
     pairs: dict[str, npt.NDArray[np.float64]],
     users: dict[str, npt.NDArray[np.float64]],
 ) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """Products with the user's: what counts for one who repeats much counts less for one who explores."""
+    """Products of pair facts with facts of the user, since habits count more for users who repeat more."""
     crossed = (*pairs, "events_28d", "co_visited_log_score", "bought_before_log_rank", "next_basket_log_score")
     for user, of_user in users.items():
         for name in crossed:
@@ -243,7 +245,7 @@ class CandidateCut:
 def _fitted(
     X: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], share: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(F,) weights of standardised facts; 0 where nothing can be told apart."""
+    """(F,) weights of standardised facts; all 0 without a fact that varies, or without a negative."""
     if not X.shape[1] or positive.all():
         return np.zeros(X.shape[1])
     from sklearn.exceptions import ConvergenceWarning

@@ -1,4 +1,4 @@
-"""How much of what turned out true each generator had proposed, one by one and together.
+"""Recall of each candidate generator, and of all of them together.
 
 ``recall@K`` of a request is the share of its positives among exactly the K best candidates (fewer where there are
 fewer), and the figure of a slice is the mean over the requests that have a positive in it.
@@ -48,7 +48,7 @@ def recall_by_source(
 
     Args:
         requests: request, user, as_of_day; those without a positive do not count.
-        history: `features.candidates.union.histories` of these requests: tells repeats from what is new to the user.
+        history: `features.candidates.union.histories` of these requests; an item in it is a repeat.
         proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
         truth: request, item: every positive, proposed or not.
         cutoffs: The K.

@@ -1,6 +1,7 @@
-"""Candidates: the items a request is ranked over, proposed by generators that know only what came before.
+"""The union of what all generators propose, its filters and its cut: the items that a request is ranked over.
 
-Or, with `candidates.source: logged`, given: the list that was shown to a logged request, the supplied one at night.
+With `candidates.source: logged` the candidates are instead the list that was shown to a logged request, and at night
+the supplied list; generators then only add their ranks and scores.
 
 Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night
 what it learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the
@@ -54,20 +55,20 @@ _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches th
 def histories(
     log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """What each request's user had engaged with, one row an item, known strictly before the request's as-of.
+    """The history of each request: what its user had engaged with before the as-of day, one row an item.
 
     Args:
         log: The event log.
         requests: request, user, as_of_day.
         config: Half-life of an event's weight.
-        event_types: Those that are told apart; none need be.
+        event_types: Event types that get a code of their own; all others share code 0.
 
     Returns:
         Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
-        event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
+        event_type (UInt16: of that gain; its position in `event_types` from 1 on, the highest where several have the
         gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
-    assert (requests["as_of_day"] <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
+    assert (requests["as_of_day"] <= log.end_day).all(), "requests lie after the day on which the log ends"
     start, end = log.starts_of(requests["user"].cast(pl.Int64).to_numpy())
     block = np.cumsum(end - start) // _CELLS
     edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
@@ -114,7 +115,7 @@ class _CellsBefore:
     """The cells that count of each request's user before its day, by (request, item, day).
 
     Attributes:
-        request: Row of the request among those asked.
+        request: Row of the request in the table of requests.
         pair: A number of the request and the item, ascending.
         item: Item codes.
         day: Day numbers.
@@ -189,16 +190,16 @@ class CandidateGenerators:
         self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
         self._inputs = GeneratorInputs(self.log, self.config, self.text_vectors, self.queries)
         self._generators = tuple(generator(self._inputs) for generator in generators_of(self.config))
-        if self.logged_lists:  # what gives the lists at night must not be told from what gave them in the log
+        if self.logged_lists:  # the ranker must not learn which of two systems made a list
             self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
 
     @property
     def logged_lists(self) -> bool:
-        """Whether candidates are lists that were given: generators then say what they think of them."""
+        """Whether candidates are the logged (or supplied) lists, to which generators add ranks and scores only."""
         return self.config.source == "logged"
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered and cut to `max_per_request`; given lists as they are.
+        """What all generators propose, filtered and cut to `max_per_request`; logged lists as they are.
 
         Args:
             requests: request, user, as_of_day; of logged requests also query and shown.
@@ -218,7 +219,7 @@ class CandidateGenerators:
         return union.drop("score")[kept["row"].sort()]
 
     def _with_share_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Without the known items that would leave items new to the user less than their share of the list."""
+        """Rows without the repeats that would leave items new to the user less than `new_share` of the list."""
         most = self.config.max_per_request
         n_new = pl.col("new").sum().over("request").clip(upper_bound=round(most * self.config.new_share))
         ordered = rows.sort(["request", "score", "item"], descending=[False, True, False])
@@ -235,7 +236,7 @@ class CandidateGenerators:
         return union.with_columns(score=pl.Series(self.cut.score(facts)))
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered; or the given lists, those of the log unfiltered."""
+        """What all generators propose, filtered; or the logged lists unfiltered, or the supplied lists filtered."""
         asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
         active = [made for made in self._generators if made.most]
         sources = [made.name for made in active]
@@ -255,7 +256,7 @@ class CandidateGenerators:
         return pl.DataFrame(columns)
 
     def _listed_keys(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """Keys of the given lists: what was shown, or what the supplied table names."""
+        """Keys of the lists: what was shown, or what the supplied table names."""
         if "shown" in requests.columns:
             return keys_of(requests.select("request", item="shown").explode("item"))
         return keys_of(Supplied(self._inputs).lists(requests))
@@ -272,7 +273,7 @@ class CandidateGenerators:
             size: Requests looked at together.
 
         Returns:
-            The cut, or None where no request's union holds a positive, or lists are given, which nothing cuts.
+            The cut; None where no request's union has a positive, or candidates are logged lists, which are never cut.
         """
         if self.logged_lists:
             return None

@@ -1,4 +1,4 @@
-"""What people wrote about an item: how much, how lately, how long, in which mood."""
+"""Comments on an item: their number, recency, mean length and mean sentiment."""
 
 import polars as pl
 

@@ -55,11 +55,11 @@ class KindCounts:
         }
 
     def engaged(self, key: Ints, as_of_day: Ints) -> KeysAsOf:
-        """What is known of the engagements alone."""
+        """Engagements of each key before its day."""
         return self._engaged.at(key, as_of_day)
 
     def compute(self, engaged: KeysAsOf) -> Values:
-        """The counts, of what `engaged` was asked."""
+        """The counts of the keys and days of `engaged`."""
         values: dict[str, Ints] = {}
         by_kind = None if self._by_kind is None else engaged.over(self._by_kind)
         for end, days in [*((f"{days}d", days) for days in self._windows), ("all", None)]:

@@ -1,4 +1,4 @@
-"""What the rest of the history says of the item."""
+"""The EASE score of an item for the user's history."""
 
 import numpy as np
 

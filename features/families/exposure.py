@@ -1,4 +1,4 @@
-"""What was shown, and what came of it: click-through and conversion of items, and how often this user saw this one."""
+"""Click-through and conversion rate of items, and how often the item was shown to the user."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""How much an item is wanted, whether that grows, by how many people, and at what price."""
+"""Popularity of an item, its trend, how many users it has, how often they return, and its price."""
 
 import numpy as np
 import polars as pl
@@ -34,7 +34,7 @@ class Gaps:
 
 
 class ItemPopularity(Family):
-    """The item as such."""
+    """Counts, recency, repeat behaviour and price of the item, whoever the user is."""
 
     name = "item"
     keys = ("item",)

@@ -1,4 +1,4 @@
-"""Text without a model: how well the words of a candidate fit those of what the user engaged with.
+"""Text features without a model: how well the words of a candidate match those of the user's history.
 
 The history of a user as of a day is a bag of tokens: each past engagement adds one of every distinct token of its
 item (or 2^-((age - 1) / half-life), decayed). Counts are whole numbers, so that no order of summing moves them.
@@ -31,15 +31,15 @@ _RARE_SHARE = 0.01  # a word in at most this share of the items (or in two) is r
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some user-days, and the rows that ask about them.
+    """Some user-days, and the rows of candidates that belong to them.
 
     Attributes:
-        rows: Places of the rows, those whose item has a token.
+        rows: Positions of the rows, those whose item has a token.
         item: (R,) their items.
         begins: (R,) where each row's tokens begin among T.
-        row: (T,) the row of each token, by its place in the block.
+        row: (T,) the row of each token, by its position in the block.
         token: (T,) token codes.
-        of_user: (R,) user-day of each row, by its place in the block.
+        of_user: (R,) user-day of each row, by its position in the block.
         day: (R,) as-of days.
         counts: (U, V) tokens of the history, one matrix a weighting.
     """

@@ -23,12 +23,12 @@ class Column(FrozenConfig):
     meaning: str
     dtype: str = "Float32"
     windows_days: tuple[int, ...] = Field(default=(), description="Windows of its family.")
-    text: bool = Field(description="Whether it knows a text; the behaviour-only ranker reads none of these.")
+    text: bool = Field(description="Whether it is made of a text; the behaviour-only ranker reads none of these.")
     null: str = Field(default="NaN where undefined", description="What stands where a value is not defined.")
 
 
 class FeatureManifest(FrozenConfig):
-    """What `features.json` holds.
+    """The content of `features.json`: columns, their meanings, and the inventory of the training's log.
 
     Attributes:
         ranker: Columns of the full ranker, in its order.

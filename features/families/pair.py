@@ -1,4 +1,4 @@
-"""What the user did with this very item, whether it is due again, and how much it is theirs."""
+"""What the user did with the candidate item: counts, recency, whether it is due again, its share and lift."""
 
 import numpy as np
 
@@ -70,7 +70,7 @@ class Shares:
 
 
 class PairHistory(Family):
-    """The user and this item."""
+    """Counts, recency, due-ness, share and lift of the pair of user and item."""
 
     name = "pair"
     keys = ("user", "item")

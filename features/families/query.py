@@ -1,4 +1,4 @@
-"""The candidate against what the user searches for."""
+"""How well the candidate's words match the user's search query."""
 
 import numpy as np
 

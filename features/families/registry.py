@@ -1,4 +1,4 @@
-"""The register of feature families, and the columns that a plan makes of them.
+"""The registry of feature families, and the columns that a plan makes of them.
 
 No column enters a training table but through a family of the register, or through a declared `ColumnGroup`.
 """
@@ -55,7 +55,7 @@ _ROW_KEYS = ("request", "user", "item")
 
 
 def register(family: type[Family]) -> type[Family]:
-    """Make a family known, so that `features.families` may name it. Usable as a decorator.
+    """Add a family to the registry, so that `features.families` may name it. Usable as a decorator.
 
     Raises:
         ConfigError: Another family has its name, or had it once.
@@ -113,7 +113,7 @@ def chosen(config: FeaturesConfig) -> tuple[type[Family], ...]:
         faults.append("features.families: a name stands twice.")
     if PairHistory.name not in config.families:
         faults.append(
-            f"features.families: {PairHistory.name!r} must be on, since training tells new items from known ones by it."
+            f"features.families: {PairHistory.name!r} must be on, since training tells new items from repeats by it."
         )
     reserved = set(_ROW_KEYS) & set(config.attributes.items)
     if reserved:
@@ -127,13 +127,13 @@ class FeatureSet:
     """The families of a plan over one log.
 
     Args:
-        log: The event log; rows may ask about any day, the answer never looks at that day or later.
+        log: The event log; rows may have any as-of day; no value depends on that day or a later one.
         plan: What is on, and what the log of the training had.
 
     Attributes:
         plan: The plan.
         columns: Family of each column, in order.
-        text: Columns that know a text.
+        text: Columns that are made of a text.
 
     Raises:
         ConfigError: A family is unknown, or two columns have one name.
@@ -175,7 +175,7 @@ class FeatureSet:
         return Rows(columns, sources, self._request_context(rows) if self.plan.online else None)
 
     def _request_context(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """What the requests themselves carry."""
+        """requested_at, query and context of each row's request."""
         if "requested_at" not in rows.columns:
             raise ConfigError(
                 "requests.mode: online reads the time, query and context of each request, and these requests have "
@@ -194,7 +194,7 @@ def column_names(plan: Plan) -> tuple[str, ...]:
 
 
 def answered(members: Iterable[Family], rows: Rows) -> dict[str, npt.NDArray[np.float32]]:
-    """The columns of all members for rows: each is asked once for each distinct question."""
+    """The columns of all families for rows: each computes them once for each distinct (keys, as-of day)."""
     made: dict[str, npt.NDArray[np.float32]] = {}
     for member in members:
         if {"user", "item"} <= set(member.keys):  # rows of a request differ in them anyway
@@ -206,7 +206,7 @@ def answered(members: Iterable[Family], rows: Rows) -> dict[str, npt.NDArray[np.
 
 
 def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Columns of single events (a text, a timestamp, ...) that are read; what is folded by day lacks them.
+    """Columns of single events (a text, a timestamp, ...) that are read and that daily counts lack.
 
     Args:
         plan: Which families.
@@ -217,7 +217,10 @@ def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
 
 
 def reads_of_every_event(config: FeaturesConfig) -> tuple[str, ...]:
-    """Columns that families read of every event, and that no cell tells (a timestamp): those of no optional one."""
+    """Columns of every event that families read and that daily counts lack, such as a timestamp.
+
+    Families that read an optional column of events do not count: their rows are kept anyway.
+    """
     folded = {*KEPT_BY_DAY, *SUMMED_BY_DAY}
     whole = [family.reads for family in chosen(config) if not any(name.startswith("events.") for name in family.reads)]
     return tuple(sorted({name for reads in whole for name in reads if "." not in name} - folded))
@@ -244,7 +247,7 @@ def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]
 
 
 def short_windows(plan: Plan, first_event_day: int, first_as_of_day: int) -> tuple[int, ...]:
-    """Windows, in days, that reach before the first event from the first day that is asked about."""
+    """Windows, in days, that begin before the first event where the first as-of day looks back by them."""
     windows = {days for family in chosen(plan.config) if family.columns_of(plan) for days in family.windows}
     return tuple(sorted(days for days in windows if first_as_of_day - days < first_event_day))
 

@@ -1,4 +1,4 @@
-"""The request as a whole, and how its candidates were found."""
+"""Columns that depend on the whole list of a request, and the ranks and scores of candidate generators."""
 
 from collections.abc import Iterable
 
@@ -33,7 +33,7 @@ def source_group(config: CandidatesConfig) -> ColumnGroup:
 
 
 class RequestList(Family):
-    """The list that a candidate stands in. Generators that read texts do not count, so that no text is known here."""
+    """The list that a candidate stands in. Generators that read texts do not count, so that no column reads a text."""
 
     name = "request"
     keys = ("request", "user", "item")
@@ -57,8 +57,8 @@ class RequestList(Family):
         return {**cls.columns, "request_price_per_mean": "price over the mean price of what the user engaged with"}
 
     def compute(self, rows: Rows) -> Values:
-        """See `Family`; all rows of a request are asked together."""
-        assert rows.sources is not None  # the framework gives them to families keyed by request
+        """See `Family`; all rows of a request are passed together."""
+        assert rows.sources is not None  # the registry passes them to families keyed by request
         sources = rows.sources.sum(axis=1, dtype=np.int64)
         _, request = np.unique(rows["request"], return_inverse=True)
         values = {

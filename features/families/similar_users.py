@@ -1,4 +1,4 @@
-"""What users alike did with the item lately."""
+"""How many of the nearest users engaged with the item lately."""
 
 import numpy as np
 

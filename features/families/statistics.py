@@ -1,4 +1,4 @@
-"""What a column looks like over many rows, and how far that is from what it looked like before."""
+"""Statistics of feature columns, and their drift (PSI) against earlier statistics."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The item's own text, as such: how long its title is, in which script."""
+"""Length and script of the item's first text field."""
 
 import polars as pl
 

@@ -1,4 +1,4 @@
-"""How much, how often, how widely and how lately the user engages at all."""
+"""Activity of a user over all items: counts, recency, gaps, distinct items, mean price, spread over categories."""
 
 import numpy as np
 import polars as pl
@@ -51,7 +51,7 @@ class BoughtPrices:
 
 
 class UserActivity(Family):
-    """The user as such."""
+    """Counts, recency and regularity of the user, whatever the item is."""
 
     name = "user"
     keys = ("user",)

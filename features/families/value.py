@@ -1,4 +1,4 @@
-"""What engagements are worth (price paid, rating, dwell time, ...): of the item, of the user, of both together."""
+"""Mean value of engagements (price paid, rating, dwell time, ...) of the item, the user and the pair."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ __all__ = ["EventValue"]
 class EventValue(Family):
     """Means of ``log(1 + value)`` over the engagements that have a value; a value below 0 counts as 0.
 
-    A mean of logarithms tells a bulk order from many small ones, and one outlier does not move it far. NaN where no
+    Logarithms keep one outlier from moving a mean far. NaN where no
     engagement has a value.
     """
 

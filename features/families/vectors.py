@@ -1,4 +1,4 @@
-"""Vectors that items bring along (of an image, a sound, anything), as similarities with what the user engaged with."""
+"""Cosine similarity of vectors that items carry (of an image, a sound, ...) with those of the user's history."""
 
 import numpy as np
 import numpy.typing as npt

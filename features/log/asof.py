@@ -1,4 +1,4 @@
-"""The one point-in-time primitive: what was known about a key strictly before a day.
+"""The point-in-time index: totals of a key strictly before a day.
 
 Daily totals of each key lie in one array sorted by (key, day) beside their running sum, so that any number of
 questions "how many in the w days before day D" are two binary searches and a subtraction. Totals are
@@ -35,10 +35,10 @@ Counts = npt.NDArray[np.signedinteger[Any]]
 """Whole numbers in 32 bits, or in 64 where one does not fit; see `narrowed`."""
 
 NEVER = -1
-"""Recency where nothing was known."""
+"""Recency of a key without an event before the day."""
 
 DAY_BITS = 17
-"""Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
+"""Bits of a stamp that hold the day: days since 1970, up to the year 2328."""
 DAY_MASK = (1 << DAY_BITS) - 1
 """The bits of a stamp that hold the day."""
 _BITS = 63
@@ -106,7 +106,7 @@ def summed(stamps: Ints, amounts: Counts | None = None) -> tuple[Ints, Counts]:
 
 
 def _added_up(cells: Ints, amounts: Counts, n_cells: int, occupied: Ints) -> Ints:
-    """Sum of the amounts of each cell that is held."""
+    """Sum of the amounts of each occupied cell."""
     largest = max(int(amounts.max()), -int(amounts.min()))
     if len(amounts) * largest < _EXACT:  # then no sum is rounded
         return np.bincount(cells, amounts, n_cells)[occupied].astype(np.int64)
@@ -177,7 +177,7 @@ class AsOfIndex:
     def adding(cls, parts: Iterable[tuple[Ints, Counts | None]]) -> Self:
         """From the stamps and amounts of rows that come in parts, one at least: the same index as of all at once.
 
-        Beside the totals themselves, as many again and one part are held.
+        Memory: twice the totals, and one part.
         """
         sums: list[tuple[Ints, Counts]] = []
         most = 0
@@ -189,7 +189,7 @@ class AsOfIndex:
         return cls.of(*_merged(sums))
 
     def at(self, key: Ints, as_of_day: Ints) -> "KeysAsOf":
-        """What is known of each key strictly before its day; several questions about it share one search."""
+        """Each key strictly before its day; counts, recency and windows then share one search."""
         end = before(self.stamps, key, as_of_day)
         first = end.copy()
         if len(self.stamps):
@@ -216,14 +216,14 @@ class AsOfIndex:
 
 @dataclass(frozen=True, slots=True)
 class KeysAsOf:
-    """The stamps of each asked key that lie before its as-of day: `index.stamps[first:end]`.
+    """The stamps of each key that lie before its as-of day: `index.stamps[first:end]`.
 
     Attributes:
         index: The totals.
-        key: Asked keys.
-        as_of_day: Asked days.
-        first: Place of the key's first stamp.
-        end: Place after its last one before the day; `first` where nothing is known.
+        key: (N,) keys.
+        as_of_day: (N,) days.
+        first: (N,) position of the key's first stamp.
+        end: (N,) position after its last one before the day; equal to `first` where there is none.
     """
 
     index: AsOfIndex
@@ -234,7 +234,7 @@ class KeysAsOf:
     _opens: dict[int, Ints] = field(default_factory=dict, repr=False, compare=False)
 
     def over(self, index: AsOfIndex) -> "KeysAsOf":
-        """The same questions to another index; without another search, where it has the same stamps."""
+        """The same keys and days in another index; without another search, where it has the same stamps."""
         if np.array_equal(index.stamps, self.index.stamps):
             return replace(self, index=index)
         return index.at(self.key, self.as_of_day)
@@ -256,11 +256,11 @@ class KeysAsOf:
         return self._opens[window_days]
 
     def days_since_last(self) -> Ints:
-        """Days from the last known day to `as_of_day` (1: the day before), or `NEVER`."""
+        """Days from the last day with a total to `as_of_day` (1: the day before), or `NEVER`."""
         return self._since(self.end - 1)
 
     def days_since_first(self) -> Ints:
-        """Days from the first known day to `as_of_day`, `NEVER` if there is none."""
+        """Days from the first day with a total to `as_of_day`, `NEVER` if there is none."""
         return self._since(self.first)
 
     def active_days(self) -> Ints:

@@ -14,7 +14,7 @@ __all__ = ["UNKNOWN", "Codes", "Numbers"]
 UNKNOWN = -1
 """Code of what is none of the ids."""
 
-_TABLE_PER_ID = 16  # a table of all integers between the smallest and the largest is worth its memory up to this
+_TABLE_PER_ID = 16  # a table of all integers between the smallest and the largest is kept up to this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class Codes:
 
 @dataclass(slots=True)
 class Numbers:
-    """Ids and the numbers they were given, in order of appearance."""
+    """Ids and their numbers, in order of appearance."""
 
     ids: pl.Series
 

@@ -1,8 +1,9 @@
 """Engagements: what happened between users and items, as sorted cells of whole numbers a day and event type.
 
-All that happened between a user and an item on a day is folded to one cell an event type: how many events, and what
-they were worth. Integers add up the same in any order, so that folding a log at once, day by day, or one part of the
-users after the other gives the same cells to the bit. Training, evaluation and the night read the same cells.
+All that happened between a user and an item on a day is folded to one cell an event type: the number of events, and
+the sum of their values (`features.log.packed_values`). Integers add up the same in any order, so that folding a log at
+once, day by day, or one part of the users after the other gives the same cells to the bit. Training, evaluation and the
+night read the same cells.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -31,9 +32,9 @@ __all__ = [
 ]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
-"""Columns of single events that the cells tell, each gain by its event type."""
+"""Columns of single events that the cells have too; the gain follows from the event type."""
 SUMMED_BY_DAY = ("value",)
-"""Columns that they hold the sums of (`Engagements.values`)."""
+"""Columns of single events that the cells have the sums of (`Engagements.values`)."""
 
 _CHUNK = 1 << 16  # cells looked through at a time for event types
 
@@ -225,7 +226,7 @@ class Engagements:
         return runs
 
     def at(self, kept: npt.NDArray[np.bool_] | Ints) -> Self:
-        """The cells for which `kept` stands, or at the places that it names."""
+        """The cells for which `kept` stands, or at the positions that it names."""
         values = None if self.values is None else self.values[kept]
         return replace(self, cells=self.cells[kept], counts=self.counts[kept], values=values)
 
@@ -242,7 +243,7 @@ class Engagements:
         return self.of_kinds([kind for kind, gain in gains.items() if gain > 0])
 
     def values_of(self, gains: Mapping[str, int]) -> "Interactions":
-        """What the events that count are worth, `features.log.packed_values`, as `n`; pairs and days of none out."""
+        """Summed `features.log.packed_values` of the events that count, as `n`; without cells that have none."""
         counts = [gains.get(kind, 0) > 0 for kind in self.kinds]
         folded = iter(()) if self.values is None else self._folded(counts, self.values)
         some = ((stamps[values > 0], values[values > 0]) for stamps, values in folded)
@@ -289,7 +290,7 @@ class Engagements:
         return starts
 
     def taken(self, positions: Ints) -> tuple[Ints, Ints, Ints]:
-        """Item, day and event type (its code) of the cells at some places."""
+        """Item, day and event type (its code) of the cells at some positions."""
         bits, cells = _kind_bits(len(self.kinds)), self.cells[positions]
         item: Ints = (cells >> (bits + DAY_BITS)) % self.n_items
         return item, (cells >> bits) & DAY_MASK, cells & ((1 << bits) - 1)

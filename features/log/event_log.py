@@ -1,9 +1,9 @@
-"""The event log on integer codes and days: what is known of users and items, and what single events tell beside.
+"""The event log on integer codes and days: daily counts, and the single events that labels and texts need.
 
-The cells of `features.log.engagements` are the one basis of everything that is known as of a day. Training and
-evaluation hold the events that make labels beside them (`features.log.label_events`), and whoever reads what only a
-single event tells (a query, a comment) holds those that do (`features.log.raw_events`); a night that needs neither
-holds none.
+The daily counts of `features.log.engagements` (cells) are the basis of everything that is computed as of a day.
+Training and evaluation keep the events that make labels beside them (`features.log.label_events`), and families that
+read a query or a comment have the rows that carry one kept too (`features.log.raw_events`); a night that needs neither
+keeps none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -59,13 +59,13 @@ class EventLog:
             attributes.
         calendar: What the days mean.
         users: Attributes of users in the order of user codes, null for users without a row in `Users`.
-        supplied: Candidates of your own, as `features.candidates.supplied.supplied_candidates` codes them; None for
+        supplied: Supplied candidates, as `features.candidates.supplied.supplied_candidates` codes them; None for
             none.
-        offers: What is known ahead of items, as `features.log.offers.coded_offers` codes it; None for none.
+        offers: Offers of items by day, as `features.log.offers.coded_offers` codes them; None for none.
         far: The days that `without_far_days` left out.
-        end_day: The batch day whose knowledge this is.
+        end_day: Only events before this batch day count.
         labels: The events that labels are made of; None at night.
-        raw: The events that tell more than cells do; None where nobody asks, or none does.
+        raw: The rows that carry further columns; None where none is read, or no event carries one.
     """
 
     cells: Engagements
@@ -135,7 +135,7 @@ class EventLog:
 
     @cached_property
     def events(self) -> pl.DataFrame:
-        """Every event as a family of one's own sees it: un-folded cells, and what `raw` holds beside.
+        """One row an event, for families that need rows: the cells unfolded, joined with the further columns of `raw`.
 
         Sorted by day: the columns of `KEPT_BY_DAY`, gain 0 for context. Where `raw` has rows, then their further
         columns too, null for all other events; of one day those with a timestamp stand first, in the order of it.
@@ -163,18 +163,18 @@ class EventLog:
 
     @property
     def label_events(self) -> LabelEvents:
-        """What labels are made of, where it is held."""
-        assert self.labels is not None, "a log that was read for a night is asked for labels"
+        """The events that labels are made of; only where the log was read for training or evaluation."""
+        assert self.labels is not None, "this log was read without the events that labels are made of"
         return self.labels
 
     @property
     def raw_events(self) -> RawEvents:
-        """What tells more than cells do, where it is held."""
-        assert self.raw is not None, "a log is asked for what its reading left out"
+        """The rows that carry further columns; only where the log was read with them."""
+        assert self.raw is not None, "this log was read without the rows that carry further columns"
         return self.raw
 
     def shared(self, make: Callable[[Self], Made]) -> Made:
-        """What `make` makes of this log: an index, or the fits of a model; made once, and shared by all that ask.
+        """The result of `make` for this log (an index, or the fits of a model): made once, and shared by all callers.
 
         Args:
             make: A class or a function; must look at events by their day alone, since logs that end on other days
@@ -188,7 +188,7 @@ class EventLog:
     def only(self, users: Ints) -> Self:
         """The same log with what some users did alone, under the same codes: what a portion of requests touches.
 
-        The latest answer is kept, so that all that is asked about one portion shares what is made of it.
+        The latest result is kept, so that all families share the indexes that are made of one portion.
 
         Args:
             users: Codes, ascending, each once; one that is no user's has no events.
@@ -201,7 +201,7 @@ class EventLog:
         return replace(self, cells=latest[1], labels=None, raw=None, _made=latest[2])
 
     def starts_of(self, users: Ints) -> tuple[Ints, Ints]:
-        """Where the cells of users begin and end; nobody, as the list for unknown users asks, has none."""
+        """Where the cells of users begin and end; the code after the last user (unknown users) has none."""
         starts = self.shared(_starts)
         return starts[users], starts[users + 1]
 
@@ -310,7 +310,7 @@ class EventLog:
         )
 
     def before(self, day: int) -> Self:
-        """The same log with only what the batch of `day` knows; codes, cells and what is made of them stay."""
+        """The same log with only what is visible to the batch of `day`; codes, cells and indexes are shared."""
         return replace(
             self,
             end_day=min(day, self.end_day),
@@ -320,13 +320,13 @@ class EventLog:
         )
 
     def offers_before(self, day: int) -> pl.DataFrame | None:
-        """Offers that the batch of `day` knows: those that begin on it too."""
+        """Offers that begin on `day` or before it."""
         return None if self.offers is None else self.offers.filter(pl.col("first_day") <= day)
 
     def until(self, day: int) -> Self:
         """The same log as if it had ended when `day` opened; codes stay as they are.
 
-        Of an ingestion lag, what came in later makes labels, and stands in no cell: no batch before `day` knew it.
+        With an ingestion lag, events that came in later make labels but are in no cell: no batch up to `day` saw them.
         """
         return replace(
             self,
@@ -352,7 +352,7 @@ def _unfolded(cells: pl.DataFrame, gains: Mapping[str, int]) -> pl.DataFrame:
 
 
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
-    """Single events folded: user, item, day, kind, and value where it is told."""
+    """Single events folded: user, item, day, kind, and value where there is one."""
     kinds = tuple(events["kind"].unique().sort())
     number = events["kind"].cast(pl.Enum(kinds)).to_physical()
     valued = "value" in events.columns and events["value"].is_finite().any()

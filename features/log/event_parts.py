@@ -1,6 +1,6 @@
 """Single events as they are kept beside the cells: a table a file of the log, looked through one at a time.
 
-A part may be mapped from disk: what nobody asks for takes no memory, and what is asked for is picked part by part.
+A part may be mapped from disk: columns that are not read take no memory, and the others are read part by part.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Part:
     """The events of a file, or of a few.
 
     Attributes:
-        frame: user, item (codes; see `EventParts.codes`), day (Int32: known to batches after it), label_day (Int32: the
+        frame: user, item (codes; see `EventParts.codes`), day (Int32: visible to later batches), label_day (Int32: the
             day it makes labels for), and whatever else is kept.
         days: First and last `day`.
         label_days: First and last `label_day`.
@@ -65,7 +65,7 @@ class EventParts:
         return replace(self, first_day=max(first_day, self.first_day), end_day=min(last_day + 1, self.end_day))
 
     def before(self, day: int) -> Self:
-        """Those that the batch of a day knows."""
+        """Those that are visible to the batch of a day."""
         return replace(self, end_day=min(day, self.end_day))
 
     def until(self, day: int) -> Self:

@@ -1,4 +1,4 @@
-"""What each user had engaged with, oldest first: what lies before a day is one slice of it."""
+"""Engagements of each user, oldest first, so that those before a day are one slice."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +20,7 @@ class History:
 
     Attributes:
         done: The engagements.
-        order: Their places in that order.
+        order: Their positions in that order.
     """
 
     done: Interactions
@@ -46,7 +46,7 @@ class History:
         return self.done.day[self.order]
 
     def taken(self, positions: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
-        """Item, day and count of the engagements at some places."""
+        """Item, day and count of the engagements at some positions."""
         at = self.order[positions]
         return self.done.item[at], self.done.day[at], self.done.n[at]
 
@@ -56,4 +56,4 @@ class History:
 
     @cached_property
     def _stamps(self) -> Ints:
-        return self.stamps  # NOTE: kept for the users of a portion alone; of a whole log, nobody asks for slices
+        return self.stamps  # NOTE: kept for the users of a portion alone; nothing slices the history of a whole log

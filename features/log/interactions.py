@@ -51,7 +51,7 @@ class Interactions:
             user[target], item[target] = of_user, pair - of_user * n_items
             day[target], n[target] = stamps & DAY_MASK, amounts
         for column in (user, item, day, n):
-            column.resize(end, refcheck=False)  # NOTE: room that was never written to was no memory yet
+            column.resize(end, refcheck=False)  # NOTE: pages that were never written to took no memory
         return cls(user, item, day, n)
 
     def __len__(self) -> int:
@@ -71,7 +71,7 @@ class Interactions:
         return first
 
     def slices(self) -> Iterator[slice]:
-        """Places in parts, one at least, all of a user in one."""
+        """Slices of rows in parts, one at least, all of a user in one."""
         return parts_of(len(self), lambda row: int(np.searchsorted(self.user, self.user[row - 1], side="right")))
 
     def parts(self) -> Iterator[Self]:
@@ -88,7 +88,7 @@ class Interactions:
 
     @property
     def by_day(self) -> Positions:
-        """Places in the order of days, those of one day in their own order."""
+        """Positions in the order of days, those of one day in their own order."""
         return self._by_day[1]
 
     @cached_property
@@ -98,7 +98,7 @@ class Interactions:
         return first, *by_code(lambda part: self.day[part] - np.int32(first), len(self), last - first + 1)
 
     def between(self, first_day: int, end_day: int) -> Positions:
-        """Places of the days ``first_day <= day < end_day``, by day."""
+        """Positions of the days ``first_day <= day < end_day``, by day."""
         first, positions, begins = self._by_day
         start, end = (begins[min(max(day - first, 0), len(begins) - 1)] for day in (first_day, end_day))
         return positions[start:end]
@@ -124,7 +124,7 @@ class Interactions:
         return np.where((low < end) & (self.item[position] == item), self.day[position], NEVER)
 
     def of_users(self, users: Ints) -> tuple[Ints, Ints]:
-        """The places of some users, one user after the other, and where each one's begin in that (users + 1)."""
+        """The positions of some users, one user after the other, and where each one's begin in that (users + 1)."""
         wanted = users.astype(np.uint32)  # NOTE: of another type, all codes would be cast for each search
         return spread(*(np.searchsorted(self.user, wanted + np.uint32(after)) for after in (0, 1)))
 
@@ -135,7 +135,7 @@ def by_item(parts: Iterable[Interactions]) -> AsOfIndex:
 
 
 def spread(start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """The places of several slices one after another, and where each slice begins in that.
+    """The positions of several slices one after another, and where each slice begins in that.
 
     >>> spread(np.array([5, 0]), np.array([7, 1]))
     (array([5, 6, 0]), array([0, 2, 3]))

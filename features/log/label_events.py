@@ -1,6 +1,6 @@
-"""What labels and requests are made of: the events that count, by the day that they make labels for.
+"""The events that labels and requests are made of: those with a gain, by the day that they make labels for.
 
-Training and evaluation alone hold them; a night holds cells (`features.log.engagements`).
+Only training and evaluation keep them; a night has the daily counts (`features.log.engagements`) alone.
 """
 
 from collections.abc import Iterator
@@ -50,7 +50,7 @@ class LabelEvents(EventParts):
         return self.table(first_label_day=first_day, end_label_day=end_day)
 
     def by_part(self, first_day: int, end_day: int, *columns: str) -> Iterator[pl.DataFrame]:
-        """The same, some columns and a file at a time: no more is held than what is made of each."""
+        """The same, some columns and a file at a time: the whole table is never in memory."""
         return self.frames(*columns, first_label_day=first_day, end_label_day=end_day)
 
     @property

@@ -1,4 +1,4 @@
-"""Offers: what is known ahead about items for a span of days, such as a leaflet, a display or a price cut."""
+"""Offers: conditions of items that are planned for a span of days, such as a leaflet, a display or a price cut."""
 
 from datetime import date
 
@@ -20,21 +20,21 @@ _NO_END = date(2299, 12, 31)
 def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """Check a table of offers and code it.
 
-    An offer holds from the batch of its first day to that of its last, and no batch before the first knows of it. Write
-    down what the plan was when the first day opened: what was learned afterwards would leak. Offers of items that are
+    An offer is in force from the batch of its first day to that of its last, and no earlier batch sees it. Write down
+    the plan as of the first day: what was learned afterwards would leak. Offers of items that are
     not in the catalogue say nothing.
 
     Args:
         frame: item_id, offer (its kind), first_day (a date), and optionally last_day (a date, included; null for until
-            further notice) and reach (the share of shops, or of people, that it holds for; null for all).
+            further notice) and reach (the share of shops, or of people, that it reaches; null for all).
         log: The log whose items it must name.
 
     Returns:
         item (UInt32 code), offer, first_day, last_day (Int32), reach (Float64).
 
     Raises:
-        ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is known; all with
-            counts.
+        ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is in the catalogue;
+            all with counts.
     """
     checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day"))
     items = log.items.select("item", "item_id")

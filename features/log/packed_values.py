@@ -1,4 +1,4 @@
-"""What events are worth, as integers that add up: how many have a value, and the sum of its logarithms."""
+"""Values of events as integers that add up: how many events have a value, and the sum of the values' logarithms."""
 
 import numpy as np
 import polars as pl

@@ -1,4 +1,4 @@
-"""Rows in another order: places in 32 bits, and sorts a part at a time, so that little is held beside the rows."""
+"""Rows in another order: 32-bit positions, and sorts that work part by part to save memory."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -23,7 +23,7 @@ def parts_of(rows: int, end_of: Callable[[int], int] | None = None) -> Iterator[
 
     Args:
         rows: How many there are.
-        end_of: Where the last group ends that has a row before a place, so that no part cuts a group.
+        end_of: Where the last group ends that has a row before a position, so that no part cuts a group.
     """
     start = 0
     while start < rows or start == 0:
@@ -35,7 +35,7 @@ def parts_of(rows: int, end_of: Callable[[int], int] | None = None) -> Iterator[
 
 
 def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_codes: int) -> tuple[Positions, Ints]:
-    """Places of rows in the order of small codes, rows of one code in their own order (a counting sort).
+    """Positions of rows in the order of small codes, rows of one code in their own order (a counting sort).
 
     Args:
         code_of: Codes of a part of the rows, each below `n_codes`.
@@ -43,7 +43,7 @@ def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_co
         n_codes: Codes.
 
     Returns:
-        The places, and where those of each code begin in them (codes + 1).
+        The positions, and where those of each code begin in them (codes + 1).
     """
     width = np.min_scalar_type(max(n_codes - 1, 0))  # NOTE: 16 bits are sorted in a fifth of the time
     counts = np.zeros(n_codes, np.int64)
@@ -62,9 +62,9 @@ def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_co
 
 
 def sort_together(keys: Ints, *others: npt.NDArray[np.integer]) -> None:
-    """Sort keys in place, and other columns with them; beside them the places and one column are held.
+    """Sort keys in place, and other columns with them; takes the memory of the positions and one column more.
 
-    Rows go to buckets by the first bits of their keys, so that what a sort holds is as large as a bucket.
+    Rows go to buckets by the first bits of their keys, so that no sort takes more memory than a bucket.
 
     Args:
         keys: At least 0.

@@ -1,7 +1,7 @@
-"""Requests, the unit of ranking and of NDCG, and what turned out to be true about them.
+"""Requests, the unit of ranking and of NDCG, and their positives: the items that users then engaged with.
 
-A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from
-what was known strictly before its as-of. Its positives are the user's engagements of the
+A request is a user's day: it is ranked when the batch day opens, for every user who engaged on it, from events
+strictly before its as-of. Its positives are the user's engagements of the
 `labels.horizon_days` days from then on. At night the same table is made for all users of tonight, without
 positives. Where the log says what was shown, `features.requests.logged` takes requests from there.
 """
@@ -45,7 +45,7 @@ _AT_ONCE = 4_000_000  # events that are grouped at a time
 
 
 class RequestSource(Protocol):
-    """Where requests and what turned out true of them come from."""
+    """Where requests and their positives come from."""
 
     def between(self, first_day: int, end_day: int) -> pl.DataFrame:
         """The requests of the batch days ``first_day <= day < end_day``; see `requests_between` for the columns."""
@@ -96,7 +96,7 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
 
     Args:
         requests: As `requests_between` makes them.
-        log: All that is known today.
+        log: The whole log, with the events that labels are made of.
         labels: Gains' horizon.
 
     Returns:
@@ -121,7 +121,7 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
 
 
 def _graded_by_item(followed: list[pl.DataFrame], labels: LabelsConfig) -> pl.DataFrame:
-    """What followed requests, an event a row, as `graded` for each request and item: some users at a time."""
+    """`graded` for each request and item, of engagements that followed, one row an event; some users at a time."""
     shares = sum(rows.height for rows in followed) // _AT_ONCE + 1
     graded_parts = []
     for share in range(shares):

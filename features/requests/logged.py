@@ -22,7 +22,7 @@ class LoggedRequests:
         log: The event log.
         labels: Gains' horizon.
         requests: Sorted by (as_of_day, user, requested_at, request_id), one row a request_id: request_id, user,
-            as_of_day (Int32: the batch day that holds requested_at), requested_at (of its first shown event), query
+            as_of_day (Int32: the batch day of requested_at), requested_at (of its first shown event), query
             (the latest of its events that has one, else null), the context columns (each the first of its shown events
             that is not null), shown (List(UInt32): the codes of its items, ascending) and positions (List(Int32): the
             best position of each, null where unknown).
@@ -55,7 +55,7 @@ class LoggedRequests:
             log: The event log, with request_id and position.
             labels: Gains' horizon.
             shown: Event types that say that the item was shown.
-            context: Columns of events that tell of a request.
+            context: Columns of events that describe a request.
             max_faulty_share: Largest share (0-1) of the shown events that may be left out.
 
         Raises:
@@ -150,7 +150,7 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
     Args:
         events: All events that carry a request_id.
         seen: Those of them that were shown.
-        context: Columns of events that tell of a request.
+        context: Columns of events that describe a request.
     """
     heads = seen.sort("timestamp", *context).group_by("request_id", maintain_order=True)
     requests = heads.agg(

@@ -1,7 +1,7 @@
 """A simulated shop: who visits, what it shows them, what they do, and what it logs of it.
 
 No public log holds clicks, purchases, positions and text together, so methods are first tried here, where
-`features.shop.truth` knows the answer. The shop learns popularity and habits from clicks and views, and each
+`features.shop.truth` has the true probabilities. The shop learns popularity and habits from clicks and views, and each
 day it ranks by what it knew the night before. Pure: a configuration in, frames out.
 """
 
@@ -55,8 +55,8 @@ class Shop:
     """The tables a shop would export, and the truth behind them.
 
     Attributes:
-        items: item_id, title, description, category, price, available_from; ids and row order tell nothing.
-        users: user_id, country, segment, signed_up; ids and row order tell nothing.
+        items: item_id, title, description, category, price, available_from; ids and row order carry no information.
+        users: user_id, country, segment, signed_up; ids and row order carry no information.
         events: The columns of `schemas.Events` but `text`, by timestamp, then event_id. `request_id` and
             `query` stand on all that a list led to, `position` on impressions and clicks, `propensity` (the
             chance that the position is examined) on impressions, `value` (the price) on purchases.
@@ -378,7 +378,7 @@ def _requests_frame(truth: Truth, log: _Log) -> pl.DataFrame:
 
 def _events_frame(truth: Truth, log: _Log, requests: pl.DataFrame) -> pl.DataFrame:
     columns = {name: np.concatenate(parts) for name, parts in log.parts.items()}
-    log.parts.clear()  # else a large log would be held twice
+    log.parts.clear()  # else a large log would be in memory twice
     rows = _kept_rows(truth, columns)
     columns = {name: column[rows] for name, column in columns.items()}
     kind, item, position = columns["kind"], columns["item"], columns["position"]

@@ -3,7 +3,7 @@
 A user examines position r with probability r**-eta and clicks what is examined with probability
 sigmoid(utility): the position-based model of Craswell et al. (2008), "An experimental comparison of click
 position-bias models". Utility comes from what the item's text says (theme, style, language), from its price,
-from what was searched for, and from a quality that no text tells. Tastes move with time.
+from what was searched for, and from a quality that no text mentions. Tastes move with time.
 """
 
 # U users, I items, T themes, S styles, C countries, G languages
@@ -169,7 +169,7 @@ class Catalogue:
     theme_I: Ints
     style_I: Ints
     language_I: Ints
-    quality_I: Floats  # utility that no text tells
+    quality_I: Floats  # utility that no text mentions
     expense_I: Floats  # log price above the theme's typical price, in standard deviations
     price_I: Floats
     available_I: Ints  # seconds since the start of the log, negative before it
@@ -196,7 +196,7 @@ class Truth:
     """The probabilities behind the log.
 
     Attributes:
-        config: What was asked for.
+        config: Settings of the simulation.
         catalogue: The items.
         crowd: The users.
         item_ids: Id of each row of `catalogue`.
@@ -260,7 +260,7 @@ def _rows(ids: pl.Series, all_ids: pl.Series) -> Ints:
 
 
 def draw_catalogue(config: ShopConfig, rng: np.random.Generator) -> Catalogue:
-    """Fill the shelves: all traits are independent of each other and of the moment an item arrives."""
+    """Fill the shelves: all traits are independent of each other and of the time an item arrives."""
     n_items = config.items
     theme_I = rng.integers(len(THEMES), size=n_items)
     expense_I = np.clip(rng.normal(size=n_items), -2.5, 2.5)
@@ -369,7 +369,7 @@ def items_frame(truth: Truth, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def users_frame(truth: Truth) -> pl.DataFrame:
-    """What the shop knows of its users: user_id, country, segment, signed_up."""
+    """The users as the shop exports them: user_id, country, segment, signed_up."""
     crowd = truth.crowd
     return pl.DataFrame(
         {

@@ -1,8 +1,7 @@
-"""What a generator is: it answers *which items, with which score* for requests as of their day.
+"""What a generator is: it proposes items, each with a score, for requests as of their day.
 
-To add one, subclass `Generator`, give it a `name` that is a quota of `CandidatesConfig`, a one-line `meaning`, and a
-`propose`; then list it in `features.candidates.catalog.GENERATORS`. Its rank and score become features, and its recall
-a row of the table.
+Its rank and score become features, and its recall a row of the table of recall. The docstring of `features.candidates`
+says how to add one.
 """
 
 from abc import ABC, abstractmethod

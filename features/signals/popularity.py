@@ -1,4 +1,4 @@
-"""What everybody engages with, and users of one kind: engagements of items in the days before a day."""
+"""Popularity of items in the days before a day: over all users, in the user's categories, in the user's segment."""
 
 from dataclasses import dataclass
 

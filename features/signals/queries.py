@@ -1,4 +1,4 @@
-"""What users search for, and how well each item answers: BM25 (Robertson & Zaragoza 2009) over words."""
+"""Search queries of users, and how well each item matches them: BM25 (Robertson & Zaragoza 2009) over words."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,16 +14,16 @@ from features.signals.tokens import Tokens, words_of
 
 __all__ = ["Queries", "QueryIndex", "RequestQueries"]
 
-# N askers, Q distinct queries, I items, T words of the catalogue
+# N requests, Q distinct queries, I items, T words of the catalogue
 
 
 @dataclass(frozen=True, slots=True)
 class RequestQueries:
-    """The query of each asker.
+    """The query of each of N requests.
 
     Attributes:
-        words: CSR (Q, T) of ones: the words of each query that is asked; a query of unknown words has none.
-        row: (N,) row of each asker's query in `words`, -1 where there is none.
+        words: CSR (Q, T) of ones: the words of each distinct query; a query without a word of the catalogue has none.
+        row: (N,) row of each request's query in `words`, -1 where there is none.
         days_since: (N,) days since it was made, 0 for a request's own, `NEVER` where there is none.
     """
 
@@ -33,7 +33,7 @@ class RequestQueries:
 
 
 class QueryIndex(NamedTuple):
-    """The queries of a log, and the catalogue they are held against.
+    """The queries of a log, and the words of the catalogue that they are matched with.
 
     Attributes:
         scores: CSR (I, T), float64: BM25 of each item for each of its words. An item's score for a query is the sum
@@ -51,14 +51,14 @@ class QueryIndex(NamedTuple):
     stamps: Ints
 
     def queries_of(self, user: Ints, as_of_day: Ints, own: pl.Series | None = None) -> RequestQueries:
-        """The query of each asker: the request's own; else the user's latest of the days before.
+        """The query of each request: its own; else the user's latest of the days before.
 
         Of several queries of the last day with one, the latest by timestamp counts, ties by the query's text.
 
         Args:
             user: (N,) user codes.
             as_of_day: (N,) only queries of days before count.
-            own: (N,) the query of the request itself, null where it has none; None where nobody knows it yet.
+            own: (N,) the query of the request itself, null where it has none; None in batch mode.
         """
         end = before(self.stamps, user, as_of_day)
         has = end > before(self.stamps, user, np.zeros_like(user))
@@ -85,12 +85,12 @@ class QueryIndex(NamedTuple):
 
 @dataclass(frozen=True)
 class Queries(Signal[QueryIndex]):
-    """What users search for; the fit answers as of any day, since it looks queries up by their day.
+    """Search queries; one fit answers as of any day, since it looks queries up by their day.
 
     Attributes:
         text: Text fields of the catalogue.
         max_words: Distinct words kept, those of most items.
-        online: Whether a request's own query is known when it is answered.
+        online: Whether requests are ranked at request time, with a query of their own.
     """
 
     text: tuple[str, ...]

@@ -1,7 +1,7 @@
-"""Users alike and what they engaged with lately: collaborative filtering by users (Resnick et al. 1994) as of any day.
+"""The nearest users of a user and their recent items: user-based collaborative filtering (Resnick et al. 1994).
 
-Two users are alike as far as they engaged with the same items. Weights are whole numbers, and sums of products exact,
-so that a user gets the same neighbours to the last bit beside whomever they are asked.
+Two users are similar as far as they engaged with the same items. Weights are whole numbers and sums of products exact,
+so that a user's neighbours do not depend, to the last bit, on the other users of a batch.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _POOL = 20_000  # users that neighbours are looked for among: those of the lates
 _GRID = 1024  # weights of items are multiples of 1/1024: sums of their products are exact in float64
 _NO_DAY = 1 << 17  # after all days
 _NOT_POOLED = -1
-_ROWS = 500  # users whose similarities to the pool are held at a time
+_ROWS = 500  # users whose similarities to the pool are in memory at a time
 
 
 class _Pool(NamedTuple):
@@ -191,4 +191,4 @@ def _first_days(log: EventLog) -> npt.NDArray[np.int32]:
 
 
 def _n_users(log: EventLog) -> int:
-    return log.user_ids.len() + 1  # and nobody, as the list for unknown users asks
+    return log.user_ids.len() + 1  # and one for unknown users, who did nothing

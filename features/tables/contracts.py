@@ -1,4 +1,4 @@
-"""Hold a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
+"""Check a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
 
 Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one
 message. Messages name tables, columns, counts and row numbers, and how a value is written where that tells what is
@@ -64,7 +64,7 @@ class Checked:
         remarks: By rule: how its first value is written, and what would be read.
         as_missing: By column: how many NaN were read as missing.
         cut: By column: how many texts are longer than `features.tables.text.MAX_TEXT_CHARS` and were cut to that.
-        files: Place and number of rows of each file that the table was read from, in order, where that is known.
+        files: Path and number of rows of each file that the table was read from, in order; empty for a frame in memory.
     """
 
     name: str
@@ -107,7 +107,7 @@ def check_table(
     extra: Mapping[str, dy.Column] | None = None,
     clock: Clock = Clock(),  # noqa: B008 - it is frozen
 ) -> Checked:
-    """Hold `frame` against `schema`.
+    """Check `frame` against `schema`.
 
     A NaN is a missing number, a whole float (`3.0`) an integer, a date without a time its day.
 
@@ -132,7 +132,7 @@ def check_table(
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
     columns = [column for column in frame.columns if column in full.column_names() and column != ROW]
-    # NOTE: an event may be exported twice, so when it was exported does not tell two events apart.
+    # NOTE: an event may be exported twice, so when it was exported does not make two events different.
     telling = [column for column in columns if column != Events.extracted_at.name]
     unique = frame.select(columns).with_row_index(ROW).unique(telling, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]

@@ -2,7 +2,7 @@
 
 Integers go through the finaliser of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom
 number generators"). A text is read eight bytes at a time, least significant first, each word mixed into what
-went before, then its length; the empty text and all-zero words are therefore told apart. Of a text longer than
+went before, then its length; the empty text and all-zero words therefore have different hashes. Of a text longer than
 `MOST_BYTES` the rest is mixed in as one word, its BLAKE2b digest: 10 MB take milliseconds.
 """
 
