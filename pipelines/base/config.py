@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from encoders.config import ClickModelConfig, EncoderConfig
 from features.config import (
@@ -367,8 +367,8 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or name "
-            "it with --config."
+            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or "
+            "name it with --config."
         ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -90,7 +90,8 @@ def score(
     if not rows:
         raise BlockedError(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
-            "candidates.already_bought and available_from and available_until of items. What was live stays live."
+            "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
+            "rankings stay live."
         )
     return {
         **facts,
@@ -187,7 +188,9 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
     )
     good, failure = Rankings.filter(rankings, cast=True)
     if len(failure):
-        raise ContractError(f"rankings: {failure.counts()} rows break the contract; nothing was published.")
+        raise ContractError(
+            f"rankings: {failure.counts()} rows break the contract, so nothing was published. Please report it."
+        )
     return good.with_columns(best["reasons"]) if most else good
 
 
@@ -223,7 +226,8 @@ def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
     last = log.before(day).latest_day
     if last is None:
         raise BlockedError(
-            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
+            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}. "
+            "Name a later --date, or deliver earlier events (data.events.path)."
         )
     behind = day - 1 - last
     if behind > config.night.max_days_behind:
