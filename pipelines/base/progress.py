@@ -17,7 +17,7 @@ from pipelines.base.outside import printable, without_credentials
 __all__ = ["Advance", "Terminal", "close", "duration", "json_line", "say", "task"]
 
 Advance = Callable[..., None]
-"""advance(n) says that n more are done; advance(n, note="...") adds a word on the state."""
+"""advance(n) reports n more as done; advance(n, note="...") adds a remark."""
 
 _EVERY_SECONDS = 10.0
 
@@ -53,7 +53,7 @@ def _finite(value: object) -> object:
 
 
 def say(event: str, **facts: object) -> None:
-    """Report one thing that happened."""
+    """Report one event with its facts: a line on a terminal, a JSON line elsewhere."""
     if sys.stderr.isatty():
         parts = [part for key, value in facts.items() for part in ("  ", (_shown(key), "dim"), f" {_shown(value)}")]
         Terminal().print(Text.assemble((_shown(event), "bold"), *parts))
@@ -98,7 +98,7 @@ def close(done: str, *, seconds: float, lies_in: object = None, then: str | None
 
 @contextmanager
 def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
-    """Show how far a piece of work is.
+    """Show the progress of a piece of work: a bar on a terminal, JSON lines every ten seconds elsewhere.
 
     Args:
         name: What is being done.

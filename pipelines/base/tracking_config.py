@@ -1,4 +1,4 @@
-"""Where MLflow is: the forms that its URI may have, and what of it is kept."""
+"""Configuration of MLflow: the accepted forms of its URI, and the part of it that is stored."""
 
 import re
 from collections.abc import Callable
@@ -71,19 +71,19 @@ class TrackingConfig(FrozenConfig):
         raise ValueError(msg)
 
     def anchored(self, at: Callable[[str], str]) -> Self:
-        """The same with a database file that is named relatively where `at` puts it."""
-        found = _SQLITE.fullmatch(self.uri or "")
-        if found is None or unquote(found[2]).startswith("/"):
+        """The same with a relative database file resolved by `at`."""
+        match = _SQLITE.fullmatch(self.uri or "")
+        if match is None or unquote(match[2]).startswith("/"):
             return self
-        place = sqlite_uri(Path(at(unquote(found[2])))).removeprefix("sqlite:///")
-        return self.model_copy(update={"uri": f"{found[1]}{place}{found[3]}"})
+        database = sqlite_uri(Path(at(unquote(match[2])))).removeprefix("sqlite:///")
+        return self.model_copy(update={"uri": f"{match[1]}{database}{match[3]}"})
 
     @property
     def portable_uri(self) -> str | None:
         """The URI without credentials, and without the folders of a database file."""
-        found = _SQLITE.fullmatch(self.uri or "")
-        if found is not None:
-            return f"{found[1]}{Path(unquote(found[2])).name}"
+        match = _SQLITE.fullmatch(self.uri or "")
+        if match is not None:
+            return f"{match[1]}{Path(unquote(match[2])).name}"
         return None if self.uri is None else without_credentials(self.uri)
 
 

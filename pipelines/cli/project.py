@@ -68,7 +68,9 @@ def check(
 def data(
     name: Annotated[
         str,
-        typer.Argument(help="complete-journey, online-retail or simulated.", autocompletion=dataset_names),
+        typer.Argument(
+            help="complete-journey, online-retail, ifdb, wikispeedia or simulated.", autocompletion=dataset_names
+        ),
     ],
     to: Annotated[Path, typer.Option("--to", help="Folder to write tables and nightrank.yaml into.")],
 ) -> Closing:

@@ -231,8 +231,8 @@ def promote(
     inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
     promoted, gates = promote_version(inputs.log, settings, registry, version)
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.found}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.found for gate in gates}})
+        report.show(f"passed: {gate.name}: {gate.finding}")
+    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
     return Closing(
         f"{promoted.name} passed {len(gates)} gates and is champion", then=next_command("score --date DAY", config)
     )

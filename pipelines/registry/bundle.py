@@ -1,4 +1,4 @@
-"""One version of everything, as a folder that can be verified: encoder, ranker, features, config, evaluation."""
+"""The bundle of a version: a verifiable folder of encoder, rankers, features, configuration and evaluation."""
 
 import shutil
 from dataclasses import dataclass
@@ -72,7 +72,7 @@ class Bundle:
         features: The feature manifest.
         config: The resolved configuration it was trained under, without paths.
         window: First and last day of its evaluation.
-        cut: What candidates are cut by; None cuts by the best rank over the generators.
+        cut: The fitted cut of candidates; None cuts by the best rank over the generators.
     """
 
     folder: Path
@@ -112,8 +112,8 @@ def write_bundle(
         root: Folder of all bundles.
         trained: The models.
         config: Everything configured.
-        evaluation: What the judge found.
-        golden_rows: Some rows with features; their scores are kept and must come out again.
+        evaluation: Facts of its evaluation.
+        golden_rows: Rows with features, whose scores are kept and must be reproduced on loading.
         fingerprints: sha256 of the input tables.
 
     Returns:
@@ -150,7 +150,7 @@ def write_bundle(
 
 
 def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> None:
-    """The encoder, both rankers with their features, and the rows whose scores must come out again."""
+    """Write the encoder, both rankers with their features, and the golden rows with their scores."""
     ranker = trained.ranker
     for inner in ("encoder", "ranker"):
         (folder / inner).mkdir()
@@ -170,7 +170,7 @@ def library_versions() -> dict[str, str]:
 
 
 def _lineage(trained: Trained) -> dict[str, Any]:
-    """What a training that goes on from this one needs to know, and what this one went on from."""
+    """Facts for a training that continues this one, and the version that this one continued."""
     before = trained.continues
     return {
         "encoder_day": str(date_of(trained.encoder_day)),
@@ -192,8 +192,8 @@ def verify_files(folder: Path) -> dict[str, Any]:
     named = manifest.get("files") if isinstance(manifest, dict) else None
     if not isinstance(named, dict) or set(named) != _FILES:
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(found - _FILES - {_MANIFEST})]
+    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
+    faults = [f"{name} is unknown" for name in sorted(present - _FILES - {_MANIFEST})]
     for name in sorted(_FILES):
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -236,12 +236,12 @@ def load_bundle(folder: Path) -> Bundle:
 
 
 def _backend_version(model: InterestModel) -> dict[str, str]:
-    """What beside torch makes its vectors."""
+    """The CUDA version, if vectors are made on a GPU."""
     return {} if model.gpu is None else {"cuda": str(torch.version.cuda)}
 
 
 def _digests(model: InterestModel) -> dict[str, str]:
-    """The vector stores that a version uses: of each tower, and of queries where it reads them."""
+    """Digests of the vector stores that a version uses: of each tower, and of queries where it reads them."""
     digests = {which: model.digest(which) for which in ("tuned", "zero_shot")}
     return digests | ({"queries": model.digest("tuned", queries=True)} if model.queries else {})
 

@@ -1,4 +1,4 @@
-"""What is published: immutable attempt folders, and one small pointer that readers follow.
+"""Published rankings: immutable attempt folders, and one small pointer file that readers follow.
 
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
 attempt that is live. The pointer is replaced in one step, after everything it points to was verified, and never by an
@@ -23,7 +23,7 @@ _MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One night's folder.
+    """One night's folder of shards.
 
     Attributes:
         root: The folder `rankings`.
@@ -52,8 +52,8 @@ class Attempt:
         sidecar, file = self.folder / f"{part}.json", self.folder / f"{part}.parquet"
         if not sidecar.is_file():
             return False
-        told = read_json(sidecar, what="rankings")
-        if not file.is_file() or not isinstance(told, dict) or sha256_of(file) != told.get("sha256"):
+        recorded = read_json(sidecar, what="rankings")
+        if not file.is_file() or not isinstance(recorded, dict) or sha256_of(file) != recorded.get("sha256"):
             raise IntegrityError(
                 f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
             )
@@ -71,8 +71,8 @@ class Attempt:
             IntegrityError: It is there and says otherwise.
         """
         path = self.folder / _MANIFEST
-        told = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
-        manifest = {"parts": told, **facts}
+        sidecars = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
+        manifest = {"parts": sidecars, **facts}
         if not path.is_file():
             write_json(manifest, path)
         elif read_json(path, what="rankings") != manifest:
@@ -90,8 +90,8 @@ class Attempt:
         manifest = read_json(self.folder / _MANIFEST, what="rankings")
         wrong = [
             part
-            for part, told in manifest["parts"].items()
-            if not (file := self.folder / f"{part}.parquet").is_file() or sha256_of(file) != told["sha256"]
+            for part, recorded in manifest["parts"].items()
+            if not (file := self.folder / f"{part}.parquet").is_file() or sha256_of(file) != recorded["sha256"]
         ]
         if wrong:
             raise IntegrityError(
@@ -115,7 +115,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What is live.
+    """The rankings that are live.
 
     Attributes:
         attempt: Its folder.
@@ -136,7 +136,7 @@ class Published:
 
 
 def live_day(root: Path) -> date | None:
-    """The day that what is live is for, by the pointer alone; None if nothing was ever published.
+    """The day of the live rankings, by the pointer alone; None if nothing was ever published.
 
     Raises:
         IntegrityError: The pointer names no attempt.

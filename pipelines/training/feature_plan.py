@@ -1,4 +1,4 @@
-"""Which features a version has: those of the configuration, and those that other packages bring."""
+"""The feature plan of a version: configured families, and families that installed packages register."""
 
 from importlib.metadata import entry_points
 
@@ -33,7 +33,7 @@ def load_families() -> None:
 
 
 def plan_of(log: EventLog, config: Config, inventory: FeatureInventory | None = None) -> Plan:
-    """Which features are made of what: of what the log has, or of what a version's training had.
+    """The plan of features from what the log offers, or from the inventory of a version's training.
 
     Raises:
         ContractError: The log lacks part of the inventory.

@@ -1,4 +1,4 @@
-"""A ranker of labelled rows that lie in a file: training, and what a version is worth without a part, fit it alike."""
+"""Fits a ranker on labelled rows that lie in a mapped file; training and ablations share it."""
 
 import polars as pl
 
@@ -19,37 +19,45 @@ _LET_GO_EVERY = 10  # trees or steps
 def fit_ranker(
     name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
 ) -> Ranker:
-    """A ranker of labelled rows."""
-    told, stop_at = config.ranker, config.evaluation.cutoffs[-1]
+    """Fit the trees, and the network beside them if configured, and choose their shares.
+
+    Args:
+        name: How progress calls the ranker.
+        features: Columns that it reads, in order.
+        fitted: Rows to learn from; rows of a request together.
+        valid: Rows by which training stops and the shares are chosen.
+        config: `ranker`, `seed`, and the last of `evaluation.cutoffs`.
+    """
+    settings, stop_at = config.ranker, config.evaluation.cutoffs[-1]
     fitted, valid = with_new_item_lists(fitted, config), with_new_item_lists(valid, config)
-    with task(f"Training the {name}", told.max_trees, "trees") as advance:
+    with task(f"Training the {name}", settings.max_trees, "trees") as advance:
         forest = LambdaMart.fit(
             fitted,
             picked(valid, with_a_positive, config),
             features=features,
-            config=told,
+            config=settings,
             seed=config.seed,
             stop_at=stop_at,
             report=_following(advance, f"ndcg@{stop_at} {{:.4f}}"),
         )
     network = None
-    if told.learns_network:
-        with task(f"Training the {name}'s network", steps_of(told, fitted), "steps") as advance:
+    if settings.learns_network:
+        with task(f"Training the {name}'s network", steps_of(settings, fitted), "steps") as advance:
             network = fit_listnet(
                 fitted,
                 features=features,
-                config=told,
+                config=settings,
                 seed=config.seed,
                 report=_following(advance, "loss {:.3f}"),
                 held=lambda rows, inputs: mapped_array(rows, inputs, config),
             )
-    ranker = Ranker.of(forest, network, valid, gain=told.gain, stop_at=stop_at)
+    ranker = Ranker.of(forest, network, valid, gain=settings.gain, stop_at=stop_at)
     say(name, trees=forest.trees, network_share=ranker.share)
     return ranker
 
 
 def _following(advance: Advance, note: str) -> Report:
-    """Shows each tree or step, and gives back the pages that those before it read."""
+    """A callback that shows each tree or step, and releases mapped pages every few of them."""
 
     def follow(number: int, value: float) -> None:
         if number % _LET_GO_EVERY == 1:
@@ -60,12 +68,12 @@ def _following(advance: Advance, note: str) -> Report:
 
 
 def with_new_item_lists(rows: pl.DataFrame, config: Config) -> pl.DataFrame:
-    """Each list as it is, and after all of them `new_item_lists`, in files that are mapped into memory."""
+    """All lists, followed by their `new_item_lists` as further requests, in files that are mapped into memory."""
     return one_after_the_other([rows, picked(rows, new_item_lists, config)])
 
 
 def new_item_lists(rows: pl.DataFrame) -> pl.DataFrame:
-    """Of each list, the items that are new to the user, where one of them is positive and there are others beside them.
+    """The new-to-user items of each list that has a new positive and also items that are not new.
 
     What a user had before fills the top of most lists, and with it the gradient; in the second list of the same request
     the order of new items is learned.

@@ -1,4 +1,4 @@
-"""Verbs `promote`, `rollback`, `history`: who goes live, and why."""
+"""Verb `promote`: make a version champion if it passes every gate of the policy."""
 
 import math
 from dataclasses import dataclass
@@ -22,14 +22,14 @@ class Gate:
     """One condition of a promotion.
 
     Attributes:
-        name: What is asked.
+        name: What the gate asks for.
         passed: Whether it holds.
-        found: What was found, in words.
+        finding: The figures that decided it, in words.
     """
 
     name: str
     passed: bool
-    found: str
+    finding: str
 
 
 def promote(
@@ -60,13 +60,13 @@ def promote(
             versions[champion.name] = load_bundle(registry.bundle_folder(champion))
         evaluation = judged if champion is None and judged is not None else _judge(log, config, versions, bundle)
         gates = gates_of(evaluation, config, champion.name if champion else None)
-        why = {gate.name: gate.found for gate in gates}
+        why = {gate.name: gate.finding for gate in gates}
         failed = [gate for gate in gates if not gate.passed]
         if failed:
             registry.journal_refusal(version, why)
             raise BlockedError(
                 f"{version.name} stays out; {len(failed)} of {len(gates)} gates failed:\n"
-                + "\n".join(f"- {gate.name}: {gate.found}" for gate in failed)
+                + "\n".join(f"- {gate.name}: {gate.finding}" for gate in failed)
                 + "\nTrain a better version, or change the limits under `promotion`."
             )
         registry.make_champion(version, why=why, action="promote")
@@ -82,10 +82,10 @@ def gates_of(evaluation: Evaluation, config: Config, champion: str | None) -> li
         champion: Name of the champion in the evaluation, None if there is none.
     """
     policy, metric = config.promotion, f"ndcg@{config.evaluation.cutoffs[-1]}"
-    found = evaluation.judged.row(FULL, "all", metric)
+    row = evaluation.judged.row(FULL, "all", metric)
     share = evaluation.share_distinct
     gates = [
-        Gate("metric is finite", math.isfinite(found["mean"]), f"{metric} {found['mean']:.4f}"),
+        Gate("metric is finite", math.isfinite(row["mean"]), f"{metric} {row['mean']:.4f}"),
         Gate(
             "scores tell candidates apart",
             share >= policy.min_distinct_share,
@@ -102,8 +102,8 @@ def _lift(evaluation: Evaluation, metric: str, against: str, least: float, *, st
     pair: dict[str, Any] = evaluation.judged.pair(FULL, against, "all", metric)
     low = pair["low"]
     passed = math.isfinite(low) and (low > least if strictly else low >= least)
-    found = f"{pair['difference']:+.4f} [{low:+.4f}, {pair['high']:+.4f}]; lower bound asked: {least:+.4f}"
-    return Gate(f"{metric} against {against}", passed, found)
+    finding = f"{pair['difference']:+.4f} [{low:+.4f}, {pair['high']:+.4f}]; lower bound asked: {least:+.4f}"
+    return Gate(f"{metric} against {against}", passed, finding)
 
 
 def _judge(log: EventLog, config: Config, versions: dict[str, Bundle], bundle: Bundle) -> Evaluation:

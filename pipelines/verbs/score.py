@@ -1,4 +1,4 @@
-"""Verb `score`: tonight's rankings of every user, from the champion, published in one step."""
+"""Verb `score`: rank every user for one night by the champion, and publish the rankings in one step."""
 
 import hashlib
 import json
@@ -29,11 +29,11 @@ from ranker.ranker import Ranker
 __all__ = ["Night", "score"]
 
 Night = dict[str, Any]
-"""What a night reports: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
-moved and which day is live; the keys it did not follow, and how many blocked ids are of no item."""
+"""Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
+moved and which day is live; the keys it did not follow, and how many blocked ids match no item."""
 
 _WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb")
-"""Tonight's keys, or how they begin, that do not decide what is published."""
+"""Prefixes of tonight's keys that do not change the published rankings."""
 
 
 def score(
@@ -73,7 +73,7 @@ def score(
     log = inputs.log.before(day)
     _refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
-    told = _say_apart(config, version, bundle, log)
+    differences = _say_apart(config, version, bundle, log)
     users = _users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
     attempt = Attempt(Path(config.output) / "rankings", f"{when}-{_identity(inputs, own, when, version, bundle)}")
@@ -81,12 +81,12 @@ def score(
     if hindsight:
         facts["hindsight"] = True
     if dry_run:
-        return {**facts, **told, "attempt": str(attempt.folder), "dry_run": True}
+        return {**facts, **differences, "attempt": str(attempt.folder), "dry_run": True}
     parts = [f"shard-{number:05d}" for number in range(len(shards))]
     written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
     attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
     manifest = attempt.verify()
-    rows = sum(told["rows"] for part, told in manifest["parts"].items() if part != "fallback")
+    rows = sum(sidecar["rows"] for part, sidecar in manifest["parts"].items() if part != "fallback")
     if not rows:
         raise BlockedError(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
@@ -95,7 +95,7 @@ def score(
         )
     return {
         **facts,
-        **told,
+        **differences,
         "attempt": str(attempt.folder),
         "rows": rows,
         "shards_written": written,
@@ -114,7 +114,7 @@ def _write(
     version: str,
     bundle: Bundle,
 ) -> tuple[int, int]:
-    """Write what an attempt lacks of its shards of users: how many that was, and how many texts were encoded."""
+    """Write the missing shards of an attempt; returns how many those were, and how many texts were encoded."""
     missing = {part: users for part, users in shards.items() if not attempt.has(part)}
     has_fallback = attempt.has("fallback")
     if not missing and has_fallback:
@@ -135,7 +135,7 @@ def _write(
 
 
 def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> Night:
-    """Report where a night does not do what its configuration seems to say: what its result carries too."""
+    """Report configured keys that the version does not follow and blocked ids without an item; returns both."""
     other = not_followed(config, bundle)
     say_not_followed(other, version)
     blocked = config.candidates.blocked
@@ -146,7 +146,7 @@ def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> N
 
 
 def _say_live(attempt: Attempt, *, hindsight: bool) -> str | None:
-    """The day that is live now, after reporting why that is another attempt, if it is."""
+    """The day that is live now; reports the reason if that is not this attempt."""
     live = live_day(attempt.root)
     if hindsight:
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
@@ -195,7 +195,7 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
 
 
 def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
-    """The list for a user that nobody has seen: what the same ranker makes of no history at all."""
+    """The list for unknown users: the same ranker's, for a user without any history."""
     nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
     rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
     scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
@@ -261,5 +261,5 @@ def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: 
         if tonight.get(f"data.{table}") is not None:
             tonight[f"data.{table}"].pop("path")
     what = {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
-    told = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]

@@ -13,6 +13,8 @@ import json
 import sys
 from collections.abc import Callable
 
+import numpy as np
+import numpy.typing as npt
 from outcome import command_line
 from shops import project
 
@@ -70,7 +72,7 @@ class FromTheBranch(BlockTrainer):
 
     _branch = None
 
-    def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
+    def teach(self, examples: Examples, items: CodedItems | None = None) -> npt.NDArray[np.int16]:
         """Learn a block."""
         if self._branch is not None:
             self._model.restore(self._branch)
@@ -82,7 +84,7 @@ class FromTheBranch(BlockTrainer):
             self._branch = self._model.weights()
 
         Branching.before_the_fall = keep
-        super().teach(examples, items)
+        return super().teach(examples, items)
 
 
 if __name__ == "__main__":

@@ -80,6 +80,8 @@ _LONGER = ("--set", "timeline.ranker_days=196", "--set", "timeline.blocks=3")  #
 BENCHMARKS = (
     Benchmark("online-retail", "Online Retail", "quality.py", ("online-retail", *_LONGER), local=False),
     Benchmark("complete-journey", "Complete Journey", "quality.py", ("complete-journey",), local=False),
+    Benchmark("ifdb", "Interactive fiction (ifdb)", "quality.py", ("ifdb",)),
+    Benchmark("wikispeedia", "Wikispeedia", "quality.py", ("wikispeedia",)),
     Benchmark("amazon-beauty", "Amazon Beauty", "beauty_ranker.py"),
     Benchmark("amazon-beauty-towers", "Amazon Beauty, towers alone", "beauty.py"),
     Benchmark("citeulike-a", "citeulike-a, towers alone", "citeulike.py"),

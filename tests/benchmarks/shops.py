@@ -15,7 +15,7 @@ from pipelines.base.config import Config, load_config
 from pipelines.verbs.datasets import Dataset, complete_journey, load_dataset
 from pipelines.verbs.project import write_dataset
 
-LOGS = ("online-retail", "complete-journey")
+LOGS = ("online-retail", "complete-journey", "ifdb", "wikispeedia")
 JOURNEY = {
     "candidates": {
         "popular": 300,

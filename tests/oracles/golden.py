@@ -16,7 +16,6 @@ No encoder is needed: text vectors are sums of random directions, one a word, wh
 import argparse
 import hashlib
 import json
-import os
 import re
 import sys
 import tempfile
@@ -55,28 +54,6 @@ PORTIONS = {1: 12, 37: 111, 1000: 1000}
 _WIDTH = 48
 _NIGHT_USERS = 1000
 _CUT_REQUESTS = 300
-
-_IFDB = {
-    "data": {
-        "items": {
-            "columns": {"item_id": "gameid", "category": "genre"},
-            "text": ["title", {"field": "description", "max_words": 80}, "author"],
-        },
-        "events": {"columns": {"user_id": "userid", "item_id": "gameid"}},
-        "quarantine": {"max_share": 0.12},
-    },
-    "labels": {"gains": {"wishlist": 1, "played": 2}},
-    "timeline": {"test_days": 180, "valid_days": 90, "ranker_days": 720, "blocks": 3},
-    "features": {"roles": {"clicked": ["wishlist", "tag"], "bought": ["played"]}},
-}
-_WIKISPEEDIA = {
-    "data": {"items": {"text": ["title", {"field": "subjects", "max_words": 24}]}, "events": {}},
-    "labels": {"gains": {"click": 1}, "horizon_days": 1},
-    "requests": {"source": "logged", "mode": "online"},
-    "candidates": {"source": "logged"},
-    "features": {"roles": {"shown": ["shown"], "clicked": ["click"], "bought": []}},
-    "timeline": {"test_days": 28, "valid_days": 14, "ranker_days": 168, "blocks": 2},
-}
 
 
 def main() -> int:
@@ -192,14 +169,6 @@ class _Maker:
 
 def project_of(name: str, folder: Path) -> Path:
     """A log as a project of its own; returns the path of its configuration."""
-    if name in {"ifdb", "wikispeedia"}:
-        root = Path(os.environ["NIGHTRANK_DATA"]) / name
-        config = json.loads(json.dumps(_IFDB if name == "ifdb" else _WIKISPEEDIA))
-        for table in ("items", "events"):
-            config["data"][table]["path"] = str(root / f"{table}.parquet")
-        path = folder / "nightrank.yaml"
-        path.write_text(yaml.safe_dump(config | {"output": "out"}))
-        return path
     if name == "simulated":
         return _rich_shop(folder)
     return write_dataset(load_dataset({"demo": "complete-journey"}.get(name, name), full=name != "demo"), folder)

@@ -139,13 +139,13 @@ def test_all_faults_of_all_files_are_named_with_counts(evaluated, by_popularity)
     ]
 
 
-def test_given_lists_want_a_score_for_every_shown_item_and_for_no_other(trained_project):
+def test_logged_lists_want_a_score_for_every_shown_item_and_for_no_other(trained_project):
     log = trained_project.inputs.log
     ids = log.items["item_id"]
     codes = {"request": pl.UInt32, "item": pl.UInt32}
     requests = pl.DataFrame({"request": [0, 1], "request_id": ["r0", "r1"]}, schema_overrides=codes)
     shown = pl.DataFrame({"request": [0, 0, 1], "item": [3, 4, 3]}, schema_overrides=codes)
-    labelled = Labelled(requests, shown.clear(), shown, given=True)
+    labelled = Labelled(requests, shown.clear(), shown, logged_lists=True)
     scores = pl.DataFrame({"request_id": ["r0", "r0", "r1"], "item_id": ids.gather([3, 4, 3]), "score": [1, 2, 3]})
     coded = coded_scores({"theirs": scores}, labelled, log)["theirs"]
     assert coded.rows() == [(0, 3, 1.0), (0, 4, 2.0), (1, 3, 3.0)]
@@ -266,7 +266,7 @@ def test_what_cannot_be_read_is_named_by_column_count_and_what_is_accepted(train
     log = trained_project.inputs.log
     codes = {"request": pl.UInt32, "item": pl.UInt32}
     requests = pl.DataFrame({"request": [0], "request_id": ["r0"]}, schema_overrides=codes)
-    labelled = Labelled(requests, pl.DataFrame(schema=codes), pl.DataFrame(schema=codes), given=False)
+    labelled = Labelled(requests, pl.DataFrame(schema=codes), pl.DataFrame(schema=codes), logged_lists=False)
     good = pl.DataFrame({"request_id": ["r0"], "item_id": log.items["item_id"].head(1), "score": [1.0]})
     files = {
         "bool": good.with_columns(score=pl.lit(value=True)),

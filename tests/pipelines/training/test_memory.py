@@ -96,7 +96,7 @@ def test_a_chain_works_in_portions_of_that_size(trained_project):
     size = chain.memory.requests_at_once(len(chain.features))
     assert size < 100
     span = trained.split.test
-    requests = chain.asked.between(span.start, span.closed_end)
+    requests = chain.request_source.between(span.start, span.closed_end)
     portions = list(chain.portions(requests, name="some"))
     assert [portion.requests.height for portion, _ in portions][:-1] == [size] * (requests.height // size)
     ((_, together),) = trained.chain.portions(requests, name="all")

@@ -110,7 +110,7 @@ def fit(shop_project, tmp_path):
         trainer.forget()
         with model.tuned.upper[0].register_forward_pre_hook(hook):
             trainer.teach(examples)
-        return trainer.held[0].losses, model.digest("tuned")
+        return trainer.trainings[0].losses, model.digest("tuned")
 
     return run
 

@@ -176,7 +176,7 @@ def test_one_window_tells_what_their_lists_are_like_too(judged_beside, judged):
     assert list(of["a, b"])
 
 
-def test_given_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path):
+def test_logged_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path):
     dataset = simulated(ShopConfig(users=60, items=80, days=48))
     told = ("requests.source=logged", "candidates.source=logged", "timeline.ranker_days=12", "labels.horizon_days=2")
     config = load_config(write_dataset(dataset, tmp_path), told)
@@ -192,7 +192,7 @@ def test_given_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path):
     )
     later, earlier = _judged({"theirs": scores.sample(fraction=1.0, shuffle=True, seed=0)}, cuts, windows, config)
     for found, window, (_, split) in zip((later, earlier), windows, cuts, strict=True):
-        assert window.given
+        assert window.logged_lists
         rows = found.rows.filter(slice="all")
         asked = window.requests.filter(pl.col("request").is_in(rows["request"].implode()))
         assert rows["request"].to_list() == sorted(window.truth["request"].unique())
