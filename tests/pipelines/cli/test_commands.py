@@ -72,7 +72,7 @@ def test_every_command_has_examples_whose_options_are_there(names):
 @pytest.mark.parametrize("names", COMMANDS)
 def test_every_command_says_what_it_does_in_one_sentence_and_closes_with_a_line(names):
     assert re.match(r"[A-Z][a-z-]+ .*[.)]$", COMMANDS[names].help.splitlines()[0])
-    if names != ("help",):
+    if names not in {("help",), ("demo",)}:  # which end with what was asked for
         assert inspect.signature(inspect.unwrap(COMMANDS[names].callback)).return_annotation is Closing
 
 
