@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,14 @@ def test_a_topic_is_a_section_of_a_readme(topic, command):
     ended = command(None, "help", topic.name)
     assert ended.code == 0
     assert ended.out.rstrip("\n") == text.rstrip("\n")
+
+
+def test_the_wheel_carries_the_texts_of_the_topics():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    carried = project["tool"]["setuptools"]["package-data"]
+    assert {package for package, names in carried.items() if "README.md" in names} >= {
+        topic.package for topic in TOPICS
+    }
 
 
 def test_a_topic_whose_section_is_gone_is_told():
