@@ -45,8 +45,8 @@ def _from_outside(error: BaseException) -> NightrankError | None:
     """Translate an error of the machine or of a library into one of ours; None for a fault of nightrank itself."""
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
         return TryAgainError(
-            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: max_memory_gb, encoder.requests_per_batch, "
-            "encoder.max_tokens, candidates.max_per_request."
+            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: max_memory_gb, "
+            "encoder.requests_per_batch, encoder.max_tokens, candidates.max_per_request."
         )
     if isinstance(error, OSError) or errno_of(error) is not None:
         return disk_error(error, doing="read or written")
