@@ -1,4 +1,4 @@
-"""What the interest model can be told."""
+"""Configuration of the encoder, its training and the click model."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -43,16 +43,16 @@ class TrainConfig(FrozenConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
-        if isinstance(told, dict | cls):
-            return told
-        if told not in ("full", "lora"):
+    def _short_forms(cls, written: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        if isinstance(written, dict | cls):
+            return written
+        if written not in ("full", "lora"):
             raise ValueError(_FORMS)
-        return {"full": True} if told == "full" else {"lora": {}}
+        return {"full": True} if written == "full" else {"lora": {}}
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(told is not None for told in (self.full, self.last, self.lora, self.peft)) != 1:
+        if sum(form is not None for form in (self.full, self.last, self.lora, self.peft)) != 1:
             raise ValueError(_FORMS)
         if self.peft is not None and "peft_type" not in self.peft:
             msg = "peft needs peft_type, the name of a method (LORA, IA3, OFT, ...)"
@@ -63,8 +63,8 @@ class TrainConfig(FrozenConfig):
     def _as_written(self) -> str | dict[str, Any]:
         if self.full:
             return "full"
-        told = {"last": self.last, "lora": self.lora, "peft": self.peft}
-        return {name: value for name, value in told.items() if value is not None}
+        forms = {"last": self.last, "lora": self.lora, "peft": self.peft}
+        return {name: value for name, value in forms.items() if value is not None}
 
     @property
     def adapter(self) -> dict[str, Any] | None:
@@ -273,7 +273,7 @@ class EncoderConfig(FrozenConfig):
     )
 
     @model_validator(mode="after")
-    def _room_for_negatives(self) -> Self:
+    def _leaves_negatives(self) -> Self:
         if self.positives_per_request >= self.candidates_per_request:
             msg = (
                 f"encoder.positives_per_request ({self.positives_per_request}) leaves no room for negatives among "

@@ -19,7 +19,7 @@ from features.candidates.union import CandidateGenerators, histories
 from features.config import CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.families.registry import FeatureSet
-from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
+from features.families.request import source_group
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import LISTS
@@ -65,7 +65,8 @@ class Assembler:
 
     Attributes:
         features: Every feature that needs no encoder, in the order of the feature manifest.
-        text_features: Those that know a text.
+        text_features: Those of them that are made of a text.
+        sources: Rank and score of each candidate generator: the last of the features.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class Assembler:
         self.at_once = at_once
         self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
+        self.sources = source_group(config)
         # NOTE: one thread for all portions: each new one may get a part of the memory of its own, which stays taken.
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions")
-        self.features = (*self.families.columns, *SOURCE_COLUMNS)
-        self.text_features = self.families.text | SOURCE_GROUP.text
+        self.features = (*self.families.columns, *self.sources.columns)
+        self.text_features = self.families.text | self.sources.text
 
     def portions(
         self,
@@ -133,9 +135,9 @@ class Assembler:
         """
         history, rows = self._proposed(requests)
         if holding is not None:
-            held = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
-            rows = rows.filter(pl.col("request").is_in(held.implode()))
-        sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
+            kept = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
+            rows = rows.filter(pl.col("request").is_in(kept.implode()))
+        sources = rows.select(pl.col(*self.sources.columns).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))
 
@@ -162,5 +164,5 @@ def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """The keys of rows, of logged requests with `POSITION`."""
     if "shown" not in requests.columns:
         return keys
-    places = requests.select("request", item="shown", position="positions").explode("item", POSITION)
-    return keys.join(places, on=["request", "item"], how="left", maintain_order="left")
+    shown_positions = requests.select("request", item="shown", position="positions").explode("item", POSITION)
+    return keys.join(shown_positions, on=["request", "item"], how="left", maintain_order="left")

@@ -1,5 +1,6 @@
 """What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
 
+import warnings
 from datetime import time
 from enum import Enum
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
@@ -9,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic.fields import FieldInfo
 
 __all__ = [
+    "RENAMED_FAMILIES",
     "AttributesConfig",
     "CalendarConfig",
     "CandidatesConfig",
@@ -21,8 +23,21 @@ __all__ = [
     "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
+    "family_name",
     "section_of",
 ]
+
+RENAMED_FAMILIES = {"own_attribute": "profile_attribute", "user_attribute": "user_item_attribute"}
+"""Families by the name that they had once: configurations and bundles may still say it, no other family may have it."""
+
+
+def family_name(name: str) -> str:
+    """The name of a family as it is today; an old name is answered with a warning, once a process."""
+    if name not in RENAMED_FAMILIES:
+        return name
+    today = RENAMED_FAMILIES[name]
+    warnings.warn(f"the feature family {name!r} is called {today!r} now; write so in features.families", stacklevel=2)
+    return today
 
 
 class Owner(Enum):
@@ -58,16 +73,16 @@ class FrozenConfig(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form
         super().__pydantic_init_subclass__(**kwargs)
         for field in cls.model_fields.values():
-            told, owner = field.description, cls.owner_of(field)
-            if told is not None and owner is not None and not told.endswith(owner.value):
-                field.description = f"{told} {owner.value}"
+            description, owner = field.description, cls.owner_of(field)
+            if description is not None and owner is not None and not description.endswith(owner.value):
+                field.description = f"{description} {owner.value}"
 
     @classmethod
     def owner_of(cls, field: FieldInfo) -> Owner | None:
         """Whose a key of this section is; None of a section."""
         if field.description is None:
             return None
-        return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
+        return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
 
 
 def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
@@ -77,14 +92,14 @@ def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - 
     return next((inner for part in get_args(annotation) if (inner := section_of(part)) is not None), None)
 
 
-def _known_zone(name: str) -> str:
+def _iana_zone(name: str) -> str:
     if name not in available_timezones():
         msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
         raise ValueError(msg)
     return name
 
 
-ZoneName = Annotated[str, AfterValidator(_known_zone)]
+ZoneName = Annotated[str, AfterValidator(_iana_zone)]
 """Name of an IANA time zone."""
 
 
@@ -105,13 +120,13 @@ class TextFieldConfig(FrozenConfig):
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
-        return {"field": told} if isinstance(told, str) else told
+    def _name_alone(cls, written: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        return {"field": written} if isinstance(written, str) else written
 
     @model_serializer
     def _as_written(self) -> str | dict[str, Any]:
-        told = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
-        kept = {name: value for name, value in told.items() if value is not None}
+        keys = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
+        kept = {name: value for name, value in keys.items() if value is not None}
         return kept if len(kept) > 1 else self.field
 
 
@@ -301,6 +316,9 @@ class CandidatesConfig(FrozenConfig):
     by_query: Proposals = Field(
         default=40, description="Candidates whose text matches the user's search query best, by BM25."
     )
+    extra: dict[str, Annotated[int, Field(ge=0, le=1000)]] = Field(
+        default={}, description="Items that each generator of your own (entry point nightrank.generators) may propose."
+    )
     segment: str | None = Field(
         default=None, description="Column of the users table whose equal values make a segment; null: none."
     )
@@ -403,9 +421,9 @@ class FeaturesConfig(FrozenConfig):
             "ease",
             "value",
             "user_category",
-            "user_attribute",
+            "user_item_attribute",
             "item_attribute",
-            "own_attribute",
+            "profile_attribute",
             "request",
             "request_time",
             "context",
@@ -454,6 +472,11 @@ class FeaturesConfig(FrozenConfig):
         description="Distinct values of a text attribute that get a code of their own; the most frequent in the table "
         "are kept.",
     )
+
+    @field_validator("families")
+    @classmethod
+    def _as_called_today(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(family_name(name) for name in families)
 
     @property
     def sentiment_columns(self) -> tuple[str, ...]:

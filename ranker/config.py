@@ -1,4 +1,4 @@
-"""What the ranker can be told."""
+"""Configuration of the ranker and of evaluation."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,7 +10,7 @@ from features.config import FrozenConfig, Owner
 __all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report", "ValidationConfig"]
 
 Report = Callable[[int, float], None]
-"""Who is told of a training: the number of the tree or step, and its NDCG or loss."""
+"""Called during a training with the number of the tree or step, and its NDCG or loss."""
 
 
 class NetworkConfig(FrozenConfig):
@@ -36,10 +36,16 @@ class NetworkConfig(FrozenConfig):
 
 
 class RankerConfig(FrozenConfig):
-    """The ranker: LambdaMART (gradient-boosted trees by LightGBM), with a small neural network beside it."""
+    """LambdaMART and the network beside it, or another ranker."""
 
     owner = Owner.TRAINING
 
+    kind: str | None = Field(
+        default=None,
+        exclude_if=lambda kind: kind is None,
+        description="A ranker that an installed package brings, by the name of its entry point in the group "
+        "nightrank.rankers; null: LambdaMART, and the network beside it.",
+    )
     objective: Literal["lambdarank", "rank_xendcg"] = Field(
         default="lambdarank",
         description="Objective of LightGBM: `lambdarank` (Burges 2010) or `rank_xendcg` (Bruch et al. 2020).",

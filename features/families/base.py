@@ -28,7 +28,7 @@ __all__ = [
     "Plan",
     "Rows",
     "Values",
-    "known",
+    "days_or_nan",
     "mean_gap",
     "ratio",
     "tally",
@@ -100,24 +100,24 @@ class Rows:
         """Day numbers; only what lies before them may be used."""
         return self.columns["as_of_day"]
 
-    def take(self, places: Ints) -> "Rows":
+    def take(self, positions: Ints) -> "Rows":
         """Some of the rows."""
-        sources = None if self.sources is None else self.sources[places]
-        request_context = None if self.request_context is None else self.request_context[places]
-        return Rows({name: column[places] for name, column in self.columns.items()}, sources, request_context)
+        sources = None if self.sources is None else self.sources[positions]
+        request_context = None if self.request_context is None else self.request_context[positions]
+        return Rows({name: column[positions] for name, column in self.columns.items()}, sources, request_context)
 
     def by(self, keys: tuple[str, ...], answer: "Callable[[Rows], Answer]") -> "Answer":
         """What a function answers, asked once for each distinct (keys, as_of_day)."""
-        distinct, place = self.distinct(keys)
-        return answer(distinct)[place]
+        distinct, position = self.distinct(keys)
+        return answer(distinct)[position]
 
     def distinct(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
         """The distinct (keys, as_of_day), ascending, and the place of each row among them."""
         if keys not in self._distinct:
-            self._distinct[keys] = self._found(keys)
+            self._distinct[keys] = self._distinct_rows(keys)
         return self._distinct[keys]
 
-    def _found(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
+    def _distinct_rows(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
         # NOTE: one key's days side by side, as they lie in an `AsOfIndex`: searches in order are several times faster.
         code, count = np.zeros(len(self), np.int64), 1
         for key in (*keys, "as_of_day"):
@@ -143,12 +143,12 @@ def _codes(values: Ints) -> tuple[Ints, int]:
 def _numbered(codes: Ints, span: int) -> tuple[Ints, int]:
     """Place of each code among the distinct ones, ascending, and how many there are."""
     if span > _DENSE * len(codes) + 1:
-        found, places = np.unique(codes, return_inverse=True)
-        return places.astype(np.int64), len(found)
+        distinct, positions = np.unique(codes, return_inverse=True)
+        return positions.astype(np.int64), len(distinct)
     there = np.zeros(span, np.int32)
     there[codes] = 1
-    places = np.cumsum(there, dtype=np.int32)
-    return places[codes].astype(np.int64) - 1, int(places[-1]) if span else 0
+    positions = np.cumsum(there, dtype=np.int32)
+    return positions[codes].astype(np.int64) - 1, int(positions[-1]) if span else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +216,7 @@ class Family(ABC):
         """The values of its columns for rows that are distinct in (keys, as_of_day)."""
 
 
-def known(days: Ints) -> Floats:
+def days_or_nan(days: Ints) -> Floats:
     """Days, NaN for `NEVER`."""
     return np.where(days == NEVER, np.nan, days)
 
@@ -227,17 +227,17 @@ def ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
     return np.where(defined, part / np.where(defined, whole, 1), np.nan)
 
 
-def mean_gap(found: KeysAsOf) -> Floats:
+def mean_gap(past: KeysAsOf) -> Floats:
     """Mean days between two active days of a key, NaN with fewer than two."""
-    span = found.days_since_first() - found.days_since_last()
-    return ratio(span, np.maximum(found.active_days() - 1, 0))
+    span = past.days_since_first() - past.days_since_last()
+    return ratio(span, np.maximum(past.active_days() - 1, 0))
 
 
 def tally(codes: Ints, weights: Ints | Floats, span: int) -> tuple[Ints, npt.NDArray[np.number[Any]]]:
     """The distinct codes below `span`, ascending, and the sum of weights above 0 of each."""
     if span > _DENSE * len(codes) + 1:
-        cells, place = np.unique(codes, return_inverse=True)
-        return cells, np.bincount(place, weights.astype(np.float64), len(cells))
+        cells, position = np.unique(codes, return_inverse=True)
+        return cells, np.bincount(position, weights.astype(np.float64), len(cells))
     sums = np.bincount(codes, weights.astype(np.float64), span)
     cells = np.flatnonzero(sums)
     return cells, sums[cells]

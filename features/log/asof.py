@@ -49,8 +49,8 @@ _FEW_TOTALS = 1 << 20  # that wait to be added up
 
 def narrowed(numbers: Counts) -> Counts:
     """The same numbers in 32 bits, or in 64 if one of them does not fit."""
-    told = np.iinfo(np.int32)
-    fits = numbers.min(initial=0) >= told.min and numbers.max(initial=0) <= told.max
+    limits = np.iinfo(np.int32)
+    fits = numbers.min(initial=0) >= limits.min and numbers.max(initial=0) <= limits.max
     return numbers.astype(np.int32 if fits else np.int64, copy=False)
 
 
@@ -91,28 +91,28 @@ def summed(stamps: Ints, amounts: Counts | None = None) -> tuple[Ints, Counts]:
     np.subtract(stamps, cells, out=cells)  # key * n_days + day
     cells -= first_key * n_days + first_day
     counts = np.bincount(cells, minlength=n_cells)
-    held = np.flatnonzero(counts)
+    occupied = np.flatnonzero(counts)
     if amounts is None:
-        totals: Counts = counts[held]
+        totals: Counts = counts[occupied]
     elif amounts.ndim == 1:
-        totals = _added_up(cells, amounts, n_cells, held)
+        totals = _added_up(cells, amounts, n_cells, occupied)
     else:
-        totals = np.empty((len(held), amounts.shape[1]), np.int64)
+        totals = np.empty((len(occupied), amounts.shape[1]), np.int64)
         for number, series in enumerate(amounts.T):
-            totals[:, number] = _added_up(cells, series, n_cells, held)
-    key = held // n_days
-    held -= key * n_days
-    return stamps_of(key + first_key, held + first_day), totals
+            totals[:, number] = _added_up(cells, series, n_cells, occupied)
+    key = occupied // n_days
+    occupied -= key * n_days
+    return stamps_of(key + first_key, occupied + first_day), totals
 
 
-def _added_up(cells: Ints, amounts: Counts, n_cells: int, held: Ints) -> Ints:
+def _added_up(cells: Ints, amounts: Counts, n_cells: int, occupied: Ints) -> Ints:
     """Sum of the amounts of each cell that is held."""
     largest = max(int(amounts.max()), -int(amounts.min()))
     if len(amounts) * largest < _EXACT:  # then no sum is rounded
-        return np.bincount(cells, amounts, n_cells)[held].astype(np.int64)
+        return np.bincount(cells, amounts, n_cells)[occupied].astype(np.int64)
     totals = np.zeros(n_cells, np.int64)
     np.add.at(totals, cells, amounts)
-    return totals[held]
+    return totals[occupied]
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Counts | None) -> tuple[Ints, Counts]:
@@ -179,14 +179,14 @@ class AsOfIndex:
 
         Beside the totals themselves, as many again and one part are held.
         """
-        held: list[tuple[Ints, Counts]] = []
+        sums: list[tuple[Ints, Counts]] = []
         most = 0
         for stamps, amounts in parts:
-            held.append(summed(stamps, amounts))
-            if sum(len(found) for found, _ in held) > most:
-                held = [_merged(held)]
-                most = 2 * len(held[0][0]) + _FEW_TOTALS
-        return cls.of(*_merged(held))
+            sums.append(summed(stamps, amounts))
+            if sum(len(stamps_of_part) for stamps_of_part, _ in sums) > most:
+                sums = [_merged(sums)]
+                most = 2 * len(sums[0][0]) + _FEW_TOTALS
+        return cls.of(*_merged(sums))
 
     def at(self, key: Ints, as_of_day: Ints) -> "KeysAsOf":
         """What is known of each key strictly before its day; several questions about it share one search."""
@@ -267,8 +267,8 @@ class KeysAsOf:
         """Distinct days with a total."""
         return self.end - self.first
 
-    def _since(self, place: Ints) -> Ints:
+    def _since(self, positions: Ints) -> Ints:
         since = np.full(len(self.end), NEVER, np.int64)
         some = np.flatnonzero(self.end > self.first)
-        since[some] = self.as_of_day[some] - (self.index.stamps[place[some]] & DAY_MASK)
+        since[some] = self.as_of_day[some] - (self.index.stamps[positions[some]] & DAY_MASK)
         return since

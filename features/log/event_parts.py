@@ -73,7 +73,7 @@ class EventParts:
         return replace(self, end_label_day=min(day, self.end_label_day))
 
     @property
-    def held_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """Bytes of memory that the rows take: none where they lie on disk."""
         return sum(int(part.frame.estimated_size()) for part in self.parts if not part.is_mapped)
 
@@ -111,8 +111,8 @@ class EventParts:
         self, *columns: str, first_label_day: int = 0, end_label_day: int = OPEN_END, where: pl.Expr | None = None
     ) -> pl.DataFrame:
         """The same as one table, part after part."""
-        found = list(self.frames(*columns, first_label_day=first_label_day, end_label_day=end_label_day, where=where))
-        if not found:
+        frames = list(self.frames(*columns, first_label_day=first_label_day, end_label_day=end_label_day, where=where))
+        if not frames:
             schema = self.parts[0].frame.clear()
             return schema.select(*(columns or schema.columns))
-        return pl.concat(found, rechunk=False)
+        return pl.concat(frames, rechunk=False)

@@ -110,10 +110,10 @@ def _walk(days: Ints, counts: Ints, start: int, inner: int, usual: float, ends: 
     """Place of the last day before the first gap after `start` that is the log's end."""
     busiest = np.maximum.accumulate(counts[::-1])[::-1]  # from each day on
     longest = inner
-    for place in range(start, len(days) - 1):
-        gap = int(days[place + 1] - days[place])
-        if ends(gap, longest, int(days[place] - days[0]), busiest[place + 1] / usual):
-            return place
+    for number in range(start, len(days) - 1):
+        gap = int(days[number + 1] - days[number])
+        if ends(gap, longest, int(days[number] - days[0]), busiest[number + 1] / usual):
+            return number
         longest = max(longest, gap)
     return len(days) - 1
 

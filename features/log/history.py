@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from features.log.asof import Counts, Ints, before, stamps_of
 from features.log.interactions import Interactions
-from features.log.places import Places
+from features.log.positions import Positions
 
 __all__ = ["History"]
 
@@ -24,7 +24,7 @@ class History:
     """
 
     done: Interactions
-    order: Places
+    order: Positions
 
     @classmethod
     def of(cls, done: Interactions) -> Self:
@@ -45,9 +45,9 @@ class History:
         """Day of each."""
         return self.done.day[self.order]
 
-    def taken(self, places: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
+    def taken(self, positions: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
         """Item, day and count of the engagements at some places."""
-        at = self.order[places]
+        at = self.order[positions]
         return self.done.item[at], self.done.day[at], self.done.n[at]
 
     def slices(self, user: Ints, as_of_day: Ints) -> tuple[Ints, Ints]:

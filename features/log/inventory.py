@@ -158,33 +158,36 @@ def _values(log: EventLog, table: str, column: str) -> pl.Series:
 
 
 def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
-    for table, key, asked in (
+    for table, key, configured in (
         ("items", "features.attributes.items", config.attributes.items),
         ("users", "features.attributes.users", config.attributes.users),
         ("items", "features.vectors", config.vectors),
         ("events", "features.sentiment", config.sentiment_columns),
         ("events", "requests.context", context),
     ):
-        require_columns(asked, _columns(log, table), key=key, table=table)
+        require_columns(configured, _columns(log, table), key=key, table=table)
 
 
 def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> list[str]:
     """Optional and configured columns that hold anything."""
-    asked = {
+    wanted = {
         "items": (*_OPTIONAL["items"], *config.attributes.items, *config.vectors),
         "events": (*_OPTIONAL["events"], *config.sentiment_columns, *context),
         "users": config.attributes.users,
         "offers": _OPTIONAL["offers"],
     }
     return [
-        f"{table}.{name}" for table, names in asked.items() for name in dict.fromkeys(names) if _holds(log, table, name)
+        f"{table}.{name}"
+        for table, names in wanted.items()
+        for name in dict.fromkeys(names)
+        if _holds(log, table, name)
     ]
 
 
 def _holds(log: EventLog, table: str, column: str) -> bool:
     """Whether a table has anything in a column; values of events that do not count are nothing."""
     if (table, column) == ("events", "value"):
-        return log.has_worth
+        return log.has_values
     if table == "events":
         return log.raw is not None and log.raw.has(column)
     frame = _tables(log)[table]

@@ -56,8 +56,8 @@ class LabelEvents(EventParts):
     @property
     def days(self) -> pl.Series:
         """The label days that have an event that counts, ascending."""
-        found = [frame["label_day"].unique() for frame in self.frames("label_day")]
-        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *found]).unique().sort()
+        days_of_parts = [frame["label_day"].unique() for frame in self.frames("label_day")]
+        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *days_of_parts]).unique().sort()
 
     @property
     def last_day(self) -> int:
@@ -76,8 +76,8 @@ class LabelEvents(EventParts):
 
     @property
     def _spans(self) -> pl.DataFrame:
-        is_known = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
-        return self.spans if self._is_open else self.spans.filter(is_known & (pl.col("label_day") < self.end_label_day))
+        in_batch = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
+        return self.spans if self._is_open else self.spans.filter(in_batch & (pl.col("label_day") < self.end_label_day))
 
     @property
     def _is_open(self) -> bool:

@@ -45,8 +45,8 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     if len(kinds) > _MOST_KINDS:
         faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
     coded = good.with_columns(ids_like(good["item_id"], items.schema["item_id"]))
-    known = coded.join(items, on="item_id", maintain_order="left")
-    if known.is_empty() and not good.is_empty():
+    in_catalogue = coded.join(items, on="item_id", maintain_order="left")
+    if in_catalogue.is_empty() and not good.is_empty():
         faults.append(
             f"none of the {frame.height} rows names an item of the catalogue (item_id is "
             f"{dtype_name(good['item_id'].dtype)} here and {dtype_name(items['item_id'].dtype)} there)"
@@ -57,4 +57,4 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         )
     days = pl.col("first_day"), pl.col("last_day").fill_null(_NO_END)
     numbers = [day.cast(pl.Int32) for day in days]  # days since 1970, as everywhere
-    return known.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))
+    return in_catalogue.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))

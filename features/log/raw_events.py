@@ -48,10 +48,10 @@ class RawEvents(EventParts):
             return None
         present = parts[0].frame.columns
 
-        def is_held(name: str) -> bool:
+        def has_values(name: str) -> bool:
             return any(part.frame[name].null_count() < part.frame.height for part in parts)
 
-        further = [name for name in OPTIONAL if name in present and is_held(name)]
+        further = [name for name in OPTIONAL if name in present and has_values(name)]
         further += [name for name in keep if name in present and name not in (*OPTIONAL, *RAW_COLUMNS)]
         is_whole = asks_every_event(keep)
         return cls(parts, further=tuple(further), is_whole=is_whole) if further or is_whole else None

@@ -94,8 +94,8 @@ class LoggedRequests:
         Returns:
             In the order of `requests`: request (UInt32, 0..n-1), user, as_of_day, then its other columns.
         """
-        asked = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
-        return asked.select(
+        within = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
+        return within.select(
             pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"),
             "user",
             "as_of_day",
@@ -116,7 +116,7 @@ class LoggedRequests:
             Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
             item before the request's as-of); with `labels.value_gain` then `features.requests.engaged.VALUE_LABEL`.
         """
-        asked = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
+        lists = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
         carried = pl.col("request_id").alias("carried")
         closes = pl.col("as_of_day") + self.labels.horizon_days
         days = requests["as_of_day"]
@@ -125,7 +125,7 @@ class LoggedRequests:
         engaged = engaged.select("user", "item", "gain", "label_day", "timestamp", "value", carried)
         later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
         followed = (
-            asked.explode("item")
+            lists.explode("item")
             .join(engaged, on=["user", "item"])
             .filter(pl.col("label_day").is_between(pl.col("as_of_day"), closes, closed="left"))
             .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
@@ -164,8 +164,8 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
         queries = searched.agg(pl.col("query").last())
     else:
         queries = requests.select("request_id", query=pl.lit(None, pl.String)).head(0)
-    places = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
-    lists = places.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
+    positions = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
+    lists = positions.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
     return (
         requests.join(queries, on="request_id", how="left")
         .join(lists, on="request_id")

@@ -94,8 +94,8 @@ def cells_of(matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Ints | Float
     order = np.argsort(row, kind="stable")
     edges = np.searchsorted(row, np.arange(0, matrix.shape[0] + step, step), sorter=order)
     for first, start, end in zip(range(0, matrix.shape[0], step), edges[:-1], edges[1:], strict=True):
-        asked = order[start:end]
-        values[asked] = matrix[first : first + step].toarray()[row[asked] - first, column[asked]]
+        in_step = order[start:end]
+        values[in_step] = matrix[first : first + step].toarray()[row[in_step] - first, column[in_step]]
     return values
 
 

@@ -70,11 +70,11 @@ class Ease(UserSignal[sparse.csr_matrix]):
     def scores(self, fitted: sparse.csr_matrix, log: EventLog, user: Ints, day: int) -> sparse.csr_matrix:
         """See `UserSignal`."""
         done = log.interactions
-        places, begins = done.of_users(user)
+        positions, begins = done.of_users(user)
         row = np.repeat(np.arange(len(user)), np.diff(begins))
-        before = done.day[places] < day
-        row, places = row[before], places[before]
-        return sparse.csr_matrix(_decayed(done, places, day, row=row, shape=(len(user), log.items.height)) @ fitted)
+        before = done.day[positions] < day
+        row, positions = row[before], positions[before]
+        return sparse.csr_matrix(_decayed(done, positions, day, row=row, shape=(len(user), log.items.height)) @ fitted)
 
 
 class ByEase(Generator):
@@ -91,11 +91,11 @@ class ByEase(Generator):
 def _histories(log: EventLog, day: int) -> Iterator[sparse.csr_matrix]:
     """CSR (users, items) of some users at a time: histories before a day, with or without users who have none."""
     for part in log.interactions.parts():
-        places = _remembered(part, day)
-        users = part.user[places].astype(np.int64)
+        positions = _remembered(part, day)
+        users = part.user[positions].astype(np.int64)
         row = users - (users[0] if len(users) else 0)
         shape = int(row[-1]) + 1 if len(row) else 0, log.items.height
-        yield _decayed(part, places, day, row=row, shape=shape)
+        yield _decayed(part, positions, day, row=row, shape=shape)
 
 
 def _remembered(done: Interactions, day: int) -> Ints:
@@ -117,16 +117,16 @@ def _remembered(done: Interactions, day: int) -> Ints:
     most = pair_n[of] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[before]]
     left = np.zeros(len(pair_n), np.bool_)
     left[of[most >= FIXED // _GRID]] = True
-    places: Ints = before[left[of]]
-    return places
+    positions: Ints = before[left[of]]
+    return positions
 
 
 def _decayed(
-    done: Interactions, places: Ints, day: int, *, row: npt.NDArray[np.integer], shape: tuple[int, int]
+    done: Interactions, positions: Ints, day: int, *, row: npt.NDArray[np.integer], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
     """CSR of that shape (rows, items), float64, in steps of 1/1024: histories as of a day of what stands at places."""
-    weight = done.n[places] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[places]]
-    histories = sparse.csr_matrix((weight, (row, done.item[places])), shape=shape)
+    weight = done.n[positions] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[positions]]
+    histories = sparse.csr_matrix((weight, (row, done.item[positions])), shape=shape)
     histories.data = np.minimum(histories.data, FIXED) * _GRID // FIXED / _GRID
     histories.eliminate_zeros()
     return histories

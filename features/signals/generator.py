@@ -52,7 +52,7 @@ class Generator(ABC):
     """One way to propose items.
 
     Attributes:
-        name: Its quota in `CandidatesConfig`, and the stem of its two columns.
+        name: Key of its quota in `CandidatesConfig`, or in its `extra`; and the stem of its two columns.
         meaning: One line for people.
         is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
         reads: Columns of single events that it needs, as in `features.families.base.Family`.
@@ -69,7 +69,7 @@ class Generator(ABC):
     @classmethod
     def quota(cls, config: CandidatesConfig) -> int:
         """The most items it proposes a request."""
-        return int(getattr(config, cls.name))
+        return int(config.extra[cls.name] if cls.name in config.extra else getattr(config, cls.name))
 
     @property
     def most(self) -> int:

@@ -12,23 +12,23 @@ from features.log.event_log import EventLog
 from features.signals.base import Signal
 from features.signals.tokens import Tokens, words_of
 
-__all__ = ["Asked", "Queries", "QueryIndex"]
+__all__ = ["Queries", "QueryIndex", "RequestQueries"]
 
 # N askers, Q distinct queries, I items, T words of the catalogue
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RequestQueries:
     """The query of each asker.
 
     Attributes:
         words: CSR (Q, T) of ones: the words of each query that is asked; a query of unknown words has none.
-        place: (N,) row of each asker's query in `words`, -1 where there is none.
+        row: (N,) row of each asker's query in `words`, -1 where there is none.
         days_since: (N,) days since it was made, 0 for a request's own, `NEVER` where there is none.
     """
 
     words: sparse.csr_matrix
-    place: Ints
+    row: Ints
     days_since: Ints
 
 
@@ -50,7 +50,7 @@ class QueryIndex(NamedTuple):
     queries: pl.Series
     stamps: Ints
 
-    def asked(self, user: Ints, as_of_day: Ints, own: pl.Series | None = None) -> Asked:
+    def queries_of(self, user: Ints, as_of_day: Ints, own: pl.Series | None = None) -> RequestQueries:
         """The query of each asker: the request's own; else the user's latest of the days before.
 
         Of several queries of the last day with one, the latest by timestamp counts, ties by the query's text.
@@ -65,20 +65,20 @@ class QueryIndex(NamedTuple):
         last = end[has] - 1
         days_since = np.full(len(user), NEVER, np.int64)
         days_since[has] = as_of_day[has] - (self.stamps[last] & DAY_MASK)
-        asked = pl.Series([None] * len(user), dtype=pl.String).scatter(np.flatnonzero(has), self.queries.gather(last))
+        texts = pl.Series([None] * len(user), dtype=pl.String).scatter(np.flatnonzero(has), self.queries.gather(last))
         if own is not None:
             days_since[own.is_not_null().to_numpy()] = 0
-            asked = own.zip_with(own.is_not_null(), asked)
-        distinct = asked.drop_nulls().unique().sort().to_frame("query").with_row_index("item")
-        place = asked.to_frame("query").join(distinct, on="query", how="left", maintain_order="left")["item"]
-        return Asked(self._coded(distinct), place.cast(pl.Int64).fill_null(-1).to_numpy(), days_since)
+            texts = own.zip_with(own.is_not_null(), texts)
+        distinct = texts.drop_nulls().unique().sort().to_frame("query").with_row_index("item")
+        rows = texts.to_frame("query").join(distinct, on="query", how="left", maintain_order="left")["item"]
+        return RequestQueries(self._coded(distinct), rows.cast(pl.Int64).fill_null(-1).to_numpy(), days_since)
 
     def _coded(self, queries: pl.DataFrame) -> sparse.csr_matrix:
         """CSR (Q, T) of ones."""
-        codes = self.vocabulary.to_frame("token").with_row_index("place")
-        found = words_of(queries, ("query",)).unique().join(codes, on="token")
-        places = (found["item"].to_numpy(), found["place"].to_numpy())
-        matrix = sparse.csr_matrix((np.ones(found.height), places), shape=(queries.height, len(self.vocabulary)))
+        codes = self.vocabulary.to_frame("token").with_row_index("code")
+        words = words_of(queries, ("query",)).unique().join(codes, on="token")
+        cells = (words["item"].to_numpy(), words["code"].to_numpy())
+        matrix = sparse.csr_matrix((np.ones(words.height), cells), shape=(queries.height, len(self.vocabulary)))
         matrix.sort_indices()
         return matrix
 

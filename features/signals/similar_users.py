@@ -100,10 +100,10 @@ class LatelyEngaged(Signal[tuple[sparse.csr_matrix, ...]]):
         row_of = np.full(_n_users(log), _NOT_POOLED)
         row_of[users] = np.arange(len(users))
         edges = np.array([fit_day - window for window in (*reversed(self.windows), 0)])
-        places = done.between(int(edges[0]), fit_day)
-        places = np.sort(places[row_of[done.user[places]] != _NOT_POOLED])  # by user, item and day
-        row, item, day = row_of[done.user[places]], done.item[places], done.day[places]
-        last = np.ones(len(places), np.bool_)
+        positions = done.between(int(edges[0]), fit_day)
+        positions = np.sort(positions[row_of[done.user[positions]] != _NOT_POOLED])  # by user, item and day
+        row, item, day = row_of[done.user[positions]], done.item[positions], done.day[positions]
+        last = np.ones(len(positions), np.bool_)
         last[:-1] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
         row, item = row[last], item[last]
         narrowest = len(self.windows) - np.searchsorted(edges, day[last], side="right")
@@ -157,11 +157,11 @@ def _histories(log: EventLog, users: Ints, day: int) -> tuple[sparse.csr_matrix,
     The length of an empty history is 1.
     """
     done = log.interactions
-    places, begins = done.of_users(users)
+    positions, begins = done.of_users(users)
     row = np.repeat(np.arange(len(users)), np.diff(begins))
-    before = done.day[places] < day
-    places, row = places[before], row[before]
-    cells = (done.n[places].astype(np.float64), (row, done.item[places]))
+    before = done.day[positions] < day
+    positions, row = positions[before], row[before]
+    cells = (done.n[positions].astype(np.float64), (row, done.item[positions]))
     weight = sparse.csr_matrix(cells, shape=(len(users), log.items.height))  # of several days, the sum
     weight.data = np.rint(np.log1p(weight.data) * _GRID) / _GRID
     norm = np.sqrt(np.asarray(weight.multiply(weight).sum(axis=1)).ravel())

@@ -84,9 +84,9 @@ class TextNeighbours(Generator):
 
 def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], Ints]:
     """Distinct rows in order of first appearance, and the place of each row among them."""
-    _, first, place = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+    _, first, group = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    return vectors[first[order]], np.argsort(order)[place.ravel()]
+    return vectors[first[order]], np.argsort(order)[group.ravel()]
 
 
 def _nearest(texts: npt.NDArray[np.float32], most: int) -> tuple[Ints, Ints, Ints]:

@@ -60,8 +60,8 @@ def leaders_of_blocks(
         begins = np.searchsorted(row, np.arange(len(dense) + 1))
         above = sparse.csr_matrix((dense[row, column], column, begins), shape=dense.shape)
         parts.append(leaders(above, most, requests=requests[rows]))
-    found = pl.concat(parts)
-    return found.with_columns(item=pl.Series(items[found["item"].to_numpy()], dtype=pl.UInt32))
+    table = pl.concat(parts)
+    return table.with_columns(item=pl.Series(items[table["item"].to_numpy()], dtype=pl.UInt32))
 
 
 def table_of(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: Ints) -> pl.DataFrame:

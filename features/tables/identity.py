@@ -60,8 +60,8 @@ class Identities:
         """How many of the events are among others (ascending)."""
         if not len(others):
             return 0
-        place = np.minimum(np.searchsorted(others, self.hashes), len(others) - 1)
-        return int((others[place] == self.hashes).sum())
+        position = np.minimum(np.searchsorted(others, self.hashes), len(others) - 1)
+        return int((others[position] == self.hashes).sum())
 
 
 def _number(event_id: object) -> int | None:

@@ -50,7 +50,7 @@ class TrackingConfig(FrozenConfig):
     @field_validator("uri")
     @classmethod
     def _is_a_server(cls, uri: str | None) -> str | None:
-        """Refuse what is no URI, in a message that does not repeat it: it may hold a password."""
+        """Refuse a value that is no URI; the message does not repeat it, since it may hold a password."""
         if uri is None or not uri.strip():
             return None
         if _SERVER.fullmatch(uri):

@@ -32,7 +32,12 @@ def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Cl
     kinds = tuple(settings.labels.gains)
     text = settings.data.items.text_fields
     columns = catalogue_of_columns(
-        settings.features, kinds=kinds, text=text, requests=settings.requests, offers=settings.data.offers is not None
+        settings.features,
+        kinds=kinds,
+        text=text,
+        requests=settings.requests,
+        candidates=settings.candidates,
+        offers=settings.data.offers is not None,
     )
     report.show(*report.features_table(columns))
     report.result({"columns": columns})

@@ -79,11 +79,11 @@ def open_inputs(
 
 
 def open_settings(config: Path, overrides: list[str]) -> "Config":
-    """The configuration, with the feature families that other packages bring."""
+    """The configuration, after the classes that other packages bring are registered."""
     from pipelines.base.config import load_config
-    from pipelines.training.feature_plan import load_families
+    from pipelines.training.feature_plan import load_plugins
 
-    load_families()
+    load_plugins()
     return load_config(config, overrides)
 
 

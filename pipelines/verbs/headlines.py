@@ -44,7 +44,7 @@ def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict
             report=lambda _, losses: advance(1, note=f"held-out loss {min(losses):.4f}"),
         )
     folder = write_click_model(model, Path(config.output), data=facts["data"])
-    least_losses = [round(min(losses), 6) for losses in model.held_losses]
+    least_losses = [round(min(losses), 6) for losses in model.validation_losses]
     return {**facts, "held_out_loss": least_losses, "digest": model.digest(), "folder": str(folder)}
 
 

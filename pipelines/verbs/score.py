@@ -26,7 +26,7 @@ from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["Night", "score"]
+__all__ = ["Night", "attempt_identity", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -71,12 +71,13 @@ def score(
     _refuse_unanswerable(own, version)
     day = batch_day(when)
     log = inputs.log.before(day)
-    _refuse_stale(inputs.log, day, config)
+    refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
     users = _users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
-    attempt = Attempt(Path(config.output) / "rankings", f"{when}-{_identity(inputs, own, when, version, bundle)}")
+    name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
+    attempt = Attempt(Path(config.output) / "rankings", name)
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True
@@ -123,7 +124,7 @@ def _write(
     unlisted = 0
     with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
         for part, users in missing.items():
-            rankings = _rank(chain, config, users, day, version, bundle)
+            rankings = rank_users(chain, config, users, day, version, bundle)
             attempt.write(part, rankings)
             unlisted += len(users) - rankings["user_id"].n_unique()
             advance(len(users))
@@ -165,7 +166,7 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
+def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
     """The published rows of some users."""
     ranker, most = bundle.ranker, config.night.reasons
     requests = requests_tonight(users, day)
@@ -222,7 +223,12 @@ def _refuse_unanswerable(config: Config, version: str) -> None:
         )
 
 
-def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
+def refuse_stale(log: EventLog, day: int, config: Config) -> None:
+    """Refuse a day that the log does not reach.
+
+    Raises:
+        BlockedError: No event lies before the day, or the latest one more than `night.max_days_behind` before its eve.
+    """
     last = log.before(day).latest_day
     if last is None:
         raise BlockedError(
@@ -254,8 +260,8 @@ def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed
     return True
 
 
-def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
-    """Hash of everything that decides what is published: what is not tonight's is the bundle's."""
+def attempt_identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
+    """Hash of everything that decides the published rankings: inputs, version, bundle, and tonight's keys."""
     tonight = keys_of(config, {Owner.TONIGHT})
     for table in TABLES:
         if tonight.get(f"data.{table}") is not None:

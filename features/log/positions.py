@@ -9,9 +9,9 @@ import polars as pl
 
 from features.log.asof import Ints
 
-__all__ = ["PART_ROWS", "Places", "by_code", "parts_of", "sort_together"]
+__all__ = ["PART_ROWS", "Positions", "by_code", "parts_of", "sort_together"]
 
-Places = npt.NDArray[np.uint32]
+Positions = npt.NDArray[np.uint32]
 
 PART_ROWS = 1 << 20
 """Rows that are worked on at a time: what is made of them meanwhile takes some ten megabytes."""
@@ -34,7 +34,7 @@ def parts_of(rows: int, end_of: Callable[[int], int] | None = None) -> Iterator[
         start = max(end, 1)
 
 
-def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_codes: int) -> tuple[Places, Ints]:
+def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_codes: int) -> tuple[Positions, Ints]:
     """Places of rows in the order of small codes, rows of one code in their own order (a counting sort).
 
     Args:
@@ -50,15 +50,15 @@ def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_co
     for part in parts_of(rows):
         counts += np.bincount(code_of(part), minlength=n_codes)
     begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    places, free = np.empty(rows, np.uint32), begins[:-1].copy()
+    positions, free = np.empty(rows, np.uint32), begins[:-1].copy()
     for part in parts_of(rows):
         codes = code_of(part).astype(width)
         order = np.argsort(codes, kind="stable")
-        held = np.bincount(codes, minlength=n_codes)
-        to = np.arange(len(order)) + np.repeat(free - (np.cumsum(held) - held), held)
-        places[to] = order + part.start
-        free += held
-    return places, begins
+        code_counts = np.bincount(codes, minlength=n_codes)
+        to = np.arange(len(order)) + np.repeat(free - (np.cumsum(code_counts) - code_counts), code_counts)
+        positions[to] = order + part.start
+        free += code_counts
+    return positions, begins
 
 
 def sort_together(keys: Ints, *others: npt.NDArray[np.integer]) -> None:
@@ -75,9 +75,9 @@ def sort_together(keys: Ints, *others: npt.NDArray[np.integer]) -> None:
         _sort(columns)
         return
     shift = max(int(keys.max()).bit_length() - _BUCKET_BITS, 0)
-    places, begins = by_code(lambda part: keys[part] >> shift, len(keys), 1 << _BUCKET_BITS)
+    positions, begins = by_code(lambda part: keys[part] >> shift, len(keys), 1 << _BUCKET_BITS)
     for column in columns:
-        column[:] = column[places]
+        column[:] = column[positions]
     for start, end in pairwise(begins):
         _sort([column[start:end] for column in columns])
 
