@@ -27,18 +27,18 @@ class Topic:
 
 
 TOPICS = (
-    Topic("tables", "What items, events and further tables hold, and where they may lie.", "features", "Tables"),
+    Topic("tables", "What items, events and further tables hold, and where they may lie.", "features", "Your tables"),
     Topic(
         "timeline",
         "Blocks, validation, test: who learns from which days, and why.",
         "encoders",
         "Training, block by block",
     ),
-    Topic(
-        "requests", "What one ranking question is, and what answers count as right.", "features", "Requests and labels"
-    ),
+    Topic("requests", "What one ranking question is, with or without logged lists.", "features", "Requests"),
+    Topic("labels", "Which events count as right answers, and how much.", "features", "Labels"),
     Topic("candidates", "Which items are ranked at all: the generators, and the cut.", "features", "Candidates"),
-    Topic("features", "The families of features, and how to add one.", "features", "Families"),
+    Topic("features", "What the ranker knows of a candidate: the families of features.", "features", "Features"),
+    Topic("extend", "A family, generator or signal of your own.", "features", "Add a family, a generator or a signal"),
     Topic("encoder", "Which language models load, and how they read your texts.", "encoders", "Which models load"),
     Topic("headlines", "Which text is clicked more: a model without users.", "encoders", "Headlines: the click model"),
     Topic(
