@@ -405,36 +405,21 @@ class RolesConfig(FrozenConfig):
     )
 
 
+_FAMILIES = (
+    "user", "item", "exposure", "offers", "pair", "pair_exposure", "similar_users", "ease", "value",
+    "user_category", "user_item_attribute", "item_attribute", "profile_attribute", "request", "request_time",
+    "context", "comments", "text_title", "text_words", "text_phrases", "text_query", "vectors",
+)  # fmt: skip
+"""The feature families that are on unless the configuration says otherwise, in the order of their columns."""
+
+
 class FeaturesConfig(FrozenConfig):
     """Which feature families are computed, and which further columns they read."""
 
     owner = Owner.VERSION
 
     families: tuple[str, ...] = Field(
-        default=(
-            "user",
-            "item",
-            "exposure",
-            "offers",
-            "pair",
-            "pair_exposure",
-            "similar_users",
-            "ease",
-            "value",
-            "user_category",
-            "user_item_attribute",
-            "item_attribute",
-            "profile_attribute",
-            "request",
-            "request_time",
-            "context",
-            "comments",
-            "text_title",
-            "text_words",
-            "text_phrases",
-            "text_query",
-            "vectors",
-        ),
+        default=_FAMILIES,
         description="Feature families that are computed, in the order of their columns; `nightrank features list` "
         "describes them all.",
     )

@@ -36,15 +36,15 @@ class NetworkConfig(FrozenConfig):
 
 
 class RankerConfig(FrozenConfig):
-    """LambdaMART and the network beside it, or another ranker."""
+    """The ranker: LambdaMART (trees by LightGBM) with a small neural network beside it, or one of your own."""
 
     owner = Owner.TRAINING
 
     kind: str | None = Field(
         default=None,
         exclude_if=lambda kind: kind is None,
-        description="Name of a ranker that an installed package offers as an entry point of the group "
-        "`nightrank.rankers`; null is LambdaMART, mixed with a neural network.",
+        description="Name of a ranker of your own, an entry point of an installed package in the group "
+        "nightrank.rankers; null takes LambdaMART and the network beside it.",
     )
     objective: Literal["lambdarank", "rank_xendcg"] = Field(
         default="lambdarank",

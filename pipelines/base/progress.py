@@ -105,39 +105,61 @@ def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
         total: How many there are.
         unit: What they are.
     """
-    start = time.monotonic()
+    pace = _Pace(total)
     if sys.stderr.isatty():
         with _bar() as bar:
-            row = bar.add_task(_shown(name), total=total, note="", unit=_shown(unit))
+            row = bar.add_task(_shown(name), total=total, note="", unit=_shown(unit), pace=pace)
 
             def advance(done: int, note: str = "") -> None:
+                pace.add(done)
                 bar.update(row, advance=done, note=_shown(note))
 
             yield advance
-    else:
-        with _lines(name, total, unit) as advance_line:
-            yield advance_line
-    took = time.monotonic() - start
-    if not sys.stderr.isatty():
-        _line(name, done=total, unit=unit, seconds=round(took, 1))
+        return
+    with _lines(name, pace, unit) as advance_line:
+        yield advance_line
+    _line(name, done=total, unit=unit, seconds=round(pace.elapsed(), 1))
+
+
+class _Pace:
+    """How fast a piece of work goes, by all of it so far.
+
+    Attributes:
+        done: How much is done.
+        total: Of how much.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.done, self.total = 0, total
+        self._start = time.monotonic()
+        self._end: float | None = None
+
+    def add(self, more: int) -> None:
+        """Count what was done now."""
+        self.done += more
+        if self.done:
+            now = time.monotonic()
+            self._end = now + (now - self._start) * max(self.total - self.done, 0) / self.done
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def left(self) -> float | None:
+        """Seconds that the rest takes; None before anything is done."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
 
 
 class _TimeLeft(ProgressColumn):
-    """How long a piece of work takes: so far and still, by the rate since its start; at its end, altogether."""
+    """How long a piece of work has taken, and about how long it still takes."""
 
     max_refresh = 0.5
 
     def render(self, task: Task) -> Text:
-        elapsed = task.finished_time if task.finished else task.elapsed
-        if task.finished or elapsed is None:
-            return Text(duration(elapsed or 0.0))
-        left = _seconds_left(task.completed, task.total or 0, elapsed)
-        return Text(duration(elapsed) + ("" if left is None else f", about {duration(left)} left"))
-
-
-def _seconds_left(done: float, total: float, elapsed: float) -> float | None:
-    """Seconds that the rest takes at the rate so far; None before anything is done."""
-    return elapsed * max(total - done, 0) / done if done else None
+        pace: _Pace = task.fields["pace"]
+        left = pace.left()
+        rest = "" if left is None or task.finished else f", about {duration(left)} left"
+        return Text(duration(pace.elapsed()) + rest)
 
 
 def _bar() -> Progress:
@@ -153,19 +175,18 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def _lines(name: str, total: int, unit: str) -> Iterator[Advance]:
-    done, start = 0, time.monotonic()
-    last = start
+def _lines(name: str, pace: _Pace, unit: str) -> Iterator[Advance]:
+    last = time.monotonic()
 
     def advance(more: int, note: str = "") -> None:
-        nonlocal done, last
-        done += more
-        now = time.monotonic()
-        if now - last >= _EVERY_SECONDS:
-            last = now
-            left = _seconds_left(done, total, now - start)
-            eta = None if left is None else round(left, 1)
-            _line(name, done=done, total=total, unit=unit, eta_s=eta, **({"note": note} if note else {}))
+        nonlocal last
+        pace.add(more)
+        if time.monotonic() - last >= _EVERY_SECONDS:
+            last = time.monotonic()
+            left = pace.left()
+            facts: dict[str, object] = {"done": pace.done, "total": pace.total, "unit": unit}
+            facts["eta_s"] = None if left is None else round(left, 1)
+            _line(name, **facts, **({"note": note} if note else {}))
 
     yield advance
 

@@ -52,8 +52,8 @@ def check(
     if strict:
         refuse_cautions(warnings)
     tables = ", ".join(f"{name} {table.n_rows:,} rows" for name, table in inputs.tables.items())
-    told = f"{len(warnings)} warnings" if warnings else "no warnings"
-    return Closing(f"checked {tables}: {told}", then=next_command("train", config))
+    warned = f"{len(warnings)} warnings" if warnings else "no warnings"
+    return Closing(f"checked {tables}: {warned}", then=next_command("train", config))
 
 
 @command(
@@ -87,9 +87,8 @@ def data(
 @command(project_app, ["nightrank demo", "nightrank demo --to grocer-demo"], panel=_PANEL)
 def demo(
     to: Annotated[Path, typer.Option("--to", help="Folder of the demo's data and results.")] = Path("nightrank-demo"),
-) -> Closing:
+) -> None:
     """Run the main job on a real grocery log: check, train, evaluate, promote, and two nights."""
     from pipelines.verbs.demo import run_demo
 
-    run_demo(to)
-    return Closing("showed the main job", lies_in=to, then=next_command("status", to / "nightrank.yaml"))
+    run_demo(to)  # which closes with a screen of its own

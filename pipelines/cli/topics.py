@@ -26,7 +26,39 @@ class Topic:
     heading: str
 
 
-TOPICS: tuple[Topic, ...] = ()
+TOPICS = (
+    Topic("tables", "What items, events and further tables hold, and where they may lie.", "features", "Your tables"),
+    Topic(
+        "timeline",
+        "Blocks, validation, test: who learns from which days, and why.",
+        "encoders",
+        "Training, block by block",
+    ),
+    Topic("requests", "What one ranking question is, with or without logged lists.", "features", "Requests"),
+    Topic("labels", "Which events count as right answers, and how much.", "features", "Labels"),
+    Topic("candidates", "Which items are ranked at all: the generators, and the cut.", "features", "Candidates"),
+    Topic("features", "What the ranker knows of a candidate: the families of features.", "features", "Features"),
+    Topic("extend", "A family, generator or signal of your own.", "features", "Add a family, a generator or a signal"),
+    Topic("encoder", "Which language models load, and how they read your texts.", "encoders", "Which models load"),
+    Topic("headlines", "Which text is clicked more: a model without users.", "encoders", "Headlines: the click model"),
+    Topic(
+        "ranker",
+        "Trees and a network: what orders the candidates.",
+        "ranker",
+        "The default ranker: trees and a network",
+    ),
+    Topic("metrics", "What NDCG and the other figures mean here.", "ranker", "Metrics, and what they mean here"),
+    Topic("comparison", "When one system is better than another.", "ranker", "Is one better? Paired comparison"),
+    Topic("promotion", "Champion and challenger, gates, going back.", "pipelines", "Promotion and the registry"),
+    Topic("night", "Publishing every night: cron, systemd, reruns.", "pipelines", "Every night"),
+    Topic("files", "What lies where below `output`, and how to read the rankings.", "pipelines", "Files on disk"),
+    Topic("exit-codes", "What each exit code means, and what to do.", "pipelines", "Exit codes"),
+    Topic("memory", "How much memory is needed, and how to bound it.", "pipelines", "Memory"),
+    Topic("recovery", "What happens after a kill.", "pipelines", "Recovery after a kill"),
+    Topic("continue", "Learning only what is new, from the champion on.", "pipelines", "Continuing a training"),
+    Topic("mlflow", "Where runs and versions are recorded.", "pipelines", "MLflow"),
+    Topic("privacy", "What leaves your machine.", "pipelines", "What leaves your machine"),
+)
 
 
 def text_of(topic: Topic) -> str:

@@ -165,7 +165,9 @@ def read_reference(path: Path) -> dict[str, ColumnStatistics]:
     try:
         return _REFERENCE.validate_python(read_json(path, what="reference")["columns"])
     except (ValidationError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is no reference that `nightrank features describe --to` wrote.") from error
+        raise IntegrityError(
+            f"{path} is no reference. Write one with: nightrank features describe --to FILE."
+        ) from error
 
 
 def write_reference(described: Described, path: Path) -> None:

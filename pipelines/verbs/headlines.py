@@ -77,7 +77,7 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
     try:
         frame = read_raw(table_config, name="clicks", allow_empty=True).frame
     except ConfigError as error:
-        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there.") from error
+        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there. Name another.") from error
     if theirs not in frame.columns:
         raise ContractError(
             f"{table}: there is no column {theirs!r}; the table has {listed(frame.columns, most=20)}. Add it, or "
@@ -109,7 +109,7 @@ def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFram
     if checked.good.is_empty():
         raise ContractError(
             f"clicks: all {checked.n_rows} rows were set aside, and none is left to learn from; they lie, with the "
-            f"rules they broke, in {path}."
+            f"rules they broke, in {path}. Mend them, or name the right columns in data.clicks.columns."
         )
     rows = checked.good.group_by("group", "text").agg(pl.col("impressions", "clicks").sum()).sort("group", "text")
     totals = {name: int(rows[name].sum()) for name in ("impressions", "clicks")}

@@ -89,7 +89,7 @@ class _Kept:
         one, other = (rows.filter(system=rows["system"][0]).select(keys) for rows in (self.per_request, others.rows))
         if not one.sort(keys).equals(other.sort(keys)):
             raise IntegrityError(
-                f"{path} is of other requests than today's. Remove it, and the origin is judged again."
+                f"{path} is of other requests than today's. Remove it, so that the origin is judged again."
             )
         is_ours = pl.col("system").is_in(OURS)
         parts = [self.per_request.filter(is_ours), others.rows, self.per_request.filter(~is_ours)]
@@ -257,7 +257,7 @@ def _read(path: Path) -> _Kept:
     table = path.with_suffix(".parquet")
     record = read_json(path, what="origin")
     if not table.is_file() or sha256_of(table) != record.get("per_request"):
-        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
+        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, so that the origin is judged again.")
     return _Kept(record["evaluation"], read_parquet(table))
 
 

@@ -47,6 +47,7 @@ def promote(
             raise BlockedError(
                 f"{version.name} stays out; {len(failed)} of {len(gates)} gates failed:\n"
                 + "\n".join(f"- {gate.name}: {gate.finding}" for gate in failed)
+                + "\nTrain a better version, or change the limits under `promotion`."
             )
         registry.make_champion(version, why=why, action="promote")
     return version, gates

@@ -97,7 +97,8 @@ def score(
     if not rows:
         raise BlockedError(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
-            "candidates.already_bought and available_from and available_until of items. What was live stays live."
+            "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
+            "rankings stay live."
         )
     live = live_day(attempt.root)
     forced: list[str] = []
@@ -217,7 +218,9 @@ def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version
     )
     good, failure = Rankings.filter(rankings, cast=True)
     if len(failure):
-        raise ContractError(f"rankings: {failure.counts()} rows break the contract; nothing was published.")
+        raise ContractError(
+            f"rankings: {failure.counts()} rows break the contract, so nothing was published. Please report it."
+        )
     return good.with_columns(best["reasons"]) if most else good
 
 
@@ -258,7 +261,8 @@ def refuse_stale(log: EventLog, day: int, config: Config) -> None:
     last = log.before(day).latest_day
     if last is None:
         raise BlockedError(
-            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
+            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}. "
+            "Name a later --date, or deliver earlier events (data.events.path)."
         )
     behind = day - 1 - last
     if behind > config.night.max_days_behind:
