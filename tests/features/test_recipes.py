@@ -45,7 +45,7 @@ def test_a_family_of_the_recipe_makes_its_column(followed, shop):
     followed(features.families)
     log, config = tables.log(), FeaturesConfig(families=("pair", "weekends"))
     assembler = Assembler(log, CandidatesConfig(), None, Plan(config, FeatureInventory.of(log, config)))
-    rows = assembler.portion(tables.asked(30)).rows
+    rows = assembler.portion(tables.requests_on(30)).rows
     first = log.engaged.filter((pl.col("user") == rows["user"][0]) & (pl.col("day") < rows["as_of_day"][0]))
     shares = [date.fromordinal(date(1970, 1, 1).toordinal() + day).weekday() >= 5 for day in first["day"]]
     assert rows["user_weekend_share"][0] == pytest.approx(np.mean(shares), rel=1e-6)
@@ -55,7 +55,7 @@ def test_a_family_of_the_recipe_makes_its_column(followed, shop):
 def test_a_generator_of_the_recipe_proposes_up_to_its_quota(followed, shop):
     tables = shop(0)
     followed(features.candidates)
-    log, requests = tables.log(), tables.asked(30)
+    log, requests = tables.log(), tables.requests_on(30)
     nothing_else = dict.fromkeys(catalog.SOURCES, 0)
     assembler = Assembler(log, CandidatesConfig(**nothing_else, extra={"cheapest": 2}), None)
     rows = assembler.portion(requests).rows
