@@ -57,7 +57,7 @@ class AuditsConfig(FrozenConfig):
         "of a weekday that mostly had none are not expected, unless data.events.expected names the weekday.",
     )
     event_types: AuditConfig = _audit(
-        "block", 0.1, "The same for each event type that had 50 events or more on the median day."
+        "block", 0.1, "The same for each event type that had 20 events or more on the median of these days."
     )
     items_shown: AuditConfig = _audit("block", 0.5, "Share of the shown items that is gone since the last night.")
     scores: AuditConfig = _audit(
