@@ -16,8 +16,8 @@ class AuditConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     level: Literal["block", "warn", "off"] = Field(
-        description="What happens beyond the limit: `block` keeps last night's rankings live (exit code 11), `warn` says so "
-        "and publishes, `off` does not look."
+        description="What happens beyond the limit: `block` keeps last night's rankings live (exit code 11), `warn` "
+        "says so and publishes, `off` does not look."
     )
     limit: float = Field(
         ge=0,
