@@ -16,9 +16,14 @@ class AuditConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     level: Literal["block", "warn", "off"] = Field(
-        description="block: what was live stays live (exit code 11); warn: said, and published; off: not looked at."
+        description="What happens beyond the limit: `block` keeps last night's rankings live (exit code 11), `warn` "
+        "says so and publishes, `off` does not look."
     )
-    limit: float = Field(ge=0, description="What is just allowed; the audit's own description has the unit.")
+    limit: float = Field(
+        ge=0,
+        description="The largest value that is allowed (for `eve`, `event_types` and `overlap` the "
+        "smallest), in the unit that the audit's description names.",
+    )
 
 
 def _audit(level: Literal["block", "warn"], limit: float, description: str) -> Any:  # noqa: ANN401 - as pydantic's Field
