@@ -47,7 +47,7 @@ class AuditsConfig(FrozenConfig):
     texts: AuditConfig = _audit(
         "block",
         0.2,
-        "Share of the catalogue that lost its text since before; on the first night 1 less this is needed.",
+        "Share of the catalogue that lost its text since the last night; on the first night the least share with one.",
     )
     catalogue: AuditConfig = _audit("block", 0.2, "Share of the items on sale that is gone since the last night.")
     users: AuditConfig = _audit("block", 0.2, "Share of the ranked users that is gone since the last night.")
