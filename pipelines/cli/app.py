@@ -22,6 +22,7 @@ from features.errors import ConfigError, NightrankError
 from pipelines.base.endings import ending
 from pipelines.base.streams import patient_streams
 from pipelines.cli.groups import click_app, features_app, vectors_app
+from pipelines.cli.init_command import init
 from pipelines.cli.options import (
     DEFAULT,
     AllowEmpty,
@@ -45,6 +46,7 @@ app = typer.Typer(
 app.add_typer(features_app, name="features")
 app.add_typer(click_app, name="click-model")
 app.add_typer(vectors_app, name="vectors")
+app.command()(init)
 
 
 @app.command()

@@ -21,6 +21,7 @@ _KEY = 0.95
 _MOST_TYPES = 40
 _MOST_STARS = 21
 _FIT = 0.7
+_RIVAL = 0.85  # of the best score, what makes a table about other items a rival
 _ANNOTATED = 0.3  # of the log's rows, the most that notes beside it have
 
 Score = Callable[[Column], float]
@@ -92,7 +93,7 @@ def choose_log(tables: Sequence[Table], *, events: Table | None = None, items: T
     if not usable:
         raise ContractError(_no_catalogue(logs))
     best = max(usable, key=lambda log: (round(log.score, 6), log.table.n_rows))
-    rivals = [log for log in usable if log is not best and not _annotates(log, best)]
+    rivals = [log for log in usable if log is not best and _vies(log, best) and not _annotates(log, best)]
     if rivals:
         names = sorted([best.table.name, *(log.table.name for log in rivals)])
         raise ConfigError(
@@ -354,6 +355,12 @@ _FURTHER: dict[str, Score] = {
     "query": _query_score,
     "text": _comment_score,
 }
+
+
+def _vies(log: Log, best: Log) -> bool:
+    """Whether a table tells of the same items as the best, or fits as well."""
+    theirs, own = (some.catalogue.table if some.catalogue else None for some in (log, best))
+    return theirs is own or log.score >= _RIVAL * best.score
 
 
 def _annotates(log: Log, best: Log) -> bool:
