@@ -149,7 +149,9 @@ def table_files(table: TableConfig, *, name: str) -> Files:
     left_out = [file.relative_to(root).as_posix() for file in found if file not in set(wanted)]
     if not wanted:
         there = f" It has {listed(left_out)}." if left_out else ""
-        raise ConfigError(f"data.{name}.path: no {', '.join((*_PARQUET, *_DELIMITED, *_JSON_LINES))} file at {table.path!r}.{there}")
+        raise ConfigError(
+            f"data.{name}.path: no {', '.join((*_PARQUET, *_DELIMITED, *_JSON_LINES))} file at {table.path!r}.{there}"
+        )
     return Files(root, wanted, left_out)
 
 

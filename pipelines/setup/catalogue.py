@@ -1,5 +1,6 @@
 """Which columns of a catalogue are texts, which the category, which the price, and which text tells most."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -64,7 +65,9 @@ def read_catalogue(columns: Mapping[str, Column], key: str, *, name: str) -> Cat
     rest = {label: column for label, column in columns.items() if label != key}
     prose = {label: column for label, column in rest.items() if column.is_prose and column.n_distinct > 1}
     ranks = {label: _rank(column) for label, column in prose.items()}
-    chosen = sorted((label for label in prose if ranks[label][0] > 0), key=lambda label: (ranks[label], label), reverse=True)
+    chosen = sorted(
+        (label for label in prose if ranks[label][0] > 0), key=lambda label: (ranks[label], label), reverse=True
+    )
     if not chosen:
         raise ContractError(
             f"init: {name} has no text: none of its columns besides {key!r} holds words. The ranking reads what items are "
@@ -76,7 +79,9 @@ def read_catalogue(columns: Mapping[str, Column], key: str, *, name: str) -> Cat
     left = [column for label, column in rest.items() if label not in used]
     attributes = [column.name for column in [*left, *(prose[label] for label in chosen[1:])] if _is_attribute(column)]
     unread = {column.name: _why_not(column) for column in left}
-    return Catalogue(texts, ours, attributes, unread, [*_titles_doubt(chosen, ranks, name), *doubts], _script(prose, chosen))
+    return Catalogue(
+        texts, ours, attributes, unread, [*_titles_doubt(chosen, ranks, name), *doubts], _script(prose, chosen)
+    )
 
 
 def dependent_columns(table: Table, item: str) -> list[str]:
@@ -87,6 +92,8 @@ def dependent_columns(table: Table, item: str) -> list[str]:
         if name == item or not column.is_prose or column.n_distinct < 2:  # noqa: PLR2004
             continue
         pairs = pl.DataFrame([ids, column.values.cast(pl.String).alias("value")]).drop_nulls()
+        if pairs.is_empty():
+            continue
         counts = pairs.group_by("item", "value").len()
         agree = counts.group_by("item").agg(pl.col("len").max())["len"].sum() / max(pairs.height, 1)
         usual = pairs.group_by("value").len()["len"].max() / max(pairs.height, 1)  # type: ignore[operator]
@@ -106,19 +113,29 @@ def _rank(column: Column) -> tuple[float, str, float]:
         return (4 + fits["title"] * varied, "the title", varied)
     if fits["description"] >= _FIT and fits["description"] >= fits["category"]:
         return (3 + fits["description"] / 10 + min(column.mean_words, 90) / 100, "a description", varied)
+    many = math.log10(max(column.n_distinct, 1)) / 6  # of columns alike in kind the one with more values tells more
+    if column.n_distinct < _FEW:
+        return (0.0, "", varied)
     if fits[part] >= _FIT:
-        why = {"creator": "who made it", "category": "what kind it is", "title": "a name", "description": "a description"}[part]
-        return ({"creator": 1.5, "category": 1.0}.get(part, 1.2) + varied / 10, why, varied)
+        weight = 0.6 if part == "creator" and column.n_distinct < 10 else _WEIGHTS[part]  # noqa: PLR2004
+        return (weight + many, _SAYS[part], varied)
     if column.mean_words >= 1.5 and varied >= 0.02:  # noqa: PLR2004
-        weight = 2.0 if column.mean_words >= 3 and varied > 0.5 else 1.1  # noqa: PLR2004
-        return (weight + varied / 10, "words, different ones for many items", varied)
+        prose = column.mean_words >= 3 and varied > 0.5  # noqa: PLR2004
+        return ((2.0 if prose else 0.6) + many, "words, different ones for many items", varied)
     return (0.0, "", varied)
+
+
+_FEW = 3
+_WEIGHTS = {"creator": 1.2, "category": 1.0, "title": 1.1, "description": 1.1}
+_SAYS = {"creator": "who made it", "category": "what kind it is", "title": "a name", "description": "a description"}
 
 
 def _field(column: Column, why: str) -> TextField:
     long = column.long_words > _LONG_WORDS
     filled = "" if column.filled_share > 0.995 else f"; {column.filled_share:.0%} have it"  # noqa: PLR2004
-    return TextField(column.name, _READ_WORDS if long else None, f"{why}, {column.mean_words:.0f} words on average{filled}")
+    return TextField(
+        column.name, _READ_WORDS if long else None, f"{why}, {column.mean_words:.0f} words on average{filled}"
+    )
 
 
 def _further(
@@ -140,7 +157,9 @@ def _further(
         best = max(sorted(prices), key=prices.__getitem__)
         found["price"] = (best, "a number, named for a price")
     for ours in ("available_from", "available_until"):
-        fits = [label for label, column in rest.items() if affinity(column.label, ours) == 1 and column.times is not None]
+        fits = [
+            label for label, column in rest.items() if affinity(column.label, ours) == 1 and column.times is not None
+        ]
         if fits and rest[fits[0]].kind == "clock":
             found[ours] = (fits[0], "a time, named for when an item is on sale")
     return found, doubts
@@ -151,10 +170,24 @@ def _category_score(column: Column) -> float:
     fit = affinity(column.label, "category") if column.label else 0.3 * (column.mean_words < 4)  # noqa: PLR2004
     if fit < 0.3 or column.distinct_share > 0.5:  # noqa: PLR2004
         return 0.0
-    broader = 0.1 if any(mark in column.label.lower() for mark in ("sub", "type")) else 0.0
-    department = 0.15 if affinity(column.label, "category") == affinity(column.label, "order") else 0.0
-    exact = 0.1 if "categ" in column.label.lower() else 0.0
-    return fit - broader - department + exact
+    name = column.label.lower()
+    return fit + 0.2 * any(word in name for word in _CORE) - 0.1 * any(word in name for word in ("sub", "type"))
+
+
+_CORE = (
+    "product_type", "product_group", "producttype", "productgroup", "categ",
+    "kategor",
+    "genre",
+    "genero",
+    "warengruppe",
+    "类目",
+    "类别",
+    "分类",
+    "カテゴリ",
+    "ジャンル",
+    "категор",
+)
+"""What says category more plainly than a department or a topic does."""
 
 
 def _is_amount(column: Column) -> bool:

@@ -45,7 +45,9 @@ def returns_in(table: Table) -> bool:
     rows = table.sample
     below = quantity is not None and bool((_numbers(rows, quantity) < 0).any())
     numbered = order is not None and float(rows[order].cast(pl.String).str.contains(_NUMBERED).mean() or 0) > _MOSTLY  # type: ignore[arg-type]
-    return below or (numbered and order is not None and bool(rows[order].cast(pl.String).str.contains(_CANCELLED).any()))
+    return below or (
+        numbered and order is not None and bool(rows[order].cast(pl.String).str.contains(_CANCELLED).any())
+    )
 
 
 def _numbers(rows: pl.DataFrame, name: str) -> pl.Series:
@@ -130,7 +132,9 @@ def _without_strays(events: pl.DataFrame, *, goods_alone: bool) -> tuple[pl.Data
     return events.drop("unpaid", strict=False).sort("timestamp", maintain_order=True), dropped
 
 
-def described_items(log: Log, columns: Sequence[str], events: pl.DataFrame, *, until: datetime, returned: str) -> pl.DataFrame:
+def described_items(
+    log: Log, columns: Sequence[str], events: pl.DataFrame, *, until: datetime, returned: str
+) -> pl.DataFrame:
     """A catalogue of a log that tells of its items itself: the value that most rows of an item carry, ties by alphabet.
 
     Rows from `until` on count only for items that had none before, so that the test learns nothing of its own days.

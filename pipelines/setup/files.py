@@ -59,6 +59,11 @@ class Table:
     headless: bool = False
     converted: tuple[str, ...] = ()
 
+    @property
+    def counted(self) -> bool:
+        """Whether `n_rows` is exact."""
+        return self.whole or all(file.name.lower().endswith(".parquet") for file in self.files.paths)
+
     @cached_property
     def columns(self) -> dict[str, Column]:
         """Its columns, by the rows seen."""
@@ -86,7 +91,9 @@ def look(folder: Path) -> list[Table]:
         raise ConfigError(f"init: no folder at {str(folder)!r}. Name the folder that holds your files.")
     places = sorted(_data_files(folder))
     if not places:
-        raise ConfigError(f"init: no table in {str(folder)!r}: no {', '.join(SUFFIXES[:3])} or .jsonl file. {_excel(folder)}")
+        raise ConfigError(
+            f"init: no table in {str(folder)!r}: no .parquet, .csv, .tsv or .jsonl file. {_excel(folder)}"
+        )
     return sorted(_grouped(folder, places), key=lambda table: table.name)
 
 
@@ -165,7 +172,8 @@ def _tables_of(folder: Path, pattern: str, members: Sequence[str]) -> Iterable[T
         return
     headers = {place: _header(folder / place) for place in members}
     if _alike(headers.values()):
-        yield _table(pattern, folder / pattern)
+        name = _common_name(pattern, members)
+        yield _table(name, folder / name)
         return
     parts: dict[str, list[str]] = {}
     for place in members:
@@ -183,7 +191,15 @@ def _pattern(place: str) -> str:
     ('date=*/part-*.parquet', 'movies.csv')
     """
     parts = [re.sub(r"=.*", "=*", part) if "=" in part else re.sub(r"\d+", "*", part) for part in place.split("/")]
-    return re.sub(r"\*([-_.T]\*)+(?=[-_./]|$)", "*", "/".join(parts))
+    return "/".join(re.sub(r"\*([-_.T]\*)+", "*", part) if re.match(r"[A-Za-z]", part) else part for part in parts)
+
+
+def _common_name(pattern: str, members: Sequence[str]) -> str:
+    """What names all files of a table: their folder, or the pattern of their paths where that folder has wildcards."""
+    if "*" not in pattern:
+        return pattern
+    patterns = {_pattern(place) for place in members}
+    return patterns.pop() if len(patterns) == 1 else f"{pattern}/**/*"
 
 
 def _alike(headers: Iterable[frozenset[str]]) -> bool:
@@ -221,9 +237,17 @@ def _table(name: str, path: Path) -> Table:
         n_rows += rows
         whole = whole and rows == part.height
     if len(chosen) < len(files.paths):
-        n_rows = n_rows * len(files.paths) // len(chosen)
+        n_rows = _all_rows(files.paths, n_rows // len(chosen))
     sample = pl.concat(parts, how="diagonal_relaxed") if len(parts) > 1 else parts[0]
     return Table(name, files, sample, n_rows, whole, headless, ("its files have no header",) if headless else ())
+
+
+def _all_rows(paths: Sequence[Path], usual: int) -> int:
+    """Rows of all files: counted where they are Parquet, else estimated."""
+    if all(file.name.lower().endswith(".parquet") for file in paths):
+        rows = (pl.scan_parquet(file, glob=False, hive_partitioning=False) for file in paths)
+        return sum(int(some.select(pl.len()).collect().item()) for some in rows)
+    return usual * len(paths)
 
 
 def _spread(paths: Sequence[Path], most: int) -> Sequence[Path]:
@@ -242,7 +266,9 @@ def _seen(file: Path, files: Files, *, headless: bool) -> tuple[pl.DataFrame, in
     if size > _WHOLE_BYTES:
         head = _head(file, place, headless=headless, most=_HEAD_BYTES)
         packed = 4 if file.name.lower().endswith(".gz") else 1
-        return with_partition_columns(head, Path(place)), max(head.height * packed * size // _HEAD_BYTES, head.height + 1)
+        return with_partition_columns(head, Path(place)), max(
+            head.height * packed * size // _HEAD_BYTES, head.height + 1
+        )
     frame = _whole(file, files, headless=headless)
     return frame, frame.height
 

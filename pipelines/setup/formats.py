@@ -13,9 +13,7 @@ __all__ = ["SHOWN", "unfolded"]
 SHOWN, CLICKED = "impression", "click"
 _BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
-_UNFOLDED = (
-    "its lists of what was shown are unfolded: a row for each item, with its position, and one more where it was clicked"
-)
+_UNFOLDED = "its lists of what was shown are unfolded: a row for each item, with its position, and one more where it was clicked"
 
 
 def unfolded(tables: Sequence[Table]) -> list[Table]:
@@ -54,7 +52,9 @@ def _rows(frame: pl.DataFrame, lists: str) -> pl.DataFrame:
     kept = [name for name, column in others.items() if name != key and (column.may_be_id or column.times is not None)]
     request = pl.col(key) if key else pl.int_range(pl.len()).cast(pl.String)
     shown = (
-        frame.select(*kept, request.alias("request_id"), pl.col(lists).str.strip_chars().str.split(" ").alias("item_id"))
+        frame.select(
+            *kept, request.alias("request_id"), pl.col(lists).str.strip_chars().str.split(" ").alias("item_id")
+        )
         .with_columns(position=pl.int_ranges(1, pl.col("item_id").list.len() + 1))
         .explode("item_id", "position")
         .with_columns(
@@ -62,6 +62,6 @@ def _rows(frame: pl.DataFrame, lists: str) -> pl.DataFrame:
         )
     )
     clicked = shown.filter("clicked")
-    return pl.concat(
-        [shown.with_columns(event=pl.lit(SHOWN)), clicked.with_columns(event=pl.lit(CLICKED))]
-    ).drop("clicked")
+    return pl.concat([shown.with_columns(event=pl.lit(SHOWN)), clicked.with_columns(event=pl.lit(CLICKED))]).drop(
+        "clicked"
+    )

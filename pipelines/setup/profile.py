@@ -25,8 +25,25 @@ _URL = r"^(https?://|www\.|/\S+/)\S*$|\.(jpe?g|png|gif|webp)$"
 _STRUCTURED = r"^\s*[\[{].*[\]}]\s*$"
 _NUMBER = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?\s*$"
 _INTEGER = r"^\s*[+-]?\d+(\.0+)?\s*$"
-_DAYS = ("%m/%d/%Y", "%d/%m/%Y", "%m/%d/%y", "%d/%m/%y", "%d.%m.%Y", "%d.%m.%y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d",
-         "%Y.%m.%d", "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%d %B %Y", "%B %d, %Y", "%Y年%m月%d日", "%Y-%m-%d")
+_DAYS = (
+    "%m/%d/%Y",
+    "%d/%m/%Y",
+    "%m/%d/%y",
+    "%d/%m/%y",
+    "%d.%m.%Y",
+    "%d.%m.%y",
+    "%d-%m-%Y",
+    "%m-%d-%Y",
+    "%Y/%m/%d",
+    "%Y.%m.%d",
+    "%d-%b-%Y",
+    "%d %b %Y",
+    "%b %d, %Y",
+    "%d %B %Y",
+    "%B %d, %Y",
+    "%Y年%m月%d日",
+    "%Y-%m-%d",
+)
 _HOURS = ("", " %H:%M:%S", " %H:%M", " %I:%M:%S %p", " %I:%M %p", ", %H:%M:%S", ", %H:%M", " %H:%M:%S%.f", " %H时%M分")
 _TURNED = {"%m/%d": "%d/%m", "%d/%m": "%m/%d", "%d-%m": "%m-%d", "%m-%d": "%d-%m"}
 _UTC = pl.Datetime("us", "UTC")
@@ -119,7 +136,9 @@ class Column:
     @cached_property
     def mean_words(self) -> float:
         """Words a value, counted by white space; letters of scripts without spaces are half a word each."""
-        words = self.texts.str.count_matches(r"\S+") + self.texts.str.count_matches(r"[\u3040-\u30ff\u4e00-\u9fff]") // 2
+        words = (
+            self.texts.str.count_matches(r"\S+") + self.texts.str.count_matches(r"[\u3040-\u30ff\u4e00-\u9fff]") // 2
+        )
         return float(words.mean() or 0.0)  # type: ignore[arg-type]
 
     @cached_property
@@ -252,7 +271,9 @@ def _reads(texts: pl.Series, form: str) -> bool:
 def _by_form(texts: pl.Series, form: str) -> pl.Series:
     stripped = texts.str.strip_chars().str.replace_all(r"\s+", " ")
     if re.search(r"%[HIp]", form):
-        return stripped.str.to_datetime(form, time_unit="us", strict=False, ambiguous="earliest").dt.replace_time_zone("UTC")
+        return stripped.str.to_datetime(form, time_unit="us", strict=False, ambiguous="earliest").dt.replace_time_zone(
+            "UTC"
+        )
     return stripped.str.to_date(form, strict=False).cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
 
 

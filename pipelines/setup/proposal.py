@@ -151,7 +151,9 @@ class _Reading:
     def good(self, item_ids: pl.Series) -> pl.DataFrame:
         """The rows that keep the contract."""
         return self.frame.filter(
-            pl.col("user").is_not_null() & pl.col("at").is_between(_FIRST, _LAST) & pl.col("item").is_in(item_ids.implode())
+            pl.col("user").is_not_null()
+            & pl.col("at").is_between(_FIRST, _LAST)
+            & pl.col("item").is_in(item_ids.implode())
         )
 
 
@@ -173,7 +175,9 @@ def _read_log(log: Log) -> _Reading:
             goods_alone=log.catalogue is None,
         )
         written: pl.DataFrame | None = frame
-        plain = frame.select(user="user_id", item="item_id", at="timestamp", kind="event", **_request(frame, "request_id"))
+        plain = frame.select(
+            user="user_id", item="item_id", at="timestamp", kind="event", **_request(frame, "request_id")
+        )
     else:
         written, dropped = None, []
         plain = _plain(log, event, constant)
@@ -200,7 +204,9 @@ def _reasons(log: Log, *, sales: bool) -> list[str]:
     table, time = log.table, log.table.columns[log.picks["timestamp"].column].times
     assert time is not None
     reasons = [] if time.direct else [f"its times are written in the form {time.form}, and become times"]
-    reasons += ["rows of a quantity below zero, and orders numbered C..., become events of type return"] if sales else []
+    reasons += (
+        ["rows of a quantity below zero, and orders numbered C..., become events of type return"] if sales else []
+    )
     clashing = [
         name
         for name in Events.column_names()
@@ -218,7 +224,9 @@ def _request(frame: pl.DataFrame, name: str | None) -> dict[str, str]:
 def _plain(log: Log, event: Pick | None, constant: str) -> pl.DataFrame:
     """The whole log: user, item, at, kind, perhaps request and query."""
     picks = log.picks
-    wanted = {ours: picks[ours].column for ours in ("user_id", "item_id", "timestamp", "request_id", "query") if ours in picks}
+    wanted = {
+        ours: picks[ours].column for ours in ("user_id", "item_id", "timestamp", "request_id", "query") if ours in picks
+    }
     if event is not None:
         wanted["event"] = event.column
     rows = log.table.read(list(dict.fromkeys(wanted.values())))
@@ -230,10 +238,16 @@ def _plain(log: Log, event: Pick | None, constant: str) -> pl.DataFrame:
             "user": user.set(user == "", None) if user.dtype == pl.String else user,
             "item": plain_ids(rows[wanted["item_id"]]),
             "at": read_times(rows[wanted["timestamp"]], time),
-            "kind": rows[wanted["event"]].cast(pl.String) if event is not None else pl.repeat(constant, rows.height, eager=True),
+            "kind": rows[wanted["event"]].cast(pl.String)
+            if event is not None
+            else pl.repeat(constant, rows.height, eager=True),
         }
     )
-    more = {ours: rows[wanted[theirs]] for ours, theirs in (("request", "request_id"), ("query", "query")) if theirs in wanted}
+    more = {
+        ours: rows[wanted[theirs]]
+        for ours, theirs in (("request", "request_id"), ("query", "query"))
+        if theirs in wanted
+    }
     return frame.with_columns(**more)
 
 
@@ -249,7 +263,7 @@ def _lists(frame: pl.DataFrame, types: EventTypes, *, has_query: bool) -> dict[s
     if "request" not in frame.columns or not shown_kinds:
         return {}
     shown = frame.filter(pl.col("kind").is_in(shown_kinds)).drop_nulls("request")
-    wins = frame.filter(pl.col("kind").is_in(list(types.gains)))
+    wins = frame.filter(pl.col("kind").is_in(list(types.gains)), pl.col("at") >= shown["at"].min())
     inside = wins["request"].is_in(shown["request"].unique().implode()).fill_null(value=False).mean()
     owners = shown.group_by("request").agg(pl.col("user").n_unique())
     if shown.is_empty() or float(inside or 0) < _INSIDE or float((owners["user"] == 1).mean() or 0) < _INSIDE:  # type: ignore[arg-type]
@@ -277,7 +291,9 @@ def _events_table(
     time = log.table.columns[log.picks["timestamp"].column].times
     assert time is not None
     if written is not None:
-        columns = {name: (name, columns.get(name, ("", "of the rows as they are written"))[1]) for name in written.columns}
+        columns = {
+            name: (name, columns.get(name, ("", "of the rows as they are written"))[1]) for name in written.columns
+        }
         if "value" not in written.columns:
             columns.pop("value", None)
     return TableProposal(
@@ -328,7 +344,9 @@ def _joint(log: Log, reading: _Reading) -> tuple[Catalogue, TableProposal, Fitte
 def _timeline(reading: _Reading, good: pl.DataFrame) -> Fitted:
     """The timeline of the rows that keep the contract."""
     if good.is_empty():
-        raise ConfigError("init: no row of the log has a user, a time, and an item of the catalogue. Name other tables.")
+        raise ConfigError(
+            "init: no row of the log has a user, a time, and an item of the catalogue. Name other tables."
+        )
     days = pl.col("at").dt.date().cast(pl.Int32).alias("day")
     dated = good.with_columns(days)
     per_day = dated.group_by("day").len().sort("day")

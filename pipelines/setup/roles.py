@@ -5,7 +5,7 @@ table. Nothing depends on the names of files, on their order or on that of colum
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from features.errors import ConfigError, ContractError, listed
 from pipelines.setup.catalogue import dependent_columns
@@ -83,8 +83,12 @@ def choose_log(tables: Sequence[Table], *, events: Table | None = None, items: T
         ConfigError: Two tables could be the log.
     """
     keys = _keys([items] if items is not None else tables)
-    readings = [_reading(table, keys) for table in ([events] if events is not None else tables) if table is not items]
+    possible = [table for table in ([events] if events is not None else tables) if table is not items]
+    readings = [_reading(table, keys) for table in possible]
     logs = [log for log in readings if isinstance(log, Log)]
+    if not logs:
+        readings = [_reading(table, keys, named=False) for table in possible]
+        logs = [log for log in readings if isinstance(log, Log)]
     if not logs:
         raise ContractError(_no_log([lack for lack in readings if isinstance(lack, _Lacking)]))
     linked = [log for log in logs if log.catalogue is not None]
@@ -110,9 +114,12 @@ def choose_users(log: Log, tables: Sequence[Table]) -> tuple[Table, Pick] | None
     catalogue = log.catalogue.table if log.catalogue else None
     found = []
     for key_of, column in _keys(tables):
-        if key_of in (log.table, catalogue) or not (column.label == user.label or affinity(column.label, "user")):
+        if key_of in (log.table, catalogue) or affinity(column.label, "item") > affinity(column.label, "user"):
             continue
         common = _common(user, key_of, column.name)
+        named = column.label == user.label or affinity(column.label, "user") > 0
+        if not (named or (affinity(column.label, "id") == 1 and common >= _KEY * user.n_distinct)):
+            continue
         share = max(common / max(user.n_distinct, 1), common / max(key_of.n_rows, 1))
         if share >= 0.5:  # noqa: PLR2004
             why = f"a row a user; {common:,} of its {key_of.n_rows:,} users are among those of the log that were looked at"
@@ -143,13 +150,13 @@ def _keys(tables: Iterable[Table]) -> list[tuple[Table, Column]]:
     ]
 
 
-def _reading(table: Table, keys: Sequence[tuple[Table, Column]]) -> Log | _Lacking:
-    """A table read as a log, or what it lacks for that."""
+def _reading(table: Table, keys: Sequence[tuple[Table, Column]], *, named: bool = True) -> Log | _Lacking:
+    """A table read as a log, or what it lacks for that; the user's column may be `named` for nothing else only."""
     columns = table.columns
     links = {name: _link(column, table, keys) for name, column in columns.items() if column.may_be_id}
     ids = [columns[name] for name in links if columns[name].n_distinct < columns[name].values.len()]
     items = _scored(ids, lambda column: _item_score(column, links[column.name]))
-    users = _scored(ids, _user_score)
+    users = _scored(ids, lambda column: _user_score(column, named=named))
     times = _scored(columns.values(), _time_score)
     pairs = [
         (user_score + item_score, user, item)
@@ -169,6 +176,8 @@ def _reading(table: Table, keys: Sequence[tuple[Table, Column]]) -> Log | _Lacki
         "timestamp": _pick(columns[time], times, is_time=True),
     }
     rest = {name: column for name, column in columns.items() if name not in {user, item, time}}
+    if (other := picks["timestamp"].other) and columns[time].times.clocks and not columns[other].times.clocks:  # type: ignore[union-attr]
+        picks["timestamp"] = replace(picks["timestamp"], other=None)  # the day of the same
     picks |= _further(rest)
     doubts = [
         f"{table.name}: {pick.other!r} could be meant by {ours} too; {pick.column!r} is taken"
@@ -236,10 +245,10 @@ def _item_score(column: Column, link: Link | None) -> float:
     return score + 2 * link.share + 0.5 * same + (1 if prose else -1)
 
 
-def _user_score(column: Column) -> float:
+def _user_score(column: Column, *, named: bool) -> float:
     name = column.label
     score = 3 * affinity(name, "user") + 0.3 * affinity(name, "id") - 3 * affinity(name, "item") - _otherwise(column)
-    if not column.label:  # of a file without a header: who returns
+    if not column.label or not (named or score):  # nothing is said of it: who returns
         score += 1.0 if column.kind == "text" else 0.5
         score -= 0.5 * (column.n_distinct < 10)  # noqa: PLR2004
     return score
@@ -272,6 +281,8 @@ def _further(rest: Mapping[str, Column]) -> dict[str, Pick]:
         if scores:
             best = max(scores, key=scores.__getitem__)
             picks[ours] = _pick(rest[best], scores)
+    if "rating" in picks and "event" in picks and rest[picks["event"].column].kind != "text":
+        del picks["event"]  # a yes or no beside a rating says less than the rating
     return picks
 
 
@@ -330,7 +341,7 @@ def _query_score(column: Column) -> float:
 
 def _comment_score(column: Column) -> float:
     fits = affinity(column.label, "comment")
-    return fits if fits >= _FIT and column.is_prose and affinity(column.label, "time") == 0 else 0.0
+    return fits if fits >= _FIT and column.is_prose else 0.0
 
 
 def _event_id_score(column: Column) -> float:

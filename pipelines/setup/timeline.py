@@ -79,7 +79,9 @@ def fitted_timeline(event_days: Ints, event_counts: Ints, requests: Mapping[int,
         keys, why = _of_short(span), f"parts of the log's {span} days: the usual windows need 155"
     elif enough:
         keys = _lengths(enough[0])
-        why = f"the shortest test window with {_ENOUGH:,} requests" if enough[0] != _TEST_DAYS[0] else "the usual windows"
+        why = (
+            f"the shortest test window with {_ENOUGH:,} requests" if enough[0] != _TEST_DAYS[0] else "the usual windows"
+        )
     else:
         keys = _lengths(max(fits, key=lambda days: (within(span - days, span), -days)))
         why = f"no test window that fits has {_ENOUGH:,} requests: results will be uncertain"
@@ -116,9 +118,7 @@ def _blocks(keys: Mapping[str, int]) -> int:
     return min(2, keys["ranker_days"])
 
 
-def _windows(
-    keys: Mapping[str, int], first: int, span: int, within: Within
-) -> dict[str, tuple[str, str, int]]:
+def _windows(keys: Mapping[str, int], first: int, span: int, within: Within) -> dict[str, tuple[str, str, int]]:
     test = span - keys["test_days"]
     valid = test - keys["valid_days"]
     ranker = valid - keys["ranker_days"]

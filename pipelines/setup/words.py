@@ -29,7 +29,7 @@ WORDS: dict[str, tuple[str, ...]] = {
         (
             "item product article sku stockcode asin isbn ean gtin upc movie film game book song track news doc document "
             "paper page video recipe job course hotel poi venue business listing beer wine goods material dish app show "
-            "episode podcast restaurant vacancy post story artwork exhibit anime offer object content title entity "
+            "episode podcast restaurant vacancy post story artwork exhibit anime offer object content title entity iid pid "
             "produkt artikel ware spiel buch lied nachricht rezept kurs titel beitrag material gericht "
             "produit livre jeu chanson recette cours ouvrage plat "
             "producto articulo pelicula libro juego cancion receta curso noticia obra plato "
@@ -70,7 +70,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     ),
     "rating": tuple(
         (
-            "rating score stars overall grade vote bewertung sterne note punkte notation evaluation etoiles "
+            "rating score stars overall grade bewertung sterne note punkte notation evaluation etoiles "
             "puntuacion calificacion valoracion estrellas avaliacao nota estrelas valutazione voto stelle punteggio "
             "beoordeling cijfer sterren waardering 评分 打分 星级 評分 評価 点数 スコア оценк рейтинг балл"
         ).split()
@@ -156,10 +156,10 @@ WORDS: dict[str, tuple[str, ...]] = {
     "category": tuple(
         (
             "category categories genre genres department section topic topics class subcategory subject subjects cuisine "
-            "group producttype tags kategorie kategorien warengruppe rubrik gattung abteilung sparte thema produktgruppe "
+            "productgroup producttype tags kategorie kategorien warengruppe rubrik gattung abteilung sparte thema produktgruppe "
             "categorie rayon rubrique categoria genero seccion departamento tema genere reparto sezione argomento secao "
             "categorias afdeling rubriek onderwerp productgroep 类目 类别 類別 分类 分類 品类 类型 版块 カテゴリ ジャンル 種別 "
-            "категори раздел жанр рубрик отдел тем групп"
+            "категори раздел жанр рубрик отдел тем"
         ).split()
     ),
     "available_from": tuple(
@@ -266,7 +266,7 @@ def affinity(name: str, part: str) -> float:
     >>> affinity("CustomerID", "user"), affinity("shade", "user")
     (0.9, 0.0)
     """
-    return _fits(name, WORDS[part])
+    return _fits(name, WORDS[part], _LEAST_AFFIX)
 
 
 def event_level(name: str) -> str | None:
@@ -275,17 +275,17 @@ def event_level(name: str) -> str | None:
     >>> event_level("add_to_cart"), event_level("blurp")
     ('cart', None)
     """
-    scores = {level: _fits(name, words) for level, words in EVENT_LEVELS.items()}
+    scores = {level: _fits(name, words, _LEAST_AFFIX + 1) for level, words in EVENT_LEVELS.items()}
     best = max(scores, key=lambda level: scores[level])
     return best if scores[best] > 0 else None
 
 
 @cache
-def _fits(name: str, words: tuple[str, ...]) -> float:
-    return max((_fit(tokens, word) for tokens in _spellings(name) for word in words), default=0.0)
+def _fits(name: str, words: tuple[str, ...], affix: int) -> float:
+    return max((_fit(tokens, word, affix) for tokens in _spellings(name) for word in words), default=0.0)
 
 
-def _fit(tokens: tuple[str, ...], word: str) -> float:
+def _fit(tokens: tuple[str, ...], word: str, affix: int) -> float:
     squashed = "".join(tokens)
     if squashed == word:
         return 1.0
@@ -295,7 +295,7 @@ def _fit(tokens: tuple[str, ...], word: str) -> float:
         return 0.85 if any(token.startswith(word) for token in tokens) else 0.0
     if not _LATIN.match(word):
         return 0.8 if word in squashed else 0.0
-    if len(word) < _LEAST_AFFIX:
+    if len(word) < affix:
         return 0.0
     if any(token.removesuffix("s") == word for token in tokens):
         return 0.85

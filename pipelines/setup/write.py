@@ -41,7 +41,15 @@ def yaml_text(proposal: Proposal, *, folder: Path, to: Path) -> str:
     lines += _quarantine(proposal)
     if proposal.unused:
         lines.append(f"  # Not used: {', '.join(proposal.unused)}.")
-    lines += ["", *_labels(proposal), *_requests(proposal), *_features(proposal), *_timeline(proposal), "", "output: out"]
+    lines += [
+        "",
+        *_labels(proposal),
+        *_requests(proposal),
+        *_features(proposal),
+        *_timeline(proposal),
+        "",
+        "output: out",
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -49,7 +57,7 @@ def _table(
     name: str, title: str, table: TableProposal, folder: Path, to: Path, *, texts: Sequence[TextField] = ()
 ) -> list[str]:
     rows = table.source.n_rows if table.written is None else table.written.height
-    about = "" if table.source.whole or table.written is not None else "about "
+    about = "" if table.source.counted or table.written is not None else "about "
     lines = [f"  # {title}: {table.source.name}, {about}{rows:,} rows."]
     if table.written is not None:
         lines.append("  # It was written anew, since the file cannot be read as it is:")
@@ -82,7 +90,9 @@ def _field(field: TextField) -> str:
 
 def _unread(proposal: Proposal) -> list[str]:
     unread = proposal.catalogue.unread
-    return [f"    # Not read as text: {'; '.join(f'{name} ({why})' for name, why in unread.items())}."] if unread else []
+    return (
+        [f"    # Not read as text: {'; '.join(f'{name} ({why})' for name, why in unread.items())}."] if unread else []
+    )
 
 
 def _quarantine(proposal: Proposal) -> list[str]:
@@ -135,7 +145,9 @@ def _timeline(proposal: Proposal) -> list[str]:
     first, last = date_of(fitted.first_day), date_of(fitted.last_day)
     lines = ["", f"# The log is of {first} to {last}: {fitted.why}."]
     if fitted.far.counts:
-        lines.append(f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide nothing.")
+        lines.append(
+            f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide nothing."
+        )
     lines += [
         f"# - {name}: {start} to {end}, {count:,} requests" for name, (start, end, count) in fitted.windows.items()
     ]
@@ -150,4 +162,3 @@ def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML takes
     """A value on one line of YAML."""
     text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
     return text.removesuffix("...\n").rstrip("\n")
-

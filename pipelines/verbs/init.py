@@ -102,5 +102,8 @@ def _without(tables: list[Table], chosen: dict[str, Table]) -> list[Table]:
 
 
 def _columns(table: TableProposal) -> dict[str, Any]:
-    facts: dict[str, Any] = {"from": table.source.name, "columns": {ours: pair[0] for ours, pair in table.columns.items()}}
+    facts: dict[str, Any] = {
+        "from": table.source.name,
+        "columns": {ours: pair[0] for ours, pair in table.columns.items()},
+    }
     return facts | {name: value for name, (value, _) in table.constants.items()}
