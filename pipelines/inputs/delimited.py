@@ -2,8 +2,8 @@
 
 Separators are commas, semicolons, tabs or bars, whichever the header has most of. The text must be UTF-8, with a byte
 order mark or without. A quote counts as one where RFC 4180 allows it: around a whole field. Elsewhere (`19" monitor`)
-it is an ordinary character. Where every name in the header ends with a type of RecBole's (`item_id:token`), the types are
-no part of the names.
+it is an ordinary character. Where every name in the header ends with a type of RecBole's (`item_id:token`), the types
+are no part of the names, and no quote counts.
 """
 
 import csv

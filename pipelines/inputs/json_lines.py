@@ -43,8 +43,8 @@ def _by_line(content: bytes) -> pl.DataFrame:
             row = json.loads(line)
         except ValueError as error:
             raise ContractError(
-                f"line {number} is no JSON ({type(error).__name__}). Write one JSON object a line, in UTF-8; a file that "
-                "is one long list is turned by: jq -c '.[]'."
+                f"line {number} is no JSON ({type(error).__name__}). Write one JSON object a line, in UTF-8; a file "
+                "that is one long list is turned by: jq -c '.[]'."
             ) from None
         if not isinstance(row, dict):
             raise ContractError(

@@ -15,6 +15,7 @@ __all__ = ["Catalogue", "TextField", "dependent_columns", "read_catalogue"]
 
 _FIT = 0.7
 _LONG_WORDS = 40
+_SHORT_WORDS = 12  # of a title, at most
 _READ_WORDS = 30
 _DEPENDS = 0.6
 _AGREES = 0.8
@@ -70,8 +71,8 @@ def read_catalogue(columns: Mapping[str, Column], key: str, *, name: str) -> Cat
     )
     if not chosen:
         raise ContractError(
-            f"init: {name} has no text: none of its columns besides {key!r} holds words. The ranking reads what items are "
-            "called; add a title or a description."
+            f"init: {name} has no text: none of its columns besides {key!r} holds words. The ranking reads what "
+            "items are called; add a title or a description."
         )
     texts = [_field(prose[label], ranks[label][1]) for label in chosen]
     ours, doubts = _further(rest, prose, name)
@@ -95,8 +96,8 @@ def dependent_columns(table: Table, item: str) -> list[str]:
         if pairs.is_empty():
             continue
         counts = pairs.group_by("item", "value").len()
-        agree = counts.group_by("item").agg(pl.col("len").max())["len"].sum() / max(pairs.height, 1)
-        usual = pairs.group_by("value").len()["len"].max() / max(pairs.height, 1)  # type: ignore[operator]
+        agree = int(counts.group_by("item").agg(pl.col("len").max())["len"].sum()) / pairs.height
+        usual = int(pairs["value"].value_counts()["count"].max() or 0) / pairs.height  # type: ignore[call-overload]
         repeated = pairs.height > counts["item"].n_unique()
         if repeated and agree >= _AGREES and (agree - usual) / max(1 - usual, 1e-9) >= _DEPENDS:
             found.append(name)
@@ -121,7 +122,8 @@ def _rank(column: Column) -> tuple[float, str, float]:
         return (weight + many, _SAYS[part], varied)
     if column.mean_words >= 1.5 and varied >= 0.02:  # noqa: PLR2004
         prose = column.mean_words >= 3 and varied > 0.5  # noqa: PLR2004
-        return ((2.0 if prose else 0.6) + many, "words, different ones for many items", varied)
+        weight = (2.2 if column.mean_words <= _SHORT_WORDS else 2.0) if prose else 0.6
+        return (weight + many, "words, different ones for many items", varied)
     return (0.0, "", varied)
 
 
@@ -175,7 +177,11 @@ def _category_score(column: Column) -> float:
 
 
 _CORE = (
-    "product_type", "product_group", "producttype", "productgroup", "categ",
+    "product_type",
+    "product_group",
+    "producttype",
+    "productgroup",
+    "categ",
     "kategor",
     "genre",
     "genero",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from pipelines.setup.words import EVENT_LEVELS, event_level
 
-__all__ = ["EventTypes", "constant_type", "graded_stars", "graded_types"]
+__all__ = ["EventTypes", "constant_type", "graded_stars", "graded_types", "single_type"]
 
 _LADDER = ("clicked", "wished", "cart", "consumed", "bought")
 """What counts as success, from the least to the most."""
@@ -74,6 +74,11 @@ def graded_stars(counts: Mapping[str, int]) -> EventTypes:
     ordered = dict(sorted(gains.items(), key=lambda pair: float(pair[0])))
     why = {kind: f"{count:,} ratings" for kind, count in counts.items()}
     return EventTypes(counts, ordered or {max(counts, key=float): 1}, {}, why)
+
+
+def single_type(kind: str, count: int) -> EventTypes:
+    """A log without event types: each row counts alike."""
+    return EventTypes({kind: count}, {kind: 1}, {}, {kind: f"{count:,} events, counts 1"})
 
 
 def constant_type(names: Sequence[str], *, is_sale: bool) -> str:

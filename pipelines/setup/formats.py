@@ -13,7 +13,10 @@ __all__ = ["SHOWN", "unfolded"]
 SHOWN, CLICKED = "impression", "click"
 _BEHAVIORS = ("impression_id", "user_id", "time", "history", "impressions")
 _NEWS = ("news_id", "category", "subcategory", "title", "abstract", "url", "title_entities", "abstract_entities")
-_UNFOLDED = "its lists of what was shown are unfolded: a row for each item, with its position, and one more where it was clicked"
+_UNFOLDED = (
+    "its lists of what was shown are unfolded: a row for each item, with its position, and one more where "
+    "it was clicked"
+)
 
 
 def unfolded(tables: Sequence[Table]) -> list[Table]:

@@ -109,18 +109,14 @@ class Column:
 
     @cached_property
     def kind(self) -> str:
-        """One of: empty, list, truth, moment, integer, number, labelled, text."""
+        """One of: empty, list, truth, clock, integer, number, labelled, text."""
         dtype = self.values.dtype
         if not len(self._filled):
             return "empty"
         if dtype.is_nested():
             return "list"
-        if dtype == pl.Boolean:
-            return "truth"
-        if isinstance(dtype, pl.Datetime | pl.Date):
-            return "clock"
-        if dtype.is_integer() or (dtype.is_decimal() and _whole(self._filled)):
-            return "integer"
+        if dtype == pl.Boolean or isinstance(dtype, pl.Datetime | pl.Date):
+            return "truth" if dtype == pl.Boolean else "clock"
         if dtype.is_numeric():
             return "integer" if _whole(self._filled) else "number"
         return _kind_of_text(self.texts)
@@ -183,6 +179,8 @@ def columns_of(frame: pl.DataFrame, *, invented: bool = False) -> dict[str, Colu
 
 def plain_ids(values: pl.Series) -> pl.Series:
     """Ids as text, so that `101`, 101 and 101.0 are one."""
+    if values.dtype.is_integer():
+        return values.cast(pl.String)
     text = as_text(values) if values.dtype in (pl.Binary, pl.Categorical, pl.Enum) else values.cast(pl.String)
     return text.str.strip_chars().str.replace(r"^(-?\d+)\.0+$", "${1}")
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import numpy as np
 import polars as pl
@@ -13,10 +13,10 @@ from features.errors import ConfigError
 from features.tables.schemas import Events, Items
 from pipelines.setup.catalogue import Catalogue, dependent_columns, read_catalogue
 from pipelines.setup.convert import amounts, converted_events, converted_items, described_items, returns_in
-from pipelines.setup.events import EventTypes, constant_type, graded_stars, graded_types
+from pipelines.setup.events import EventTypes, constant_type, graded_stars, graded_types, single_type
 from pipelines.setup.files import CONVERTED, Table
 from pipelines.setup.formats import unfolded
-from pipelines.setup.profile import Column, columns_of, plain_ids, read_times
+from pipelines.setup.profile import columns_of, plain_ids, read_times
 from pipelines.setup.roles import Log, Pick, choose_log, choose_users
 from pipelines.setup.timeline import Fitted, fitted_timeline
 
@@ -252,6 +252,8 @@ def _plain(log: Log, event: Pick | None, constant: str) -> pl.DataFrame:
 
 
 def _types(counts: Mapping[str, int], picks: Mapping[str, Pick], event: Pick | None) -> EventTypes:
+    if event is None and len(counts) == 1:
+        return single_type(*next(iter(counts.items())))
     if event is not None and "event" not in picks:
         return graded_stars(counts)
     return graded_types(counts, column=event.column if event is not None else "")
@@ -368,7 +370,5 @@ def _users(table: Table, pick: Pick) -> TableProposal:
 def _foreign(catalogue: Catalogue) -> list[str]:
     if catalogue.other_script <= _FOREIGN:
         return []
-    return [
-        f"{catalogue.other_script:.0%} of the letters in the texts are not Latin, and the default encoder reads English: "
-        "name a multilingual one under encoder.model"
-    ]
+    share = f"{catalogue.other_script:.0%} of the letters in the texts are not Latin"
+    return [f"{share}, and the default encoder reads English: name a multilingual one under encoder.model"]

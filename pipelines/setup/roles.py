@@ -1,7 +1,7 @@
 """Which table is the log and which the catalogue, and which of the log's columns is what.
 
-A column's part follows from what it is called, what its values are, and whether they are found again in a key of another
-table. Nothing depends on the names of files, on their order or on that of columns, but for ties.
+A column's part follows from what it is called, what its values are, and whether they are found again in a key of
+another table. Nothing depends on the names of files, on their order or on that of columns, but for ties.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -101,8 +101,8 @@ def choose_log(tables: Sequence[Table], *, events: Table | None = None, items: T
     if rivals:
         names = sorted([best.table.name, *(log.table.name for log in rivals)])
         raise ConfigError(
-            f"init: {len(names)} tables could be the log: {listed(names)}; each has users, items and times. Name the one "
-            f"to learn from, --events {best.table.name} for instance, or put their rows into one table with a column "
+            f"init: {len(names)} tables could be the log: {listed(names)}; each has users, items and times. Name the "
+            f"one to learn from, --events {best.table.name} for instance, or put their rows into one table with a column "
             "that says what happened."
         )
     return best
@@ -122,7 +122,7 @@ def choose_users(log: Log, tables: Sequence[Table]) -> tuple[Table, Pick] | None
             continue
         share = max(common / max(user.n_distinct, 1), common / max(key_of.n_rows, 1))
         if share >= 0.5:  # noqa: PLR2004
-            why = f"a row a user; {common:,} of its {key_of.n_rows:,} users are among those of the log that were looked at"
+            why = f"a row a user; {common:,} of its {key_of.n_rows:,} are in the rows of the log that were looked at"
             found.append((share, key_of.name, key_of, Pick(column.name, why)))
     if not found:
         return None
@@ -296,7 +296,7 @@ def _event_score(column: Column) -> float:
     rest = max(affinity(column.label, part) for part in ("category", "creator", "item", "user", "rating", "position"))
     named = affinity(column.label, "event")
     if column.kind != "text":
-        return event_level(column.label) is not None and column.n_distinct == 2 and not rest  # noqa: PLR2004
+        return float(event_level(column.label) is not None and column.n_distinct == 2 and not rest)  # noqa: PLR2004
     kinds = column.texts.value_counts()
     known = sum(count for kind, count in kinds.rows() if event_level(kind) is not None) / max(len(column.texts), 1)
     if known < _LINKED and not (named >= _FIT and column.n_distinct > 1):
@@ -375,7 +375,7 @@ def _vies(log: Log, best: Log) -> bool:
 
 
 def _annotates(log: Log, best: Log) -> bool:
-    """Whether a table holds notes beside the log (tags, reviews): few, each with a text, and none that says what happened."""
+    """Whether a table holds notes beside the log (tags, reviews): few, with a text, and nothing on what happened."""
     parts = log.picks.keys()
     few = log.table.n_rows <= _ANNOTATED * best.table.n_rows
     return few and "text" in parts and not parts & {"event", "rating", "value", "labelled"}
@@ -387,8 +387,8 @@ def _no_log(lacking: Sequence[_Lacking]) -> str:
     if complete:
         told = "; ".join(f"{lack.table.name} (users {lack.user!r}, items {lack.item!r})" for lack in complete[:3])
         return (
-            f"init: no times: {told} has users and items, but no column that says when. A log needs the time of each row "
-            "(a date, ISO 8601 text, or a number that counts from 1970): export it too."
+            f"init: no times: {told} has users and items, but no column that says when. A log needs the time of each "
+            "row (a date, ISO 8601 text, or a number that counts from 1970): export it too."
         )
     told = "; ".join(
         f"{lack.table.name} lacks {' and '.join(part for part in _PARTS if getattr(lack, part) is None)}"
@@ -407,6 +407,6 @@ def _no_catalogue(logs: Sequence[Log]) -> str:
     best = max(logs, key=lambda log: log.score)
     return (
         f"init: no catalogue: {best.table.name} is a log, and no other table has a key that knows the ids in "
-        f"{best.picks['item_id'].column!r}, nor does the log itself tell what its items are called. Put a table with a row "
-        "an item and its texts into the folder, or name it with --items."
+        f"{best.picks['item_id'].column!r}, nor does the log itself tell what its items are called. Put a table with a "
+        "row an item and its texts into the folder, or name it with --items."
     )

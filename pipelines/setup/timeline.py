@@ -60,8 +60,8 @@ def fitted_timeline(event_days: Ints, event_counts: Ints, requests: Mapping[int,
     span = last - first + 1
     if span < _LEAST_DAYS:
         raise ContractError(
-            f"init: the log spans {span} days ({date_of(first)} to {date_of(last)}), and a timeline needs {_LEAST_DAYS}: "
-            "history, training, validation and test. Give a longer log."
+            f"init: the log spans {span} days ({date_of(first)} to {date_of(last)}), and a timeline needs "
+            f"{_LEAST_DAYS}: history, training, validation and test. Give a longer log."
         )
     cumulated = np.zeros(span + 1, np.int64)
     for day, count in requests.items():
@@ -106,7 +106,7 @@ def _lengths(test_days: int) -> dict[str, int]:
 
 
 def _of_short(span: int) -> dict[str, int]:
-    """Eighths: one each for test, validation and history, four for the ranker, and one that the encoder learns first."""
+    """Eighths: one each for test, validation and history, four for the ranker, and one for the encoder to begin with."""
     part = max(span // 8, 1)
     ranker = min(4 * part, span - 3 * part - 1)
     return {"test_days": part, "valid_days": part, "ranker_days": ranker, "min_history_days": part}

@@ -99,8 +99,8 @@ def _quarantine(proposal: Proposal) -> list[str]:
     if proposal.max_share is None:
         return []
     return [
-        f"  # {proposal.set_aside:.1%} of the log's rows lack a user, a time, or an item that the catalogue has; they are set",
-        "  # aside. Mend them where they come from if that is too many.",
+        f"  # {proposal.set_aside:.1%} of the log's rows lack a user, a time, or an item that the catalogue has; they are",
+        "  # set aside. Mend them where they come from if that is too many.",
         f"  quarantine: {{max_share: {proposal.max_share:g}}}",
     ]
 
@@ -146,7 +146,8 @@ def _timeline(proposal: Proposal) -> list[str]:
     lines = ["", f"# The log is of {first} to {last}: {fitted.why}."]
     if fitted.far.counts:
         lines.append(
-            f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide nothing."
+            f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide "
+            "nothing."
         )
     lines += [
         f"# - {name}: {start} to {end}, {count:,} requests" for name, (start, end, count) in fitted.windows.items()
