@@ -87,7 +87,7 @@ def read_catalogue(columns: Mapping[str, Column], key: str, *, name: str) -> Cat
 
 def dependent_columns(table: Table, item: str) -> list[str]:
     """Columns of a log whose values are texts that the item decides, as far as the rows seen say."""
-    found = []
+    matches = []
     ids = plain_ids(table.sample[item]).alias("item")
     for name, column in table.columns.items():
         if name == item or not column.is_prose or column.n_distinct < 2:  # noqa: PLR2004
@@ -97,11 +97,11 @@ def dependent_columns(table: Table, item: str) -> list[str]:
             continue
         counts = pairs.group_by("item", "value").len()
         agree = int(counts.group_by("item").agg(pl.col("len").max())["len"].sum()) / pairs.height
-        usual = int(pairs["value"].value_counts()["count"].max() or 0) / pairs.height  # type: ignore[call-overload]
+        usual = int(pairs["value"].value_counts()["count"].sort()[-1]) / pairs.height
         repeated = pairs.height > counts["item"].n_unique()
         if repeated and agree >= _AGREES and (agree - usual) / max(1 - usual, 1e-9) >= _DEPENDS:
-            found.append(name)
-    return found
+            matches.append(name)
+    return matches
 
 
 def _rank(column: Column) -> tuple[float, str, float]:
@@ -144,27 +144,27 @@ def _further(
     rest: Mapping[str, Column], prose: Mapping[str, Column], name: str
 ) -> tuple[dict[str, tuple[str, str]], list[str]]:
     """Category, price and when an item is on sale; and which other columns could be meant."""
-    found: dict[str, tuple[str, str]] = {}
+    matches: dict[str, tuple[str, str]] = {}
     doubts = []
     kinds = {label: _category_score(column) for label, column in prose.items()}
     kinds = {label: score for label, score in kinds.items() if score > 0}
     if kinds:
         best = max(sorted(kinds), key=kinds.__getitem__)
-        found["category"] = (best, f"{rest[best].n_distinct:,} different values")
+        matches["category"] = (best, f"{rest[best].n_distinct:,} different values")
         others = sorted(label for label, score in kinds.items() if label != best and score >= 0.9 * kinds[best])
         doubts += [f"{name}: {other!r} could be meant by category too; {best!r} is taken" for other in others]
     prices = {label: affinity(column.label, "price") for label, column in rest.items() if _is_amount(column)}
     prices = {label: fit for label, fit in prices.items() if fit >= _FIT}
     if prices:
         best = max(sorted(prices), key=prices.__getitem__)
-        found["price"] = (best, "a number, named for a price")
+        matches["price"] = (best, "a number, named for a price")
     for ours in ("available_from", "available_until"):
         fits = [
             label for label, column in rest.items() if affinity(column.label, ours) == 1 and column.times is not None
         ]
         if fits and rest[fits[0]].kind == "clock":
-            found[ours] = (fits[0], "a time, named for when an item is on sale")
-    return found, doubts
+            matches[ours] = (fits[0], "a time, named for when an item is on sale")
+    return matches, doubts
 
 
 def _category_score(column: Column) -> float:

@@ -91,19 +91,19 @@ _KEPT = ("event_id", "extracted_at", "propensity", "request_id", "position", "va
 
 def _sale_columns(rows: pl.DataFrame, table: Table) -> dict[str, pl.Series | pl.Expr]:
     quantity, price, order = amounts(table)
-    found: dict[str, pl.Series | pl.Expr] = {
+    amount_columns: dict[str, pl.Series | pl.Expr] = {
         "quantity": _numbers(rows, quantity) if quantity else pl.lit(None, pl.Float64),
         "price": _numbers(rows, price) if price else pl.lit(None, pl.Float64),
         "order": pl.col(order).cast(pl.String) if order else pl.lit(None, pl.String),
     }
-    return found
+    return amount_columns
 
 
 def _sales(events: pl.DataFrame, constant: str) -> pl.DataFrame:
     """Sales with their value, and returns as such."""
     back = (pl.col("quantity") < 0) | pl.col("order").str.contains(_CANCELLED)
-    worth_money = (pl.col("quantity").abs() * pl.col("price")) if events["price"].count() else pl.lit(None, pl.Float64)
-    value = pl.coalesce(worth_money, "value") if "value" in events.columns else worth_money
+    money = (pl.col("quantity").abs() * pl.col("price")) if events["price"].count() else pl.lit(None, pl.Float64)
+    value = pl.coalesce(money, "value") if "value" in events.columns else money
     return events.with_columns(
         event=pl.when(back.fill_null(value=False)).then(pl.lit("return")).otherwise(pl.lit(constant)),
         value=value.cast(pl.Float64),
@@ -156,14 +156,14 @@ def described_items(
     for number in (quantity, price):
         if number is not None:
             plain &= pl.col(number).cast(pl.Float64, strict=False) > 0
-    told_by = rows.with_columns(
+    rows_sold = rows.with_columns(
         plain_ids(rows[log.picks["item_id"].column]).alias("_item"),
         read_times(rows[log.picks["timestamp"].column], time).alias("_at"),
     ).filter(plain, pl.col("_item").is_in(list(sold)), ~pl.col(log.picks["user_id"].column).is_null())
     items = pl.DataFrame({"item_id": sorted(sold)})
     for name in columns:
         text = pl.col(name).cast(pl.String).str.replace_all(r"\s+", " ").str.strip_chars()
-        counts = told_by.select("_item", "_at", text.alias(name)).drop_nulls(name).filter(pl.col(name) != "")
+        counts = rows_sold.select("_item", "_at", text.alias(name)).drop_nulls(name).filter(pl.col(name) != "")
         ranked = (
             counts.group_by("_item", name)
             .agg(before=(pl.col("_at") < until).sum(), all=pl.len())

@@ -89,12 +89,12 @@ def look(folder: Path) -> list[Table]:
     """
     if not folder.is_dir():
         raise ConfigError(f"init: no folder at {str(folder)!r}. Name the folder that holds your files.")
-    places = sorted(_data_files(folder))
-    if not places:
+    names = sorted(_data_files(folder))
+    if not names:
         raise ConfigError(
             f"init: no table in {str(folder)!r}: no .parquet, .csv, .tsv or .jsonl file. {_excel(folder)}"
         )
-    return sorted(_grouped(folder, places), key=lambda table: table.name)
+    return sorted(_grouped(folder, names), key=lambda table: table.name)
 
 
 def table_at(folder: Path, path: str) -> Table:
@@ -142,11 +142,11 @@ def _frame_of(value: str) -> str | None:
 def _data_files(folder: Path) -> Iterable[str]:
     """Places below a folder of the files that are tables."""
     for path in folder.rglob("*"):
-        place = path.relative_to(folder)
-        hidden = any(part.startswith((".", "_")) for part in place.parts)
-        ours = place.parts[0] in {CONVERTED, "out", "mlruns"}
+        below = path.relative_to(folder)
+        hidden = any(part.startswith((".", "_")) for part in below.parts)
+        ours = below.parts[0] in {CONVERTED, "out", "mlruns"}
         if not hidden and not ours and path.is_file() and path.name.lower().endswith(SUFFIXES):
-            yield place.as_posix()
+            yield below.as_posix()
 
 
 def _excel(folder: Path) -> str:
@@ -156,11 +156,11 @@ def _excel(folder: Path) -> str:
     return f"Spreadsheets are not read ({listed(sorted(sheets))}): save each sheet as CSV (UTF-8)."
 
 
-def _grouped(folder: Path, places: Sequence[str]) -> Iterable[Table]:
+def _grouped(folder: Path, names: Sequence[str]) -> Iterable[Table]:
     """Tables of files that belong together."""
     groups: dict[str, list[str]] = {}
-    for place in places:
-        groups.setdefault(_pattern(place.split("/", 1)[0]), []).append(place)
+    for below in names:
+        groups.setdefault(_pattern(below.split("/", 1)[0]), []).append(below)
     for pattern, members in groups.items():
         yield from _tables_of(folder, pattern, members)
 
@@ -170,27 +170,27 @@ def _tables_of(folder: Path, pattern: str, members: Sequence[str]) -> Iterable[T
     if len(members) == 1 and "/" not in members[0]:
         yield _table(members[0], folder / members[0])
         return
-    headers = {place: _header(folder / place) for place in members}
+    headers = {below: _header(folder / below) for below in members}
     if _alike(headers.values()):
         name = _common_name(pattern, members)
         yield _table(name, folder / name)
         return
     parts: dict[str, list[str]] = {}
-    for place in members:
-        parts.setdefault(_pattern(place), []).append(place)
+    for below in members:
+        parts.setdefault(_pattern(below), []).append(below)
     for part, inner in parts.items():
-        whole = _alike(headers[place] for place in inner)
+        whole = _alike(headers[below] for below in inner)
         for name in [part] if whole and len(inner) > 1 else inner:
             yield _table(name, folder / name)
 
 
-def _pattern(place: str) -> str:
+def _pattern(below: str) -> str:
     """A path with a wildcard for each run of digits, and for what follows `=` in a folder's name.
 
     >>> _pattern("date=2024-05-02/part-0.parquet"), _pattern("movies.csv")
     ('date=*/part-*.parquet', 'movies.csv')
     """
-    parts = [re.sub(r"=.*", "=*", part) if "=" in part else re.sub(r"\d+", "*", part) for part in place.split("/")]
+    parts = [re.sub(r"=.*", "=*", part) if "=" in part else re.sub(r"\d+", "*", part) for part in below.split("/")]
     return "/".join(re.sub(r"\*([-_.T]\*)+", "*", part) if re.match(r"[A-Za-z]", part) else part for part in parts)
 
 
@@ -198,7 +198,7 @@ def _common_name(pattern: str, members: Sequence[str]) -> str:
     """What names all files of a table: their folder, or the pattern of their paths where that folder has wildcards."""
     if "*" not in pattern:
         return pattern
-    patterns = {_pattern(place) for place in members}
+    patterns = {_pattern(below) for below in members}
     return patterns.pop() if len(patterns) == 1 else f"{pattern}/**/*"
 
 
@@ -259,14 +259,14 @@ def _spread(paths: Sequence[Path], most: int) -> Sequence[Path]:
 
 def _seen(file: Path, files: Files, *, headless: bool) -> tuple[pl.DataFrame, int]:
     """Rows of a file, and how many it has."""
-    place = files.place(file)
+    below = files.place(file)
     if file.name.lower().endswith(".parquet"):
-        return _parquet_sample(file, place)
+        return _parquet_sample(file, below)
     size = file.stat().st_size
     if size > _WHOLE_BYTES:
-        head = _head(file, place, headless=headless, most=_HEAD_BYTES)
+        head = _head(file, below, headless=headless, most=_HEAD_BYTES)
         packed = 4 if file.name.lower().endswith(".gz") else 1
-        return with_partition_columns(head, Path(place)), max(
+        return with_partition_columns(head, Path(below)), max(
             head.height * packed * size // _HEAD_BYTES, head.height + 1
         )
     frame = _whole(file, files, headless=headless)
@@ -282,7 +282,7 @@ def _whole(file: Path, files: Files, *, headless: bool) -> pl.DataFrame:
         raise ContractError(f"init: {files.place(file)}: {error}") from error
 
 
-def _parquet_sample(file: Path, place: str) -> tuple[pl.DataFrame, int]:
+def _parquet_sample(file: Path, below: str) -> tuple[pl.DataFrame, int]:
     try:
         rows = pl.scan_parquet(file, glob=False, hive_partitioning=False)
         n_rows = int(rows.select(pl.len()).collect().item())
@@ -292,8 +292,8 @@ def _parquet_sample(file: Path, place: str) -> tuple[pl.DataFrame, int]:
             starts = [part * (n_rows - _PART_ROWS) // (_PARTS - 1) for part in range(_PARTS)]
             frame = pl.concat([rows.slice(start, _PART_ROWS).collect() for start in starts])
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise IntegrityError(f"init: {place} is no complete Parquet file. Fetch it again.") from error
-    return with_partition_columns(frame, Path(place)), n_rows
+        raise IntegrityError(f"init: {below} is no complete Parquet file. Fetch it again.") from error
+    return with_partition_columns(frame, Path(below)), n_rows
 
 
 def _columns(file: Path, table: Table, columns: Sequence[str]) -> pl.DataFrame:
@@ -334,7 +334,7 @@ def _first_lines(file: Path) -> tuple[list[str], list[list[str]]]:
     return (rows[0], rows[1:]) if rows else ([], [])
 
 
-def _head(file: Path, place: str, *, headless: bool, most: int) -> pl.DataFrame:
+def _head(file: Path, below: str, *, headless: bool, most: int) -> pl.DataFrame:
     """The first rows of a text file."""
     content = _open_head(file, most)
     if len(content) == most:
@@ -344,7 +344,7 @@ def _head(file: Path, place: str, *, headless: bool, most: int) -> pl.DataFrame:
             return parse_json_lines(content)
         return _headless(content) if headless else parse_csv(content)
     except ContractError as error:
-        raise ContractError(f"init: {place}: {error}") from error
+        raise ContractError(f"init: {below}: {error}") from error
 
 
 def _last_end(content: bytes) -> int:

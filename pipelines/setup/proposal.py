@@ -110,8 +110,8 @@ def propose(tables: Sequence[Table], *, events: Table | None = None, items: Tabl
         key = Pick(log.catalogue.key, f"tells the {log.catalogue.table.n_rows:,} rows apart")
         catalogue = read_catalogue(log.catalogue.table.columns, key.column, name=log.catalogue.table.name)
         item_table = _items(log.catalogue.table, key, catalogue)
-        known = plain_ids(log.catalogue.table.read([key.column])[key.column]).unique()
-        good = reading.good(known)
+        catalogue_ids = plain_ids(log.catalogue.table.read([key.column])[key.column]).unique()
+        good = reading.good(catalogue_ids)
         timeline, set_aside = _timeline(reading, good), 1 - good.height / max(reading.frame.height, 1)
     users = choose_users(log, list(opened.values()))
     used = {log.table, item_table.source, *([users[0]] if users else [])}
@@ -271,11 +271,11 @@ def _lists(frame: pl.DataFrame, types: EventTypes, *, has_query: bool) -> dict[s
     if shown.is_empty() or float(inside or 0) < _INSIDE or float((owners["user"] == 1).mean() or 0) < _INSIDE:  # type: ignore[arg-type]
         return {}
     share = f"{float(inside or 0):.0%} of the successes follow from a list that was shown"  # type: ignore[arg-type]
-    found = {"requests.source": ("logged", f"{share}: each list is a request")}
+    keys = {"requests.source": ("logged", f"{share}: each list is a request")}
     if has_query:
-        found["requests.mode"] = ("online", "lists have queries, which are known when the request is made")
-        found["candidates.source"] = ("logged", "what was shown is ranked anew")
-    return found
+        keys["requests.mode"] = ("online", "lists have queries, which are known when the request is made")
+        keys["candidates.source"] = ("logged", "what was shown is ranked anew")
+    return keys
 
 
 def _events_table(
@@ -355,10 +355,10 @@ def _timeline(reading: _Reading, good: pl.DataFrame) -> Fitted:
     if reading.requests:
         shown = [kind for kind, why in reading.types.why.items() if "shown" in why]
         lists = dated.filter(pl.col("kind").is_in(shown)).drop_nulls("request")
-        asked_on = lists.group_by("request").agg(pl.col("day").min())
+        request_days = lists.group_by("request").agg(pl.col("day").min())
     else:
-        asked_on = dated.filter(pl.col("kind").is_in(list(reading.types.gains))).select("user", "day").unique()
-    counts = dict(asked_on.group_by("day").len().rows())
+        request_days = dated.filter(pl.col("kind").is_in(list(reading.types.gains))).select("user", "day").unique()
+    counts = dict(request_days.group_by("day").len().rows())
     event_days, event_counts = (per_day[name].to_numpy().astype(np.int64) for name in ("day", "len"))
     return fitted_timeline(event_days, event_counts, counts)
 

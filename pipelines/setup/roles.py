@@ -102,8 +102,8 @@ def choose_log(tables: Sequence[Table], *, events: Table | None = None, items: T
         names = sorted([best.table.name, *(log.table.name for log in rivals)])
         raise ConfigError(
             f"init: {len(names)} tables could be the log: {listed(names)}; each has users, items and times. Name the "
-            f"one to learn from, --events {best.table.name} for instance, or put their rows into one table with a column "
-            "that says what happened."
+            f"one to learn from, --events {best.table.name} for instance, or put their rows into one table with a "
+            "column that says what happened."
         )
     return best
 
@@ -112,7 +112,7 @@ def choose_users(log: Log, tables: Sequence[Table]) -> tuple[Table, Pick] | None
     """The table with one row a user, and its key; None where there is none."""
     user = log.table.columns[log.picks["user_id"].column]
     catalogue = log.catalogue.table if log.catalogue else None
-    found = []
+    matches = []
     for key_of, column in _keys(tables):
         if key_of in (log.table, catalogue) or affinity(column.label, "item") > affinity(column.label, "user"):
             continue
@@ -123,10 +123,10 @@ def choose_users(log: Log, tables: Sequence[Table]) -> tuple[Table, Pick] | None
         share = max(common / max(user.n_distinct, 1), common / max(key_of.n_rows, 1))
         if share >= 0.5:  # noqa: PLR2004
             why = f"a row a user; {common:,} of its {key_of.n_rows:,} are in the rows of the log that were looked at"
-            found.append((share, key_of.name, key_of, Pick(column.name, why)))
-    if not found:
+            matches.append((share, key_of.name, key_of, Pick(column.name, why)))
+    if not matches:
         return None
-    _, _, table, pick = max(found, key=lambda some: some[:2])
+    _, _, table, pick = max(matches, key=lambda some: some[:2])
     return table, pick
 
 
@@ -189,7 +189,7 @@ def _reading(table: Table, keys: Sequence[tuple[Table, Column]], *, named: bool 
 
 def _scored(columns: Iterable[Column], score: Score) -> dict[str, float]:
     scores = {column.name: score(column) for column in columns}
-    return {name: found for name, found in scores.items() if found > 0}
+    return {name: matches for name, matches in scores.items() if matches > 0}
 
 
 def _pick(
@@ -215,7 +215,7 @@ def _why(column: Column, link: Link | None, *, is_time: bool) -> str:
 
 def _link(column: Column, table: Table, keys: Sequence[tuple[Table, Column]]) -> Link | None:
     """The key that knows the ids of a column best."""
-    found = []
+    matches = []
     for other, key in keys:
         if other is table:
             continue
@@ -225,8 +225,8 @@ def _link(column: Column, table: Table, keys: Sequence[tuple[Table, Column]]) ->
         prose = sum(inner.is_prose and inner.name != key.name for inner in other.columns.values())
         same = bool(key.label) and key.label == column.label
         named = affinity(key.label, "item") - affinity(key.label, "user")
-        found.append((share + same + named + 0.5 * min(prose, 3), other.name, Link(other, key.name, share)))
-    return max(found, key=lambda some: some[:2])[2] if found else None
+        matches.append((share + same + named + 0.5 * min(prose, 3), other.name, Link(other, key.name, share)))
+    return max(matches, key=lambda some: some[:2])[2] if matches else None
 
 
 def _common(column: Column, table: Table, key: str) -> int:
@@ -298,10 +298,12 @@ def _event_score(column: Column) -> float:
     if column.kind != "text":
         return float(event_level(column.label) is not None and column.n_distinct == 2 and not rest)  # noqa: PLR2004
     kinds = column.texts.value_counts()
-    known = sum(count for kind, count in kinds.rows() if event_level(kind) is not None) / max(len(column.texts), 1)
-    if known < _LINKED and not (named >= _FIT and column.n_distinct > 1):
+    graded = sum(int(count) for kind, count in kinds.rows() if event_level(kind) is not None) / max(
+        len(column.texts), 1
+    )
+    if graded < _LINKED and not (named >= _FIT and column.n_distinct > 1):
         return 0.0
-    return max(3 * known + 2 * named - 2 * rest, 0.0)
+    return max(3 * graded + 2 * named - 2 * rest, 0.0)
 
 
 def _rating_score(column: Column) -> float:
@@ -385,17 +387,17 @@ def _no_log(lacking: Sequence[_Lacking]) -> str:
     """Why no table is a log; those that come nearest first."""
     complete = [lack for lack in lacking if lack.user and lack.item]
     if complete:
-        told = "; ".join(f"{lack.table.name} (users {lack.user!r}, items {lack.item!r})" for lack in complete[:3])
+        lines = "; ".join(f"{lack.table.name} (users {lack.user!r}, items {lack.item!r})" for lack in complete[:3])
         return (
-            f"init: no times: {told} has users and items, but no column that says when. A log needs the time of each "
+            f"init: no times: {lines} has users and items, but no column that says when. A log needs the time of each "
             "row (a date, ISO 8601 text, or a number that counts from 1970): export it too."
         )
-    told = "; ".join(
+    lines = "; ".join(
         f"{lack.table.name} lacks {' and '.join(part for part in _PARTS if getattr(lack, part) is None)}"
         for lack in lacking[:5]
     )
     return (
-        f"init: no log: no table has users, items and times in one row ({told}). A log has a row for each thing that "
+        f"init: no log: no table has users, items and times in one row ({lines}). A log has a row for each thing that "
         "somebody did with an item: who, which item, when. Put it into the folder, or name it with --events."
     )
 

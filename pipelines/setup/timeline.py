@@ -106,7 +106,7 @@ def _lengths(test_days: int) -> dict[str, int]:
 
 
 def _of_short(span: int) -> dict[str, int]:
-    """Eighths: one each for test, validation and history, four for the ranker, and one for the encoder to begin with."""
+    """Eighths: one each for test, validation and history, four for the ranker, and one for the encoder."""
     part = max(span // 8, 1)
     ranker = min(4 * part, span - 3 * part - 1)
     return {"test_days": part, "valid_days": part, "ranker_days": ranker, "min_history_days": part}

@@ -99,7 +99,7 @@ def _quarantine(proposal: Proposal) -> list[str]:
     if proposal.max_share is None:
         return []
     return [
-        f"  # {proposal.set_aside:.1%} of the log's rows lack a user, a time, or an item that the catalogue has; they are",
+        f"  # {proposal.set_aside:.1%} of the log's rows lack a user, a time, or an item of the catalogue; they are",
         "  # set aside. Mend them where they come from if that is too many.",
         f"  quarantine: {{max_share: {proposal.max_share:g}}}",
     ]

@@ -79,7 +79,9 @@ def init(
             f"init: {str(path)!r} is there already, and stays. See what would be proposed with --dry-run, overwrite it "
             "with --force, or write elsewhere with --to."
         )
-    chosen = {name: table_at(folder, place) for name, place in (("events", events), ("items", items)) if place}
+    chosen = {
+        name: table_at(folder, path_named) for name, path_named in (("events", events), ("items", items)) if path_named
+    }
     both = {"events", "items"} <= chosen.keys()
     tables: list[Table] = list(chosen.values()) if both else _without(look(folder), chosen)
     proposal = propose(tables, events=chosen.get("events"), items=chosen.get("items"))
@@ -87,9 +89,9 @@ def init(
     anew = [table for table in (proposal.items, proposal.events) if table.written is not None]
     paths = tuple(target / table.path for table in anew if table.path is not None)
     if not dry_run:
-        for table, place in zip(anew, paths, strict=True):
+        for table, path_named in zip(anew, paths, strict=True):
             assert table.written is not None
-            write_parquet(table.written, place)
+            write_parquet(table.written, path_named)
         with atomic_writer(path) as file:
             file.write(text.encode())
     return Initialised(proposal, text, path, paths)
