@@ -11,7 +11,7 @@ from features.errors import ConfigError, ContractError, listed
 from pipelines.setup.catalogue import dependent_columns
 from pipelines.setup.files import Table
 from pipelines.setup.profile import Column, plain_ids
-from pipelines.setup.words import affinity, event_level
+from pipelines.setup.words import WORDS, affinity, event_level
 
 __all__ = ["Log", "Pick", "choose_log", "choose_users"]
 
@@ -20,6 +20,7 @@ _LINKED = 0.3  # of a column's ids, the least that a key of another table must k
 _KEY = 0.95
 _MOST_TYPES = 40
 _MOST_STARS = 21
+_FEW_USERS = 10
 _FIT = 0.7
 _RIVAL = 0.85  # of the best score, what makes a table about other items a rival
 _ANNOTATED = 0.3  # of the log's rows, the most that notes beside it have
@@ -247,11 +248,14 @@ def _item_score(column: Column, link: Link | None) -> float:
 
 def _user_score(column: Column, *, named: bool) -> float:
     name = column.label
-    score = 3 * affinity(name, "user") + 0.3 * affinity(name, "id") - 3 * affinity(name, "item") - _otherwise(column)
-    if not column.label or not (named or score):  # nothing is said of it: who returns
-        score += 1.0 if column.kind == "text" else 0.5
-        score -= 0.5 * (column.n_distinct < 10)  # noqa: PLR2004
-    return score
+    if not name or not (named or _says_something(column)):  # then by who returns
+        return (1.0 if column.kind == "text" else 0.5) - 0.5 * (column.n_distinct < _FEW_USERS) - _otherwise(column)
+    return 3 * affinity(name, "user") + 0.3 * affinity(name, "id") - 3 * affinity(name, "item") - _otherwise(column)
+
+
+def _says_something(column: Column) -> bool:
+    """Whether a name says what a column is, other than that it holds ids; of few values it never says users."""
+    return column.n_distinct < _FEW_USERS or any(affinity(column.label, part) for part in WORDS if part != "id")
 
 
 def _otherwise(column: Column) -> float:

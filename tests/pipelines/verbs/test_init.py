@@ -56,9 +56,12 @@ def mind(folder: Path) -> Path:
     catalogue, log = tables(LANGUAGES["english"])
     folder.mkdir(exist_ok=True)
     ids = [code.replace("P", "N") for code in catalogue["sku"]]
+    codes = [(ids[at % 60], ids[(at + 7) % 60], ids[(at + 9) % 60]) for at in range(log.height)]
     lists = [
-        f"{index + 1}\tU{user}\t{at:%m/%d/%Y %I:%M:%S %p}\t\t{ids[index % 60]}-0 {ids[(index + 7) % 60]}-1 {ids[(index + 9) % 60]}-0"
-        for index, (user, at) in enumerate(log.select("customer_id", "timestamp").rows())
+        f"{index + 1}\tU{user}\t{at:%m/%d/%Y %I:%M:%S %p}\t\t{first}-0 {second}-1 {third}-0"
+        for index, ((user, at), (first, second, third)) in enumerate(
+            zip(log.select("customer_id", "timestamp").rows(), codes, strict=True)
+        )
     ]
     (folder / "behaviors.tsv").write_text("\n".join(lists) + "\n")
     news = [
@@ -139,7 +142,7 @@ def test_the_requests_that_are_said_lie_in_the_windows(sample, tmp_path):
 def test_a_configuration_that_is_there_stays(tmp_path):
     folder = movielens(tmp_path / "ml")
     (folder / "nightrank.yaml").write_text("mine")
-    with pytest.raises(ConfigError, match="is there already, and stays.*--dry-run.*--force.*--to"):
+    with pytest.raises(ConfigError, match=r"is there already, and stays.*--dry-run.*--force.*--to"):
         init(folder)
     assert (folder / "nightrank.yaml").read_text() == "mine"
     init(folder, force=True)
