@@ -5,7 +5,6 @@ Of a large table only parts are read: the first rows and, of Parquet, some from 
 
 import csv
 import gzip
-import io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -330,8 +329,15 @@ def _first_lines(file: Path) -> tuple[list[str], list[list[str]]]:
     if not lines:
         raise IntegrityError(f"init: {file.name} has no lines. Fetch it again.")
     separator = max(_SEPARATORS, key=lines[0].count)
-    rows = list(csv.reader(lines, delimiter=separator))
-    return (rows[0], rows[1:]) if rows else ([], [])
+    rows = _fields(lines, separator)
+    return rows[0], rows[1:]
+
+
+def _fields(lines: Sequence[str], separator: str) -> list[list[str]]:
+    """The fields of lines; between tabs a quote is an ordinary character, as MIND and RecBole write it."""
+    if separator == "\t":
+        return [line.split(separator) for line in lines]
+    return list(csv.reader(lines, delimiter=separator))
 
 
 def _head(file: Path, below: str, *, headless: bool, most: int) -> pl.DataFrame:
@@ -361,7 +367,7 @@ def _headless(content: bytes) -> pl.DataFrame:
     """The rows of a file without a header, under invented names."""
     line = content.split(b"\n", 1)[0].decode("utf-8-sig", "replace")
     separator = max(_SEPARATORS, key=line.count)
-    count = len(next(csv.reader(io.StringIO(line), delimiter=separator)))
+    count = len(_fields([line.rstrip("\r")], separator)[0])
     names = [f"{INVENTED}{index + 1}" for index in range(count)]
     if separator == "\t":
         return parse_unquoted(content, separator, names)
