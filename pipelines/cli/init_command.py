@@ -6,9 +6,18 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["init"]
+from pipelines.cli.commands import Closing, command, next_command
+
+__all__ = ["init_app"]
+
+init_app = typer.Typer()
 
 
+@command(
+    init_app,
+    ["nightrank init shop", "nightrank init shop --dry-run", "nightrank init shop --events clicks.csv --to project"],
+    panel="Begin",
+)
 def init(
     folder: Annotated[Path, typer.Argument(help="Folder with your tables: Parquet, CSV or JSON lines.")] = Path(),
     *,
@@ -19,7 +28,7 @@ def init(
     items: Annotated[str | None, typer.Option("--items", help="The catalogue, if several tables could be it.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the configuration, and write nothing.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a nightrank.yaml that is there.")] = False,
-) -> None:
+) -> Closing | None:
     """Look at the tables in a folder and write a commented nightrank.yaml for them."""
     from pipelines.base import report
     from pipelines.verbs.init import init as propose
@@ -29,8 +38,10 @@ def init(
         report.show(f"look at this: {doubt}")
     if dry_run:
         sys.stdout.write(done.text)
-        return
+        return None
     for path in done.written:
         report.show(f"wrote {path}, since the file that it is made of cannot be read as it is")
-    report.show(f"wrote {done.path}; next: nightrank check --config {done.path}")
     report.result(done.as_json())
+    proposal = done.proposal
+    tables = f"{proposal.items.source.name} as the catalogue and {proposal.events.source.name} as the log"
+    return Closing(f"took {tables}", lies_in=done.path, then=next_command("check", done.path))

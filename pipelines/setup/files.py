@@ -258,7 +258,7 @@ def _spread(paths: Sequence[Path], most: int) -> Sequence[Path]:
 
 def _seen(file: Path, files: Files, *, headless: bool) -> tuple[pl.DataFrame, int]:
     """Rows of a file, and how many it has."""
-    below = files.place(file)
+    below = files.relative(file)
     if file.name.lower().endswith(".parquet"):
         return _parquet_sample(file, below)
     size = file.stat().st_size
@@ -278,7 +278,7 @@ def _whole(file: Path, files: Files, *, headless: bool) -> pl.DataFrame:
     try:
         return _headless(content_of(file, "init"))
     except ContractError as error:
-        raise ContractError(f"init: {files.place(file)}: {error}") from error
+        raise ContractError(f"init: {files.relative(file)}: {error}") from error
 
 
 def _parquet_sample(file: Path, below: str) -> tuple[pl.DataFrame, int]:
@@ -300,7 +300,7 @@ def _columns(file: Path, table: Table, columns: Sequence[str]) -> pl.DataFrame:
     if file.name.lower().endswith(".parquet"):
         there = [name for name in columns if name in _parquet_schema(file)]
         frame = pl.scan_parquet(file, glob=False, hive_partitioning=False).select(there).collect()
-        frame = with_partition_columns(frame, Path(table.files.place(file)))
+        frame = with_partition_columns(frame, Path(table.files.relative(file)))
     else:
         frame = _whole(file, table.files, headless=table.headless)
     lacking = [pl.lit(None, table.sample.schema[name]).alias(name) for name in columns if name not in frame.columns]
