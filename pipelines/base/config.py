@@ -45,8 +45,9 @@ class TableConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     path: str = Field(
-        description="A .parquet, .csv or .tsv file (CSV and TSV perhaps gzipped), a glob, or a folder of such files "
-        "(day partitions; links are followed); relative to the configuration file."
+        description="A .parquet, .csv, .tsv or .jsonl file, or one of RecBole's (.inter, .item, .user), texts perhaps "
+        "gzipped; a glob, or a folder of them (day partitions; links are followed); relative to the configuration "
+        "file."
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
