@@ -385,8 +385,8 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or "
-            "name it with --config."
+            f"there is no configuration file {str(path)!r}. `nightrank init FOLDER` writes one for "
+            "the tables in a folder; `--config` names one that lies elsewhere."
         ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
