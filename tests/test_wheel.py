@@ -97,6 +97,16 @@ def test_it_writes_a_shop_and_checks_it(installed, tmp_path):
     assert facts["tables"]["items"]["good"] > 0
 
 
+@pytest.mark.slow
+def test_it_proposes_a_configuration_for_two_files(installed, tmp_path):
+    days = [f"2024-0{month}-{day:02}" for month in (1, 2, 3) for day in range(1, 29)]
+    (tmp_path / "items.csv").write_text("item_id,title\n1,red mug\n2,blue kettle\n", encoding="utf-8")
+    rows = [f"u{user},{1 + user % 2},purchase,{day} 12:00:00" for day in days for user in range(3)]
+    (tmp_path / "events.csv").write_text("\n".join(["user_id,item_id,event,timestamp", *rows]), encoding="utf-8")
+    succeeded(installed, "init", ".", folder=tmp_path)
+    assert "items.csv" in (tmp_path / "nightrank.yaml").read_text(encoding="utf-8")
+
+
 def test_what_it_requires_is_pinned_to_versions_that_it_allows():
     pins = dict(
         line.split("==")

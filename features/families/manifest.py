@@ -5,7 +5,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from features.config import FrozenConfig, family_name
+from features.config import RENAMED_FAMILIES, FrozenConfig
 from features.families.base import ColumnGroup
 from features.families.registry import FeatureSet
 from features.log.inventory import FeatureInventory
@@ -17,7 +17,7 @@ class Column(FrozenConfig):
     """One column of the training table."""
 
     name: str
-    family: Annotated[str, AfterValidator(family_name)] = Field(
+    family: Annotated[str, AfterValidator(lambda name: RENAMED_FAMILIES.get(name, name))] = Field(
         description="Family, or declared group of columns, that makes it."
     )
     meaning: str

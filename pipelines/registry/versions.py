@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from features.config import Owner
+from features.config import RENAMED_FAMILIES, Owner
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
 from features.families.base import Plan
 from features.log.event_log import EventLog, date_of, day_of
@@ -61,7 +61,7 @@ def working_config(config: Config, bundle: Bundle) -> Config:
 
 
 def trained_config(bundle: Bundle) -> Config:
-    """The whole configuration that a version was trained under; harmless removed keys are dropped.
+    """The whole configuration that a version was trained under; harmless removed keys are dropped, old names read.
 
     Raises:
         IntegrityError: It is not one of this nightrank.
@@ -69,6 +69,9 @@ def trained_config(bundle: Bundle) -> Config:
     values = without_removed(bundle.config)
     if isinstance(encoder := values.get("encoder"), dict) and encoder.get("backend") == "auto":
         values["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
+    if isinstance(features := values.get("features"), dict) and "families" in features:
+        families = [RENAMED_FAMILIES.get(name, name) for name in features["families"]]
+        values["features"] = features | {"families": families}
     try:
         return Config.model_validate(values)
     except ValidationError as error:
