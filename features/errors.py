@@ -10,6 +10,7 @@ __all__ = [
     "IntegrityError",
     "NightrankError",
     "NotFittedError",
+    "OutdatedError",
     "TryAgainError",
     "listed",
     "require_columns",
@@ -44,6 +45,10 @@ class IntegrityError(NightrankError):
     """A file is not what its writer left: truncated, altered, or not allowed where it lies."""
 
     exit_code = 12
+
+
+class OutdatedError(IntegrityError):
+    """A file is as an earlier nightrank wrote it, and this one does not read it any more: it must be made anew."""
 
 
 class NotFittedError(NightrankError):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.errors import IntegrityError
+from features.errors import IntegrityError, OutdatedError
 from ranker.groups import feature_blocks, feature_matrix
 
 __all__ = ["FARTHEST", "TOLERANCE", "Layer", "ListNet", "squashed"]
@@ -139,11 +139,12 @@ class ListNet:
         """A network from what `to_arrays` gave.
 
         Raises:
-            IntegrityError: The arrays are no network of these features, or one that rounded what it summed.
+            IntegrityError: The arrays are no network of these features.
+            OutdatedError: The network rounded what it summed.
         """
         rest = dict(arrays)
         if _ROUNDED in rest:
-            raise IntegrityError(
+            raise OutdatedError(
                 "the ranker's network is of an earlier nightrank and would score otherwise here. Train a version "
                 "anew: nightrank train."
             )

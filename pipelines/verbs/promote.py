@@ -1,8 +1,9 @@
 """Verb `promote`: make a version champion if it passes every gate of the policy."""
 
-from features.errors import BlockedError
+from features.errors import BlockedError, OutdatedError
 from features.log.event_log import EventLog, day_of
 from pipelines.base.config import Config
+from pipelines.base.progress import say
 from pipelines.evaluation.evaluate import Evaluation
 from pipelines.registry.bundle import Bundle, load_bundle
 from pipelines.registry.registry import CHAMPION, Registry, Version
@@ -23,7 +24,8 @@ def promote(
         registry: Versions and lock.
         wanted: Number or alias.
         judged: The version as it was judged just now on its own window, baselines included; is used where there is
-            no champion to compare with.
+            no champion to compare with. One that this nightrank does not read any more is not compared with, and a
+            line says so.
 
     Raises:
         BlockedError: Gates failed; all are named. The champion stays.
@@ -36,10 +38,11 @@ def promote(
             return version, []
         bundle = load_bundle(registry.bundle_folder(version))
         versions = {version.name: bundle}
-        if champion is not None:
-            versions[champion.name] = load_bundle(registry.bundle_folder(champion))
-        evaluation = judged if champion is None and judged is not None else _judge(log, config, versions, bundle)
-        gates = gates_of(evaluation, config, champion.name if champion else None)
+        if champion is not None and (of_champion := _still_read(registry, champion)) is not None:
+            versions[champion.name] = of_champion
+        compared = next((name for name in versions if name != version.name), None)
+        evaluation = judged if compared is None and judged is not None else _judge(log, config, versions, bundle)
+        gates = gates_of(evaluation, config, compared)
         why = {gate.name: gate.finding for gate in gates}
         failed = [gate for gate in gates if not gate.passed]
         if failed:
@@ -51,6 +54,15 @@ def promote(
             )
         registry.make_champion(version, why=why, action="promote")
     return version, gates
+
+
+def _still_read(registry: Registry, champion: Version) -> Bundle | None:
+    """The champion's bundle; None where it is whole and of an earlier nightrank, so that nothing can rank by it."""
+    try:
+        return load_bundle(registry.bundle_folder(champion))
+    except OutdatedError as error:
+        say("champion not compared", version=champion.name, because=str(error))
+        return None
 
 
 def _judge(log: EventLog, config: Config, versions: dict[str, Bundle], bundle: Bundle) -> Evaluation:
