@@ -146,7 +146,7 @@ def test_step_6_the_rankings_and_the_journal_are_read(upgraded, command):
     assert (facts["date"], facts["version"], facts["users"]) == ("2024-02-25", "nightrank/1", 60)
     live = published(upgraded.folder / "out" / "rankings")
     assert live is not None
-    assert live.day == date(2024, 2, 25)
+    assert live.attempt.day == date(2024, 2, 25)
     assert live.rankings()["rank"].max() == 10
     (entry,) = command(upgraded, "history").facts["history"]
     assert (entry["action"], entry["to"]) == ("promote", "nightrank/1")
