@@ -108,7 +108,28 @@ NIGHT = date(2024, 2, 25)
 
 
 @pytest.fixture(scope="session")
-def shop_project(tmp_path_factory, tiny_encoder):
+def tracking_databases(tmp_path_factory):
+    """MLflow makes one database, by a second of migrations; what makes another one in this process copies it."""
+    from mlflow import MlflowClient
+
+    from pipelines.base.tracking_config import sqlite_uri
+    from pipelines.registry import tracking_store
+
+    template = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+
+    def copied(*, tracking_uri: str, registry_uri: str) -> None:
+        assert tracking_uri == registry_uri
+        if not template.exists():
+            MlflowClient(tracking_uri=sqlite_uri(template), registry_uri=sqlite_uri(template))
+        shutil.copyfile(template, tracking_store.sqlite_file(tracking_uri))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracking_store, "MlflowClient", copied)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shop_project(tmp_path_factory, tiny_encoder, tracking_databases):  # noqa: ARG001 - for what it sets up
     """The simulated shop, small, as its owner would bring it; nothing trained yet."""
     from features.shop.simulator import ShopConfig
     from pipelines.verbs.datasets import simulated
@@ -179,7 +200,7 @@ class Ended:
 
 
 @pytest.fixture
-def command(capfd, monkeypatch):
+def command(capfd, monkeypatch, tracking_databases):  # noqa: ARG001 - for what it sets up
     """Run the command line in this process: ``command(project, "check", "--allow-empty")``."""
     from pipelines.cli import app as cli
 
