@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from hypothesis import settings
 from leak_check import differences, moved_by_future, other_futures
 from random_encoder import random_encoder
 from random_log import random_tables
@@ -25,6 +26,9 @@ from random_log import random_tables
 from features.log.event_log import EventLog, date_of
 from features.requests.engaged import requests_between
 from ranker.baselines import popularity
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
