@@ -2,6 +2,7 @@
 
 from datetime import time
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self
 from zoneinfo import available_timezones
 
@@ -69,8 +70,14 @@ class FrozenConfig(BaseModel):
         return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Names of all IANA time zones: looking them up reads hundreds of files."""
+    return frozenset(available_timezones())
+
+
 def _known_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _zones():
         msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
         raise ValueError(msg)
     return name

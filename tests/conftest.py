@@ -109,6 +109,8 @@ class Project:
 
 NIGHT = date(2024, 2, 25)
 """The simulated shop's projects know what lies before this day; there are three more days to be delivered."""
+FILES = 5
+"""Of their latest days, each in a file of its own; all before stand in one."""
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +144,7 @@ def shop_project(tmp_path_factory, tiny_encoder, tracking_databases):  # noqa: A
     shop = ShopConfig(users=60, items=120, days=58, requests_per_user_per_day=0.6, list_length=8)
     project = Project(tmp_path_factory.mktemp("shop") / "project", simulated(shop))
     write_dataset(project.dataset, project.folder, until=NIGHT, partitioned=True)
+    _delivered_together(sorted((project.folder / "events").iterdir())[:-FILES])
     project.change(
         encoder={
             "model": str(tiny_encoder),
@@ -166,10 +169,19 @@ def shop_project(tmp_path_factory, tiny_encoder, tracking_databases):  # noqa: A
     return project
 
 
+def _delivered_together(folders: list[Path]) -> None:
+    """Put the events of some folders into the first: each file of a log takes a command longer."""
+    first, *others = [folder / "events.parquet" for folder in folders]
+    pl.concat(pl.read_parquet(path, hive_partitioning=False) for path in (first, *others)).write_parquet(first)
+    for path in others:
+        shutil.rmtree(path.parent)
+
+
 @pytest.fixture(scope="session")
 def trained_project(tmp_path_factory, shop_project):
     """The shop with one version: trained, registered, champion."""
     from pipelines.inputs.check import read_inputs
+    from pipelines.inputs.read import read_events
     from pipelines.registry.register import register
     from pipelines.registry.registry import CHALLENGER, Registry
     from pipelines.registry.tracking import Tracking
@@ -179,6 +191,7 @@ def trained_project(tmp_path_factory, shop_project):
     project = shop_project.copy(tmp_path_factory.mktemp("trained") / "project")
     config = project.config
     inputs = read_inputs(config)
+    read_events(config)  # leaves the folded log that a training leaves, so that commands on copies fold nothing again
     with Tracking(config).run() as run:
         trained = train(inputs.log, config, run.series)
         registered = register(trained, inputs, config, run)
