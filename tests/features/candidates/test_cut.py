@@ -201,9 +201,9 @@ def test_facts_of_sources_and_users_by_hand(shop):
         | {f"{source}_score": pl.Float64 for source in SOURCES},
     )
     day = requests["as_of_day"][0]
-    history = pl.DataFrame(  # of the first request: an item on three days, one on one day
-        {"request": [0, 0], "item": [1, 3], "as_of_day": [day, day], "count": [5, 1], "days": [3, 1]}
-        | {"first_day": [day - 9, day - 2], "last_day": [day - 1, day - 2]},
+    history = pl.DataFrame(  # of the first request: an item on three days, one on two
+        {"request": [0, 0], "item": [1, 3], "as_of_day": [day, day], "count": [5, 2], "days": [3, 2]}
+        | {"first_day": [day - 9, day - 4], "last_day": [day - 1, day - 2]},
         schema_overrides={"request": pl.UInt32, "item": pl.UInt32},
     )
     facts = facts_of(union, requests, history, AsOfCache(log)).columns
@@ -211,7 +211,7 @@ def test_facts_of_sources_and_users_by_hand(shop):
     assert facts["popular_log_rank"] == pytest.approx([0, np.log(30), 0])
     assert facts["popular_nearness"] == pytest.approx([1 / 11, 1 / 40, 0])
     assert facts["popular_log_score"] == pytest.approx([np.log(51), 0, 0])
-    repeats, log_items = 1 - 2 / 4, np.log(3)  # two items on four active days
+    repeats, log_items = 1 - 2 / 5, np.log(3)  # two items on five active days
     assert facts["held_x_repeats"] == pytest.approx([repeats, 0, 0])
     assert facts["held_log_count_x_log_items"] == pytest.approx([np.log(5) * log_items, 0, 0])
     assert facts["events_28d_x_repeats"] == pytest.approx(facts["events_28d"] * [repeats, repeats, 0])
