@@ -1,4 +1,4 @@
-"""How a command ends that fails: one sentence and a known exit code; a traceback for faults of our own."""
+"""Exit code and message of a command that fails; a traceback only for faults of nightrank itself."""
 
 import traceback
 
@@ -13,8 +13,8 @@ _LIBRARIES: dict[str, tuple[type[NightrankError], str]] = {
     "sqlite3": (TryAgainError, "Check the keys of `tracking`, then run it again."),
     "requests": (TryAgainError, "Check the keys of `tracking`, then run it again."),
     "urllib3": (TryAgainError, "Check the keys of `tracking`, then run it again."),
-    "polars": (ContractError, "Look for what is unlike the README's tables; `nightrank check` names what breaks them."),
-    "pyo3_runtime": (ContractError, "Look for what is unlike the README's tables; `nightrank check` names it."),
+    "polars": (ContractError, "Compare yours with `nightrank help tables`; `nightrank check` names what breaks them."),
+    "pyo3_runtime": (ContractError, "Compare yours with `nightrank help tables`; `nightrank check` names it."),
     "pyarrow": (IntegrityError, "Fetch the file again."),
     "safetensors_rust": (IntegrityError, "Fetch the model again."),
     "lightgbm": (ConfigError, "Check the keys of `ranker`."),
@@ -26,14 +26,14 @@ _MEMORY = ("out of memory", "cannot allocate memory", "can't allocate memory", "
 
 
 def ending(error: BaseException) -> tuple[int, str]:
-    """The exit code of an error, and what is written of it: on a terminal nothing of it is interpreted.
+    """The exit code of an error and its message, with control characters escaped.
 
     Args:
         error: What ended the command.
     """
-    told = error if isinstance(error, NightrankError) else _from_outside(error)
-    if told is not None:
-        return told.exit_code, _safe(f"nightrank: {type(told).__name__}\n{told}\n")
+    failure = error if isinstance(error, NightrankError) else _from_outside(error)
+    if failure is not None:
+        return failure.exit_code, _safe(f"nightrank: {type(failure).__name__}\n{failure}\n")
     if isinstance(error, KeyboardInterrupt):
         return 130, ""
     lines = "".join(traceback.format_exception(error))
@@ -42,11 +42,11 @@ def ending(error: BaseException) -> tuple[int, str]:
 
 
 def _from_outside(error: BaseException) -> NightrankError | None:
-    """An error of the machine or of a library as one of ours; None for one that is our own fault."""
+    """Translate an error of the machine or of a library into one of ours; None for a fault of nightrank itself."""
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
         return TryAgainError(
-            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: encoder.requests_per_batch, "
-            "encoder.max_tokens, candidates.max_per_request."
+            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: max_memory_gb, "
+            "encoder.requests_per_batch, encoder.max_tokens, candidates.max_per_request."
         )
     if isinstance(error, OSError) or errno_of(error) is not None:
         return disk_error(error, doing="read or written")

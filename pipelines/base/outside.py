@@ -1,4 +1,4 @@
-"""The world outside in words: what disks and libraries say, on one line, without credentials and control characters."""
+"""Error texts of disks and libraries, made fit to print: one line, no credentials, no control characters."""
 
 import errno
 import os
@@ -46,7 +46,7 @@ _NEVER = {
 
 
 def without_credentials(text: str) -> str:
-    """A text in which no URI has a user, a password or a secret parameter any more.
+    """A text with users, passwords and secret parameters removed from its URIs.
 
     >>> without_credentials("postgresql://user:pass@host/db?sslmode=require")
     'postgresql://host/db?sslmode=require'
@@ -57,9 +57,9 @@ def without_credentials(text: str) -> str:
 
 
 def passwords_of(uri: str | None) -> tuple[str, ...]:
-    """The passwords that stand in a URI, as written and decoded, to be hidden wherever they are quoted alone."""
-    found = _USER_INFO.search(uri or "")
-    _, _, password = found[2].removesuffix("@").partition(":") if found else ("", "", "")
+    """The passwords in a URI, as written and decoded, so that they can be hidden where they are quoted alone."""
+    match = _USER_INFO.search(uri or "")
+    _, _, password = match[2].removesuffix("@").partition(":") if match else ("", "", "")
     return tuple(dict.fromkeys((password, unquote(password)))) if password else ()
 
 
@@ -79,12 +79,12 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 def words_of(error: BaseException, *, hidden: Sequence[str] = (), most: int = 300) -> str:
-    """What a library says, on one line of at most so many characters: no credentials, no SQL and its parameters.
+    """The message of a library's error on one line, without credentials and without SQL and its parameters.
 
     Args:
         error: What it raised.
-        hidden: Passwords that must not be told.
-        most: Where it is cut.
+        hidden: Passwords to replace by stars.
+        most: Characters after which it is cut.
     """
     text = without_credentials(" ".join(_SQL.sub("", str(error)).split())) or type(error).__name__
     for password in hidden:
@@ -96,33 +96,33 @@ def errno_of(error: BaseException) -> int | None:
     """The operating system's number of an error, also where a library only writes it ("os error 28")."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = _OS_ERROR.search(str(error))
-    return int(found[1]) if found else None
+    match = _OS_ERROR.search(str(error))
+    return int(match[1]) if match else None
 
 
 def disk_error(error: BaseException, path: Path | str | None = None, *, doing: str = "written") -> NightrankError:
-    """An error of the file system as ours: where, why, and the remedy.
+    """Translate an error of the file system into one of ours, which says where, why and the remedy.
 
     Args:
         error: What was raised.
-        path: What could not be written; None where the error knows.
-        doing: What could not be done with it.
+        path: What could not be written; None takes it from the error.
+        doing: Participle of what failed, for the message.
 
     Returns:
         `TryAgainError`, and `ConfigError` for a path that can never be.
     """
     number = errno_of(error)
-    place = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
+    target = path or getattr(error, "filename2", None) or getattr(error, "filename", None) or "a file"  # 2: copied to
     why = words_of(error) if number is None else os.strerror(number)
     if number in _NEVER:
-        return ConfigError(f"{place} cannot be {doing} ({why}). {_NEVER[number]}")
+        return ConfigError(f"{target} cannot be {doing} ({why}). {_NEVER[number]}")
     remedy = _REMEDIES.get(number or 0, "See what keeps it from that, then run it again.")
-    return TryAgainError(f"{place} cannot be {doing} ({why}). {remedy}")
+    return TryAgainError(f"{target} cannot be {doing} ({why}). {remedy}")
 
 
 @contextmanager
 def written(path: Path | str) -> Iterator[None]:
-    """What is made, opened or locked in here is `path`: where the system refuses, it is said as `disk_error` does.
+    """Context in which `path` is made, opened or locked; errors of the system are raised as `disk_error` says.
 
     Raises:
         TryAgainError: No space, no permission, a read-only file system.

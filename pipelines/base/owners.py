@@ -1,4 +1,4 @@
-"""Whose each key of the configuration is, at work: which values a version brings along, and which are tonight's."""
+"""Select configuration keys by owner: those that a version carries along, and those that are tonight's."""
 
 from collections.abc import Container
 from typing import Any, TypeVar
@@ -11,21 +11,21 @@ _Section = TypeVar("_Section", bound=FrozenConfig)
 
 
 def keys_of(section: FrozenConfig, owners: Container[Owner], prefix: str = "") -> dict[str, Any]:
-    """Plain values of the keys that belong to some owners, by dotted path; what stands under a key is its value.
+    """Plain values of the keys that belong to some owners, by dotted path.
 
     >>> from ranker.config import EvaluationConfig
     >>> keys_of(EvaluationConfig(resamples=100), {Owner.EVALUATION}, "evaluation.")["evaluation.resamples"]
     100
     """
-    found: dict[str, Any] = {}
+    owned: dict[str, Any] = {}
     values = section.model_dump(mode="json")
     for name, field in type(section).model_fields.items():
         owner = section.owner_of(field)
         if owner is None:
-            found |= keys_of(getattr(section, name), owners, f"{prefix}{name}.")
+            owned |= keys_of(getattr(section, name), owners, f"{prefix}{name}.")
         elif owner in owners:
-            found[f"{prefix}{name}"] = values[name]
-    return found
+            owned[f"{prefix}{name}"] = values[name]
+    return owned
 
 
 def with_keys_of(section: _Section, other: _Section, owners: Container[Owner]) -> _Section:

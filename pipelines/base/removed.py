@@ -1,4 +1,4 @@
-"""Keys and values that a configuration once had: what is told of them, and which an old version may still have."""
+"""Configuration keys and values that were removed: the message for each, and what old versions may still carry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ __all__ = ["REMOVED", "REMOVED_VALUES", "Removed", "without_removed"]
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """A key that is no more.
+    """A configuration key that was removed.
 
     Attributes:
-        remedy: Whole sentences: what became of it, and what to do.
-        harmless: Values under which a version was made as one without the key is made today; None means any value.
+        remedy: Whole sentences: why it was removed, and what to do.
+        harmless: Values with which a version of then equals one without the key; None means any value.
     """
 
     remedy: str
@@ -37,11 +37,11 @@ REMOVED_VALUES: dict[tuple[str, str], str] = {
     ("encoder.backend", "openvino"): f"OpenVINO gained too little over torch. {_TORCH}",
     ("encoder.backend", "auto"): f"Which backend runs is no longer measured. {_TORCH}",
 }
-"""What became of a value that a key no longer takes, by path and value."""
+"""Why a key no longer takes a value, by path and value."""
 
 
 def without_removed(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A version's kept configuration without the removed keys whose value changed nothing; others stay and are refused.
+    """A version's stored configuration without removed keys of harmless values; others stay, and are refused later.
 
     >>> without_removed({"ranker": {"position_debias": False, "ensemble": 2}})
     {'ranker': {'ensemble': 2}}

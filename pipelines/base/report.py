@@ -1,4 +1,4 @@
-"""What a person reads: tables on stderr, one JSON result on stdout."""
+"""Output of commands: tables for a person on stderr, one JSON result on stdout."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -7,6 +7,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from features.requests.engaged import SLICES
 from pipelines.base.outside import printable, without_credentials
 from pipelines.base.progress import Terminal, json_line, say
 from ranker.judge import by_value
@@ -15,6 +16,7 @@ __all__ = [
     "Report",
     "check_table",
     "features_table",
+    "figure_cell",
     "origins_table",
     "plain",
     "result",
@@ -27,19 +29,23 @@ __all__ = [
 Report = Mapping[str, Any]
 
 _VALUED = by_value("all")
-_ORDER_SLICES = ("all", "repeat", "new-to-user", "cold item")
 
 
 def result(facts: Report) -> None:
-    """Write a verb's result: one line of JSON, where stdout is not a terminal."""
+    """Write a verb's result as one line of JSON; nothing where stdout is a terminal."""
     if not sys.stdout.isatty():
         sys.stdout.write(json_line(facts, ascii_only=False) + "\n")
         sys.stdout.flush()
 
 
-def show(*parts: Table | Text | str) -> None:
-    """Write for a person, on stderr; no control character and no markup of a text or a cell is interpreted."""
-    console = Terminal(width=None if sys.stderr.isatty() else 160)
+def show(*parts: Table | Text | str, width: int | None = None) -> None:
+    """Write tables and texts to stderr; control characters are escaped and markup is not interpreted.
+
+    Args:
+        parts: What is written, one below the other.
+        width: Columns; by default the terminal's, or 160 where stderr is none.
+    """
+    console = Terminal(width=width or (None if sys.stderr.isatty() else 160))
     for part in parts:
         shown = Text(part) if isinstance(part, str) else part
         if isinstance(shown, Text):
@@ -48,55 +54,55 @@ def show(*parts: Table | Text | str) -> None:
 
 
 def plain(text: str) -> Text:
-    """A text from outside as it may be shown: control characters and line ends as their escapes, no markup."""
+    """A text from outside that is safe to show: control characters and line ends escaped, no markup."""
     return Text(printable(text))
 
 
 def check_table(facts: Report) -> list[Table | Text | str]:
     """The tables of `nightrank check`."""
     tables = Table("table", "rows", "good", "duplicates", "quarantined", "rules", title="Contracts")
-    for name, told in facts["tables"].items():
-        rules = ", ".join(f"{rule} {rows}" for rule, rows in told["rules"].items()) or "-"
-        tables.add_row(name, *(f"{told[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
+    for name, row in facts["tables"].items():
+        rules = ", ".join(f"{rule} {rows}" for rule, rows in row["rules"].items()) or "-"
+        tables.add_row(name, *(f"{row[key]:,}" for key in ("rows", "good", "duplicates", "quarantined")), rules)
     log = Table("users", "items", "first event", "last event", "events", title="Log")
     events = ", ".join(f"{plain(kind)} {rows:,}" for kind, rows in facts["events"].items())
     log.add_row(f"{facts['users']:,}", f"{facts['items']:,}", facts["first_event"], facts["last_event"], Text(events))
     text = Table("text field", "filled", "unknown tokens", "truncated texts", title="Texts under the encoder")
-    for name, told in facts["text"].items():
-        shares = (f"{told[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
+    for name, row in facts["text"].items():
+        shares = (f"{row[key]:.1%}" for key in ("filled_share", "unknown_share", "truncated_share"))
         text.add_row(plain(name), *shares)
     where = [f"quarantine of {name}: {path}" for name, path in facts["quarantine"].items()]
     return [tables, log, *_requests_table(facts), *_offers_table(facts), text, *where]
 
 
-def show_warnings(told: Sequence[Mapping[str, str]]) -> None:
-    """What a training or a night would stumble over: a table on a terminal, a line each elsewhere.
+def show_warnings(warnings: Sequence[Mapping[str, str]]) -> None:
+    """Show warnings of what a training or a night would fail on: a table on a terminal, a line each elsewhere.
 
     Args:
-        told: `key` of the configuration and `message` of each.
+        warnings: `key` of the configuration and `message` of each.
     """
     if not sys.stderr.isatty():
-        for caution in told:
+        for caution in warnings:
             say("warning", **caution)
-    elif told:
+    elif warnings:
         table = Table("key", "what would go wrong, and what to do", title="Warnings")
-        for caution in told:
+        for caution in warnings:
             table.add_row(plain(caution["key"]), plain(caution["message"]))
         show(table)
 
 
 def _offers_table(facts: Report) -> list[Table]:
-    """Offers of items of the catalogue, where a table of them is given."""
+    """Offers of catalogue items, by kind; no table without offers."""
     if not facts["offers"]:
         return []
     table = Table("offer", "rows", "items", "first begins", "last begins", title="Offers")
-    for kind, told in facts["offers"].items():
-        table.add_row(plain(kind), f"{told['rows']:,}", f"{told['items']:,}", told["first"], told["last"])
+    for kind, row in facts["offers"].items():
+        table.add_row(plain(kind), f"{row['rows']:,}", f"{row['items']:,}", row["first"], row["last"])
     return [table]
 
 
 def _requests_table(facts: Report) -> list[Table]:
-    """Logged requests, where requests are."""
+    """Counts of logged requests; no table where requests are engaged days."""
     if "requests" not in facts:
         return []
     table = Table(
@@ -110,10 +116,11 @@ def _requests_table(facts: Report) -> list[Table]:
 def features_table(columns: Sequence[Report]) -> list[Table | Text | str]:
     """The columns of each family."""
     table = Table("family", "on", "column", "meaning", title="Feature families")
-    told = ""
+    last_family = ""
     for column in columns:
-        family, on = (column["family"], "yes" if column["on"] else "no") if column["family"] != told else ("", "")
-        told = column["family"]
+        is_first = column["family"] != last_family
+        family, on = (column["family"], "yes" if column["on"] else "no") if is_first else ("", "")
+        last_family = column["family"]
         table.add_row(plain(family), on, plain(column["column"]), plain(column["meaning"]))
     return [table]
 
@@ -141,7 +148,7 @@ def stores_table(facts: Sequence[Report]) -> list[Table | Text | str]:
 
 
 def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
-    """Each origin's systems, what they come to together, and the first system's lead in each."""
+    """Tables of each origin's systems, of all pooled, and of the first system's lead in each."""
     origins, pooled = facts["origins"], facts["pooled"]
     tables = [systems_table(origin, k=k)[0] for origin in origins]
     tables += systems_table(pooled, k=k, what=f"Pooled over {len(origins)} origins,")
@@ -163,7 +170,7 @@ def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
 
 def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:
     """Every system's NDCG by slice with its interval, and the comparisons."""
-    slices = [name for name in _ORDER_SLICES if any(row["slice"] == name for row in facts["systems"])]
+    slices = [name for name in SLICES if any(row["slice"] == name for row in facts["systems"])]
     first, last = facts["window"]
     table = Table(title=f"{what} {first} to {last}: {_requests(facts)}, NDCG@{k} [95 % interval]")
     table.add_column("system", no_wrap=True)
@@ -174,15 +181,15 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
     for name in valued:
         table.add_column(name, justify="right")
     for system in dict.fromkeys(row["system"] for row in facts["systems"]):
-        cells = [_cell(rows.get((system, name))) for name in (*slices, *valued)]
+        cells = [figure_cell(rows.get((system, name))) for name in (*slices, *valued)]
         table.add_row(system, *cells)
     recall = facts["candidate_recall"]
     table.add_row(
         "candidates' recall", *("-" if recall[name] is None else f"{recall[name]:.3f}" for name in slices), style="dim"
     )
     ablations = facts.get("ablations", ())
-    told = {row["system"] for row in ablations}
-    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in told]
+    without_parts = {row["system"] for row in ablations}
+    pairs = [pair for pair in facts["comparisons"] if pair["against"] not in without_parts]
     return [
         *(table, _comparisons(pairs, k)),
         *_ablations(ablations, slices, k),
@@ -191,7 +198,7 @@ def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[T
 
 
 def _requests(facts: Report) -> str:
-    """How many requests were judged, and of how many where whole users were drawn."""
+    """The number of judged requests, and of how many they were sampled."""
     if facts["requests"] == facts.get("requests_in_window", facts["requests"]):  # earlier versions asked them all
         return f"{facts['requests']:,} requests"
     share = f"{facts['share_drawn']:.1%}, whole users drawn by a hash"
@@ -199,7 +206,7 @@ def _requests(facts: Report) -> str:
 
 
 def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Table]:
-    """What the full system is better by than without each part, where that was judged."""
+    """How much better the full system is than without each part; no table where that was not judged."""
     if not rows:
         return []
     table = Table(
@@ -208,43 +215,44 @@ def _ablations(rows: Sequence[Report], slices: Sequence[str], k: int) -> list[Ta
         caption="* not shown to be worth anything: the 95 % interval does not lie above 0",
         pad_edge=False,
     )
-    found = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
+    by_part_and_slice = {(row["without"], row["slice"]): row for row in rows if row["metric"] == f"ndcg@{k}"}
     for part in dict.fromkeys(row["without"] for row in rows):
-        table.add_row(plain(part), *(_worth(found.get((part, name))) for name in slices))
+        table.add_row(plain(part), *(_difference_cell(by_part_and_slice.get((part, name))) for name in slices))
     return [table]
 
 
-def _worth(row: Report | None) -> str:
-    """A difference, marked where its interval does not say that the part is worth something."""
+def _difference_cell(row: Report | None) -> str:
+    """A difference with its interval, marked with a star where the interval does not lie above 0; "-" for None."""
     if row is None:
         return "-"
     return _with_interval(row["difference"], row, "+") + (" " if row["loses"] else "*")
 
 
 def _beyond(systems: Mapping[str, Mapping[str, float | None]], k: int) -> list[Table]:
-    """What each system's lists are like, where that was judged."""
+    """Coverage, novelty and the like of each system; no table where that was not judged."""
     if not systems:
         return []
     names = [name for name in next(iter(systems.values())) if name.endswith(f"@{k}")]
     table = Table("system", *names, title=f"Beyond accuracy: the first {k} of every list")
-    for system, found in systems.items():
-        table.add_row(system, *("-" if (value := found.get(name)) is None else f"{value:.4f}" for name in names))
+    for system, means in systems.items():
+        table.add_row(system, *("-" if (value := means.get(name)) is None else f"{value:.4f}" for name in names))
     return [table]
 
 
 def _column(row: Report, k: int) -> str | None:
-    """Where NDCG at a cut-off stands in the tables: under its slice, or by value; None for what they do not show."""
+    """The column of a row of NDCG at a cut-off: its slice, or NDCG by value; None for what the tables do not show."""
     if row["metric"] == by_value(f"ndcg@{k}"):
         return _VALUED if row["slice"] == "all" else None
     return row["slice"] if row["metric"] == f"ndcg@{k}" else None
 
 
-def _cell(row: Report | None) -> str:
+def figure_cell(row: Report | None) -> str:
+    """A figure with its interval; "-" for None."""
     return _with_interval(row["mean"], row, "") if row else "-"
 
 
 def _with_interval(value: float, row: Report, sign: str) -> str:
-    """A figure and its interval, if it has one: over a single user there is none."""
+    """A figure and its interval; a single user has no interval."""
     if row["low"] is None:
         return f"{value:{sign}.4f} [-]"
     return f"{value:{sign}.4f} [{row['low']:{sign}.4f}, {row['high']:{sign}.4f}]"

@@ -1,4 +1,4 @@
-"""Standard output and error as they may be: closed, full, of another encoding. What is said there stops no work."""
+"""Standard output and error that never stop the work, even if closed, full or of another encoding."""
 
 import io
 import os
@@ -11,7 +11,7 @@ __all__ = ["patient_streams"]
 
 
 class _Patient(io.TextIOWrapper):
-    """A stream whose reader may go away, or whose disk may be full: from then on nobody is told, and nothing fails."""
+    """A stream that drops its output once its reader is gone or its disk is full, instead of raising."""
 
     def write(self, text: str) -> int:
         with suppress(OSError):
@@ -26,7 +26,7 @@ class _Patient(io.TextIOWrapper):
         self._lose()
 
     def _lose(self) -> None:
-        """Send what waits, and all that follows, nowhere."""
+        """Redirect what waits, and all that follows, to the null device."""
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.fileno())
         os.close(nowhere)
@@ -51,7 +51,7 @@ def patient_streams() -> Iterator[None]:
 
 
 def _open_all() -> None:
-    """Give closed descriptors somewhere to go, so that no file of ours takes their numbers."""
+    """Open the null device for closed standard descriptors, so that no file of ours takes their numbers."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_WRONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)
@@ -64,7 +64,7 @@ def _open_all() -> None:
 
 
 def _patient(stream: TextIO) -> TextIO:
-    """The same stream, patient; what has no bytes below it (a test's) stays as it is."""
+    """The same stream, patient; a stream without a byte buffer (a test's) stays as it is."""
     try:
         stream.flush()
         return _Patient(stream.buffer, encoding=stream.encoding, errors="backslashreplace", line_buffering=True)

@@ -1,4 +1,4 @@
-"""Where MLflow is: the forms that its URI may have, and what of it is kept."""
+"""Configuration of MLflow: the accepted forms of its URI, and the part of it that is stored."""
 
 import re
 from collections.abc import Callable
@@ -24,29 +24,33 @@ _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)")
 
 
 class TrackingConfig(FrozenConfig):
-    """MLflow."""
+    """MLflow: where runs are recorded and versions are registered."""
 
     owner = Owner.TONIGHT
 
     uri: str | None = Field(
         default=None,
         description="Tracking and registry server: http(s)://HOST:PORT, sqlite:///FILE (a relative file is meant from "
-        "the configuration file), another database, or databricks; SQLite under `output` if null or empty. A user and "
-        "password in it are used, and never written; MLFLOW_TRACKING_USERNAME and _PASSWORD do as well.",
+        "the configuration file), another database, or databricks; null keeps a SQLite file under `output`. A user "
+        "and password in it are used and never written; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD work "
+        "as well.",
     )
-    experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
+    experiment: str = Field(
+        default="nightrank", min_length=1, description="Name of the MLflow experiment that runs are recorded in."
+    )
     model_name: str = Field(
-        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
+        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model in MLflow."
     )
     tensorboard: bool = Field(
         default=False,
-        description="Write a training's curves under `output`/tensorboard too; needs the extra tensorboard.",
+        description="Whether the curves of a training are also written under `output`/tensorboard; needs the extra "
+        "tensorboard.",
     )
 
     @field_validator("uri")
     @classmethod
     def _is_a_server(cls, uri: str | None) -> str | None:
-        """Refuse what is no URI, in a message that does not repeat it: it may hold a password."""
+        """Refuse a value that is no URI; the message does not repeat it, since it may hold a password."""
         if uri is None or not uri.strip():
             return None
         if _SERVER.fullmatch(uri):
@@ -67,19 +71,19 @@ class TrackingConfig(FrozenConfig):
         raise ValueError(msg)
 
     def anchored(self, at: Callable[[str], str]) -> Self:
-        """The same with a database file that is named relatively where `at` puts it."""
-        found = _SQLITE.fullmatch(self.uri or "")
-        if found is None or unquote(found[2]).startswith("/"):
+        """The same with a relative database file resolved by `at`."""
+        match = _SQLITE.fullmatch(self.uri or "")
+        if match is None or unquote(match[2]).startswith("/"):
             return self
-        place = sqlite_uri(Path(at(unquote(found[2])))).removeprefix("sqlite:///")
-        return self.model_copy(update={"uri": f"{found[1]}{place}{found[3]}"})
+        database = sqlite_uri(Path(at(unquote(match[2])))).removeprefix("sqlite:///")
+        return self.model_copy(update={"uri": f"{match[1]}{database}{match[3]}"})
 
     @property
     def portable_uri(self) -> str | None:
         """The URI without credentials, and without the folders of a database file."""
-        found = _SQLITE.fullmatch(self.uri or "")
-        if found is not None:
-            return f"{found[1]}{Path(unquote(found[2])).name}"
+        match = _SQLITE.fullmatch(self.uri or "")
+        if match is not None:
+            return f"{match[1]}{Path(unquote(match[2])).name}"
         return None if self.uri is None else without_credentials(self.uri)
 
 

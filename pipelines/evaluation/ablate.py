@@ -1,4 +1,4 @@
-"""What the parts of a version are worth: it is judged again without each of them, on the same requests.
+"""Ablations: a version is judged again without each of its parts, on the same requests.
 
 - A family of features (`interest` among them), `text` (all columns that know a text) and `behaviour` (all that do not):
   a ranker is trained anew without these columns, on the rows that the version's ranker learned from. Candidates stay.
@@ -14,7 +14,6 @@ from functools import cached_property
 import polars as pl
 
 from features.families.manifest import Column, columns_of
-from features.families.request import SOURCE_GROUP
 from features.log.event_log import EventLog
 from features.requests.split import Span
 from pipelines.base.config import Config
@@ -35,19 +34,19 @@ FIELD = "field:"
 
 
 def parts_of(columns: Sequence[Column], text_fields: Sequence[str]) -> list[str]:
-    """Names of what can be left out of a version that has some columns and text fields."""
+    """Names of the parts that can be left out of a version with these columns and text fields."""
     families = dict.fromkeys(column.family for column in columns)
     return [TEXT, BEHAVIOUR, PREQUENTIAL, *families, *(f"{FIELD}{name}" for name in text_fields)]
 
 
 def without(part: str) -> str:
-    """What the system is called that lacks a part."""
+    """Name of the system without a part."""
     return f"without {part}"
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A version that parts are left out of.
+    """A whole version, from which parts are left out.
 
     Attributes:
         chain: The chain under its encoder.
@@ -71,12 +70,12 @@ class Whole:
 
     @classmethod
     def of(cls, trained: Trained, config: Config) -> "Whole":
-        """What was trained just now."""
+        """The version that a training just made."""
         chain = trained.chain
         return cls(
             chain=chain,
             config=config,
-            columns=columns_of(chain.assembler.families, [SOURCE_GROUP, chain.interest]),
+            columns=columns_of(chain.assembler.families, [chain.assembler.sources, chain.interest]),
             ranker=trained.ranker,
             behaviour_ranker=trained.behaviour_ranker,
             encoder_day=trained.encoder_day,
@@ -85,7 +84,7 @@ class Whole:
         )
 
     def lists(self, parts: Sequence[str], window: Labelled) -> dict[str, pl.DataFrame]:
-        """Lists of the version without each part: request, item, score by `without` of the part.
+        """Lists (request, item, score) of the version without each part, by the name that `without` gives.
 
         Args:
             parts: Of `parts_of`.
@@ -96,14 +95,14 @@ class Whole:
             IntegrityError: They were altered.
             ContractError: The log is another one than theirs.
         """
-        found = {}
+        lists = {}
         for part in parts:
             if part.startswith(FIELD):
                 other = emptied(self.chain.log, part.removeprefix(FIELD))
-                found[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
+                lists[without(part)] = ranked(self.ranker, self.scored(other, window, name=without(part)))
             else:
-                found[without(part)] = ranked(self.ranker_without(part, given=window.given), window.rows)
-        return found
+                lists[without(part)] = ranked(self.ranker_without(part, logged_lists=window.logged_lists), window.rows)
+        return lists
 
     def scored(self, log: EventLog, window: Labelled, *, name: str) -> pl.DataFrame:
         """Rows of a window's requests over another log, with nothing trained again."""
@@ -112,9 +111,15 @@ class Whole:
         name, day = f"Scoring {name}", self.encoder_day
         return rows_of(chain, self.config, window.requests, window.truth, name=name, encoder_day=day)
 
-    def ranker_without(self, part: str, *, given: bool = False) -> Ranker:
-        """A ranker of the version's rows that lacks a part; of lists that were given, its own where it has one."""
-        if part == TEXT and given:  # else that ranker's candidates differ too
+    def ranker_without(self, part: str, *, logged_lists: bool = False) -> Ranker:
+        """A ranker trained without a part, on the rows that the version's ranker learned from.
+
+        Args:
+            part: A part of `parts_of` that is no text field.
+            logged_lists: Whether the judged candidates are logged lists. Then the version's own behaviour-only ranker
+                is the one without text; else that ranker has other candidates, and one is trained.
+        """
+        if part == TEXT and logged_lists:
             return self.behaviour_ranker
         fitted, valid = self._taught
         if part == PREQUENTIAL:
@@ -127,29 +132,29 @@ class Whole:
         kept, chain = self._taught[0], self.chain
         lists = _lists_of(kept)
         days = lists["as_of_day"].unique().sort()
-        requests = chain.asked.between(int(days[0]), int(days[-1]) + 1)
+        requests = chain.request_source.between(int(days[0]), int(days[-1]) + 1)
         taught = lists.select("user", "as_of_day").unique()
         requests = requests.join(taught, on=["user", "as_of_day"], how="semi", maintain_order="left")
-        truth = chain.asked.truth(requests)
+        truth = chain.request_source.truth(requests)
         name, day = "In-sample scores", self.encoder_day
         again = rows_of(chain, self.config, requests, truth, name=name, encoder_day=day)
         alike = ["user", "as_of_day", "rows", "items", "labels"]
         whole, new = (
-            found.join(lists, on=alike, how="semi")["request"].implode()
-            for found in (_lists_of(again), _lists_of(again, only=IS_NEW))
+            rescored.join(lists, on=alike, how="semi")["request"].implode()
+            for rescored in (_lists_of(again), _lists_of(again, only=IS_NEW))
         )
         wanted = pl.col("request").is_in(whole) | (pl.col("request").is_in(new) & IS_NEW)
         return picked(again, lambda some: some.filter(wanted), self.config)
 
     @cached_property
     def _taught(self) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """What the ranker learned from, and what it was stopped by, which the final encoder scored."""
+        """The rows that the ranker learned from, and its validation rows, scored by the final encoder."""
         fitted = kept_rows(self.rows, self.chain.log, self.config)
         return fitted, validation(self.chain, self.config, self.valid, self.encoder_day).rows
 
 
 def _lists_of(rows: pl.DataFrame, *, only: pl.Expr | None = None) -> pl.DataFrame:
-    """Lists by what tells them apart in any log: user, as_of_day, how many rows, and sums of their items and labels.
+    """A fingerprint of each list: user, as_of_day, number of rows, and sums of items and labels.
 
     Args:
         rows: Rows of the lists.

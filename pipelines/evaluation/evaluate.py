@@ -1,4 +1,4 @@
-"""Verb `evaluate`: every system's rankings of the test window's requests, judged alike."""
+"""Evaluation: rankings of every system on the requests of one window, judged by the same rules."""
 
 import difflib
 import math
@@ -23,7 +23,7 @@ from pipelines.base.progress import say, task
 from pipelines.evaluation.external import External, coded_scores
 from pipelines.stores.mapped import list_batches
 from pipelines.training.chain import Chain
-from pipelines.training.labelled import Labelled, found_by_behaviour, label
+from pipelines.training.labelled import Labelled, behaviour_candidates, label
 from pipelines.training.train import Trained
 from ranker.baselines import BASELINES
 from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
@@ -60,30 +60,30 @@ BEHAVIOUR_ONLY = "behaviour-only ranker"
 FINE_TUNED_TEXT = "fine-tuned text"
 ZERO_SHOT_TEXT = "zero-shot text"
 OURS = (FULL, BEHAVIOUR_ONLY, FINE_TUNED_TEXT, ZERO_SHOT_TEXT)
-"""What a training makes."""
+"""Systems of a training."""
 AS_SHOWN = "as shown"
 """The order that the log showed, where the candidates are its lists."""
 
 ALL_SYSTEMS = "all"
-"""Choose every system."""
+"""Value of `--systems` that chooses every system."""
 TAKEN = (ALL_SYSTEMS, *OURS, *BASELINES, AS_SHOWN)
-"""What no other system may be called."""
+"""Names that no other system may have."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """A judged window.
+    """The evaluation of one window.
 
     Attributes:
         judged: Tables and comparisons.
         first_day: First day of the window's requests.
         end_day: Day after the last.
-        n_requests: Requests asked.
-        in_window: Requests of the window; more than were asked where whole users were drawn.
+        n_requests: Requests that were judged.
+        in_window: Requests of the window; more than were judged where whole users were sampled.
         share_distinct: Share of requests whose full-system scores are not all alike.
-        beyond: What each system's lists are like: `ranker.beyond_accuracy.BeyondAccuracy.means`.
+        beyond: Coverage, novelty and the like of each system: `ranker.beyond_accuracy.BeyondAccuracy.means`.
         ablated: Systems that are the full one without a part, by that part.
     """
 
@@ -97,7 +97,7 @@ class Evaluation:
     ablated: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
+        """Plain values, the conventions included; undefined figures (an interval over a single user) are None."""
         return {
             "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
             "requests": self.n_requests,
@@ -109,15 +109,15 @@ class Evaluation:
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
             **({"ablations": self._ablations()} if self.ablated else {}),
             "beyond_accuracy": {
-                system: {name: None if math.isnan(value) else value for name, value in found.items()}
-                for system, found in self.beyond.items()
+                system: {name: None if math.isnan(value) else value for name, value in means.items()}
+                for system, means in self.beyond.items()
             },
             "conventions": CONVENTIONS,
             "beyond_conventions": BEYOND_CONVENTIONS,
         }
 
     def _ablations(self) -> list[dict[str, Any]]:
-        """What the full system is better by than without each part, and whether the interval says so."""
+        """How much better the full system is than without each part, and whether the interval lies above 0."""
         keys = ("slice", "metric", "difference", "low", "high")
         pairs = self.judged.pairs.filter(pl.col("system") == FULL).fill_nan(None)
         return [
@@ -142,7 +142,7 @@ def evaluate(
 ) -> Evaluation:
     """Judge systems and the baselines on a window's requests.
 
-    Of given lists the baselines rank the same items as all systems, and the order that was shown is one more.
+    Where the candidates are logged lists, the baselines rank these items too, and the logged order is one more system.
 
     Args:
         log: The log the window lies in.
@@ -160,18 +160,18 @@ def evaluate(
     """
     log_days = f"{date_of(log.first_day)} to {date_of(log.last_day)}"
     refuse_empty(labelled, "the window", remedy=f"Choose other days: the log is of {log_days}.")
-    shown = [AS_SHOWN] if labelled.given and labelled.rows[POSITION].count() else []
-    known, without = [*lists, *BASELINES, *shown], dict(ablated or {})
-    wanted = {*chosen_systems(chosen, known), *without.values(), *((FULL,) if without else ())}
-    names = [name for name in known if name in wanted]
+    shown = [AS_SHOWN] if labelled.logged_lists and labelled.rows[POSITION].count() else []
+    available, without = [*lists, *BASELINES, *shown], dict(ablated or {})
+    wanted = {*chosen_systems(chosen, available), *without.values(), *((FULL,) if without else ())}
+    names = [name for name in available if name in wanted]
     systems = {name: lists[name] for name in names if name in lists}
     by_baseline = [name for name in names if name in BASELINES]
     if by_baseline:
         with task("Ranking by baselines", len(by_baseline), "systems") as advance:
-            asked = labelled.requests.select("request", "user", "as_of_day")
+            requests = labelled.requests.select("request", "user", "as_of_day")
             for name in by_baseline:
-                found = BASELINES[name](log, asked)
-                systems[name] = _of_given(labelled.rows, found) if labelled.given else found
+                ranking = BASELINES[name](log, requests)
+                systems[name] = _of_logged_lists(labelled.rows, ranking) if labelled.logged_lists else ranking
                 advance(1)
     if AS_SHOWN in names:
         systems[AS_SHOWN] = _as_shown(labelled.rows)
@@ -202,12 +202,12 @@ def evaluate(
 
 
 def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
-    """Stop where there is nothing to judge.
+    """Refuse a window without anything to judge.
 
     Args:
         labelled: Requests and truth.
-        what: Which window it is.
-        remedy: What to do.
+        what: How the message calls the window.
+        remedy: Sentence that says what to do.
 
     Raises:
         ConfigError: No request has a positive.
@@ -217,7 +217,7 @@ def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
 
 
 def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
-    """Requests and truth of a window that opens on a day, and whose items those are."""
+    """The window for the judge: requests and truth, the items that each user had before, and cold items."""
     had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
     seen = seen_items(log, first_day)
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
@@ -225,7 +225,7 @@ def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int)
 
 
 def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
-    """Which of the judged systems are compared: the first with each other, and what fine-tuning is worth."""
+    """Pairs of systems to compare: the first with each other one, and fine-tuned with zero-shot text."""
     pairs = [(names[0], other) for other in names[1:]]
     return pairs + ([(FINE_TUNED_TEXT, ZERO_SHOT_TEXT)] if {FINE_TUNED_TEXT, ZERO_SHOT_TEXT} <= {*names} else [])
 
@@ -233,10 +233,10 @@ def compared_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 def judge_trained(
     trained: Trained, config: Config, external: External = MappingProxyType({})
 ) -> tuple[Labelled, Evaluation]:
-    """What a training made, judged on its test window; and that window's requests.
+    """Judge a training on its test window; returns that window's labelled requests too.
 
     Args:
-        trained: What it made.
+        trained: Result of the training.
         config: Everything configured.
         external: Scores of other systems on these requests, which are judged too.
 
@@ -254,7 +254,7 @@ def judge_trained(
 
 
 def labelled_window(chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int) -> Labelled:
-    """The requests that a window is judged on: all, or of a large one those of the users who are drawn.
+    """The labelled requests of a window; of a window above `evaluation.max_requests`, those of sampled users.
 
     Args:
         chain: The chain.
@@ -263,49 +263,49 @@ def labelled_window(chain: Chain, config: Config, span: Span, *, name: str, enco
         name: What progress is called.
         encoder_day: Day before which everything lies that the present model has seen.
     """
-    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=config.evaluation.max_requests)
-    say(name, requests=found.requests.height, of=found.in_window)
-    return found
+    labelled = label(chain, config, span, name=name, encoder_day=encoder_day, most=config.evaluation.max_requests)
+    say(name, requests=labelled.requests.height, of=labelled.in_window)
+    return labelled
 
 
-def chosen_systems(told: str, known: Sequence[str]) -> list[str]:
-    """Those of the known systems that `--systems` chooses, in their order; `ALL_SYSTEMS` chooses each.
+def chosen_systems(names: str, available: Sequence[str]) -> list[str]:
+    """The available systems that `--systems` chooses, in the order of `available`; `ALL_SYSTEMS` chooses each.
 
     Raises:
-        ConfigError: A name is unknown, or none is given.
+        ConfigError: A name is unknown, or the text is empty.
 
     >>> chosen_systems("ItemKNN, popularity, 14 days", ["popularity", "popularity, 14 days", "ItemKNN"])
     ['popularity, 14 days', 'ItemKNN']
     """
-    if told.strip() == ALL_SYSTEMS:
-        return list(known)
-    return chosen_names(told, known, unknown="--systems: {} is no system here", further="; or all")
+    if names.strip() == ALL_SYSTEMS:
+        return list(available)
+    return chosen_names(names, available, unknown="--systems: {} is no system here", further="; or all")
 
 
-def chosen_names(told: str, known: Sequence[str], *, unknown: str, further: str = "") -> list[str]:
-    """The names, in the order of `known`, that a text with commas between them chooses; a name may hold commas itself.
+def chosen_names(text: str, available: Sequence[str], *, unknown: str, further: str = "") -> list[str]:
+    """The available names that a comma-separated text chooses, in the order of `available`; a name may hold commas.
 
     Args:
-        told: The text.
-        known: Names that there are.
-        unknown: What is said of a name that is not known, which stands for `{}`.
-        further: What else may be chosen.
+        text: The names, separated by commas.
+        available: All names that may be chosen.
+        unknown: Start of the message about a name that is not available; `{}` stands for the name.
+        further: Appended to the list of choices in that message.
 
     Raises:
-        ConfigError: A name is unknown (the nearest is suggested), or none is given.
+        ConfigError: A name is unknown (the nearest is suggested), or the text is empty.
     """
-    parts = [part.strip() for part in told.split(",")]
+    parts = [part.strip() for part in text.split(",")]
     chosen: set[str] = set()
     while parts:
         joined = [", ".join(parts[:end]) for end in range(len(parts), 0, -1)]
-        name = next((name for name in joined if name in known), None)
+        name = next((name for name in joined if name in available), None)
         if name is None:
-            near = difflib.get_close_matches(parts[0], known, n=1)
+            near = difflib.get_close_matches(parts[0], available, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise ConfigError(f"{unknown.format(repr(parts[0]))}. {hint}Choose of: {'; '.join(known)}{further}.")
+            raise ConfigError(f"{unknown.format(repr(parts[0]))}. {hint}Choose of: {'; '.join(available)}{further}.")
         chosen.add(name)
         parts = parts[len(name.split(",")) :]
-    return [name for name in known if name in chosen]
+    return [name for name in available if name in chosen]
 
 
 def beyond_lists(
@@ -316,33 +316,36 @@ def beyond_lists(
     first_day: int,
     vectors: npt.NDArray[np.int16] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """What each system's lists are like, given who had what before the window's first day: `Evaluation.beyond`."""
+    """Coverage, novelty and diversity of each system's lists: `Evaluation.beyond`.
+
+    How popular an item is, and how many users there are, is counted before the window's first day.
+    """
     had = log.interactions.frame.filter(pl.col("day") < first_day).select("user", "item").unique()
     users = log.items.select("item").join(had.group_by("item").agg(users=pl.len()), on="item", how="left")
-    known = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
-    found = {}
+    catalogue = users.sort("item").select(item_id="item", users=pl.col("users").fill_null(0))
+    means = {}
     for system, lists in systems.items():
         judged = beyond_accuracy(
             lists.rename({"request": "request_id", "item": "item_id"}),
-            known,
+            catalogue,
             n_users=max(had["user"].n_unique(), 1),
             vectors=vectors,
             cutoffs=config.evaluation.cutoffs,
         )
-        found[system] = judged.means()
-    return found
+        means[system] = judged.means()
+    return means
 
 
-def _of_given(rows: pl.DataFrame, found: pl.DataFrame) -> pl.DataFrame:
-    """What a baseline makes of given lists: items that it does not list come last."""
-    ranked = rows.select("request", "item").join(found, on=["request", "item"], how="left", maintain_order="left")
+def _of_logged_lists(rows: pl.DataFrame, ranking: pl.DataFrame) -> pl.DataFrame:
+    """Logged lists in a baseline's order; shown items that the baseline does not list come last."""
+    ranked = rows.select("request", "item").join(ranking, on=["request", "item"], how="left", maintain_order="left")
     return ranked.select("request", "item", pl.col("score").cast(pl.Float64).fill_null(-1.0))  # theirs are above 0
 
 
 def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
-    """Items by position; those whose position is unknown come last."""
-    place = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
-    return rows.select("request", "item", score=-place.cast(pl.Float64))
+    """Shown items by their position in the log; items without a position come last."""
+    position = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
+    return rows.select("request", "item", score=-position.cast(pl.Float64))
 
 
 def version_lists(
@@ -355,9 +358,9 @@ def version_lists(
         return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
 
     def by_behaviour() -> pl.DataFrame:
-        if labelled.given:
+        if labelled.logged_lists:
             return ranked(behaviour_ranker, rows)
-        return pl.concat(ranked(behaviour_ranker, found_by_behaviour(some)) for some in list_batches(rows))
+        return pl.concat(ranked(behaviour_ranker, behaviour_candidates(some)) for some in list_batches(rows))
 
     return {
         FULL: ranked(ranker, rows),
@@ -379,13 +382,13 @@ def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> p
     At `features.candidates.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
     """
     chain, span = trained.chain, trained.split.test
-    requests = chain.asked.between(span.start, span.closed_end).tail(most)
+    requests = chain.request_source.between(span.start, span.closed_end).tail(most)
     history = histories(chain.log, requests, config.candidates)
     return recall_by_source(
         requests,
         history,
         chain.assembler.generators.scored_union(requests, history),
-        chain.asked.truth(requests),
+        chain.request_source.truth(requests),
         sorted({*CUTOFFS, config.candidates.max_per_request}),
         seen=seen_items(chain.log, span.start),
     )

@@ -1,4 +1,4 @@
-"""Scores of other systems: files that name what they rank by ids, judged on the same requests as ours."""
+"""Scores of other systems: files of ids and scores, judged on the same requests as ours."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import time
@@ -13,7 +13,7 @@ from pipelines.base.progress import say
 from pipelines.inputs.tables import read_raw
 from pipelines.training.labelled import Labelled
 
-__all__ = ["External", "coded_scores", "read_scores"]
+__all__ = ["External", "coded_scores", "read_as", "read_scores", "unfit_reason"]
 
 _DAY = r"^(\d{4}[-/]\d\d[-/]\d\d)(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|[+-]00:?00)?)?$"  # also as its midnight
 _FORMS = {
@@ -27,37 +27,37 @@ External = Mapping[str, pl.DataFrame]
 """By the name of a system: user_id and day, or request_id; item_id, score."""
 
 
-def read_scores(told: Sequence[str]) -> dict[str, pl.DataFrame]:
+def read_scores(entries: Sequence[str]) -> dict[str, pl.DataFrame]:
     """Read files of scores.
 
     Args:
-        told: `NAME=PATH` of each, or a path, whose stem is the name; a file, a glob or a folder, Parquet or CSV.
+        entries: `NAME=PATH` of each, or a path, whose stem is the name; a file, a glob or a folder, Parquet or CSV.
 
     Raises:
-        ConfigError: No file there, or a name that is none or is given twice.
+        ConfigError: No file there, or a name that is empty or occurs twice.
         ContractError: A score of a CSV is no number, or a day no date.
         IntegrityError: A file is truncated or empty.
     """
-    found: dict[str, pl.DataFrame] = {}
-    for entry in told:
+    scores: dict[str, pl.DataFrame] = {}
+    for entry in entries:
         name, path = _name_and_path(entry)
-        if not name.strip() or not name.isprintable() or not path or name in found:
+        if not name.strip() or not name.isprintable() or not path or name in scores:
             raise ConfigError(
                 f"--scores {entry!r}: {name!r} is no name of its own. Write NAME=PATH, each name once and without "
                 "control characters."
             )
         try:
-            found[name] = read_raw(TableConfig(path=path), name=name, allow_empty=True).frame
+            scores[name] = read_raw(TableConfig(path=path), name=name, allow_empty=True).frame
         except ConfigError as error:
             raise ConfigError(f"--scores {entry!r}: no .parquet, .csv or .tsv file at {path!r}.") from error
-        say("read scores", system=name, rows=found[name].height)
-    return found
+        say("read scores", system=name, rows=scores[name].height)
+    return scores
 
 
 def _name_and_path(entry: str) -> tuple[str, str]:
-    """NAME=PATH; a path that has a `=` in it and is there is a path."""
-    before, given, after = entry.partition("=")
-    if given and not Path(entry).exists():
+    """Split NAME=PATH; an existing path that contains `=` is a path, named by its stem."""
+    before, separator, after = entry.partition("=")
+    if separator and not Path(entry).exists():
         return before, after
     return Path(entry).name.partition(".")[0], entry
 
@@ -65,19 +65,19 @@ def _name_and_path(entry: str) -> tuple[str, str]:
 def coded_scores(
     external: External, labelled: Labelled, log: EventLog, *, taken: Collection[str] = ()
 ) -> dict[str, pl.DataFrame]:
-    """The lists of other systems under our codes, in contract.
+    """Check the lists of other systems and translate their ids into codes.
 
     A list may be as short as its system makes it, and what it lacks counts as missed; but each request must have one,
-    and where the candidates are given lists, each of their items a score. Rows of requests of the window that were not
+    and where the candidates are logged lists, each shown item a score. Rows of requests of the window that were not
     drawn are left out, and counted.
 
     Args:
         external: The systems' scores; other columns are ignored. Engaged days are named by user_id and day (the batch
             day, a date, also as text or as its midnight), logged requests by request_id. Ids are read as the log has
             them: from text, integers, categories and whole numbers of any type.
-        labelled: The window's requests, and the candidates where these are given.
+        labelled: The window's requests, and the candidates where these are logged lists.
         log: Whose ids are meant.
-        taken: What none of them may be called.
+        taken: Names that none of them may have.
 
     Returns:
         request, item (UInt32 codes), score (Float64), for each name.
@@ -90,14 +90,14 @@ def coded_scores(
     if clash := sorted({*taken} & {*external}):
         raise ConfigError(f"scores: {', '.join(clash)} is taken by a system of ours. Choose another name.")
     coded, faults = {}, []
-    asked = _asked(labelled.requests, log)
-    left_out = None if labelled.left_out is None else _asked(labelled.left_out, log)
+    requests = _named_requests(labelled.requests, log)
+    left_out = None if labelled.left_out is None else _named_requests(labelled.left_out, log)
     for name, frame in external.items():
-        rows, wrong = _typed(frame, asked, log)
+        rows, wrong = _typed(frame, requests, log)
         if not wrong and left_out is not None:
             rows = _of_drawn(name, rows, left_out)
         if not wrong:
-            rows, wrong = _coded(rows, asked, labelled, log)
+            rows, wrong = _coded(rows, requests, labelled, log)
         coded[name] = rows
         faults += [f"{name}: {fault}" for fault in wrong]
     if faults:
@@ -106,7 +106,7 @@ def coded_scores(
 
 
 def _of_drawn(name: str, rows: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataFrame:
-    """Without the rows of requests that were not drawn; and a line on how many those are."""
+    """Drop the rows of requests that were not sampled, and report how many those are."""
     keys = [key for key in left_out.columns if key != "request"]
     kept = rows.join(left_out, on=keys, how="anti", maintain_order="left")
     if ignored := rows.height - kept.height:
@@ -114,8 +114,8 @@ def _of_drawn(name: str, rows: pl.DataFrame, left_out: pl.DataFrame) -> pl.DataF
     return kept
 
 
-def _asked(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
-    """The requests, and what a file names each by: request_id; or user_id, day."""
+def _named_requests(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
+    """The requests with the keys that files name them by: request_id; or user_id and day."""
     if "request_id" in requests.columns:
         return requests.select("request", "request_id")
     days = {day: date_of(day) for day in requests["as_of_day"].unique()}
@@ -126,10 +126,10 @@ def _asked(requests: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     )
 
 
-def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.DataFrame, list[str]]:
-    """The columns that are read, in the types of the log, and what is wrong with them."""
-    keys = [name for name in asked.columns if name != "request"]
-    wanted = {name: asked.schema[name] for name in keys} | {
+def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[pl.DataFrame, list[str]]:
+    """The needed columns in the types of the log, and the faults of their values."""
+    keys = [name for name in requests.columns if name != "request"]
+    wanted = {name: requests.schema[name] for name in keys} | {
         "item_id": log.items.schema["item_id"],
         "score": pl.Float64(),
     }
@@ -137,8 +137,8 @@ def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.
     if missing:
         return frame, [f"there is no column {', '.join(missing)}; it must have {', '.join(wanted)}"]
     if frame.is_empty():
-        return frame, [f"there are no rows; {asked.height} requests are judged: score them"]
-    wrong = {name: _unfit(frame.schema[name], theirs) for name, theirs in wanted.items()}
+        return frame, [f"there are no rows; {requests.height} requests are judged: score them"]
+    wrong = {name: unfit_reason(frame.schema[name], theirs) for name, theirs in wanted.items()}
     faults = [
         f"all {frame.height} rows: {name} is {frame.schema[name].base_type()}, and {accepted}: cast it"
         for name, accepted in wrong.items()
@@ -146,7 +146,7 @@ def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.
     ]
     if faults:
         return frame, faults
-    rows = pl.DataFrame({name: _read(frame[name], theirs) for name, theirs in wanted.items()})
+    rows = pl.DataFrame({name: read_as(frame[name], theirs) for name, theirs in wanted.items()})
     for name, theirs in wanted.items():
         absent = frame[name].null_count()
         if absent:
@@ -160,29 +160,29 @@ def _typed(frame: pl.DataFrame, asked: pl.DataFrame, log: EventLog) -> tuple[pl.
     return rows, faults
 
 
-def _unfit(found: pl.DataType, wanted: pl.DataType) -> str | None:
-    """What is accepted, where values of a type cannot be read as another; text may stand for all."""
-    if found in (pl.String, pl.Null):
+def unfit_reason(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
+    """Which types are accepted, if values of `dtype` cannot be read as `wanted`; None if they can, as text can."""
+    if dtype in (pl.String, pl.Null):
         return None
     if wanted == pl.Date:
-        fits, accepted = found in (pl.Date, pl.Datetime), "dates (Date, Datetime at midnight, or text) are wanted"
+        fits, accepted = dtype in (pl.Date, pl.Datetime), "dates (Date, Datetime at midnight, or text) are wanted"
     elif wanted.is_float():
-        fits, accepted = found.is_numeric(), "numbers are wanted"
+        fits, accepted = dtype.is_numeric(), "numbers are wanted"
     else:
-        fits = found.is_numeric() or found in (pl.Categorical, pl.Enum)
+        fits = dtype.is_numeric() or dtype in (pl.Categorical, pl.Enum)
         accepted = "ids as text, integers, categories or whole numbers are wanted"
     return None if fits else accepted
 
 
-def _read(column: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """A column of a type that fits as another; null is what is none."""
+def read_as(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+    """A column read as another type; values that are none of it become null."""
     if wanted == pl.Date:
         return _dates(column)
     return column.cast(wanted, strict=False) if wanted.is_float() else _ids(column, wanted)
 
 
 def _dates(column: pl.Series) -> pl.Series:
-    """Days; null is also a time that is not its day's midnight: its date does not tell the batch day."""
+    """Days; a time other than midnight becomes null, since its date does not determine the batch day."""
     if column.dtype == pl.String:
         day = column.str.strip_chars().str.extract(_DAY)
         return day.str.replace_all("/", "-").str.to_date("%Y-%m-%d", strict=False)
@@ -194,7 +194,7 @@ def _dates(column: pl.Series) -> pl.Series:
 
 
 def _ids(column: pl.Series, wanted: pl.DataType) -> pl.Series:
-    """Ids as text or Int64; null is what is neither: a fraction, and for Int64 other text and what lies beyond it."""
+    """Ids as text or Int64; fractions become null, and for Int64 other text and what lies beyond its range."""
     if column.dtype.is_float() or column.dtype.is_decimal():
         whole = (column == column.floor()).fill_null(value=False)
         column = column.zip_with(whole, _nothing(column, column.dtype)).cast(pl.Int64, strict=False)
@@ -210,37 +210,37 @@ def _nothing(column: pl.Series, dtype: pl.DataType) -> pl.Series:
 
 
 def _coded(
-    rows: pl.DataFrame, asked: pl.DataFrame, labelled: Labelled, log: EventLog
+    rows: pl.DataFrame, requests: pl.DataFrame, labelled: Labelled, log: EventLog
 ) -> tuple[pl.DataFrame, list[str]]:
-    """Rows of the right types under codes, and which do not fit the window."""
-    keys = [name for name in asked.columns if name != "request"]
-    known = rows.join(asked, on=keys, how="left", maintain_order="left")
-    known = known.join(log.items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
+    """Rows under codes, and the faults of those that do not fit the window."""
+    keys = [name for name in requests.columns if name != "request"]
+    joined = rows.join(requests, on=keys, how="left", maintain_order="left")
+    joined = joined.join(log.items.select("item", "item_id"), on="item_id", how="left", maintain_order="left")
     of = f"of {rows.height} rows"
-    strange, unknown = known["request"].null_count(), known["item"].null_count()
+    strange, unknown = joined["request"].null_count(), joined["item"].null_count()
     faults = []
     if strange:
-        others = known.filter(pl.col("request").is_null())
+        others = joined.filter(pl.col("request").is_null())
         faults.append(f"{strange} {of} are of requests that are not judged{_days(others)}: drop them")
     if unknown:
         faults.append(f"{unknown} {of} name an item that the catalogue lacks: drop them")
     if repeated := rows.height - rows.unique(subset=[*keys, "item_id"]).height:
         faults.append(f"{repeated} {of} repeat a request and item: keep one row a pair")
-    coded = known.select("request", "item", "score").drop_nulls()
-    without = asked.join(coded, on="request", how="anti")
+    coded = joined.select("request", "item", "score").drop_nulls()
+    without = requests.join(coded, on="request", how="anti")
     if without.height:
-        faults.append(f"{without.height} of {asked.height} judged requests have no row{_days(without)}: score them")
-    if labelled.given:
-        given = labelled.rows.select("request", "item")
-        if absent := given.join(coded, on=["request", "item"], how="anti").height:
-            faults.append(f"{absent} of {given.height} shown pairs have no score: score every shown item")
-        if extra := coded.join(given, on=["request", "item"], how="anti").height:
+        faults.append(f"{without.height} of {requests.height} judged requests have no row{_days(without)}: score them")
+    if labelled.logged_lists:
+        shown = labelled.rows.select("request", "item")
+        if absent := shown.join(coded, on=["request", "item"], how="anti").height:
+            faults.append(f"{absent} of {shown.height} shown pairs have no score: score every shown item")
+        if extra := coded.join(shown, on=["request", "item"], how="anti").height:
             faults.append(f"{extra} {of} score an item that was not shown: drop them")
     return coded, faults
 
 
 def _days(rows: pl.DataFrame) -> str:
-    """Which days some rows are of, where that is known."""
+    """The first and last day of some rows, in brackets; empty where rows have no day."""
     if "day" not in rows.columns or not rows["day"].count():
         return ""
     day = pl.col("day").cast(pl.String)

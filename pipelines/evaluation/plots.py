@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, as PNG files beside its tables."""
+"""Plots of an evaluation, as PNG."""
 
 import io
 
@@ -8,7 +8,7 @@ from features.candidates.recall import TOGETHER
 
 __all__ = ["recall_plot"]
 
-_SLICES = ("all", "new-to-user")
+_PANEL_SLICES = ("all", "new-to-user")
 _MARKERS = "osD^vP<X>*"
 
 
@@ -25,12 +25,12 @@ def recall_plot(table: pl.DataFrame, *, cut: int) -> bytes:
     """
     from matplotlib.figure import Figure  # which draws a PNG by Agg, without the state of pyplot
 
-    found = table.filter((pl.col("recall") > 0).any().over("source"))
-    sources = found["source"].unique(maintain_order=True).to_list()
+    drawn = table.filter((pl.col("recall") > 0).any().over("source"))
+    sources = drawn["source"].unique(maintain_order=True).to_list()
     cutoffs = table["k"].unique().sort().to_list()
     figure = Figure(figsize=(12, 5.2), dpi=120, layout="constrained")
-    panels = figure.subplots(1, len(_SLICES), sharey=True)
-    for panel, name in zip(panels, _SLICES, strict=True):
+    panels = figure.subplots(1, len(_PANEL_SLICES), sharey=True)
+    for panel, name in zip(panels, _PANEL_SLICES, strict=True):
         of_slice = table.filter(pl.col("slice") == name)
         for number, source in enumerate(sources):
             line = of_slice.filter(pl.col("source") == source).drop_nulls().sort("k")

@@ -1,4 +1,4 @@
-"""Verb `check`: hold the input tables against their contracts, set bad rows aside, and say what is there."""
+"""Read all tables at once and check them against their contracts; bad rows go to the quarantine."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -62,11 +62,11 @@ class Inputs:
     """All input tables, checked.
 
     Attributes:
-        tables: What the contracts found, by table name.
+        tables: Result of each table's contract, by table name.
         fingerprints: sha256 of each table's files.
         quarantine: File of the rows set aside, for each table that has any.
         log: Events and catalogue on codes and days.
-        left_out: Places of the files that were not read, by table.
+        left_out: Paths of the files that were not read, by table.
     """
 
     tables: Mapping[str, Checked]
@@ -83,7 +83,7 @@ class Inputs:
 
 @dataclass(frozen=True, slots=True)
 class TextField:
-    """How well the configured encoder reads a text field.
+    """Measures of a text field under the configured encoder's tokenizer.
 
     Attributes:
         name: The field.
@@ -99,9 +99,9 @@ class TextField:
 
 
 def read_inputs(config: Config, *, allow_empty: bool = False, write: bool = True) -> Inputs:
-    """Read and check all tables, all of the log at once: what `check` and a dry run do, which leave no state behind.
+    """Read and check all tables, the whole log at once, as `check` and a dry run do: they leave no state behind.
 
-    All other commands read the log file by file (`pipelines.inputs.read`), and come to the same.
+    All other commands read the log file by file (`pipelines.inputs.read`), with the same result.
 
     Args:
         config: Where they lie and what is allowed.
@@ -144,7 +144,7 @@ def with_joint_ids(raw: Mapping[str, RawTable], text: frozenset[str]) -> dict[st
 
 
 def clock_of(config: Config, table: TableConfig) -> Clock:
-    """How a table's times are meant: a date without a time is a day of the calendar."""
+    """The clock by which a table's times are read; a date without a time is a day of the calendar."""
     calendar = Calendar(config.calendar)
 
     def opens(day: date) -> datetime:
@@ -154,18 +154,20 @@ def clock_of(config: Config, table: TableConfig) -> Clock:
 
 
 def raw_tables(config: Config, names: Iterable[str], *, allow_empty: bool = False) -> dict[str, RawTable]:
-    """Those of some tables that are configured, by name; see `pipelines.inputs.tables.read_raw`."""
-    told = {name: getattr(config.data, name) for name in names}
+    """Read those of the named tables that are configured; see `pipelines.inputs.tables.read_raw`."""
+    configured = {name: getattr(config.data, name) for name in names}
     return {
-        name: read_raw(table, name=name, allow_empty=allow_empty) for name, table in told.items() if table is not None
+        name: read_raw(table, name=name, allow_empty=allow_empty)
+        for name, table in configured.items()
+        if table is not None
     }
 
 
 def set_aside(checked: Mapping[str, Checked], config: Config, *, write: bool = True) -> dict[str, Path]:
-    """Write what breaks the contracts to the quarantine, if asked to: its file by the name of the table.
+    """Write rows that break the contracts to the quarantine, if `write`; returns the file of each table.
 
     Raises:
-        ContractError: It is too much of a table.
+        ContractError: More than `data.quarantine.max_share` of a table.
     """
     folder = Path(config.output) / "quarantine"
     quarantine = {name: folder / f"{name}.parquet" for name, table in checked.items() if table.bad.height and write}
@@ -183,15 +185,16 @@ def text_fields(inputs: Inputs, config: Config) -> list[TextField]:
     tokenizer, _ = load_tokenizer(config.encoder.model)
     items = inputs.log.items
     measured = []
-    for told in config.data.items.text:
-        texts = [text for text in item_texts(items, (told,)).to_list() if text]
-        found = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
-        measured.append(TextField(told.field, len(texts) / items.height, found.unknown_share, found.truncated_share))
+    for text_field in config.data.items.text:
+        texts = [text for text in item_texts(items, (text_field,)).to_list() if text]
+        measures = statistics(texts, tokenizer, max_tokens=config.encoder.max_tokens)
+        filled = len(texts) / items.height
+        measured.append(TextField(text_field.field, filled, measures.unknown_share, measures.truncated_share))
     return measured
 
 
 def refuse_unknown(fields: list[TextField], config: Config) -> None:
-    """Stop where the encoder cannot read what it is given.
+    """Refuse text fields that the encoder's vocabulary does not cover.
 
     Raises:
         ContractError: A text field has more unknown tokens than `data.max_unknown_share`.
@@ -230,7 +233,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
         "items": log.items.height,
         "first_event": first.isoformat(),
         "last_event": last.isoformat(),
-        "events": dict(sorted(log.event_counts.items(), key=lambda told: (-told[1], told[0]))),
+        "events": dict(sorted(log.event_counts.items(), key=lambda pair: (-pair[1], pair[0]))),
         "text": {
             field.name: {
                 "filled_share": round(field.filled_share, 4),
@@ -245,7 +248,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
 
 
 def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
-    """How many offers of each kind there are, of how many items, and when the first and the last of them begin."""
+    """Number of offers, their items, and the first and last begin, of each kind of offer."""
     first = pl.col("first_day")
     kinds = offers.group_by("offer").agg(
         rows=pl.len(), items=pl.col("item").n_unique(), first=first.min(), last=first.max()
@@ -257,33 +260,33 @@ def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Stop where `features`, `candidates` or `requests` names what is not there.
+    """Refuse families and columns that `features`, `candidates` or `requests` names and that are not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
     """
-    told = config.features
-    chosen(told)
-    for table, key, asked in (
-        ("items", "features.attributes.items", told.attributes.items),
-        ("items", "features.vectors", told.vectors),
-        ("users", "features.attributes.users", told.attributes.users),
+    settings = config.features
+    chosen(settings)
+    for table, key, columns in (
+        ("items", "features.attributes.items", settings.attributes.items),
+        ("items", "features.vectors", settings.vectors),
+        ("users", "features.attributes.users", settings.attributes.users),
         ("users", "candidates.segment", config.candidates.segment_columns),
-        ("events", "features.sentiment", told.sentiment_columns),
+        ("events", "features.sentiment", settings.sentiment_columns),
         ("events", "requests.context", config.requests.context_columns),
     ):
         if table == "events" and table not in raw:
             continue  # each of its files is held against the contract, which names these columns too
-        require_columns(asked, raw[table].frame.columns if table in raw else (), key=key, table=table)
+        require_columns(columns, raw[table].frame.columns if table in raw else (), key=key, table=table)
 
 
 def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Column]:
     """Contracts of columns that the configuration names: texts, attributes, segment, vectors, sentiment, context."""
-    told = config.features
+    settings = config.features
     attributes = {
-        "items": told.attributes.items,
-        "users": (*told.attributes.users, *config.candidates.segment_columns),
-        "events": (*told.sentiment_columns, *config.requests.context_columns),
+        "items": settings.attributes.items,
+        "users": (*settings.attributes.users, *config.candidates.segment_columns),
+        "events": (*settings.sentiment_columns, *config.requests.context_columns),
     }
     extra: dict[str, dy.Column] = {
         column: (
@@ -295,32 +298,32 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
     }
     if name == "items":
         number = dy.Float64(nullable=True)
-        extra |= {column: dy.List(number, nullable=True, alias=column) for column in told.vectors}
+        extra |= {column: dy.List(number, nullable=True, alias=column) for column in settings.vectors}
         extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text_fields}
     return extra
 
 
 def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:
-    """Hold every table against its contract; what is wrong with whole tables is raised together."""
+    """Check every table against its contract; faults of whole tables are raised together."""
     schemas: dict[str, type[dy.Schema]] = {"items": Items, "events": Events, "users": Users}
     checked: dict[str, Checked] = {}
     faults = []
     for name, table in raw.items():
-        told: TableConfig = getattr(config.data, name)
+        table_config: TableConfig = getattr(config.data, name)
         try:
-            found = check_table(
+            checked_table = check_table(
                 table.frame,
                 schemas[name],
                 name=name,
                 required=_REQUIRED[name],
                 extra=_extra(name, table.frame, config),
-                clock=clock_of(config, told),
+                clock=clock_of(config, table_config),
             )
         except ContractError as error:
             faults.append(str(error))
         else:
-            ignored = [column for column in found.ignored if column not in told.columns.values()]
-            checked[name] = replace(found, ignored=ignored, files=table.files)
+            ignored = [column for column in checked_table.ignored if column not in table_config.columns.values()]
+            checked[name] = replace(checked_table, ignored=ignored, files=table.files)
     if faults:
         raise ContractError("\n".join(faults))
     return checked

@@ -1,4 +1,4 @@
-"""CSV as people's programs write it: read whole and right, or refused with the line and what is wrong with it.
+"""CSV files as programs write them: read completely, or refused with the line and the fault.
 
 Separators are commas, semicolons, tabs or bars, whichever the header has most of. The text must be UTF-8, with a byte
 order mark or without. A quote counts as one where RFC 4180 allows it: around a whole field. Elsewhere (`19" monitor`)
@@ -114,16 +114,16 @@ def _outside_quotes(line: str, mark: str) -> int:
 
 
 def _are_whole(quotes: npt.NDArray[np.int64], letters: npt.NDArray[np.uint8], separator: str) -> bool:
-    """Whether each quote opens or closes a whole field, or is doubled within one; by the places of the quotes."""
+    """Whether each quote opens or closes a whole field, or is doubled within one; by the positions of the quotes."""
     if len(quotes) % 2:
         return False
-    opening, closing = quotes[::2], quotes[1::2]
+    starts, ends = quotes[::2], quotes[1::2]
     is_edge = np.zeros(256, np.bool_)
     is_edge[[ord(separator), _NEWLINE, _RETURN]] = True
     # NOTE: a doubled quote closes and opens again at once.
-    doubled = opening[1:] == closing[:-1] + 1
-    opens = is_edge[letters[np.maximum(opening, 1) - 1]] | (opening == 0)
-    closes = is_edge[letters[np.minimum(closing + 1, len(letters) - 1)]] | (closing == len(letters) - 1)
+    doubled = starts[1:] == ends[:-1] + 1
+    opens = is_edge[letters[np.maximum(starts, 1) - 1]] | (starts == 0)
+    closes = is_edge[letters[np.minimum(ends + 1, len(letters) - 1)]] | (ends == len(letters) - 1)
     opens[1:] |= doubled
     closes[:-1] |= doubled
     return bool(opens.all() and closes.all())
@@ -169,9 +169,9 @@ def _records(content: bytes, separator: str) -> Iterator[tuple[int, list[str]]]:
         ) from None
 
 
-def _uneven(line: int, found: int, wanted: int) -> str:
+def _uneven(line: int, n_fields: int, wanted: int) -> str:
     return (
-        f"line {line} has {found} fields and the header {wanted}. Put quotes around fields that hold the separator, "
+        f"line {line} has {n_fields} fields and the header {wanted}. Put quotes around fields that hold the separator, "
         "and write a field for every column."
     )
 

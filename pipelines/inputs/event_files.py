@@ -1,8 +1,8 @@
-"""The single events that training and evaluation need, taken from each file of the log as it is read, and put on disk.
+"""Spills to disk the single events that training and evaluation need, file by file of the log.
 
-What labels are made of (`features.log.label_events`) and what tells more than cells (`features.log.raw_events`) lies in
-files without a name that are mapped into memory (`pipelines.stores.mapped`), so that no more than a file of the log is
-ever held.
+Label events (`features.log.label_events`) and events with more than cells hold (`features.log.raw_events`) lie in
+nameless files that are mapped into memory (`pipelines.stores.mapped`): at most one file of the log is in memory at a
+time.
 """
 
 from collections import Counter
@@ -28,12 +28,12 @@ _PART_ROWS = 200_000  # small files share a part
 
 def kept_columns(config: Config) -> tuple[str, ...]:
     """Columns of single events that the configuration reads, beside `RAW_COLUMNS` and `OPTIONAL`."""
-    told = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
-    return tuple(dict.fromkeys(told))
+    columns = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
+    return tuple(dict.fromkeys(columns))
 
 
 class EventFiles:
-    """Takes the single events of files, one after the other.
+    """Collects the single events of files, one after the other.
 
     Args:
         config: Gains, calendar, what is read, and the folder that the parts lie in.
@@ -52,7 +52,7 @@ class EventFiles:
         self.forget()
 
     def forget(self) -> None:
-        """Begin again."""
+        """Drop all that was added."""
         self.as_missing: Counter[str] = Counter()
         self.cut: Counter[str] = Counter()
         self._label_parts, self._raw_parts = _Parts(self._config), _Parts(self._config)
@@ -60,13 +60,13 @@ class EventFiles:
         self._file_rows = 0
 
     def note(self, checked: Checked) -> None:
-        """Count what the contract read otherwise than it was written, and the rows of files."""
+        """Count the values that the contract read as missing or cut, and the rows of files."""
         self.as_missing.update(checked.as_missing)
         self.cut.update(checked.cut)
         self._file_rows = max([self._file_rows, *(rows for _, rows in checked.files)])
 
     def add(self, good: pl.DataFrame, *, user: Ints, item: Ints) -> None:
-        """Take the events of a file.
+        """Add the events of a file.
 
         Args:
             good: The rows that keep the contract.
@@ -79,7 +79,7 @@ class EventFiles:
             pl.Series("user", user.astype(np.uint32)),
             pl.Series("item", item),
             pl.Series("day", self._calendar.days(good["timestamp"])),
-            pl.Series("label_day", self._calendar.days(good["timestamp"], known=False)),
+            pl.Series("label_day", self._calendar.days(good["timestamp"], by_as_of=False)),
             *dict.fromkeys(("timestamp", "value", *further)),
             gain=gain,
             kind="event",
@@ -92,7 +92,7 @@ class EventFiles:
         self._raw_parts.add(raw_rows(single, self._keep))
 
     def labels(self, codes: Ints) -> LabelEvents | None:
-        """What labels are made of; None where they are not asked for.
+        """The label events; None where labels are not wanted.
 
         Args:
             codes: Code of each user number.
@@ -103,13 +103,13 @@ class EventFiles:
         return LabelEvents(parts, codes.astype(np.uint32), spans=pl.concat(self._spans), file_rows=self._file_rows)
 
     def raw(self, codes: Ints) -> RawEvents | None:
-        """What tells more than cells; None where nothing does.
+        """The raw events; None where no column needs them.
 
         Args:
             codes: See `labels`.
         """
-        found = RawEvents.of_parts(self._raw_parts.all(), self._keep)
-        return None if found is None else found.coded_by(codes.astype(np.uint32))
+        events = RawEvents.of_parts(self._raw_parts.all(), self._keep)
+        return None if events is None else events.coded_by(codes.astype(np.uint32))
 
 
 class _Parts:

@@ -1,10 +1,10 @@
-"""The log folded file by file: of each file its daily cells, which `pipelines.stores.state` keeps for the next time.
+"""Folds the log file by file into daily cells, which `pipelines.stores.state` keeps for the next command.
 
 Cells add up, so that a night that folds one file has the same cells, to the bit, as one that folds them all, and an
-event that comes late counts on its day. What needs more than one file is judged over all of them, in one reading, and
-said so: an event that stands in two files, and files that differ in their columns.
+event that comes late counts on its day. Where an event stands in two files, or files differ in their columns, all files
+are read and judged together, which the line `state` reports.
 
-Who needs single events beside (`pipelines.inputs.event_files`) has every file read, also those whose cells are known.
+Where single events are needed too (`pipelines.inputs.event_files`), every file is read, even if its cells are kept.
 """
 
 import hashlib
@@ -51,9 +51,9 @@ class IdsAreTextError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A file as it was read."""
+    """One file of the log, as it was read."""
 
-    place: str
+    path: str
     stat: list[int]
     sha256: str
     frame: pl.DataFrame
@@ -61,13 +61,13 @@ class _Read:
 
 
 class Folding:
-    """Brings the state up to date with the files of the log, and makes the log of it.
+    """Brings the kept state up to date with the files of the log, and makes the event log from it.
 
     Args:
         config: Where the files and the state lie.
         items: The catalogue, checked.
         text_ids: Which ids are text in the other tables, and so here.
-        gathered: Takes the single events of every file; None for cells alone.
+        gathered: Collects the single events of every file; None for cells alone.
     """
 
     def __init__(
@@ -80,14 +80,14 @@ class Folding:
         self._codes = Codes.of(items.good["item_id"].sort())
         self._calendar = Calendar(config.calendar)
         self._store = StateStore(Path(config.output) / "state")
-        self._found = table_files(config.data.events, name="events")
-        self._files = self._found.paths
+        self._listing = table_files(config.data.events, name="events")
+        self._files = self._listing.paths
         self._entries: dict[str, Entry] = {}
         self._summed: Summed | None = None
         self._forget()
 
     def update(self, *, allow_empty: bool = False) -> None:
-        """Fold what is new or changed, or everything where that alone is right; say which, and why.
+        """Fold new and changed files, or all files where those do not suffice, and report which and why.
 
         Args:
             allow_empty: Whether files without rows are fine.
@@ -96,40 +96,44 @@ class Folding:
             IdsAreTextError: Files have ids as text that `text_ids` does not name.
         """
         manifest, rebuilt = self._opened()
-        known = {} if manifest is None else manifest.entries
-        found = {self._place(file): self._unchanged(known.get(self._place(file)), file) for file in self._files}
-        found |= self._loaded({place: entry for place, entry in found.items() if isinstance(entry, Entry)}, manifest)
-        self._entries = {place: entry for place, entry in found.items() if isinstance(entry, Entry)}
+        entries_before = {} if manifest is None else manifest.entries
+        outcomes = {
+            path: self._unchanged(entries_before.get(path), file)
+            for path, file in zip(map(self._relative, self._files), self._files, strict=True)
+        }
+        unchanged = {path: entry for path, entry in outcomes.items() if isinstance(entry, Entry)}
+        outcomes |= self._loaded(unchanged, manifest)
+        self._entries = {path: entry for path, entry in outcomes.items() if isinstance(entry, Entry)}
         self._follow_text(frozenset(name for entry in self._entries.values() for name in entry.text_ids))
-        folded = [file for file in self._files if self._place(file) not in self._entries]
+        folded = [file for file in self._files if self._relative(file) not in self._entries]
         frontier = max((entry.last for entry in self._entries.values() if entry.last is not None), default=None)
-        causes = {place: entry for place, entry in found.items() if isinstance(entry, str)}
-        causes |= {place: "gone" for place in known if place not in found}
-        anew = self._fold_each(folded, old={place for place in causes if place in known})
+        causes = {path: entry for path, entry in outcomes.items() if isinstance(entry, str)}
+        causes |= {path: "gone" for path in entries_before if path not in outcomes}
+        anew = self._fold_each(folded, old={path for path in causes if path in entries_before})
         if anew is not None:
             rebuilt, folded = anew, list(self._files)
             self._fold_all()
         if not allow_empty:
-            refuse_empty([place for place, entry in self._entries.items() if not entry.rows], self._files, "events")
+            refuse_empty([path for path, entry in self._entries.items() if not entry.rows], self._files, "events")
         self._save()
-        again = self._gather_known([file for file in self._files if file not in set(folded)])
-        places = {self._place(file) for file in folded}
-        late = [e for e in self._entries.values() if e.place in places and _is_late(e, frontier)]
+        again = self._gather_unfolded([file for file in self._files if file not in set(folded)])
+        folded_paths = {self._relative(file) for file in folded}
+        late = [e for e in self._entries.values() if e.path in folded_paths and _is_late(e, frontier)]
         counts = {f"files_{cause}": n for cause, n in Counter(causes.values()).items() if rebuilt is None}
-        told = {"rebuilt_because": rebuilt} if rebuilt else {**counts, "files_late": len(late)}
+        facts = {"rebuilt_because": rebuilt} if rebuilt else {**counts, "files_late": len(late)}
         more = {} if self._gathered is None else {"read_again": again}
-        say("state", files=len(self._files), folded=len(folded), **told, **more)
+        say("state", files=len(self._files), folded=len(folded), **facts, **more)
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over places and contents of the log's files, as `tables.RawTable` has it."""
-        return fingerprint_of([(place, self._entries[place].sha256) for place in map(self._place, self._files)])
+        """sha256 over paths and contents of the log's files, as `tables.RawTable` has it."""
+        return fingerprint_of([(path, self._entries[path].sha256) for path in map(self._relative, self._files)])
 
     def events(self) -> Checked:
-        """What the contract found in all files together; `good` has no rows."""
+        """Result of the contract over all files together; `good` has no rows."""
         parts, rows = [], 0
-        for place in map(self._place, self._files):
-            entry = self._entries[place]
+        for path in map(self._relative, self._files):
+            entry = self._entries[path]
             aside = None if entry.aside is None else self._store.get(entry.aside)
             if aside is not None:
                 parts.append(self._still_aside(aside).with_columns(pl.col(ROW) + rows))
@@ -147,18 +151,18 @@ class Folding:
             remarks=self._remarks(),
             as_missing={} if self._gathered is None else self._gathered.as_missing,
             cut={} if self._gathered is None else self._gathered.cut,
-            files=[(place, self._entries[place].rows) for place in map(self._place, self._files)],
+            files=[(path, self._entries[path].rows) for path in map(self._relative, self._files)],
         )
 
     def _remarks(self) -> dict[str, str]:
-        """What is said of each rule, of the first file where it was broken."""
-        entries = [self._entries[place] for place in map(self._place, self._files)]
+        """The remark on each broken rule, from the first file that broke it."""
+        entries = [self._entries[path] for path in map(self._relative, self._files)]
         return {rule: remark for entry in reversed(entries) for rule, remark in entry.remarks.items()}
 
     @property
     def left_out(self) -> Sequence[str]:
-        """Places of the log's files that are not read."""
-        return self._found.left_out
+        """Paths of the log's files that are not read."""
+        return self._listing.left_out
 
     def log(self, users: pl.DataFrame | None) -> EventLog:
         """The log of all cells of items in the catalogue.
@@ -195,7 +199,7 @@ class Folding:
         )
 
     def _sum_up(self, daily: Engagements, users: Codes, *, fresh: int) -> None:
-        """Keep the sum of all cells where there is none, or where many came since."""
+        """Keep the sum of all cells, unless the kept one lacks only a few."""
         if self._summed is None or fresh > _FRESH_SHARE * len(self._summed.daily.cells):
             holds = {entry.cells for entry in self._entries.values() if entry.cells is not None}
             record = Summed.put(self._store, daily, users, self._codes, holds)
@@ -212,7 +216,7 @@ class Folding:
             self._gathered.forget()
 
     def _opened(self) -> tuple[Manifest | None, str | None]:
-        """The state of the night before, or why there is none to go on from."""
+        """The kept state and None, or None and the reason why it cannot be used."""
         manifest, why = self._store.manifest(settings_key(self._config))
         if manifest is None:
             return None, why
@@ -226,11 +230,11 @@ class Folding:
         self._entangled = manifest.entangled
         return manifest, None
 
-    def _place(self, file: Path) -> str:
-        return self._found.place(file)
+    def _relative(self, file: Path) -> str:
+        return self._listing.relative(file)
 
     def _unchanged(self, entry: Entry | None, file: Path) -> Entry | str:
-        """The entry of a file if the file is what it was, else why it is to be folded."""
+        """The entry of a file if the file is unchanged, else the reason why it must be folded."""
         if entry is None:
             return "new"
         stat = stat_of(file)
@@ -241,18 +245,18 @@ class Folding:
         return replace(entry, stat=stat)
 
     def _loaded(self, entries: dict[str, Entry], manifest: Manifest | None) -> dict[str, Entry | str]:
-        """Read the cells of files that are what they were; or say why those are to be folded again."""
+        """Read the cells of unchanged files; where that fails, the reason why a file must be folded again."""
         names = {entry.cells for entry in entries.values() if entry.cells is not None}
         record = None if manifest is None else manifest.snapshot
         seen = self._item_ids.ids
         self._summed = Summed.read(self._store, record, cells=names, items=self._codes, seen=seen)
         if any(self._lacks_aside(entry) for entry in entries.values()):
             self._summed = None  # what is folded again must not stand in the sum as well
-        held = set() if self._summed is None else set(self._summed.record.holds)
-        return {place: entry if entry.cells in held else self._kept(entry) for place, entry in entries.items()}
+        in_snapshot = set() if self._summed is None else set(self._summed.record.holds)
+        return {path: entry if entry.cells in in_snapshot else self._kept(entry) for path, entry in entries.items()}
 
     def _kept(self, entry: Entry) -> Entry | str:
-        """An entry, its cells read, if it is still right and all there, else why not."""
+        """An entry whose cells were read, or the reason why the file must be folded again."""
         if self._lacks_aside(entry):
             return "damaged"
         if entry.cells is None:
@@ -261,31 +265,31 @@ class Folding:
         if cells is None:
             return "damaged"
         aside = None if entry.aside is None else self._store.get(entry.aside)
-        known = self._codes.code(self._item_ids.ids) >= 0
-        stray = int(cells["n"].to_numpy()[~known[cells["item"].to_numpy()]].sum())
+        in_catalogue = self._codes.code(self._item_ids.ids) >= 0
+        stray = int(cells["n"].to_numpy()[~in_catalogue[cells["item"].to_numpy()]].sum())
         if stray != (0 if aside is None else self._still_aside(aside).filter(pl.col(RULES) == STRAY).height):
             return "of_items_no_longer_there"
         self._cells.add(cells)
         return entry
 
     def _lacks_aside(self, entry: Entry) -> bool:
-        """Whether the rows of a file that were set aside are no longer there."""
+        """Whether the kept quarantine rows of a file are missing."""
         return entry.aside is not None and self._store.get(entry.aside) is None
 
     def _still_aside(self, aside: pl.DataFrame) -> pl.DataFrame:
-        """Without the rows whose item has come into the catalogue since."""
+        """Quarantine rows without those whose item has come into the catalogue since."""
         if not (aside[RULES] == STRAY).any():
             return aside
         ids = ids_like(aside["item_id"], self._items.good.schema["item_id"])
-        known = pl.Series(self._codes.code(ids) >= 0) & ids.is_not_null()
-        return aside.filter(~(known & (pl.col(RULES) == STRAY)))
+        in_catalogue = pl.Series(self._codes.code(ids) >= 0) & ids.is_not_null()
+        return aside.filter(~(in_catalogue & (pl.col(RULES) == STRAY)))
 
     def _fold_each(self, files: Sequence[Path], *, old: set[str]) -> str | None:
-        """Fold files one by one; or say why only all together will do.
+        """Fold files one by one; returns None, or the reason why all files must be folded together.
 
         Args:
-            files: Which.
-            old: Places of files that the state knew, and that changed or went.
+            files: The files to fold.
+            old: Paths of files in the kept state that changed or are gone.
         """
         if self._entangled and old:
             return "an event stands in two files, and one of the log's files changed"
@@ -302,25 +306,29 @@ class Folding:
         return None if met == 0 else f"{met} events stand in two files"
 
     def _fold_all(self) -> None:
-        """Judge all files over all of them."""
+        """Fold all files together."""
         self._forget()
         self._entangled = True
         self._fold([self._read(file) for file in self._files])
 
     def _read(self, file: Path) -> _Read:
         stat = stat_of(file)
-        frame, sha256 = read_file(file, self._found, self._config.data.events, name="events")
+        frame, sha256 = read_file(file, self._listing, self._config.data.events, name="events")
         text = kept_as_text(frame, JOINED_IDS)
         self._follow_text(text)
-        return _Read(self._place(file), stat, sha256, with_text_ids(frame, self._text_ids), sorted(text))
+        return _Read(self._relative(file), stat, sha256, with_text_ids(frame, self._text_ids), sorted(text))
 
     def _follow_text(self, names: frozenset[str]) -> None:
-        """Have all tables take ids as text that files of the log have as text."""
+        """Require that ids which are text in a file of the log are text in all tables.
+
+        Raises:
+            IdsAreTextError: They are not yet.
+        """
         if not names <= self._text_ids:
             raise IdsAreTextError(names)
 
     def _fold(self, read: Sequence[_Read]) -> list[Identities]:
-        """Hold files against the contract, together, and keep what comes of each."""
+        """Check files against the contract, together, and keep the entry of each."""
         frame, checked = self._checked(read)
         judged = check_references(self._items, checked) if checked.good.width else checked
         identities, start = [], 0
@@ -332,8 +340,8 @@ class Folding:
                 table.filter(mine) if table.height else table for table in (checked.good, checked.bad, judged.bad)
             )
             self._enter(part, named, good, aside.with_columns(pl.col(ROW) - start) if aside.height else None)
-            self._entries[part.place] = replace(
-                self._entries[part.place],
+            self._entries[part.path] = replace(
+                self._entries[part.path],
                 duplicates=part.frame.height - good.height - bad.height,
                 ignored=list(checked.ignored),
                 remarks=dict(judged.remarks),
@@ -344,15 +352,15 @@ class Folding:
         return identities
 
     def _checked(self, read: Sequence[_Read]) -> tuple[pl.DataFrame, Checked]:
-        """Files as one table, and what the contract found."""
+        """Files as one table, and the result of its contract."""
         frame = stacked_files([part.frame for part in read], self._config.data.events, name="events")
         if frame.is_empty() and len(self._files) > len(read):
             return frame, Checked("events", pl.DataFrame(), pl.DataFrame(), pl.DataFrame(), 0, 0, ())
-        counted_files = [(part.place, part.frame.height) for part in read]
+        counted_files = [(part.path, part.frame.height) for part in read]
         return frame, checked_tables({"events": RawTable(frame, "", counted_files)}, self._config)["events"]
 
-    def _gather_known(self, files: Sequence[Path]) -> int:
-        """Take the single events of files that were not folded, if they are asked for; how many files were read."""
+    def _gather_unfolded(self, files: Sequence[Path]) -> int:
+        """Collect the single events of files that were not folded, if wanted; returns how many files were read."""
         if self._gathered is None or not files:
             return 0
         if self._entangled:  # what stands in two files counts once, so that all are judged together
@@ -364,18 +372,18 @@ class Folding:
         return len(files)
 
     def _read_again(self, file: Path) -> _Read:
-        """A file whose cells are there.
+        """Read a file whose cells are kept.
 
         Raises:
-            TryAgainError: It is another one by now.
+            TryAgainError: It changed meanwhile.
         """
         read = self._read(file)
-        if read.sha256 != self._entries[read.place].sha256:
+        if read.sha256 != self._entries[read.path].sha256:
             raise TryAgainError(f"events: {str(file)!r} changed while the log was read. Read it again.")
         return read
 
     def _gather(self, checked: Checked) -> None:
-        """Take the single events of what was checked, if they are asked for."""
+        """Collect the single events of checked rows, if wanted."""
         if self._gathered is None:
             return
         self._gathered.note(checked)
@@ -385,7 +393,7 @@ class Folding:
             self._gathered.add(good, user=self._users.number(good["user_id"]), item=item)
 
     def _enter(self, part: _Read, named: Identities, good: pl.DataFrame, aside: pl.DataFrame | None) -> None:
-        """Keep what a file comes to."""
+        """Keep a file's cells, identities and quarantine rows, and enter them."""
         cells = None
         if good.height:
             folded = fold_events(good, self._calendar)
@@ -399,8 +407,8 @@ class Folding:
             )
             self._cells.add(cells)
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)
-        self._entries[part.place] = Entry(
-            place=part.place,
+        self._entries[part.path] = Entry(
+            path=part.path,
             stat=part.stat,
             sha256=part.sha256,
             schema=_schema_key(part.frame),
@@ -443,8 +451,8 @@ def _met(new: Sequence[Identities], kept: Sequence[Entry], store: StateStore) ->
 
 
 def _schema_key(frame: pl.DataFrame) -> str:
-    told = repr(sorted((name, str(dtype)) for name, dtype in frame.schema.items()))
-    return hashlib.sha256(told.encode()).hexdigest()
+    columns = repr(sorted((name, str(dtype)) for name, dtype in frame.schema.items()))
+    return hashlib.sha256(columns.encode()).hexdigest()
 
 
 def _edge(stamp: object) -> int | None:
@@ -453,5 +461,5 @@ def _edge(stamp: object) -> int | None:
 
 
 def _is_late(entry: Entry, frontier: int | None) -> bool:
-    """Whether a file brings events from before the last one that was known."""
+    """Whether a file has events from before the latest one of the kept files."""
     return frontier is not None and entry.first is not None and entry.first < frontier

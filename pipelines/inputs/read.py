@@ -1,7 +1,7 @@
 """The tables as commands read them: items and users whole, the log file by file through the state on disk.
 
-A night reads only the files of the log that the state does not know. Training, evaluation and what else needs single
-events read all files, one at a time, fold those that are new, and keep of the events what labels and features need.
+A night reads only the files of the log that are new to the kept state. Training, evaluation and whatever else needs
+single events read all files, one at a time, fold the new ones, and keep the events that labels and features need.
 """
 
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def _read(config: Config, gathered: EventFiles | None, *, allow_empty: bool) -> 
 
     Args:
         config: See `read_events`.
-        gathered: Takes the single events; None for cells alone.
+        gathered: Collects the single events; None for cells alone.
         allow_empty: See `read_events`.
     """
     raw = raw_tables(config, ("items", "users"), allow_empty=allow_empty)
@@ -123,14 +123,14 @@ def _read(config: Config, gathered: EventFiles | None, *, allow_empty: bool) -> 
 def _folded(
     raw: Mapping[str, RawTable], config: Config, gathered: EventFiles | None, *, allow_empty: bool
 ) -> tuple[Folding, dict[str, Checked]]:
-    """The log brought up to date, and the other tables, with ids of one type in all of them."""
+    """The folded log and the other checked tables, with ids of one type in all of them."""
     text = joint_text_ids(raw)
     while True:
         checked = checked_tables(with_joint_ids(raw, text), config)
         folding = Folding(config, checked["items"], text, gathered)
         try:
             folding.update(allow_empty=allow_empty)
-        except IdsAreTextError as told:
-            text |= told.names
+        except IdsAreTextError as error:
+            text |= error.names
         else:
             return folding, checked

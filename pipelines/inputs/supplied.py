@@ -1,4 +1,4 @@
-"""Read what a user may inventory beside the log: a table of candidates, a table of offers."""
+"""Read the optional tables beside the log: candidates and offers."""
 
 from collections.abc import Callable, Mapping
 
@@ -17,7 +17,7 @@ _TABLES: Mapping[str, tuple[str, Callable[[pl.DataFrame, EventLog], pl.DataFrame
     "candidates": ("supplied", supplied_candidates),
     "offers": ("offers", coded_offers),
 }
-"""Under `data`: what the log calls the table, and what codes it."""
+"""By key under `data`: the table's name in the log, and the function that codes its ids."""
 
 
 def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, str]]:
@@ -31,10 +31,11 @@ def with_supplied(log: EventLog, config: Config) -> tuple[EventLog, dict[str, st
         IntegrityError: A file is truncated or empty.
     """
     tables, fingerprints = {}, {}
-    for name, (held, coded) in _TABLES.items():
-        told = getattr(config.data, name)
-        if told is not None:
-            table = read_raw(told, name=name, allow_empty=True)
-            tables[held], fingerprints[name] = coded(table.frame, log), table.fingerprint
-            say(f"{name} read", rows=table.frame.height, of_unknown_items=table.frame.height - tables[held].height)
+    for name, (name_in_log, coded) in _TABLES.items():
+        table_config = getattr(config.data, name)
+        if table_config is not None:
+            table = read_raw(table_config, name=name, allow_empty=True)
+            tables[name_in_log], fingerprints[name] = coded(table.frame, log), table.fingerprint
+            rows = table.frame.height
+            say(f"{name} read", rows=rows, of_unknown_items=rows - tables[name_in_log].height)
     return log.with_tables(**tables) if tables else log, fingerprints

@@ -1,6 +1,6 @@
-"""Tables as they lie on disk: their files found, read one by one, and brought to one type a column.
+"""Tables on disk: lists their files, reads them one by one, and brings each column to one type.
 
-Nothing is left out silently: a file that is not read is counted and named, and what cannot be read stops the job.
+No file is skipped silently: those that are not read are counted and named, and an unreadable one stops the job.
 """
 
 import glob
@@ -55,27 +55,27 @@ class Files:
     Attributes:
         root: The folder that the table's path starts from.
         paths: The files that are read, in order.
-        left_out: Places (below the root) of those that are not: hidden ones, and those with another suffix.
+        left_out: Paths below the root of those that are not: hidden ones, and those with another suffix.
     """
 
     root: Path
     paths: Sequence[Path]
     left_out: Sequence[str]
 
-    def place(self, file: Path) -> str:
+    def relative(self, file: Path) -> str:
         """A file's path below the root."""
         return file.relative_to(self.root).as_posix()
 
 
 @dataclass(frozen=True, slots=True)
 class RawTable:
-    """A table as it lies on disk, under our column names.
+    """A table as it lies on disk, with the contract's column names.
 
     Attributes:
         frame: All its rows; file by file in the order of paths.
-        fingerprint: sha256 over places (below the table's folder) and contents of its files.
-        files: Place (below the table's folder) and number of rows of each file, in order.
-        left_out: Places of the files that were not read.
+        fingerprint: sha256 over paths (below the table's folder) and contents of its files.
+        files: Path below the table's folder and number of rows of each file, in order.
+        left_out: Paths of the files that were not read.
     """
 
     frame: pl.DataFrame
@@ -109,12 +109,12 @@ def read_raw(table: TableConfig, *, name: str, allow_empty: bool = False) -> Raw
             faults.append(str(error))
             continue
         parts.append(frame)
-        read.append((files.place(file), sha256))
+        read.append((files.relative(file), sha256))
     if faults:
         raise ContractError("\n".join(faults))
     if not allow_empty:
-        refuse_empty([place for (place, _), frame in zip(read, parts, strict=True) if frame.is_empty()], read, name)
-    counted = [(place, frame.height) for (place, _), frame in zip(read, parts, strict=True)]
+        refuse_empty([path for (path, _), frame in zip(read, parts, strict=True) if frame.is_empty()], read, name)
+    counted = [(path, frame.height) for (path, _), frame in zip(read, parts, strict=True)]
     return RawTable(stacked_files(parts, table, name=name), fingerprint_of(read), counted, files.left_out)
 
 
@@ -122,24 +122,24 @@ def table_files(table: TableConfig, *, name: str) -> Files:
     """The files of a table: one that is named, all below a folder, or those that a glob finds.
 
     Links to files and folders are followed. Files and folders whose names begin with `.` or `_` are no data, nor are
-    files with another suffix (in any case); these are told in `left_out`.
+    files with another suffix (in any case); `left_out` lists these.
 
     Raises:
         ConfigError: No file there.
         ContractError: A link leads nowhere, a folder cannot be read, or a name is no UTF-8.
     """
     root = _root(table.path)
-    found = sorted(set(_found(table.path, root, name)))
+    files = sorted(set(_all_files(table.path, root, name)))
     named = Path(table.path)
-    data = [file for file in found if _is_data(file) and (file == named or not _is_hidden(file, root))]
+    data = [file for file in files if _is_data(file) and (file == named or not _is_hidden(file, root))]
     # NOTE: a link beside what it leads to is the same file, and is read once: where it really lies, if that is here.
-    places = {
+    by_real_path = {
         os.path.realpath(file): file for file in sorted(data, key=lambda file: str(file) == os.path.realpath(file))
     }
-    wanted = sorted(places.values())
-    for file in found:
+    wanted = sorted(by_real_path.values())
+    for file in files:
         _refuse_unnamed(file, root, name)
-    left_out = [file.relative_to(root).as_posix() for file in found if file not in set(wanted)]
+    left_out = [file.relative_to(root).as_posix() for file in files if file not in set(wanted)]
     if not wanted:
         there = f" It has {listed(left_out)}." if left_out else ""
         raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.{there}")
@@ -147,7 +147,7 @@ def table_files(table: TableConfig, *, name: str) -> Files:
 
 
 def _root(path: str) -> Path:
-    """The folder that a path starts from: itself, a file's own, or what is there before the first wildcard."""
+    """The root folder of a path: itself, a file's folder, or the existing part before the first wildcard."""
     named = Path(path)
     if named.exists() or named.is_symlink():
         return named if named.is_dir() else named.parent
@@ -155,14 +155,14 @@ def _root(path: str) -> Path:
     return next(parent for parent in named.parents if parent.is_dir() or parent == parent.parent)
 
 
-def _found(path: str, root: Path, name: str) -> Iterator[Path]:
+def _all_files(path: str, root: Path, name: str) -> Iterator[Path]:
     """All files at a path; those of a folder that a glob finds too."""
     named = Path(path)
     if named.exists() or named.is_symlink():
         starts = [named]
     else:
         pattern = str(named.relative_to(root))
-        starts = [root / found for found in glob.glob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
+        starts = [root / match for match in glob.glob(pattern, root_dir=root, recursive=True)]  # noqa: PTH207
     for start in starts:
         if start.is_dir():
             yield from _below(start, name)
@@ -200,15 +200,15 @@ def _is_hidden(file: Path, root: Path) -> bool:
 
 
 def _refuse_unnamed(file: Path, root: Path, name: str) -> None:
-    place = file.relative_to(root).as_posix()
+    relative = file.relative_to(root).as_posix()
     try:
-        place.encode()
+        relative.encode()
     except UnicodeEncodeError as error:
-        raise ContractError(f"{name}: the name of {place!r} is no UTF-8 text. Rename it.") from error
+        raise ContractError(f"{name}: the name of {relative!r} is no UTF-8 text. Rename it.") from error
 
 
 def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tuple[pl.DataFrame, str]:
-    """The rows of one file under our column names, with what its folders say, ids as text or Int64; and its sha256.
+    """The rows of one file, and its sha256: contract column names, partition columns, ids as text or Int64.
 
     Raises:
         IntegrityError: The file is truncated, empty or otherwise unreadable.
@@ -216,17 +216,17 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
     """
     content = _bytes(file, name)
     untyped = not content.startswith(_PARQUET_MAGIC)
-    place = files.place(file)
+    relative = files.relative(file)
     try:
         frame = parse_csv(content) if untyped else _parquet(content)
-        found = _with_partition_columns(frame, Path(place))
-        named = _with_ids(_renamed(found, table), _ids_of(name), untyped=untyped)
+        partitioned = _with_partition_columns(frame, Path(relative))
+        named = _with_ids(_renamed(partitioned, table), _ids_of(name), untyped=untyped)
         return named, hashlib.sha256(content).hexdigest()
     except ContractError as error:
-        raise ContractError(f"{name}: {place}: {error}") from error
+        raise ContractError(f"{name}: {relative}: {error}") from error
     except pl.exceptions.DuplicateError as error:
         raise ContractError(
-            f"{name}: {place}: two of its columns have one name. Give each a name of its own."
+            f"{name}: {relative}: two of its columns have one name. Give each a name of its own."
         ) from error
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         words = next(iter(str(error).splitlines()), type(error).__name__)
@@ -258,9 +258,9 @@ def _parquet(content: bytes) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
-def _with_partition_columns(frame: pl.DataFrame, place: Path) -> pl.DataFrame:
-    """Columns that folder names such as ``extracted_at=2024-05-02`` hold, unless the file has them."""
-    pairs = dict(part.split("=", 1) for part in place.parts[:-1] if "=" in part)
+def _with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    """Add the columns of folder names such as ``extracted_at=2024-05-02``, unless the file has them."""
+    pairs = dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
     return frame.with_columns(
         pl.lit(None if value == _HIVE_NULL else unquote(value), pl.String).alias(key)
         for key, value in pairs.items()
@@ -269,14 +269,14 @@ def _with_partition_columns(frame: pl.DataFrame, place: Path) -> pl.DataFrame:
 
 
 def _renamed(frame: pl.DataFrame, table: TableConfig) -> pl.DataFrame:
-    """Under our column names; theirs stay beside them, since an attribute may be called by them."""
+    """Add the contract's column names; the file's own stay beside them, since an attribute may refer to them."""
     mapped = [pl.col(theirs).alias(ours) for ours, theirs in table.columns.items() if theirs in frame.columns]
     others = [column for column in frame.columns if column not in table.columns]
     return frame.select(*others, *mapped)
 
 
 def _ids_of(table: str) -> frozenset[str]:
-    """Columns of a table that hold ids; none of other systems' scores, whose reader counts what is no id."""
+    """Id columns of a table; none of other systems' scores, whose reader counts the values that are no ids."""
     columns = _SCHEMAS[table].columns() if table in _SCHEMAS else {}
     return frozenset(name for name, column in columns.items() if isinstance(column, dy.Any))
 
@@ -318,15 +318,15 @@ def stacked_files(frames: Sequence[pl.DataFrame], table: TableConfig, *, name: s
 
 
 def fingerprint_of(files: Iterable[tuple[str, str]]) -> str:
-    """sha256 over places (below the table's folder) and contents of a table's files, in order."""
+    """sha256 over paths (below the table's folder) and contents of a table's files, in order."""
     digest = hashlib.sha256()
-    for place, sha256 in files:
-        digest.update(place.encode() + bytes.fromhex(sha256))
+    for path, sha256 in files:
+        digest.update(path.encode() + bytes.fromhex(sha256))
     return digest.hexdigest()
 
 
 def refuse_empty(empty: Sequence[str], files: Sequence[object], name: str) -> None:
-    """Stop where files have no rows.
+    """Refuse files without rows.
 
     Raises:
         ContractError: Names them.

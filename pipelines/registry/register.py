@@ -1,4 +1,4 @@
-"""After a training: judge it on the test window, keep it as a bundle, record the run, register the version."""
+"""The end of a training: evaluate it, write its bundle, record the run, register the version."""
 
 import math
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ __all__ = ["Registered", "metric_name", "metrics_of", "record_ablations", "regis
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """What a training came to.
+    """A registered training.
 
     Attributes:
         version: The new version.
@@ -53,8 +53,8 @@ def register(
     """Evaluate, bundle, record and register. The version becomes `challenger`; nothing goes live.
 
     Args:
-        trained: What a training made.
-        inputs: The tables it was made of.
+        trained: Result of the training.
+        inputs: The tables it was trained on.
         config: Everything configured.
         run: The run that watched the training; None opens one.
         external: Scores of other systems, judged beside it on the test window.
@@ -112,7 +112,7 @@ def metric_name(*parts: str) -> str:
 
 
 def record_ablations(evaluation: Evaluation, version: Version, config: Config) -> None:
-    """Write what a version's parts are worth to the run that it was trained in.
+    """Write a version's ablations to its training run.
 
     Args:
         evaluation: The version judged on its own window, with and without parts.
@@ -123,12 +123,12 @@ def record_ablations(evaluation: Evaluation, version: Version, config: Config) -
         TryAgainError: The server does not answer.
     """
     named = [metric_name(system) for system in evaluation.ablated.values()]
-    found = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
-    Tracking(config).log(version.run_id, found)
+    metrics = {key: value for key, value in metrics_of(evaluation).items() if any(name in key for name in named)}
+    Tracking(config).log(version.run_id, metrics)
 
 
 def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
-    """Every figure of an evaluation, as it is tracked."""
+    """Every figure of an evaluation by the name under which it is tracked."""
     table = evaluation.judged.table.filter(pl.col("mean").is_finite())
     metrics = {
         metric_name(row["system"], row["slice"], row["metric"]): row["mean"] for row in table.iter_rows(named=True)
@@ -140,8 +140,8 @@ def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
     }
     metrics |= {
         metric_name(system, "all", name): value
-        for system, found in evaluation.beyond.items()
-        for name, value in found.items()
+        for system, means in evaluation.beyond.items()
+        for name, value in means.items()
         if math.isfinite(value)
     }
     recall = evaluation.judged.ceiling.drop_nulls().rows()
@@ -149,7 +149,7 @@ def metrics_of(evaluation: Evaluation) -> Mapping[str, float]:
 
 
 def series_of(trained: Trained) -> Mapping[str, list[float]]:
-    """Losses and checks of a training, as they are tracked."""
+    """Losses and checks of a training by the names under which they are tracked."""
     series = {VALID_NDCG: trained.valid_ndcg}
     for block, training in enumerate(trained.block_trainings):
         series |= block_series(block, training)
@@ -157,7 +157,7 @@ def series_of(trained: Trained) -> Mapping[str, list[float]]:
 
 
 def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:
-    """The tables behind every figure, and the plot, as files: no id in them but request numbers."""
+    """Write the tables behind every figure, and the plot; they hold request numbers and no ids."""
     folder = root / "evaluations" / name
     write_json(evaluation.as_json(), folder / "evaluation.json")
     write_json({"candidates": recall.to_dicts()}, folder / "recall.json")

@@ -1,4 +1,4 @@
-"""The registry: versions, who is champion, and the journal of how that came about."""
+"""The registry: versions, the champion, and the journal of promotions and rollbacks."""
 
 import fcntl
 import getpass
@@ -41,7 +41,7 @@ class Version:
         name: `model/number`, as published rankings carry it.
         run_id: The training's run.
         digest: sha256 of the bundle's manifest.
-        aliases: Its aliases at the time of asking.
+        aliases: Its aliases when it was read.
     """
 
     number: str
@@ -84,15 +84,15 @@ class Registry:
         Raises:
             ConfigError: There is none.
         """
-        found = self.find(wanted)
-        if found is None:
+        version = self.find(wanted)
+        if version is None:
             hint = (
                 "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"
             )
             if wanted != CHAMPION and self.find(CHAMPION) is not None:
                 hint += f", or name another: {CHAMPION!r} is what is live"
             raise ConfigError(f"registry: {self._model!r} has no version {wanted!r}; {hint}.")
-        return found
+        return version
 
     def find(self, wanted: str) -> Version | None:
         """A version by number or alias, None if there is none."""
@@ -117,15 +117,15 @@ class Registry:
         with tracking_errors(self._config, "the registry"):
             while True:
                 page = self._client.search_model_versions(f"name='{self._model}'", page_token=token)
-                versions += [self._of(found) for found in page]
+                versions += [self._of(model_version) for model_version in page]
                 token = page.token
                 if not token:
                     break
         return sorted(versions, key=lambda version: -int(version.number))
 
-    def _of(self, found: ModelVersion) -> Version:
+    def _of(self, model_version: ModelVersion) -> Version:
         # NOTE: a version got by number carries all its aliases, one got by alias does not.
-        whole = self._client.get_model_version(self._model, str(found.version))
+        whole = self._client.get_model_version(self._model, str(model_version.version))
         digest = whole.tags.get(_DIGEST_TAG, "")
         return Version(
             str(whole.version),
@@ -151,7 +151,7 @@ class Registry:
         return cached
 
     def _fetch(self, version: Version, cached: Path) -> None:
-        """Bring a bundle from its run; whoever else does so at the same time brings the same."""
+        """Fetch a bundle from its run; concurrent fetches bring the same files."""
         with tracking_errors(self._config, "the registry"):
             source = self._client.get_model_version(self._model, version.number).source or ""
         if source != f"runs:/{version.run_id}/bundle" or ".." in unquote(urlparse(source).path).split("/"):
@@ -170,9 +170,9 @@ class Registry:
             shutil.rmtree(staging, ignore_errors=True)
 
     def _copied(self, version: Version, source: str, staging: Path) -> Path:
-        """A run's bundle, brought into a folder.
+        """Copy a run's bundle into a folder.
 
-        NOTE: without a server it lies under `output`, wherever that was when the run noted the place.
+        NOTE: without a server it lies under today's `output`, whatever path the run recorded.
 
         Raises:
             IntegrityError: The run does not hold it any more.
@@ -195,7 +195,7 @@ class Registry:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Only one promoter at a time.
+        """Context for one promoter at a time.
 
         Raises:
             TryAgainError: Another one holds the lock.
@@ -239,14 +239,14 @@ class Registry:
         return before
 
     def journal_refusal(self, version: Version, why: dict[str, Any]) -> None:
-        """Keep a refused promotion."""
+        """Write a refused promotion to the journal."""
         before = self.find(CHAMPION)
         with self._journal() as journal:
             journal.write(_entry("refused", before, version, why))
 
     @contextmanager
     def _journal(self) -> Iterator[IO[str]]:
-        """The journal, open for an entry: it is opened before anything is changed that must stand in it.
+        """The journal, open for one entry: it is opened before the change that the entry records.
 
         Raises:
             TryAgainError: It cannot be written.
@@ -276,7 +276,7 @@ class Registry:
         """Make the previous champion champion again. Call it `locked`.
 
         Returns:
-            The version that went and the one that came.
+            The champion before and the champion now.
 
         Raises:
             BlockedError: There is no previous one.

@@ -1,4 +1,4 @@
-"""MLflow: one run a training, and the registry of versions."""
+"""MLflow: the client of the tracking server, and one run per training."""
 
 import errno
 import fcntl
@@ -36,10 +36,11 @@ from pipelines.registry.tracking_errors import tracking_errors
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
+__all__ = ["EVERY_SECONDS", "Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
-_EVERY_SECONDS = 5.0
+EVERY_SECONDS = 5.0
+"""Seconds between two writes of a run's series."""
 _AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
 
 
@@ -49,14 +50,14 @@ def tracking_uri(config: Config) -> str:
 
 
 def local_artefacts(config: Config) -> Path | None:
-    """Where artefacts of runs lie where no server keeps them; None where one does."""
+    """Folder of the runs' artefacts; None where a server keeps them."""
     if _is_server(tracking_uri(config)):
         return None
     return Path(config.output) / tracking_store.ARTEFACTS
 
 
 def probe(config: Config) -> None:
-    """Ask whether `Tracking` would find its server or database, and a training its experiment; nothing is made.
+    """Check that the server or database answers and the experiment is usable; nothing is made.
 
     Raises:
         ConfigError: A person must change something: address, credentials, driver, schema, a deleted experiment.
@@ -73,7 +74,7 @@ def probe(config: Config) -> None:
 
 
 class Tracking:
-    """A client of the configured tracking server, which was heard of once.
+    """A client of the configured tracking server, which answered once when it was made.
 
     Args:
         config: Server and experiment.
@@ -104,37 +105,38 @@ class Tracking:
         """
         folder = local_artefacts(self._config)
         with tracking_errors(self._config):
-            known = _active(self.client, self._config)
-            if known is None:
+            experiment = _active(self.client, self._config)
+            if experiment is None:
                 return self._make_experiment(folder)
             if folder is not None and self._config.tracking.uri is None:
-                tracking_store.follow(Path(self._config.output) / "mlflow.db", str(known.artifact_location), folder)
-        return str(known.experiment_id)
+                database = Path(self._config.output) / "mlflow.db"
+                tracking_store.follow(database, str(experiment.artifact_location), folder)
+        return str(experiment.experiment_id)
 
     def _make_experiment(self, artefacts: Path | None) -> str:
-        name, place = self._config.tracking.experiment, None if artefacts is None else artefacts.as_uri()
+        name, location = self._config.tracking.experiment, None if artefacts is None else artefacts.as_uri()
         try:
-            return str(self.client.create_experiment(name, artifact_location=place))
+            return str(self.client.create_experiment(name, artifact_location=location))
         except MlflowException as error:
-            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (found := _active(self.client, self._config)):
-                return str(found.experiment_id)  # another command made it meanwhile
+            if error.error_code == "RESOURCE_ALREADY_EXISTS" and (existing := _active(self.client, self._config)):
+                return str(existing.experiment_id)  # another command made it meanwhile
             raise
 
     def log(self, run_id: str, metrics: Mapping[str, float]) -> None:
-        """Add metrics, by MLflow's rules for names, to a run that is there; what had a value gets another.
+        """Add metrics to an existing run; a metric that had a value gets another one.
 
         Raises:
             TryAgainError: The server does not answer.
         """
         now = int(time.time() * 1000)
-        told = [Metric(key, value, now, 0) for key, value in metrics.items()]
+        points = [Metric(key, value, now, 0) for key, value in metrics.items()]
         with tracking_errors(self._config):
-            for start in range(0, len(told), _METRICS_AT_ONCE):
-                self.client.log_batch(run_id, metrics=told[start : start + _METRICS_AT_ONCE])
+            for start in range(0, len(points), _METRICS_AT_ONCE):
+                self.client.log_batch(run_id, metrics=points[start : start + _METRICS_AT_ONCE])
 
     @contextmanager
     def run(self) -> Iterator["Run"]:
-        """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
+        """Context of a run that is open while its training goes on; it is marked as failed if that fails.
 
         A process that is killed leaves it as running, with what was written until then. The next training of the same
         configuration in the same output folder (the tag `job_key`) marks it as killed.
@@ -149,7 +151,7 @@ class Tracking:
 
     @contextmanager
     def _alone(self, job: str) -> Iterator[IO[str]]:
-        """The lock of a job, held; in the file stands the run of the process that held it last."""
+        """The locked file of a job; it names the run of the process that locked it before."""
         path = Path(self._config.output) / "jobs" / f"{job}.lock"
         with written(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -165,7 +167,7 @@ class Tracking:
             yield file
 
     def _mark_killed(self, run_id: str) -> None:
-        """Mark a run that nobody goes on with, if it is still called running."""
+        """Mark an abandoned run as killed, if its status is still running."""
         try:
             if self.client.get_run(run_id).info.status == "RUNNING":
                 self.client.set_terminated(run_id, "KILLED")
@@ -185,16 +187,16 @@ class Tracking:
         run_id = str(made.info.run_id)
         folder = Path(self._config.output) / "tensorboard" / run_id
         with written(folder):
-            writer = None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS)
+            writer = None if curves is None else curves(str(folder), flush_secs=EVERY_SECONDS)
         run = Run(self.client, run_id, self._config, writer)
         with written(lock.name):
             lock.truncate(0)
             lock.write(run.id)
             lock.flush()
-        told = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
+        params = [Param(key, str(value)[:6000]) for key, value in flat(self._config.portable()).items()]
         with tracking_errors(self._config):
-            for start in range(0, len(told), _PARAMETERS_AT_ONCE):
-                self.client.log_batch(run.id, params=told[start : start + _PARAMETERS_AT_ONCE])
+            for start in range(0, len(params), _PARAMETERS_AT_ONCE):
+                self.client.log_batch(run.id, params=params[start : start + _PARAMETERS_AT_ONCE])
         try:
             yield run
         except BaseException:
@@ -210,7 +212,7 @@ class Run:
         client: Of the tracking server.
         run_id: The run's id.
         config: Names the server.
-        curves: Is told of all series too.
+        curves: TensorBoard's writer, which gets all series too; None for none.
     """
 
     def __init__(
@@ -225,9 +227,9 @@ class Run:
         self._due = 0.0
 
     def series(self, name: str, values: Sequence[float]) -> None:
-        """Take up a series as far as it goes: the values that came since it was last given.
+        """Add the values of a series that came since the last call.
 
-        They are written every few seconds. A server that does not answer stops no training: they wait.
+        They are written every few seconds. A server that does not answer stops no training: the values wait.
 
         Args:
             name: By MLflow's rules for names (no `@`).
@@ -257,7 +259,7 @@ class Run:
         tags: Mapping[str, str],
         artefacts: Mapping[str, Path],
     ) -> None:
-        """Write what a finished training came to.
+        """Write the results of a finished training.
 
         Args:
             name: The run's name.
@@ -285,7 +287,7 @@ class Run:
                     self._client.log_artifact(self.id, str(path), inner or None)
 
     def end(self, status: str) -> None:
-        """Write what waits, and the status.
+        """Write the waiting values and the status.
 
         Raises:
             TryAgainError: The run was finished, but the server does not answer.
@@ -297,7 +299,7 @@ class Run:
             with tracking_errors(self._config):
                 self._client.set_terminated(self.id, status=status)
         except NightrankError:
-            if status == "FINISHED":  # else what failed is told
+            if status == "FINISHED":  # else the training's own error is reported
                 raise
 
     def _write(self) -> None:
@@ -305,11 +307,11 @@ class Run:
             for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
                 self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
-        self._due = time.monotonic() + _EVERY_SECONDS
+        self._due = time.monotonic() + EVERY_SECONDS
 
 
 def _summary_writer() -> "type[SummaryWriter]":
-    """What writes TensorBoard's event files.
+    """The class that writes TensorBoard's event files.
 
     Raises:
         ConfigError: It is not installed.
@@ -325,7 +327,7 @@ def _summary_writer() -> "type[SummaryWriter]":
 
 
 def _connected(uri: str, config: Config) -> MlflowClient:
-    """A client, after its server or database was heard of once."""
+    """A client, after its server or database answered once."""
     if not _is_server(uri):
         tracking_store.knock(uri)
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
@@ -336,7 +338,7 @@ def _connected(uri: str, config: Config) -> MlflowClient:
 
 
 def _quiet() -> None:
-    """What MLflow's errors say is said once, in a sentence; its own log writes tracebacks of some."""
+    """Silence MLflow's own log, which writes tracebacks of errors that we report in a sentence."""
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for name in ("mlflow.store.db.utils", "mlflow.utils.databricks_utils"):
@@ -344,13 +346,13 @@ def _quiet() -> None:
 
 
 def _is_server(uri: str) -> bool:
-    """Whether a server keeps the runs, and decides where artefacts lie, rather than a database that is opened here."""
+    """Whether a URI names a tracking server, which stores artefacts itself, rather than a database."""
     return urlsplit(uri).scheme.partition("+")[0] not in {"sqlite", "postgresql", "mysql", "mssql"}
 
 
 @contextmanager
 def _briefly() -> Iterator[None]:
-    """Half as much patience as later on, unless somebody has set it."""
+    """Context with half the usual timeout, unless MLFLOW_HTTP_REQUEST_TIMEOUT was set."""
     patience = os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"]
     os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = "5" if patience == "10" else patience
     try:
@@ -366,18 +368,18 @@ def _active(client: MlflowClient, config: Config) -> Experiment | None:
         ConfigError: It was deleted.
     """
     name = config.tracking.experiment
-    known = client.get_experiment_by_name(name)
-    if known is not None and known.lifecycle_stage != "active":
+    experiment = client.get_experiment_by_name(name)
+    if experiment is not None and experiment.lifecycle_stage != "active":
         raise ConfigError(
             f"the experiment {name!r} was deleted in MLflow. Restore it with `mlflow experiments restore -x "
-            f"{known.experiment_id}` under MLFLOW_TRACKING_URI={quote(without_credentials(tracking_uri(config)))}, or "
-            "name another (tracking.experiment)."
+            f"{experiment.experiment_id}` under MLFLOW_TRACKING_URI="
+            f"{quote(without_credentials(tracking_uri(config)))}, or name another (tracking.experiment)."
         )
-    return known
+    return experiment
 
 
 def _may_be_made(file: Path) -> None:
-    """Whether a file could be made, as far as that can be seen without making it.
+    """Check that a file could be made, without making it.
 
     Raises:
         TryAgainError: Its folder, or the nearest one that is there, cannot be written.

@@ -1,6 +1,7 @@
-"""What MLflow and the libraries under it raise, as errors of ours: the one place where all calls of them meet.
+"""Translates the errors of MLflow and of the libraries under it into ours; every call of MLflow runs inside.
 
-Their words follow ours, without credentials. What a person must change ends with 2; 75 is for what may pass by itself.
+The library's own message follows ours, without credentials. Exit code 2 means that a person must change something, and
+75 that it may work later.
 """
 
 import re
@@ -153,9 +154,9 @@ def tracking_errors(config: Config, doing: str = "MLflow") -> Iterator[None]:
 
 
 def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
-    told = words_of(error, hidden=passwords_of(config.tracking.uri))
-    if isinstance(error, ImportError) or "can't load plugin" in told.lower():
-        return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({told})")
+    message = words_of(error, hidden=passwords_of(config.tracking.uri))
+    if isinstance(error, ImportError) or "can't load plugin" in message.lower():
+        return ConfigError(f"tracking.uri needs a library that is not installed: {_install(error)} ({message})")
     if isinstance(error, OSError) and error.filename is not None:
         return disk_error(error)
     where = "" if config.tracking.uri is None else f" ({without_credentials(config.tracking.uri)})"
@@ -163,11 +164,11 @@ def _translated(error: Exception, config: Config, doing: str) -> NightrankError:
     chain = " ".join(str(part) for part in _chain(error))
     for pattern, kind, remedy in _CAUSES:
         if re.search(pattern, chain, re.IGNORECASE):
-            return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {told}")
+            return kind(f"{doing}{where}: {remedy.format(uri=quote(uri))}. It says: {message}")
     wrong = getattr(error, "error_code", None) in _CHANGE or isinstance(error, _WRONG)
     if wrong and not (isinstance(error, MlflowException) and isinstance(error.__cause__, OSError)):
-        return ConfigError(f"{doing}{where} refused. Check the keys of `tracking`. It says: {told}")
-    return TryAgainError(f"{doing}{where} failed. Check tracking.uri, then run it again. It says: {told}")
+        return ConfigError(f"{doing}{where} refused. Check the keys of `tracking`. It says: {message}")
+    return TryAgainError(f"{doing}{where} failed. Check tracking.uri, then run it again. It says: {message}")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
@@ -178,7 +179,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _install(error: Exception) -> str:
-    """How the library is had that an import, or a database's dialect, misses."""
+    """How to install the library that an import or a database's dialect lacks."""
     missing = (error.name or "").split(".")[0] if isinstance(error, ImportError) else ""
     if not missing:
         return "install the driver of its database, or check how its scheme is written"

@@ -1,4 +1,4 @@
-"""MLflow's database: made once however many commands come first, knocked at, and told where its artefacts lie now."""
+"""MLflow's database: created once, probed for an answer, and pointed to its artefacts after a move."""
 
 import fcntl
 import socket
@@ -46,12 +46,12 @@ def is_made(path: Path) -> bool:
     if not path.is_file() or not path.stat().st_size:
         return False
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=_LOCKED_SECONDS)) as opened:
-        (found,) = opened.execute("select count(*) from sqlite_master where name = 'alembic_version'").fetchone()
-        return bool(found)
+        (count,) = opened.execute("select count(*) from sqlite_master where name = 'alembic_version'").fetchone()
+        return bool(count)
 
 
 def make(path: Path) -> None:
-    """Make a database that is not there, whole or not at all: aside, by one command while the others wait.
+    """Create a missing database completely or not at all, by one command while others wait.
 
     Raises:
         TryAgainError: The folder cannot be written, or another command does not come to an end with it.
@@ -62,7 +62,7 @@ def make(path: Path) -> None:
         return
     with _alone(path):
         if path.exists() and path.stat().st_size:
-            return  # made meanwhile; or left half made, of which MLflow tells
+            return  # made meanwhile; or left half made, which MLflow reports
         aside = path.with_name(f".{uuid4().hex}.tmp")
         uri = sqlite_uri(aside)
         try:
@@ -74,7 +74,7 @@ def make(path: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """The lock under which a database is made."""
+    """Context that locks the creation of a database."""
     lock, until = path.with_name(f"{path.name}.lock"), time.monotonic() + _MAKING_SECONDS
     with written(lock):
         file = lock.open("a")
@@ -93,7 +93,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def knock(uri: str) -> None:
-    """Learn within seconds that a database's machine does not answer: MLflow itself takes minutes.
+    """Find out within seconds whether a database's machine answers; MLflow itself takes minutes.
 
     Raises:
         ImportError: The database's driver is not installed.
@@ -108,19 +108,19 @@ def knock(uri: str) -> None:
         socket.create_connection((parts.hostname, parts.port or default), timeout=_KNOCK_SECONDS).close()
 
 
-def follow(path: Path, told: str, folder: Path) -> None:
-    """Let a database's artefacts follow the output folder, which was moved or copied with them.
+def follow(path: Path, recorded: str, folder: Path) -> None:
+    """Rewrite the artefact paths of a database after its output folder was moved or copied.
 
     Args:
         path: The SQLite database under `output`.
-        told: Where the experiment's artefacts lie, as it says.
+        recorded: Artefact location that the experiment records.
         folder: Where they lie now.
 
     Raises:
         sqlite3.Error: The database cannot be written.
     """
-    parts, now = urlsplit(told), folder.as_uri()
-    if parts.scheme not in ("", "file") or Path(unquote(parts.path)).name != folder.name or told == now:
+    parts, now = urlsplit(recorded), folder.as_uri()
+    if parts.scheme not in ("", "file") or Path(unquote(parts.path)).name != folder.name or recorded == now:
         return
     with closing(sqlite3.connect(path, timeout=_LOCKED_SECONDS)) as opened, opened:
         for table, column in (
@@ -131,5 +131,5 @@ def follow(path: Path, told: str, folder: Path) -> None:
             opened.execute(
                 f"update {table} set {column} = ? || substr({column}, ?) "  # noqa: S608 - names of ours
                 f"where {column} = ? or substr({column}, 1, ?) = ?",
-                (now, len(told) + 1, told, len(told) + 1, f"{told}/"),
+                (now, len(recorded) + 1, recorded, len(recorded) + 1, f"{recorded}/"),
             )

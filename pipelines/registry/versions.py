@@ -1,4 +1,4 @@
-"""Registered versions at work: load one from its verified bundle, and judge several on the same requests."""
+"""Loading registered versions from verified bundles, and judging several on the same requests."""
 
 from collections.abc import Mapping
 from datetime import date
@@ -48,11 +48,11 @@ __all__ = [
 
 _AGAINST_FORGETTING = {"replay_share": 0.95, "start_weight": 0.01}
 _KEPT = (Owner.VERSION, Owner.TRAINING)
-"""Whose keys a version brings along wherever it works."""
+"""Owners of the keys that a version carries along."""
 
 
 def working_config(config: Config, bundle: Bundle) -> Config:
-    """The configuration that a version works under: today's, with what is the version's own and its training's.
+    """Today's configuration with the keys of the version and of its training as they were trained.
 
     Raises:
         IntegrityError: The bundle's configuration is not one of this nightrank.
@@ -61,16 +61,16 @@ def working_config(config: Config, bundle: Bundle) -> Config:
 
 
 def trained_config(bundle: Bundle) -> Config:
-    """The whole configuration that a version was trained under; removed keys that changed nothing are passed over.
+    """The whole configuration that a version was trained under; harmless removed keys are dropped.
 
     Raises:
         IntegrityError: It is not one of this nightrank.
     """
-    told = without_removed(bundle.config)
-    if isinstance(encoder := told.get("encoder"), dict) and encoder.get("backend") == "auto":
-        told["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
+    values = without_removed(bundle.config)
+    if isinstance(encoder := values.get("encoder"), dict) and encoder.get("backend") == "auto":
+        values["encoder"] = encoder | {"backend": bundle.model.backend}  # the one that was taken
     try:
-        return Config.model_validate(told)
+        return Config.model_validate(values)
     except ValidationError as error:
         keys = sorted({".".join(str(part) for part in fault["loc"]) for fault in error.errors()})
         raise IntegrityError(
@@ -80,14 +80,14 @@ def trained_config(bundle: Bundle) -> Config:
 
 
 def not_followed(config: Config, bundle: Bundle, *, judged: bool = False) -> list[str]:
-    """Keys that are the version's own and that today's configuration has otherwise, sorted.
+    """Keys owned by the version that have another value in today's configuration, sorted.
 
     Args:
         config: Today's configuration.
         bundle: The version, which goes by what it was trained with.
-        judged: Name filters and rules of `candidates` too: a past window is judged under those of the training.
+        judged: Include the filters and rules of `candidates`, since a past window is judged by those of the training.
     """
-    then, now = (_own_keys(told, judged=judged) for told in (trained_config(bundle), config))
+    then, now = (_own_keys(each, judged=judged) for each in (trained_config(bundle), config))
     return sorted(key for key in now if now[key] != then[key])
 
 
@@ -104,14 +104,14 @@ def say_not_followed(keys: list[str], version: str) -> None:
 
 
 def _own_keys(config: Config, *, judged: bool = False) -> dict[str, Any]:
-    """Values of the keys that are a version's own, without this machine's folders."""
+    """Values of the keys that a version owns, without this machine's folders."""
     portable = Config.model_validate(config.portable())
     rules = keys_of(portable.candidates, {Owner.TONIGHT}, "candidates.") if judged else {}
     return keys_of(portable, {Owner.VERSION}) | rules
 
 
 def plan_of_version(config: Config, bundle: Bundle) -> Plan:
-    """What the columns of a version are made of, at work under today's configuration."""
+    """The feature plan of a version under today's configuration."""
     own = working_config(config, bundle)
     return Plan(own.features, bundle.features.inventory, own.requests)
 
@@ -123,17 +123,17 @@ def load_version(registry: Registry, wanted: str) -> tuple[str, Bundle]:
 
 
 def continuing_config(config: Config) -> Config:
-    """The configuration of a training that goes on from a version: with something against forgetting.
+    """The configuration of a training that continues a version: with replay and weight decay to the start.
 
     Where they are not set, `encoder.start_weight` is 0.01 and `encoder.replay_share` 0.95: where a few days are new,
     all that the rows hold, up to `encoder.max_requests`.
     """
-    told = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
-    return config.model_copy(update={"encoder": config.encoder.model_copy(update=told)})
+    unset = {key: value for key, value in _AGAINST_FORGETTING.items() if key not in config.encoder.model_fields_set}
+    return config.model_copy(update={"encoder": config.encoder.model_copy(update=unset)})
 
 
 def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
-    """A version that a training goes on from, by number or alias.
+    """A version for a training to continue, by number or alias.
 
     Raises:
         ConfigError: There is none, it was trained otherwise than `config` says (all keys are named), or by a nightrank
@@ -152,37 +152,37 @@ def predecessor(registry: Registry, wanted: str, config: Config) -> Predecessor:
             f"{name} reads the queries of requests, which the rows that it would be reminded of do not keep. Train "
             "from the start, without --continue."
         )
-    told = _training(name, bundle)
+    training = _training(name, bundle)
     return Predecessor(
         name=name,
         digest=bundle.digest,
         model=bundle.model,
-        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        encoder_day=day_of(date.fromisoformat(training["encoder_day"])),
         features=bundle.features.ranker,
         inventory=bundle.features.inventory,
         cut=bundle.cut,
-        rows=told["rows"],
+        rows=training["rows"],
     )
 
 
 def _training(name: str, bundle: Bundle) -> dict[str, Any]:
-    """What a version's manifest says of its training.
+    """The lineage of a version's training, from its manifest.
 
     Raises:
-        ConfigError: Nothing: it is too old.
+        ConfigError: The version is too old to have one.
     """
-    told: dict[str, Any] | None = bundle.manifest.get("training")
-    if told is None:
+    training: dict[str, Any] | None = bundle.manifest.get("training")
+    if training is None:
         raise ConfigError(
             f"{name} was trained by a nightrank that kept no rows to go on from. Train from the start (without "
             "--continue)."
         )
-    return told
+    return training
 
 
 def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
-    """A version that parts are left out of, by the chain that scores with it."""
-    told, then = _training(name, bundle), trained_config(bundle)
+    """A version as a whole to leave parts out of, with the chain that scores with it."""
+    training, then = _training(name, bundle), trained_config(bundle)
     test_start = day_of(bundle.window[0])
     return Whole(
         chain=chain,
@@ -190,19 +190,19 @@ def whole_version(name: str, bundle: Bundle, chain: Chain) -> Whole:
         columns=bundle.features.columns,
         ranker=bundle.ranker,
         behaviour_ranker=bundle.behaviour_ranker,
-        encoder_day=day_of(date.fromisoformat(told["encoder_day"])),
+        encoder_day=day_of(date.fromisoformat(training["encoder_day"])),
         valid=Split.valid_before(test_start, chain.log, then.timeline, then.labels),
-        rows=told["rows"],
+        rows=training["rows"],
     )
 
 
-def _parts(name: str, bundle: Bundle, told: str) -> list[str]:
-    """Those of a version's parts that `--ablate` names."""
-    if not told:
+def _parts(name: str, bundle: Bundle, names: str) -> list[str]:
+    """The parts of a version that `--ablate` names; none for an empty text."""
+    if not names:
         return []
     _training(name, bundle)  # before anything is scored
-    known = parts_of(bundle.features.columns, trained_config(bundle).data.items.text_fields)
-    return chosen_names(told, known, unknown=f"--ablate: {{}} is no part of {name}")
+    available = parts_of(bundle.features.columns, trained_config(bundle).data.items.text_fields)
+    return chosen_names(names, available, unknown=f"--ablate: {{}} is no part of {name}")
 
 
 def judge_versions(
@@ -220,8 +220,8 @@ def judge_versions(
 
     Where one of the versions was trained on logged requests, all are judged on these. Candidates of all are filtered by
     the rules (`candidates.blocked` and the like) that the first was trained with, not by today's: an item that is
-    blocked tonight was there in a past window, and baselines may rank it too. Keys that the file has otherwise than the
-    versions are said.
+    blocked tonight was there in a past window, and baselines may rank it too. Keys with other values in the file than
+    in the versions are reported.
 
     Args:
         log: The log the window lies in.
@@ -251,7 +251,7 @@ def judge_versions(
         )
     parts = _parts(*next(iter(versions.items())), ablate)
     lists: dict[str, pl.DataFrame] = {}
-    asked: Labelled | None = None
+    reference: Labelled | None = None
     span = Span(first_day, end_day, end_day)
     for name, bundle in versions.items():
         say_not_followed(not_followed(config, bundle, judged=True), name)
@@ -264,20 +264,20 @@ def judge_versions(
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
         chain = Chain(log, own, bundle.model, bundle.features.inventory, cut=bundle.cut)
         labelled = labelled_window(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
-        found = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
-        if asked is None:
-            asked, lists, vectors = labelled, dict(found), chain.zero_shot
+        own_lists = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
+        if reference is None:
+            reference, lists, vectors = labelled, dict(own_lists), chain.zero_shot
             if parts:
                 lists |= whole_version(name, bundle, chain).lists(parts, labelled)
         else:
-            _refuse_other_requests(asked, labelled, name)
-            lists[name] = next(iter(found.values()))
-    assert asked is not None  # callers name at least one version
-    lists |= coded_scores(external or {}, asked, log, taken={*TAKEN, *lists})
+            _refuse_other_requests(reference, labelled, name)
+            lists[name] = next(iter(own_lists.values()))
+    assert reference is not None  # callers name at least one version
+    lists |= coded_scores(external or {}, reference, log, taken={*TAKEN, *lists})
     return evaluate(
         log,
         config,
-        asked,
+        reference,
         lists=lists,
         first_day=first_day,
         vectors=vectors,
@@ -286,9 +286,9 @@ def judge_versions(
     )
 
 
-def _refuse_other_requests(asked: Labelled, others: Labelled, name: str) -> None:
+def _refuse_other_requests(reference: Labelled, others: Labelled, name: str) -> None:
     keys = ["request", "user", "as_of_day"]
-    if not asked.requests.select(keys).equals(others.requests.select(keys)):
+    if not reference.requests.select(keys).equals(others.requests.select(keys)):
         raise BlockedError(
             f"{name} asks other requests of the log than the first version: their calendar or features.roles.shown "
             "differ, so that they cannot be compared. Judge them one by one."

@@ -1,4 +1,4 @@
-"""Tables larger than memory should hold: written to disk as they come, and read back as if they were there."""
+"""Tables that are larger than memory: written to nameless files as they come, then mapped into memory."""
 
 import mmap
 import os
@@ -19,7 +19,7 @@ from pipelines.base.outside import written
 __all__ = ["MappedTables", "let_go", "list_batches", "mapped", "mapped_array", "picked"]
 
 _ROWS = 50_000  # rows that are filtered at a time
-_MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # that something still reads
+_MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # of files that something still reads
 
 
 class MappedTables:
@@ -65,7 +65,7 @@ class MappedTables:
         Raises:
             TryAgainError: The disk is full or refuses.
         """
-        found = []
+        frames = []
         if self._file is not None and self._writer is not None:
             with written(self._folder), self._file as file:
                 self._writer.close()
@@ -76,14 +76,14 @@ class MappedTables:
             for number in range(reader.num_record_batches):
                 frame = pl.from_arrow(pa.Table.from_batches([reader.get_batch(number)]), rechunk=False)
                 assert isinstance(frame, pl.DataFrame)  # of a table
-                found.append(frame)
-        for place, frame in self._empty:
-            found.insert(place, frame)
-        return found
+                frames.append(frame)
+        for position, frame in self._empty:
+            frames.insert(position, frame)
+        return frames
 
 
 def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
-    """Some tables one after the other as `MappedTables` keeps them; the columns stand in a chunk a table.
+    """One table of several, in a file mapped into memory (`MappedTables`); each of them is a chunk.
 
     Args:
         frames: One or more of the same columns; each is let go when it is written.
@@ -97,14 +97,14 @@ def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
         for frame in frames:
             tables.add(frame)
             del frame
-    found = tables.read()
-    if not found:
+    parts = tables.read()
+    if not parts:
         raise ValueError("no table to write")
-    return pl.concat(found, rechunk=False)
+    return pl.concat(parts, rechunk=False)
 
 
 def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]:
-    """An array of (rows, width) zeros to be written, in such a file.
+    """A writable array of zeros, (rows, width), in a nameless mapped file.
 
     Raises:
         TryAgainError: The disk is full or refuses.
@@ -121,13 +121,13 @@ def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]
 
 
 def let_go() -> None:
-    """Give back the memory of all pages that were read: whoever reads them again finds them in the system's cache."""
+    """Release the memory of all mapped pages; reading them again takes them from the system's cache."""
     for pages in _MAPPINGS:
         pages.madvise(mmap.MADV_DONTNEED)
 
 
 def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:
-    """Rows some at a time, without a copy, and never a part of a request; one without rows for none.
+    """Batches of rows without a copy, never splitting a request; one empty batch for no rows.
 
     Args:
         rows: With `request`; rows of a request together.
@@ -145,5 +145,5 @@ def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataF
 
 
 def picked(rows: pl.DataFrame, pick: Callable[[pl.DataFrame], pl.DataFrame], config: Config) -> pl.DataFrame:
-    """What is picked from rows, batch by batch and each request as a whole, as `mapped` keeps it."""
+    """Apply `pick` to batches of whole requests, and keep the result as `mapped` does."""
     return mapped(map(pick, list_batches(rows)), config)

@@ -1,4 +1,4 @@
-"""The rows that a version's ranker learned from, kept for the training that goes on from it, and for ablations.
+"""Kept training rows of a version's ranker, for a training that continues it and for ablations.
 
 A file of `output`/training is named by its own sha256, which stands in the bundle's manifest: rows are those of the
 version, or refused. They hold the user's own ids, since codes are those of one log.
@@ -30,7 +30,7 @@ _ABANDONED_SECONDS = 86_400  # a training that is under way names its rows when 
 
 
 def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
-    """Keep a ranker's rows; returns the sha256 that they are found by.
+    """Keep a ranker's rows; returns the sha256 by which `kept_rows` finds them.
 
     Args:
         rows: `pipelines.training.labelled.Labelled.rows` of any number of spans.
@@ -56,12 +56,12 @@ def keep_rows(rows: pl.DataFrame, log: EventLog, config: Config) -> str:
 
 
 def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> None:
-    """Rows with ids in the place of codes, a batch at a time."""
+    """Write rows with ids instead of codes, a batch at a time."""
     writer = None
     for start in range(0, max(rows.height, 1), _GROUP_ROWS):
         some = rows.slice(start, _GROUP_ROWS)
-        told = some.with_columns(ids.gather(some[code]).alias(code) for code, ids in codes.items()).rename(_CODES)
-        table = told.rechunk().to_arrow()
+        with_ids = some.with_columns(ids.gather(some[code]).alias(code) for code, ids in codes.items()).rename(_CODES)
+        table = with_ids.rechunk().to_arrow()
         if writer is None:
             writer = pq.ParquetWriter(path, table.schema, compression="zstd", compression_level=1)
         writer.write_table(table, row_group_size=len(table))
@@ -73,7 +73,7 @@ def _write(rows: pl.DataFrame, codes: Mapping[str, pl.Series], path: Path) -> No
 
 
 def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
-    """Rows as `keep_rows` was given them, under today's codes; without users and items that are no longer there.
+    """The rows passed to `keep_rows`, under today's codes; without users and items that are no longer there.
 
     Args:
         digest: What `keep_rows` returned.
@@ -88,18 +88,18 @@ def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
     """
     path = _folder(config) / f"{digest}.parquet"
     try:
-        found = sha256_of(path)
+        actual = sha256_of(path)
     except OSError as error:
         raise ConfigError(
             f"no rows of the earlier training at {path}: they are kept for versions with an alias, in the folder "
             "that they were trained in. Bring the file there, or train from the start (without --continue)."
         ) from error
-    if found != digest:
+    if actual != digest:
         raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start (without --continue).")
-    asked = _positives(pl.scan_parquet(path, glob=False, hive_partitioning=False))
+    n_positives = _positives(pl.scan_parquet(path, glob=False, hive_partitioning=False))
     ids = {code: _ids(log, code).alias(name) for code, name in _CODES.items()}
     rows = mapped((_coded(group, ids) for group in _groups(path)), config)
-    _refuse_another(rows, asked, log, config)
+    _refuse_another(rows, n_positives, log, config)
     return rows
 
 
@@ -108,22 +108,22 @@ def _groups(path: Path) -> Iterator[pl.DataFrame]:
     with pq.ParquetFile(path) as file:
         for group in range(max(file.num_row_groups, 1)):
             table = file.read_row_group(group) if file.num_row_groups else file.read()
-            found = pl.from_arrow(table)
-            assert isinstance(found, pl.DataFrame)  # of a table
-            yield found
+            rows = pl.from_arrow(table)
+            assert isinstance(rows, pl.DataFrame)  # of a table
+            yield rows
 
 
 def _coded(rows: pl.DataFrame, ids: Mapping[str, pl.Series]) -> pl.DataFrame:
-    """Rows with codes in the place of ids, without those whose ids nobody has any more."""
+    """Rows with codes instead of ids, without those whose ids are no longer in the log."""
     order = [{name: code for code, name in _CODES.items()}.get(name, name) for name in rows.columns]
-    for code, known in ids.items():
-        rows = rows.with_columns(pl.col(known.name).cast(known.dtype, strict=False))
-        rows = rows.join(known.to_frame().with_row_index(code), on=known.name, maintain_order="left")
+    for code, id_column in ids.items():
+        rows = rows.with_columns(pl.col(id_column.name).cast(id_column.dtype, strict=False))
+        rows = rows.join(id_column.to_frame().with_row_index(code), on=id_column.name, maintain_order="left")
     return rows.select(order)
 
 
 def sweep_rows(needed: Collection[str], config: Config) -> None:
-    """Remove the rows of versions that nobody goes on from, a day after they were written.
+    """Remove the rows that no version needs, a day after they were written.
 
     Args:
         needed: What `keep_rows` returned for those that stay.
@@ -148,8 +148,8 @@ def _positives(rows: pl.LazyFrame) -> int:
     return int(rows.select((pl.col("label") > 0).sum()).collect().item())
 
 
-def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Config) -> None:
-    """Stop where positives of the rows are no events of the log from their day on."""
+def _refuse_another(rows: pl.DataFrame, n_positives: int, log: EventLog, config: Config) -> None:
+    """Refuse rows whose positives are, beyond `max_share`, no events of the log from their day on."""
     positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
     pairs = positive.select("user", "item").unique()
     later = [
@@ -158,14 +158,14 @@ def _refuse_another(rows: pl.DataFrame, asked: int, log: EventLog, config: Confi
     ]
     none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "label_day": pl.Int32})
     last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("label_day").max())
-    held = positive.join(last, on=["user", "item"])
+    in_log = positive.join(last, on=["user", "item"])
     gone, limit = (
-        asked - held.filter(pl.col("label_day") >= pl.col("as_of_day")).height,
+        n_positives - in_log.filter(pl.col("label_day") >= pl.col("as_of_day")).height,
         config.data.quarantine.max_share,
     )
-    if gone > limit * asked:
+    if gone > limit * n_positives:
         raise ContractError(
-            f"events: {gone} of the {asked} positives that the earlier training learned from are not in the log, more "
-            f"than data.quarantine.max_share ({limit:.0%}). Give the log that it was trained on, grown, or train from "
-            "the start (without --continue)."
+            f"events: {gone} of the {n_positives} positives that the earlier training learned from are not in the "
+            f"log, more than data.quarantine.max_share ({limit:.0%}). Give the log that it was trained on, grown, or "
+            "train from the start (without --continue)."
         )

@@ -1,4 +1,4 @@
-"""Cells of many files added up: what a night starts from, in place of the cells of each file."""
+"""The cells of many files added up, so that a night reads one sum instead of the cells of each file."""
 
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
@@ -54,7 +54,7 @@ class Summed:
         items: Codes,
         seen: pl.Series,
     ) -> Self | None:
-        """Read a snapshot if it still tells the truth, which it does not where an item came or went.
+        """Read a snapshot; None if it is damaged, or stale because an item came or went.
 
         Args:
             store: Where the files are.
@@ -65,17 +65,17 @@ class Summed:
         """
         if record is None or not set(record.holds) <= set(cells):
             return None
-        held, users, known = (store.get(name) for name in record.files)
-        if held is None or users is None or known is None:
+        summed, users, item_table = (store.get(name) for name in record.files)
+        if summed is None or users is None or item_table is None:
             return None
-        item_ids = known["id"]
+        item_ids = item_table["id"]
         came = Codes.of(item_ids).code(items.ids) == UNKNOWN
         back = Codes.of(seen.sort()).code(items.ids.filter(pl.Series(came))) != UNKNOWN
         if (items.code(item_ids) == UNKNOWN).any() or back.any():
             return None
-        cell, n, worth = (held[name].to_numpy() for name in ("cell", "n", "worth"))
-        told = worth if worth.any() else None
-        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), told)
+        cell, n, value_sums = (summed[name].to_numpy() for name in ("cell", "n", "worth"))
+        kept_sums = value_sums if value_sums.any() else None
+        daily = Engagements(cell, narrowed(n), len(item_ids), tuple(record.kinds), kept_sums)
         return cls(record, daily, users["id"], item_ids)
 
     @property
@@ -84,15 +84,15 @@ class Summed:
         return self.user_ids.gather(np.flatnonzero(self.daily.cells_of_users(len(self.user_ids))))
 
     def under(self, users: Codes, items: Codes, kinds: tuple[str, ...]) -> Engagements:
-        """The cells under the codes of today."""
+        """The cells under today's codes."""
         return self.daily.recoded(users.code(self.user_ids), items.code(self.item_ids), n_items=len(items), kinds=kinds)
 
     @staticmethod
     def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        worth = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
-        held = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": worth})
-        cells = store.put(held, compression="lz4")
+        value_sums = np.zeros(len(daily.cells), np.int64) if daily.values is None else daily.values
+        frame = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": value_sums})
+        cells = store.put(frame, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
         return Snapshot(cells, ids[0], ids[1], list(daily.kinds), sorted(holds))
 
@@ -123,22 +123,22 @@ def added_up(
         n_items: Items of the catalogue.
         kinds: The event types.
     """
-    cells, worth = ([np.empty(0, np.int64)] for _ in range(2))
+    cells, value_sums = ([np.empty(0, np.int64)] for _ in range(2))
     counts: list[Counts] = [np.empty(0, np.int32)]
     while files:
         _, frame = files.popitem()
         number, of_item, kind, day, n, of_cell = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
         there = items[of_item] >= 0
-        told = (part[there] for part in (users[number], items[of_item], day, kind))
-        cells.append(Engagements.cell(*told, n_items=n_items, n_kinds=len(kinds)))
+        keys = (part[there] for part in (users[number], items[of_item], day, kind))
+        cells.append(Engagements.cell(*keys, n_items=n_items, n_kinds=len(kinds)))
         counts.append(narrowed(n[there]))
-        worth.append(of_cell[there])
+        value_sums.append(of_cell[there])
     packed = _joined(cells)
-    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(worth))
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), values=_joined(value_sums))
 
 
 def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:
-    """One array of several, which go."""
+    """One array of several; the list is emptied to free them."""
     whole = np.concatenate(parts)
     parts.clear()
     return whole

@@ -1,6 +1,6 @@
-"""The folded log in the project folder: what a night keeps, so that the next one reads today's files only.
+"""The folded log on disk, which a night keeps so that the next one reads only new files.
 
-Each file of the log has an entry: what it was made of (place and sha256 of the file), what its contract found, and
+Each file of the log has an entry: what it was made of (path and sha256 of the file), what its contract found, and
 the names of the Parquet files with its daily cells and its events' identities. Those files are named by their own
 sha256 and never change; the manifest, which names them, is replaced last and in one step. Users, items and event types
 stand in the cells as numbers that are given out once, in order of appearance, and keep their meaning as long as the
@@ -26,15 +26,16 @@ from pipelines.stores.storage import atomic_writer, read_json, write_json
 __all__ = ["Entry", "Manifest", "Snapshot", "StateStore", "settings_key", "stat_of"]
 
 _FORMAT = 3  # of what is kept; another one is folded anew
+_PATH_KEY = "place"  # of an entry's path, in the manifest on disk
 _ABANDONED_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One file of the log.
+    """The entry of one file of the log.
 
     Attributes:
-        place: Its path below the table's folder.
+        path: Its path below the table's folder.
         stat: Size, times (ns) of the last change of content and of inode, and inode: where they are the same, so is the
             file.
         sha256: Of its content.
@@ -53,7 +54,7 @@ class Entry:
         text_ids: Which of its ids are text.
     """
 
-    place: str
+    path: str
     stat: list[int]
     sha256: str
     schema: str
@@ -102,11 +103,11 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """What the state consists of.
+    """The manifest of the state: all entries, and the files that they share.
 
     Attributes:
         settings: `settings_key` it was made under.
-        entries: By place.
+        entries: By path below the table's folder.
         users: File of the user ids, by code.
         items: File of the item ids, by code.
         kinds: Event types, by code.
@@ -135,17 +136,23 @@ class Manifest:
             body = json.dumps(value["body"], sort_keys=True)
             if hashlib.sha256(body.encode()).hexdigest() != value["sha256"]:
                 raise IntegrityError("the manifest of the state is not what was written.")
-            told = dict(value["body"])
-            known = {field.name for field in fields(Entry)}
-            entries = {place: Entry(**entry) for place, entry in told.pop("entries").items() if set(entry) == known}
-            snapshot = told.pop("snapshot")
-            return cls(entries=entries, snapshot=None if snapshot is None else Snapshot(**snapshot), **told)
+            content = dict(value["body"])
+            keys = {_PATH_KEY if field.name == "path" else field.name for field in fields(Entry)}
+            entries = {
+                path: Entry(path=entry[_PATH_KEY], **{key: entry[key] for key in keys - {_PATH_KEY}})
+                for path, entry in content.pop("entries").items()
+                if set(entry) == keys
+            }
+            snapshot = content.pop("snapshot")
+            return cls(entries=entries, snapshot=None if snapshot is None else Snapshot(**snapshot), **content)
         except (KeyError, TypeError, AttributeError) as error:
             raise IntegrityError("the manifest of the state is of another form.") from error
 
     def as_json(self) -> dict[str, Any]:
         """The inverse of `read`."""
         body = asdict(self)
+        for entry in body["entries"].values():
+            entry[_PATH_KEY] = entry.pop("path")
         return {"body": body, "sha256": hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()}
 
 
@@ -161,16 +168,16 @@ class StateStore:
         self._manifest = folder / "manifest.json"
 
     def manifest(self, settings: str) -> tuple[Manifest | None, str | None]:
-        """The manifest, or why there is none to go on from."""
+        """The manifest and None; or None and the reason why there is none to continue."""
         if not self._manifest.exists():
             return None, "there is none yet"
         try:
-            found = Manifest.read(read_json(self._manifest, what="state"))
+            manifest = Manifest.read(read_json(self._manifest, what="state"))
         except IntegrityError:
             return None, "its manifest is damaged or of another version"
-        if found.settings != settings:
+        if manifest.settings != settings:
             return None, "the configuration of the events or of the calendar changed"
-        return found, None
+        return manifest, None
 
     def put(self, frame: pl.DataFrame, *, compression: Literal["zstd", "lz4"] = "zstd") -> str:
         """Keep a table, small or quick to read; returns its name."""
@@ -184,17 +191,17 @@ class StateStore:
         return name
 
     def get(self, name: str, columns: list[str] | None = None) -> pl.DataFrame | None:
-        """A table that was kept; None where it is missing or no longer what it was."""
+        """A kept table; None where it is missing or damaged."""
         content = self._content(name)
         return None if content is None else pl.read_parquet(io.BytesIO(content), columns=columns)
 
     def keep(self, manifest: Manifest) -> None:
         """Replace the manifest, then remove files that none names and nobody is about to name."""
-        told = manifest.as_json()
+        content = manifest.as_json()
         with suppress(IntegrityError):
-            if read_json(self._manifest, what="state") == told:
+            if read_json(self._manifest, what="state") == content:
                 return
-        write_json(told, self._manifest)
+        write_json(content, self._manifest)
         named = {manifest.users, manifest.items, *(name for e in manifest.entries.values() for name in e.files)}
         named |= set() if manifest.snapshot is None else set(manifest.snapshot.files)
         for path in self._folder.glob("*.parquet"):
@@ -203,7 +210,7 @@ class StateStore:
                     path.unlink()
 
     def _content(self, name: str) -> bytes | None:
-        """Bytes of a file, None where they are not what its name says."""
+        """Bytes of a file; None where it is missing or its sha256 is not its name."""
         try:
             content = self._path(name).read_bytes()
         except OSError:
@@ -215,9 +222,9 @@ class StateStore:
 
 
 def settings_key(config: Config) -> str:
-    """Hash of all that decides, beside the files, what is kept."""
+    """Hash of the settings that decide what is kept of a file."""
     events = config.data.events
-    told = [
+    settings = [
         _FORMAT,
         events.columns,
         events.constants,
@@ -226,11 +233,11 @@ def settings_key(config: Config) -> str:
         config.calendar.model_dump(mode="json"),
     ]
     # NOTE: columns of one's own are held against a contract too, and tell events apart.
-    told += [sorted(own)] if (own := {*config.features.sentiment_columns, *config.requests.context_columns}) else []
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    settings += [sorted(own)] if (own := {*config.features.sentiment_columns, *config.requests.context_columns}) else []
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 def stat_of(file: Path) -> list[int]:
-    """What changes when the file does; see `Entry.stat`."""
-    found: os.stat_result = file.stat()
-    return [found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino]
+    """Size, times and inode, which change when the file does; see `Entry.stat`."""
+    status: os.stat_result = file.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]

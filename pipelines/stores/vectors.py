@@ -1,4 +1,4 @@
-"""The vector store: what a text's vector is under an encoder is computed once.
+"""The vector store: each text's vector under an encoder is computed once and kept.
 
 A folder an encoder digest (weights, tokenizer, backend) holds append-only segments: NumPy files of (sha256 of the text,
 vector), sorted by the former and named by their own sha256. A segment appears whole or not at all, and one whose bytes
@@ -24,19 +24,21 @@ from features.errors import IntegrityError
 from pipelines.base.outside import written
 from pipelines.stores.storage import atomic_writer, sha256_of
 
-__all__ = ["LOCK", "SEGMENT_TEXTS", "VectorStore", "segment_files", "verified"]
+__all__ = ["LOCK", "MERGED_BYTES", "SEGMENT_TEXTS", "VectorStore", "segment_files", "verified"]
 
 Encode = Callable[[list[str]], npt.NDArray[np.int16]]
 _Bytes = npt.NDArray[np.bytes_]
 _Segment = npt.NDArray[np.void]
 
 SEGMENT_TEXTS = 1 << 16
-"""Most texts of a segment: what is encoded before it is kept, and held in memory beside the result."""
+"""Most texts of a segment: so many are encoded before they are written."""
 LOCK = "lock"
-"""File of a store that its users hold shared; its time is that of the last use."""
+"""Lock file of a store, locked shared while it is used; its modification time is that of the last use."""
+
+MERGED_BYTES = 1 << 26
+"""Most bytes of the small segments that are merged into one."""
 
 _MERGED = 16  # small segments before they become one
-_MERGED_BYTES = 1 << 26  # that they may take together
 
 
 class VectorStore:
@@ -52,10 +54,10 @@ class VectorStore:
     def __init__(self, root: Path, digest: str) -> None:
         self._folder = root / digest[:32]
         self.encoded = 0
-        """Texts that this object had to encode, rather than find."""
+        """Number of texts that this object had to encode because the store lacked them."""
 
     def vectors(self, texts: Sequence[str], encode: Encode) -> npt.NDArray[np.int16]:
-        """Vectors of distinct texts, in order; what is new is encoded and kept, `SEGMENT_TEXTS` at a time.
+        """Vectors of distinct texts, in order; new texts are encoded and kept, `SEGMENT_TEXTS` at a time.
 
         Args:
             texts: Distinct texts.
@@ -84,7 +86,7 @@ class VectorStore:
         return np.empty((0, 0), np.int16) if result is None else result
 
     def put(self, texts: Sequence[str], vectors: npt.NDArray[np.int16]) -> None:
-        """Keep vectors that were computed elsewhere; texts that the store holds already stay as they are."""
+        """Keep vectors that were computed elsewhere; texts that the store has already stay as they are."""
         with self._in_use():
             keys = _keys(texts)
             _, new = self._find(keys, copy=False)
@@ -96,7 +98,7 @@ class VectorStore:
 
     @contextmanager
     def _in_use(self) -> Iterator[None]:
-        """Nobody removes the store meanwhile (`pipelines.verbs.vector_stores.collect`)."""
+        """Context in which `pipelines.verbs.vector_stores.collect` does not remove the store."""
         with self._lock_file() as file:
             with written(self._folder / LOCK):
                 fcntl.flock(file, fcntl.LOCK_SH)
@@ -110,7 +112,7 @@ class VectorStore:
                 return (self._folder / LOCK).open("ab")
 
     def _find(self, keys: _Bytes, *, copy: bool = True) -> tuple[npt.NDArray[np.int16] | None, npt.NDArray[np.int64]]:
-        """Vectors of what the store holds (None where it holds nothing), and the rows of what it does not."""
+        """Vectors of the texts that the store has (None if it has none), and the rows of those that it lacks."""
         while True:
             try:
                 return self._search(keys, copy=copy)
@@ -124,14 +126,14 @@ class VectorStore:
             if not len(missing):
                 break
             segment = verified(path)
-            known = np.ascontiguousarray(segment["text"])
-            at = np.minimum(np.searchsorted(known, keys[missing]), len(known) - 1)
-            found = known[at] == keys[missing]
-            if copy and found.any():
+            hashes = np.ascontiguousarray(segment["text"])
+            at = np.minimum(np.searchsorted(hashes, keys[missing]), len(hashes) - 1)
+            is_match = hashes[at] == keys[missing]
+            if copy and is_match.any():
                 if result is None:
                     result = np.empty((len(keys), segment["vector"].shape[1]), np.int16)
-                result[missing[found]] = segment["vector"][at[found]]
-            missing = missing[~found]
+                result[missing[is_match]] = segment["vector"][at[is_match]]
+            missing = missing[~is_match]
         return result, missing
 
     def _append(self, keys: _Bytes, vectors: npt.NDArray[np.int16]) -> Path:
@@ -158,7 +160,7 @@ class VectorStore:
         paths = segment_files(self._folder)[::-1]
         try:
             total = np.cumsum([path.stat().st_size for path in paths])
-            small = paths[: int(np.searchsorted(total, _MERGED_BYTES, side="right"))]
+            small = paths[: int(np.searchsorted(total, MERGED_BYTES, side="right"))]
             if len(small) < _MERGED:
                 return
             both = np.concatenate([verified(path) for path in small])
@@ -181,7 +183,7 @@ def segment_files(folder: Path) -> list[Path]:
 
 
 def verified(path: Path) -> _Segment:
-    """A segment, mapped into memory, after its bytes were held against its name.
+    """A segment, mapped into memory after its bytes were checked against the sha256 in its name.
 
     Raises:
         IntegrityError: It was altered.

@@ -1,4 +1,4 @@
-"""Whether what runs the encoder where texts become vectors is fit for it."""
+"""Checks that the backend which encodes texts gives the vectors it should."""
 
 from encoders.model import LEAST_AGREEMENT, InterestModel
 from encoders.tokenize import TokenisedTexts
@@ -8,7 +8,7 @@ __all__ = ["refuse_unfit_backend"]
 
 
 def refuse_unfit_backend(model: InterestModel, texts: TokenisedTexts) -> None:
-    """Hold the model's backend against the catalogue's texts.
+    """Refuse a backend whose vectors of the catalogue's texts differ too much from those of torch.
 
     A backend is fit if its vectors have a cosine of `LEAST_AGREEMENT` to torch's in float32 and are the same to the bit
     in any batch.

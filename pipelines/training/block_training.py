@@ -1,14 +1,17 @@
-"""Takes the interest model from block to block: what it reads once, learns in each, and keeps if it is killed."""
+"""Fine-tunes the interest model block by block; texts are read once, and a killed training can be resumed."""
 
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from encoders.config import EncoderConfig
@@ -23,11 +26,12 @@ from pipelines.base.config import Config
 from pipelines.base.progress import Advance, say, task
 from pipelines.training.backend import refuse_unfit_backend
 from pipelines.training.chain import Catalogue, store_vectors
+from ranker.metrics import ndcg_at
 
 __all__ = ["BlockTrainer", "Watch", "block_series", "settle_precision", "spill_file"]
 
 Watch = Callable[[str, Sequence[float]], None]
-"""watch(name, values) is told a series as far as it goes, again and again while it grows."""
+"""watch(name, values) gets a series as far as it goes, again each time that it has grown."""
 
 _CACHE_SHARE = 0.25  # of max_memory_gb
 _OLD_REQUESTS = 200  # of earlier blocks, on which forgetting is measured
@@ -44,12 +48,12 @@ class BlockTrainer:
         model: Is trained in place.
         catalogue: The texts, and the queries of all requests that are learned from.
         config: Everything configured.
-        watch: Told of losses and checks while they come.
-        past: What an earlier training taught the model: is replayed, and says what is forgotten. None for a model that
-            nothing was taught.
+        watch: Called with losses and checks while they come; None for nobody.
+        past: Examples that an earlier training taught the model: they are replayed, and measure forgetting. None for a
+            pretrained model.
 
     Attributes:
-        held: What came of the training on each block so far.
+        trainings: Losses and checks of each block so far.
     """
 
     def __init__(
@@ -61,7 +65,7 @@ class BlockTrainer:
         *,
         past: Examples | None = None,
     ) -> None:
-        self.held: list[BlockTraining] = []
+        self.trainings: list[BlockTraining] = []
         self._model = model
         self._catalogue = catalogue
         self._config = config
@@ -86,17 +90,20 @@ class BlockTrainer:
         self._read: ReadTexts | None = ReadTexts(texts, lower, pooled)
         self._store(which, pooled)
 
-    def teach(self, examples: Examples, items: CodedItems | None = None) -> None:
-        """Learn a block.
+    def teach(self, examples: Examples, items: CodedItems | None = None) -> npt.NDArray[np.int16]:
+        """Train on a block.
 
         Args:
-            examples: What it teaches.
-            items: What its positions mean, where items are told apart.
+            examples: The block's examples.
+            items: Texts and item codes of their positions; None without item embeddings.
+
+        Returns:
+            (texts, D) tuned vectors of the catalogue's distinct texts after the block.
 
         Raises:
             TryAgainError: Memory does not suffice for a training batch.
         """
-        read, encoder, number = self._read, self._config.encoder, len(self.held)
+        read, encoder, number = self._read, self._config.encoder, len(self.trainings)
         assert read is not None, "no block after the end"
         read = replace(read, items=items)
         seed, old = self._config.seed * 1000 + number, None
@@ -108,26 +115,26 @@ class BlockTrainer:
         if training.old_before is not None and training.old_after is not None:
             before, after = round(training.old_before, 4), round(training.old_after, 4)
             say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
-        self.held.append(training)
+        self.trainings.append(training)
         self._past = examples if self._past is None else self._past.joined(examples).split(encoder.max_requests)[1]
         pooled = self._model.pool("tuned", read.texts, lower=read.lower)
         self._read = ReadTexts(read.texts, read.lower, pooled)
-        self._store("tuned", pooled)
+        return self._store("tuned", pooled)
 
     def end(self) -> None:
-        """No more blocks: free the memory."""
+        """Free the memory that only training needs; no block may follow."""
         self._read = None
 
     def forget(self) -> None:
-        """Remove what is kept in case the training is killed."""
+        """Remove the checkpoints, once the training is done."""
         folder = self._unfinished()
         shutil.rmtree(folder, ignore_errors=True)
         with suppress(OSError):  # another training may have its own there
             folder.parent.rmdir()
 
     def _fit(self, read: ReadTexts, taught: Examples, old: Examples | None, seed: int) -> BlockTraining:
-        """One block; where memory does not suffice, again from its start with less kept, to the same bits."""
-        number, encoder = len(self.held) + 1, self._config.encoder
+        """Train on one block; out of memory, begin it again with gradient checkpointing, which gives the same bits."""
+        number, encoder = len(self.trainings) + 1, self._config.encoder
         steps = encoder.head_steps + encoder.steps if len(taught) else 0
 
         def fit(encoder: EncoderConfig) -> BlockTraining:
@@ -141,6 +148,7 @@ class BlockTrainer:
                     report=self._follow(advance),
                     old=old,
                     checkpoints=self._unfinished() / f"block-{number}",
+                    linear_ndcg=partial(ndcg_at, k=10, gain="linear"),
                 )
 
         before = self._model.weights()
@@ -162,33 +170,35 @@ class BlockTrainer:
             ) from error
 
     def _follow(self, advance: Advance) -> Report:
-        """Shows each step on a block with its loss and its rate, and passes the series on."""
-        block, last, known, done = len(self.held), time.monotonic(), 0, 0
+        """A callback that shows each step's loss and rate, and passes the series on to `watch`."""
+        block, last, texts_before, done = len(self.trainings), time.monotonic(), 0, 0
 
         def follow(training: BlockTraining, texts: int) -> None:
-            nonlocal last, known, done
+            nonlocal last, texts_before, done
             now = time.monotonic()
-            rate = (texts - known) / max(now - last, 1e-9)
+            rate = (texts - texts_before) / max(now - last, 1e-9)
             # NOTE: a block that was taken up begins with the steps that another training made.
             advance(len(training.losses) - done, note=f"loss {training.losses[-1]:.3f}, {rate:,.0f} texts/s")
-            last, known, done = now, texts, len(training.losses)
+            last, texts_before, done = now, texts, len(training.losses)
             if self._watch is not None:
                 for name, values in block_series(block, training).items():
                     self._watch(name, values)
 
         return follow
 
-    def _store(self, which: Which, pooled: Tensor) -> None:
-        """Keep the catalogue's vectors."""
-        store_vectors(self._config, self._model, which, self._catalogue, self._model.project(which, pooled))
+    def _store(self, which: Which, pooled: Tensor) -> npt.NDArray[np.int16]:
+        """Put the catalogue's vectors into the vector store; returns those of its texts."""
+        vectors = self._model.project(which, pooled)
+        store_vectors(self._config, self._model, which, self._catalogue, vectors)
+        return vectors[: len(self._catalogue.texts)]
 
     def _unfinished(self) -> Path:
-        """Where a training keeps its state until it is done."""
+        """Folder of the checkpoints of trainings with this configuration."""
         return Path(self._config.output) / "unfinished" / self._config.digest()[:16]
 
 
 def block_series(block: int, training: BlockTraining) -> Mapping[str, list[float]]:
-    """What is tracked of the training on a block, by MLflow's rules for names; without series that have no value."""
+    """The series of a block that are tracked, by names that MLflow accepts; empty series are left out."""
     series = {"loss": training.losses, "ndcg_at_10": training.checks}
     if training.old_before is not None and training.old_after is not None:
         series["earlier_blocks_ndcg_at_10"] = [training.old_before, training.old_after]
@@ -196,7 +206,7 @@ def block_series(block: int, training: BlockTraining) -> Mapping[str, list[float
 
 
 def settle_precision(model: InterestModel, texts: TokenisedTexts, config: EncoderConfig) -> None:
-    """Leave bfloat16 to float32 where `auto` chose it and the catalogue's vectors do not bear it."""
+    """Fall back from bfloat16 to float32 where `precision: auto` chose it and vectors would differ too much."""
     if config.precision == "auto" and model.bf16:
         cosine = model.agreement(texts)
         model.bf16 = cosine >= LEAST_AGREEMENT
@@ -205,7 +215,7 @@ def settle_precision(model: InterestModel, texts: TokenisedTexts, config: Encode
 
 @contextmanager
 def spill_file(size: int, config: Config) -> Iterator[IO[bytes] | None]:
-    """None where so many bytes may stay in memory, else a file without a name, which goes with its last user.
+    """A nameless file for so many bytes, which vanishes when it is closed; None where they may stay in memory.
 
     Raises:
         TryAgainError: The disk cannot hold them.

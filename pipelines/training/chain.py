@@ -1,4 +1,4 @@
-"""From a log and an interest model to the rows a ranker reads: the one path of training, evaluation and the night."""
+"""From a log and an interest model to a ranker's rows: the one path of training, evaluation and the nightly batch."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -31,7 +31,7 @@ __all__ = ["Catalogue", "Chain", "interest_group", "store_vectors"]
 
 
 def interest_group(*, queries: bool) -> ColumnGroup:
-    """What the interest model adds to the features, where queries of requests are read and elsewhere."""
+    """The columns that the interest model adds to the features; one more where it reads queries of requests."""
     names = (*INTEREST_COLUMNS, OF_QUERY) if queries else INTEREST_COLUMNS
     columns = {name: f"{name.replace('_', ' ')}: see encoders.interest" for name in names}
     return ColumnGroup(name="interest", columns=columns, text=frozenset(names))
@@ -39,7 +39,7 @@ def interest_group(*, queries: bool) -> ColumnGroup:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """The catalogue's texts and what was searched for in it, each distinct one once.
+    """The distinct texts of the catalogue and the distinct queries of requests.
 
     Attributes:
         texts: Distinct texts, sorted.
@@ -56,9 +56,9 @@ class Catalogue:
         """From the configured text fields."""
         texts = item_texts(log.items, fields)
         distinct = texts.unique().sort()
-        place = distinct.to_frame("text").with_row_index("place")
-        found = texts.to_frame("text").join(place, on="text", maintain_order="left")
-        return cls(distinct.to_list(), found["place"].to_numpy().astype(np.int64))
+        position = distinct.to_frame("text").with_row_index("position")
+        positions = texts.to_frame("text").join(position, on="text", maintain_order="left")
+        return cls(distinct.to_list(), positions["position"].to_numpy().astype(np.int64))
 
     def with_queries(self, requests: pl.DataFrame) -> "Catalogue":
         """The same with the queries of some requests."""
@@ -70,7 +70,9 @@ class Catalogue:
         return np.concatenate([self.text_of_item, len(self.texts) + np.arange(len(self.queries))])
 
     def placed(self, requests: pl.DataFrame, *, by_item: bool = False) -> pl.DataFrame:
-        """Requests with `QUERY`, where the catalogue has queries: -1 for none, and for one that it does not have.
+        """Requests with the column `QUERY`, the position of their query; -1 for none, and for one the catalogue lacks.
+
+        Without queries in the catalogue the requests come back as they are.
 
         Args:
             requests: The requests.
@@ -79,8 +81,8 @@ class Catalogue:
         if not self.queries:
             return requests
         first = len(self.text_of_item) if by_item else len(self.texts)
-        places = {query: first + at for at, query in enumerate(self.queries)}
-        placed = _queries_of(requests).replace_strict(places, default=-1, return_dtype=pl.Int64)
+        positions = {query: first + at for at, query in enumerate(self.queries)}
+        placed = _queries_of(requests).replace_strict(positions, default=-1, return_dtype=pl.Int64)
         return requests.with_columns(placed.fill_null(-1).alias(QUERY))
 
 
@@ -92,7 +94,8 @@ class Chain:
         config: Everything configured.
         model: The interest model; `refresh` after it was trained further.
         inventory: What the log of the version's training had; None for a training, which takes what `log` has.
-        cut: What candidates are cut by; `fit_cut` makes it. None cuts by the best rank over the generators.
+        cut: The fitted cut of candidates, which `fit_cut` makes. None cuts by the best rank over the generators.
+        catalogue: The log's texts and the queries of training requests; None makes it of the log, without queries.
 
     Attributes:
         features: What the full ranker reads, in the order of the feature manifest.
@@ -112,12 +115,13 @@ class Chain:
         inventory: FeatureInventory | None = None,
         *,
         cut: CandidateCut | None = None,
+        catalogue: Catalogue | None = None,
     ) -> None:
         self.log = log
         self.config = config
         self.memory = Memory.of(log, config)
         self.model = model
-        self.catalogue = Catalogue.of(log, config.data.items.text)
+        self.catalogue = catalogue or Catalogue.of(log, config.data.items.text)
         self.encoded: dict[Which, int] = {"zero_shot": 0, "tuned": 0}
         self.zero_shot = self._vectors("zero_shot")
         self.assembler = Assembler(
@@ -130,29 +134,35 @@ class Chain:
         )
         if model.queries:
             self.assembler.plan.inventory.require(log, ["events.query"])
-        known = self.assembler.features
+        assembled = self.assembler.features
         self.interest = interest_group(queries=model.queries)
-        self.features = (*known, *self.interest.columns)
-        self.behaviour_features = tuple(name for name in known if name not in self.assembler.text_features)
+        self.features = (*assembled, *self.interest.columns)
+        self.behaviour_features = tuple(name for name in assembled if name not in self.assembler.text_features)
         self.assembler.at_once = self.memory.requests_at_once(len(self.features))
         self.refresh()
 
-    def refresh(self) -> None:
-        """Take up the model's present weights."""
+    def refresh(self, vectors: npt.NDArray[np.int16] | None = None) -> None:
+        """Take over the model's present weights; call it after the model was trained further.
+
+        Args:
+            vectors: (texts, D) tuned vectors of the catalogue's texts under these weights, if they are in memory; None
+                takes them from the vector store, and encodes texts that it lacks.
+        """
         self.digest = self.model.interest_digest()
-        tuned = self.model.item_vectors(self._vectors("tuned"), self.log.items)
+        of_items = self._vectors("tuned") if vectors is None else vectors[self.catalogue.text_of_item]
+        tuned = self.model.item_vectors(of_items, self.log.items)
         self._scorer = InterestScorer(self.model.user_tower, tuned, self.zero_shot, self.config.encoder.history_items)
         if self.model.queries:
             self._query_digest = self.model.digest("tuned", queries=True)
 
     @cached_property
-    def asked(self) -> RequestSource:
-        """Where the log's requests come from; a night asks its own."""
+    def request_source(self) -> RequestSource:
+        """The requests and labels of the log, by `requests.source`; a night makes requests of its own."""
         return request_source(self.log, self.config)
 
     @property
     def cut(self) -> CandidateCut | None:
-        """What candidates are cut by."""
+        """The fitted cut of candidates; None cuts by the best rank."""
         return self.assembler.generators.cut
 
     def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame) -> None:
@@ -199,7 +209,7 @@ class Chain:
         return self._scorer.columns(portion.requests, portion.history, portion.rows, query_RD)
 
     def _vectors(self, which: Which) -> npt.NDArray[np.int16]:
-        """Vectors of all items, by item code; texts that the store does not know are encoded."""
+        """(items, D) vectors of all items, by item code; only texts that the store lacks are encoded."""
         store = VectorStore(_root(self.config), self.model.digest(which))
 
         def encode(texts: list[str]) -> npt.NDArray[np.int16]:
@@ -214,7 +224,7 @@ class Chain:
     def _query_vectors(self, requests: pl.DataFrame) -> npt.NDArray[np.int16] | None:
         """Vectors of the requests' queries, 0 where there is none; None where no request has one.
 
-        Each distinct query is encoded once: what the store does not know of these requests is encoded now.
+        Each distinct query is encoded once, and only if the store lacks it.
         """
         queries = _queries_of(requests)
         distinct = queries.drop_nulls().unique().sort().to_list()
@@ -227,10 +237,10 @@ class Chain:
         store = VectorStore(_root(self.config), self._query_digest)
         vectors = store.vectors(distinct, encode)
         self.encoded["tuned"] += store.encoded
-        place = queries.replace_strict(distinct, range(len(distinct)), default=len(distinct), return_dtype=pl.Int64)
+        position = queries.replace_strict(distinct, range(len(distinct)), default=len(distinct), return_dtype=pl.Int64)
         with_none = np.concatenate([vectors, np.zeros_like(vectors[:1])])
-        found: npt.NDArray[np.int16] = with_none[place.fill_null(len(distinct)).to_numpy()]
-        return found
+        of_requests: npt.NDArray[np.int16] = with_none[position.fill_null(len(distinct)).to_numpy()]
+        return of_requests
 
 
 def store_vectors(

@@ -1,4 +1,4 @@
-"""Which requests are computed at all: drawn by a hash of ids, so that codes, order and other requests decide nothing.
+"""Sampling of requests by a hash of ids, so that codes, row order and other requests do not change the sample.
 
 Training draws by (user, day), block by block. Windows that are judged are drawn by user, so that an interval that is
 clustered by user is that of the whole window.
@@ -17,7 +17,7 @@ from features.tables.hashing import stable_hash
 __all__ = ["NEW_LISTS", "Quota", "Round", "block_quotas", "in_hash_order", "whole_users"]
 
 NEW_LISTS = 2
-"""Lists of new items a whole one that the ranker learns from: they are half as long."""
+"""Lists of new items that the ranker learns from for each whole list."""
 
 _LEAST_SHARE = 0.02  # of usable lists among requests, that a round is sized by
 _SPARE, _FEWEST = 1.05, 20  # of the requests that a round is expected to need, more: another round costs fits
@@ -62,7 +62,7 @@ def whole_users(requests: pl.DataFrame, log: EventLog, most: int | None) -> tupl
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """How many lists of each kind.
+    """Numbers of lists, whole ones and those with a new positive.
 
     Attributes:
         whole: Requests with a positive.
@@ -74,7 +74,7 @@ class Quota:
 
     @classmethod
     def of(cls, most: int) -> "Quota":
-        """What a ranker that learns from so many whole lists is taught."""
+        """The lists that a ranker wants that learns from so many whole lists."""
         return cls(most, NEW_LISTS * most)
 
     def plus(self, other: "Quota") -> "Quota":
@@ -82,25 +82,25 @@ class Quota:
         return Quota(self.whole + other.whole, self.new + other.new)
 
     def less(self, other: "Quota") -> "Quota":
-        """What is left of it after another one."""
+        """The quota that remains after another one, at least 0."""
         return Quota(max(self.whole - other.whole, 0), max(self.new - other.new, 0))
 
 
 def block_quotas(most: int, blocks: Sequence[Quota], share: tuple[float, float]) -> list[Quota]:
-    """How many usable lists each block is to give, before any is known to be one: the latest blocks give first.
+    """How many usable lists to compute of each block: the latest blocks come first.
 
-    An earlier block gives what the later ones are not sure to have; what that is too many is not learned from.
+    An earlier block supplies what the later ones are not sure to have; a surplus is not learned from.
 
     Args:
         most: Whole lists that the ranker learns from.
         blocks: Requests of each block, in the order of time, that have a positive, and a new one.
         share: Of those of both kinds, which are expected to find it among their candidates.
     """
-    found, left = [], Quota.of(most)
+    quotas, left = [], Quota.of(most)
     for block in reversed(blocks):
-        found.append(left)
+        quotas.append(left)
         left = left.less(Quota(int(_SURE * share[0] * block.whole), int(_SURE * share[1] * block.new)))
-    return found[::-1]
+    return quotas[::-1]
 
 
 @dataclass(slots=True)
@@ -125,11 +125,11 @@ class Round:
 
     @classmethod
     def of(cls, requests: pl.DataFrame, quota: Quota, share: tuple[float, float]) -> "Round":
-        """Before the first round."""
+        """A draw before its first round."""
         return cls(requests, quota, share, np.zeros(requests.height, np.bool_))
 
-    def found(self, usable: Quota) -> None:
-        """Take note of what the last round came to."""
+    def record(self, usable: Quota) -> None:
+        """Add the usable lists that the last round gave, so that the next round is sized by them."""
         is_new = self.requests["is_new"].to_numpy()
         self.usable = self.usable.plus(usable)
         self._of = Quota(int(self.drawn.sum()), int((self.drawn & is_new).sum()))

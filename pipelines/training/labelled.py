@@ -1,4 +1,4 @@
-"""Requests with their rows and what turned out true of them: of a window that is judged, of a block that is learned."""
+"""Labelled requests: candidates with features and labels, for a window to judge or a block to learn from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,50 +9,50 @@ import polars as pl
 from encoders.data import Examples
 from encoders.interest import FINE_TUNED
 from features.assemble import Portion
-from features.candidates.union import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import behaviour_ranks
 from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
 from pipelines.base.config import Config
 from pipelines.stores.mapped import mapped, picked
-from pipelines.training.chain import Catalogue, Chain
+from pipelines.training.chain import Chain
 from pipelines.training.draw import Quota, Round, in_hash_order, whole_users
+from ranker.groups import with_a_positive
 
 __all__ = [
     "IS_NEW",
     "Block",
+    "ExampleCollector",
     "Labelled",
     "Lists",
-    "Pupil",
-    "found_by_behaviour",
+    "behaviour_candidates",
     "label",
+    "label_block",
     "latest_lists",
     "one_after_the_other",
     "rows_of",
-    "visit",
-    "with_a_positive",
 ]
 
 IS_NEW = ~(pl.col("pair_events_all") > 0)
-"""The user never had the item."""
+"""Expression: the user has no event with the item before the as-of."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """Requests with their rows and what turned out true.
+    """Requests with their candidate rows and their positives.
 
     Attributes:
         requests: request, user, as_of_day, and what logged requests have beside.
         truth: request, item, label, is_new, perhaps `VALUE_LABEL`: every positive, retrieved or not.
         rows: Candidates with features, label (0 for none; by value where the truth has that), encoder_digest and
             encoder_day (its cut-off).
-        given: Whether the candidates are lists that were given, and not what generators found.
+        logged_lists: Whether the candidates are the lists that the log showed, rather than what generators propose.
         left_out: The window's requests that were not drawn, of users none of whose requests were; None for none.
     """
 
     requests: pl.DataFrame
     truth: pl.DataFrame
     rows: pl.DataFrame
-    given: bool = False
+    logged_lists: bool = False
     left_out: pl.DataFrame | None = None
 
     @property
@@ -64,7 +64,7 @@ class Labelled:
 def label(
     chain: Chain, config: Config, span: Span, *, name: str, encoder_day: int, most: int | None = None
 ) -> Labelled:
-    """Rows and truth of a span's requests, under the chain's present model.
+    """Rows and positives of a span's requests, under the chain's present model.
 
     Args:
         chain: The chain.
@@ -74,8 +74,8 @@ def label(
         encoder_day: Day before which everything lies that the present model has seen.
         most: Requests that suffice: whole users are drawn until there are so many; None takes all.
     """
-    requests, left_out = whole_users(chain.asked.between(span.start, span.closed_end), chain.log, most)
-    truth = chain.asked.truth(requests)
+    requests, left_out = whole_users(chain.request_source.between(span.start, span.closed_end), chain.log, most)
+    truth = chain.request_source.truth(requests)
     rows = rows_of(chain, config, requests, truth, name=name, encoder_day=encoder_day)
     return Labelled(requests, truth, rows, config.candidates.source == "logged", left_out)
 
@@ -84,15 +84,15 @@ def rows_of(
     chain: Chain, config: Config, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str, encoder_day: int
 ) -> pl.DataFrame:
     """`Labelled.rows` of some requests, in a file that is mapped into memory."""
-    told = _Labels.of(chain, truth, encoder_day)
-    return mapped((told.on(rows) for rows in chain.rows(requests, name=name)), config)
+    labels = _Labels.of(chain, truth, encoder_day)
+    return mapped((labels.on(rows) for rows in chain.rows(requests, name=name)), config)
 
 
 @dataclass(frozen=True, slots=True)
 class _Labels:
-    """Puts labels on rows, and what scored them."""
+    """Adds labels to rows, and the digest and cut-off of the encoder that scored them."""
 
-    told: pl.DataFrame
+    labels: pl.DataFrame
     encoder: dict[str, pl.Expr]
 
     @classmethod
@@ -102,7 +102,7 @@ class _Labels:
         return cls(truth.select("request", "item", label=learned), encoder)
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:
-        joined = rows.join(self.told, on=["request", "item"], how="left", maintain_order="left")
+        joined = rows.join(self.labels, on=["request", "item"], how="left", maintain_order="left")
         return joined.with_columns(pl.col("label").fill_null(0), **self.encoder)
 
 
@@ -112,29 +112,29 @@ class Lists:
 
     Attributes:
         rows: As `Labelled.rows`; of some requests only what is new to the user.
-        place: request, place: those of lower place are kept first.
+        order: request, order: lists of lower order are kept first.
     """
 
     rows: pl.DataFrame
-    place: pl.DataFrame
+    order: pl.DataFrame
 
     @classmethod
     def latest_first(cls, rows: pl.DataFrame) -> "Lists":
-        """Rows whose requests are numbered in the order of time."""
-        place = -pl.col("request").cast(pl.Int64)
-        return cls(rows, rows.select(pl.col("request").unique()).select("request", place=place))
+        """Lists of rows whose requests are numbered in the order of time: the latest come first."""
+        order = -pl.col("request").cast(pl.Int64)
+        return cls(rows, rows.select(pl.col("request").unique()).select("request", order=order))
 
     def first(self, quota: Quota, config: Config) -> tuple[pl.DataFrame, Quota]:
         """Rows of the first lists of both kinds, and how many lists that is.
 
-        Of a list that is too late to be kept whole, what is new to the user is kept where that has a positive and is
-        early enough: those are few, and every one is worth having.
+        Of a list beyond the quota of whole lists, the items that are new to the user are kept if one of them is
+        positive and the quota of new lists is not full: such lists are rare.
         """
         positive = self.rows.lazy().select("request", "label", is_new=IS_NEW).filter(pl.col("label") > 0)
-        found = positive.group_by("request").agg(pl.col("is_new").any()).collect()
-        found = found.join(self.place, on="request").sort("place", "request")
-        whole = found["request"].head(quota.whole)
-        new = found.filter("is_new")["request"].head(quota.new)
+        usable = positive.group_by("request").agg(pl.col("is_new").any()).collect()
+        usable = usable.join(self.order, on="request").sort("order", "request")
+        whole = usable["request"].head(quota.whole)
+        new = usable.filter("is_new")["request"].head(quota.new)
         used = Quota(len(whole), len(new))
         if len(whole) == self.rows["request"].n_unique():
             return self.rows, used
@@ -144,7 +144,7 @@ class Lists:
 
 
 def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFrame:
-    """What a ranker learns from: the `most` latest lists, and twice as many of new items.
+    """The rows that a ranker learns from: the `most` latest lists, and twice as many of new items.
 
     Args:
         parts: Of spans of time one after the other.
@@ -164,64 +164,61 @@ def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFr
 
 def one_after_the_other(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """All rows, requests of a later part numbered on so that they stay apart."""
-    found, first = [], 0
+    renumbered, first = [], 0
     for rows in parts:
-        found.append(rows.with_columns(pl.col("request") + pl.lit(first, pl.UInt32)))
+        renumbered.append(rows.with_columns(pl.col("request") + pl.lit(first, pl.UInt32)))
         first += int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
-    return pl.concat(found)
+    return pl.concat(renumbered)
 
 
 @dataclass(slots=True)
-class Pupil:
-    """Collects what the encoder learns of requests, portion by portion.
+class ExampleCollector:
+    """Collects training examples for the encoder, portion by portion of requests.
 
     Args:
-        chain: The chain.
-        catalogue: The texts, and the queries that are learned from.
-        config: Length of histories, and whether scores of the encoder before are needed.
+        chain: The chain; its catalogue holds the queries that are learned from.
     """
 
     chain: Chain
-    catalogue: Catalogue
-    config: Config
     parts: list[Examples] = field(default_factory=list)
 
-    def learn(self, portion: Portion, rows: pl.DataFrame) -> int:
-        """Take a portion up, with its labelled rows; returns how many of its requests teach something."""
+    def add(self, portion: Portion, rows: pl.DataFrame) -> int:
+        """Add a portion with its labelled rows; returns how many of its requests give an example."""
         by_item = self.chain.model.item_embeddings is not None
-        asked = self.catalogue.placed(portion.requests, by_item=by_item)
-        items = len(self.catalogue.text_of_item)
-        units = np.arange(items) if by_item else self.catalogue.text_of_item
-        made = Examples.of(asked, portion.history, rows, units, self.config.encoder)
+        catalogue = self.chain.catalogue
+        requests = catalogue.placed(portion.requests, by_item=by_item)
+        units = np.arange(len(catalogue.text_of_item)) if by_item else catalogue.text_of_item
+        made = Examples.of(requests, portion.history, rows, units, self.chain.config.encoder)
         self.parts.append(made)
         return len(made)
 
-    def learn_candidates(self, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str) -> tuple[int, Quota]:
-        """Take requests up of which the ranker learns nothing: without features.
+    def add_candidates(self, requests: pl.DataFrame, truth: pl.DataFrame, *, name: str) -> tuple[int, Quota]:
+        """Add requests that only the encoder learns from: their candidates are made without features.
 
         Returns:
-            How many teach the encoder something; how many lists have a positive, and a new one.
+            How many give an example; how many lists have a positive, and how many a new one.
         """
         taught, usable = 0, Quota(0, 0)
-        told = truth.select("request", "item", "is_new", label=VALUE_LABEL if VALUE_LABEL in truth.columns else "label")
+        learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
+        labels = truth.select("request", "item", "is_new", label=learned)
         for portion in self.chain.candidates(requests, name=name):
-            rows = portion.rows.join(told, on=["request", "item"], how="left", maintain_order="left")
+            rows = portion.rows.join(labels, on=["request", "item"], how="left", maintain_order="left")
             rows = rows.with_columns(pl.col("label").fill_null(0))
-            if self.config.encoder.hard_negatives:
+            if self.chain.config.encoder.hard_negatives:
                 rows = rows.with_columns(self.chain.interest_of(portion)[FINE_TUNED])
-            taught += self.learn(portion, rows)
+            taught += self.add(portion, rows)
             usable = usable.plus(_usable(rows, pl.col("is_new")))
         return taught, usable
 
     def examples(self) -> Examples:
-        """All that was taken up."""
+        """All examples that were added; none are of no requests, but have the right shapes."""
         if not self.parts:
-            nothing = self.chain.assembler.candidates(self.chain.asked.between(0, 0))
-            self.learn(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
-        found = self.parts[0]
+            nothing = self.chain.assembler.candidates(self.chain.request_source.between(0, 0))
+            self.add(nothing, nothing.rows.with_columns(label=pl.lit(0, pl.Int32)))
+        joined = self.parts[0]
         for part in self.parts[1:]:
-            found = found.joined(part)
-        return found
+            joined = joined.joined(part)
+        return joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +240,7 @@ class Block:
     usable: Quota
 
 
-def visit(
+def label_block(
     chain: Chain,
     config: Config,
     span: Span,
@@ -252,13 +249,13 @@ def visit(
     *,
     name: str,
     encoder_day: int,
-    pupil: Pupil | None,
+    collector: ExampleCollector | None,
 ) -> Block:
-    """Compute of a block what is learned from, under the chain's present model.
+    """Compute the rows and examples of a block, under the chain's present model.
 
-    Requests that have a positive are drawn in the order of a hash, in rounds, until so many lists are usable as wanted:
-    which are is known only when their candidates are. Then, for the encoder alone, until it has what it learns of a
-    block, candidates without features.
+    Requests with a positive are drawn in the order of a hash, in rounds, until the quota of usable lists is full. A
+    list is usable if a positive is among its candidates, which is known only once they are made. If the encoder wants
+    more examples than that gave, further requests follow, with candidates but without features.
 
     Args:
         chain: The chain.
@@ -268,78 +265,78 @@ def visit(
         share: Of requests with a positive, and with a new one, that are expected to have it among their candidates.
         name: What progress is called.
         encoder_day: Day before which everything lies that the present model has seen.
-        pupil: Is taught; None where the encoder learns nothing of the block.
+        collector: Collects the encoder's examples; None where the encoder learns nothing of the block.
     """
-    asked = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(asked)
+    requests = chain.request_source.between(span.start, span.closed_end)
+    truth = chain.request_source.truth(requests)
     is_new = truth.group_by("request").agg(pl.col("is_new").any())
-    ordered = in_hash_order(asked.join(is_new, on="request", maintain_order="left"), chain.log)
+    ordered = in_hash_order(requests.join(is_new, on="request", maintain_order="left"), chain.log)
     rounds = Round.of(ordered.select("request", "is_new"), quota, share)
-    drawing = _Drawing(chain, asked, truth, _Labels.of(chain, truth, encoder_day), rounds, pupil, name)
-    rows = mapped(drawing.rows(), config)
+    draw = _BlockDraw(chain, requests, truth, _Labels.of(chain, truth, encoder_day), rounds, collector, name)
+    rows = mapped(draw.rows(), config)
     examples = None
-    if pupil is not None:
-        _top_up(pupil, drawing)
-        examples = pupil.examples()
+    if collector is not None:
+        _top_up(collector, draw)
+        examples = collector.examples()
     drawn = ordered["request"].filter(pl.Series(rounds.drawn))
-    labelled = Labelled(_some(asked, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
-    place = ordered.select("request", place=pl.int_range(pl.len()))
-    return Block(labelled, Lists(rows, place), examples, asked.height, rounds.usable)
+    labelled = Labelled(_some(requests, drawn), _some(truth, drawn), rows, config.candidates.source == "logged")
+    order = ordered.select("request", order=pl.int_range(pl.len()))
+    return Block(labelled, Lists(rows, order), examples, requests.height, rounds.usable)
 
 
 @dataclass(slots=True)
-class _Drawing:
-    """A block's requests, computed round by round.
+class _BlockDraw:
+    """Draws a block's requests and makes their rows, round by round.
 
     Attributes:
         chain: The chain.
-        asked: The block's requests.
-        truth: What turned out true of them.
-        labels: Puts that on rows.
-        rounds: Draws them.
-        pupil: Is taught; None where the encoder learns nothing of the block.
+        requests: The block's requests.
+        truth: Their positives.
+        labels: Adds these to rows.
+        rounds: Chooses the requests of each round.
+        collector: Collects the encoder's examples; None where the encoder learns nothing of the block.
         name: What progress is called.
-        taught: Requests that taught the encoder something.
+        taught: Requests that gave the encoder an example.
     """
 
     chain: Chain
-    asked: pl.DataFrame
+    requests: pl.DataFrame
     truth: pl.DataFrame
     labels: _Labels
     rounds: Round
-    pupil: Pupil | None
+    collector: ExampleCollector | None
     name: str
     taught: int = 0
 
     def rows(self) -> Iterator[pl.DataFrame]:
-        """What a ranker may learn from, portion by portion; one without rows where nothing is drawn.
+        """Rows that a ranker may learn from, portion by portion; one frame without rows where nothing is drawn.
 
-        Features are made of requests that have a positive among their candidates; the others teach nothing.
+        Features are made only for requests with a positive among their candidates, since others teach nothing.
         """
         while not (drawn := self.rounds.next()).is_empty():
             usable, whole = Quota(0, 0), self.rounds.usable.whole < self.rounds.quota.whole
             holding = self.truth if whole else self.truth.filter("is_new")
-            some = _some(self.asked, drawn)
+            some = _some(self.requests, drawn)
             for portion, plain in self.chain.portions(some, name=self.name, holding=holding):
                 rows = self.labels.on(plain)
-                if self.pupil is not None:
-                    self.taught += self.pupil.learn(portion, rows)
+                if self.collector is not None:
+                    self.taught += self.collector.add(portion, rows)
                 usable = usable.plus(_usable(rows, IS_NEW))
                 yield _teaching(rows, whole=whole)
-            self.rounds.found(usable)
+            self.rounds.record(usable)
         if not self.rounds.drawn.any():
-            yield self.labels.on(next(self.chain.rows(self.asked.clear(), name=self.name)))
+            yield self.labels.on(next(self.chain.rows(self.requests.clear(), name=self.name)))
 
 
-def _top_up(pupil: Pupil, drawing: _Drawing) -> None:
-    """Teach the encoder of requests that were not drawn, until it has what it learns of a block."""
-    rounds, name = drawing.rounds, f"{drawing.name}: for the encoder alone"
-    wanted = max(pupil.config.encoder.max_requests - drawing.taught, 0)
+def _top_up(collector: ExampleCollector, draw: _BlockDraw) -> None:
+    """Collect examples of requests that were not drawn, until the encoder has `encoder.max_requests` of the block."""
+    rounds, name = draw.rounds, f"{draw.name}: for the encoder alone"
+    wanted = max(collector.chain.config.encoder.max_requests - draw.taught, 0)
     left = rounds.requests.filter(~pl.Series(rounds.drawn) & rounds.requests["is_new"])
     further = Round.of(left, Quota(0, wanted), (0.0, rounds.share[1]))
     while not (drawn := further.next()).is_empty():
-        taught, _ = pupil.learn_candidates(_some(drawing.asked, drawn), _some(drawing.truth, drawn), name=name)
-        further.found(Quota(0, taught))
+        taught, _ = collector.add_candidates(_some(draw.requests, drawn), _some(draw.truth, drawn), name=name)
+        further.record(Quota(0, taught))
 
 
 def _some(frame: pl.DataFrame, requests: pl.Series) -> pl.DataFrame:
@@ -354,18 +351,12 @@ def _usable(rows: pl.DataFrame, is_new: pl.Expr) -> Quota:
 
 
 def _teaching(rows: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
-    """Rows of the requests that have a positive among them; or of what is new to the user, where that has one."""
+    """Rows of the requests with a positive; unless `whole`, only their new items, of requests with a new positive."""
     if not whole:
         rows = rows.filter(IS_NEW)
     return with_a_positive(rows)
 
 
-def with_a_positive(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the requests that have a positive among them."""
-    return rows.filter((pl.col("label").max() > 0).over("request"))
-
-
-def found_by_behaviour(rows: pl.DataFrame) -> pl.DataFrame:
-    """The candidates that a generator without text proposed."""
-    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
-    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
+def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
+    """The rows whose candidate was proposed by a generator that reads no text."""
+    return rows.filter(pl.any_horizontal(pl.col(behaviour_ranks(rows.columns)).is_not_nan()))

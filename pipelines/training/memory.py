@@ -1,4 +1,4 @@
-"""How much memory training, evaluation and the night take, and what is made smaller so that it suffices.
+"""Memory estimates for training, evaluation and the nightly batch, and the sizes that follow from them.
 
 Sizes are estimated from the log and the configuration alone, so that the same files give the same version on every
 machine. What a file holds is not counted: rows, texts' hidden states and the network's inputs wait on disk, and the
@@ -18,7 +18,7 @@ _FIXED_BYTES = 1.0e9  # interpreter, libraries, the encoder and a training batch
 _READING_BYTES, _READING_COPIES = 3.0e8, 2.0  # while the log is read: libraries, and of its cells
 _FILE_ROW_BYTES = 600  # of a row of the largest file of events, while it is held against its contract
 _FREED_ROW_BYTES = 200  # of those, what the allocator keeps
-_HELD_BYTES = 28  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
+_INDEX_BYTES = 28  # of a cell of the log, beside itself: what counts, its orders by day and user, the families' sums
 _TOGETHER_BYTES = 50  # of two items that a user had, while the fit of items seen together is made
 _EASE_BYTES = 34  # of two items that EASE knows, while it is fitted
 _VECTORS, _WIDTH = 4, 384  # of an item that are held at once, 16 bits a number
@@ -34,7 +34,7 @@ _FEWEST_LISTS = 50  # that teach a ranker anything
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What is left for computing of `max_memory_gb`.
+    """The part of `max_memory_gb` that is left for computing.
 
     Attributes:
         spare: Bytes, beside the log, the catalogue and the libraries.
@@ -46,15 +46,15 @@ class Memory:
 
     @classmethod
     def of(cls, log: EventLog, config: Config) -> "Memory":
-        """What a log leaves.
+        """The budget that remains beside a log.
 
         Raises:
             ConfigError: Too little to compute with.
         """
         read = 0 if log.labels is None else log.labels.file_rows
-        held = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
-        cells = log.cells.nbytes + _HELD_BYTES * len(log.cells.counts)
-        taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + held + cells + log.items.estimated_size()
+        event_bytes = sum(events.memory_bytes for events in (log.labels, log.raw) if events is not None)
+        cells = log.cells.nbytes + _INDEX_BYTES * len(log.cells.counts)
+        taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + event_bytes + cells + log.items.estimated_size()
         taken += _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)
         taken += log.items.height * _VECTORS * _WIDTH * 2
         taken = max(taken, _READING_BYTES + _FILE_ROW_BYTES * read + _READING_COPIES * log.cells.nbytes)
@@ -90,6 +90,6 @@ class Memory:
 
 
 def _fit_bytes(n_items: int, n_users: int, history_items: int) -> float:
-    """What the larger of two fits takes while it is made, which grow with pairs of items and not with the log."""
+    """Bytes of the larger of two fits (co-visitation, EASE), which grow with pairs of items and not with the log."""
     together = min(n_items**2, n_users * history_items**2)
     return float(max(_TOGETHER_BYTES * together, _EASE_BYTES * min(n_items, MOST_ITEMS) ** 2))

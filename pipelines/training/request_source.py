@@ -1,4 +1,4 @@
-"""Which requests a configuration takes from a log."""
+"""The source of requests and labels that a configuration chooses."""
 
 from typing import Any
 
@@ -28,18 +28,18 @@ def request_source(log: EventLog, config: Config) -> RequestSource:
     )
 
 
-def requests_summary(found: RequestSource) -> dict[str, Any]:
+def requests_summary(source: RequestSource) -> dict[str, Any]:
     """What `nightrank check` reports of logged requests, as plain values; empty where requests are engaged days."""
-    if not isinstance(found, LoggedRequests):
+    if not isinstance(source, LoggedRequests):
         return {}
-    asked = found.requests
+    requests = source.requests
     return {
         "requests": {
-            "requests": asked.height,
-            "users": asked["user"].n_unique(),
-            "shown": int(asked["shown"].list.len().sum()),
-            "with_query": asked["query"].count(),
-            "without_id": found.without_id,
-            "of_many_users": found.of_many_users,
+            "requests": requests.height,
+            "users": requests["user"].n_unique(),
+            "shown": int(requests["shown"].list.len().sum()),
+            "with_query": requests["query"].count(),
+            "without_id": source.without_id,
+            "of_many_users": source.of_many_users,
         }
     }

@@ -1,4 +1,4 @@
-"""Verb `train`: fine-tune prequentially, train the rankers, judge every system, keep it all as one bundle."""
+"""Training: fine-tune the encoder block by block, score each block before it is learned, then train the rankers."""
 
 import difflib
 from collections.abc import Sequence
@@ -36,13 +36,13 @@ from pipelines.training.fitting import fit_ranker
 from pipelines.training.labelled import (
     IS_NEW,
     Block,
+    ExampleCollector,
     Labelled,
     Lists,
-    Pupil,
-    found_by_behaviour,
+    behaviour_candidates,
     label,
+    label_block,
     latest_lists,
-    visit,
 )
 from pipelines.training.memory import Memory
 from pipelines.training.request_source import request_source, requests_summary
@@ -55,6 +55,8 @@ __all__ = [
     "Predecessor",
     "Trained",
     "best_pooling",
+    "coded_items",
+    "engaged_before",
     "ndcg_of_new_items",
     "refuse_unknown_features",
     "train",
@@ -62,14 +64,14 @@ __all__ = [
 ]
 
 VALID_NDCG = "encoder.new_to_user_ndcg_at_10"
-"""What the encoder's score reaches after each block, as it is tracked."""
+"""Name of the tracked series: validation NDCG@10 on items new to the user, after each block."""
 
-_SHARE = (0.2, 0.05)  # of usable lists, whole and new ones, where none was seen yet: rather too few
+_SHARE = (0.2, 0.05)  # expected share of usable lists, whole and new ones, before any was seen; rather too low
 
 
 @dataclass(frozen=True, slots=True)
 class Predecessor:
-    """A version that a training goes on from.
+    """A registered version that a training continues.
 
     Attributes:
         name: `model/number`.
@@ -94,7 +96,7 @@ class Predecessor:
 
 @dataclass(slots=True)
 class Trained:
-    """Everything a training made.
+    """The result of a training.
 
     Attributes:
         model: The interest model at the start of validation.
@@ -138,13 +140,12 @@ class Trained:
 
 @dataclass(slots=True)
 class _Begun:
-    """A training before its first block.
+    """The state of a training before its first block.
 
     Attributes:
         split: How the log was cut.
         trainer: Takes the model from block to block.
         chain: The chain under the model as it stands.
-        catalogue: The texts, and the queries that are learned from.
         examples: What the model learns first.
         lists: What the ranker learns of the time before `split.blocks`.
         quotas: Lists that each of `split.blocks` is to give.
@@ -154,7 +155,6 @@ class _Begun:
     split: Split
     trainer: BlockTrainer
     chain: Chain
-    catalogue: Catalogue
     examples: Examples
     lists: list[Lists]
     quotas: list[Quota]
@@ -169,7 +169,7 @@ def train(
     Args:
         log: The event log.
         config: Everything configured.
-        watch: Told of the encoder's losses and measures while they come (`pipelines.registry.tracking.Run.series`).
+        watch: Called with the encoder's losses and checks as they grow (`pipelines.registry.tracking.Run.series`).
         continues: Go on from this version's encoder: the days that it has not learned are the next block (several, if
             they are many), scored by it, then learned; the ranker learns from its rows and theirs.
 
@@ -182,40 +182,42 @@ def train(
     """
     Memory.of(log, config)  # refuses before anything is read
     begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
-    split, trainer, chain, catalogue = begun.split, begun.trainer, begun.chain, begun.catalogue
+    split, trainer, chain = begun.split, begun.trainer, begun.chain
     examples, lists = begun.examples, begun.lists
     encoder_day = split.warm_up.start if continues is None else continues.encoder_day
     prequential = config.encoder.schedule == "prequential"
     valid_ndcg: list[float] = []
-    visited = None
+    scored = None
     for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
         if number == 0 or prequential:
-            trainer.teach(examples, _coded(chain.model, log, catalogue, block.start))
-            chain.refresh()
+            chain.refresh(trainer.teach(examples, coded_items(chain, block.start)))
             encoder_day = block.start
         if quota is None:
             labelled = validation(chain, config, block, encoder_day)
         else:
-            pupil = Pupil(chain, catalogue, config) if prequential else None
+            collector = ExampleCollector(chain) if prequential else None
             name = f"Scoring block {number + 1}"
-            visited = _visited(chain, config, block, quota, begun.share, name=name, day=encoder_day, pupil=pupil)
-            labelled = visited.labelled
-            lists.append(visited.lists)
-            if visited.examples is not None:
-                examples = visited.examples
+            scored = label_block(
+                chain, config, block, quota, begun.share, name=name, encoder_day=encoder_day, collector=collector
+            )
+            _report(name, scored)
+            labelled = scored.labelled
+            lists.append(scored.lists)
+            if scored.examples is not None:
+                examples = scored.examples
         valid_ndcg.append(ndcg_of_new_items(labelled, FINE_TUNED))
         if watch is not None:
             watch(VALID_NDCG, valid_ndcg)
     trainer.end()
     fitted = latest_lists(lists, _most_lists(chain), config)
-    del begun, visited, lists, examples  # what the rankers do not need
+    del begun, scored, lists, examples  # what the rankers do not need
     _check_no_leak(log, fitted)
     rows = keep_rows(fitted, log, config)
     pooling = best_pooling(labelled)
     valid = labelled.rows
     ranker = fit_ranker("full ranker", chain.features, fitted, valid, config)
-    if not labelled.given:
-        fitted, valid = (picked(some, found_by_behaviour, config) for some in (fitted, valid))
+    if not labelled.logged_lists:
+        fitted, valid = (picked(some, behaviour_candidates, config) for some in (fitted, valid))
     behaviour_ranker = fit_ranker("behaviour-only ranker", chain.behaviour_features, fitted, valid, config)
     trainer.forget()
     return Trained(
@@ -229,43 +231,31 @@ def train(
         chain=chain,
         rows=rows,
         continues=continues,
-        block_trainings=trainer.held,
+        block_trainings=trainer.trainings,
         valid_ndcg=valid_ndcg,
     )
 
 
-def _visited(
-    chain: Chain,
-    config: Config,
-    span: Span,
-    quota: Quota,
-    share: tuple[float, float],
-    *,
-    name: str,
-    day: int,
-    pupil: Pupil | None,
-) -> Block:
-    """A block, as far as it is learned from; and a line on how far that is."""
-    found = visit(chain, config, span, quota, share, name=name, encoder_day=day, pupil=pupil)
+def _report(name: str, block: Block) -> None:
+    """A progress line on how much of a block was computed, and how well the interest score ranks its new items."""
     say(
         name,
-        requests=found.labelled.requests.height,
-        of=found.requests,
-        lists=found.usable.whole,
-        lists_of_new_items=found.usable.new,
-        taught=None if found.examples is None else len(found.examples),
-        new_to_user_ndcg_at_10=round(ndcg_of_new_items(found.labelled, FINE_TUNED), 4),
+        requests=block.labelled.requests.height,
+        of=block.requests,
+        lists=block.usable.whole,
+        lists_of_new_items=block.usable.new,
+        taught=None if block.examples is None else len(block.examples),
+        new_to_user_ndcg_at_10=round(ndcg_of_new_items(block.labelled, FINE_TUNED), 4),
     )
-    return found
 
 
 def validation(chain: Chain, config: Config, span: Span, encoder_day: int) -> Labelled:
-    """What the rankers are stopped by; and a line on how much of the window it is."""
+    """The labelled validation window, by which rankers stop early, and a progress line with its size."""
     name, most = "Scoring validation", config.validation.max_requests
-    found = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
-    ndcg = round(ndcg_of_new_items(found, FINE_TUNED), 4)
-    say(name, requests=found.requests.height, of=found.in_window, new_to_user_ndcg_at_10=ndcg)
-    return found
+    labelled = label(chain, config, span, name=name, encoder_day=encoder_day, most=most)
+    ndcg = round(ndcg_of_new_items(labelled, FINE_TUNED), 4)
+    say(name, requests=labelled.requests.height, of=labelled.in_window, new_to_user_ndcg_at_10=ndcg)
+    return labelled
 
 
 def best_pooling(labelled: Labelled) -> str:
@@ -274,7 +264,7 @@ def best_pooling(labelled: Labelled) -> str:
 
 
 def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
-    """From the pretrained encoder: the warm-up is learned first, and the cut of candidates is fitted on it."""
+    """Begin with the pretrained encoder: it learns the warm-up first, on which the candidate cut is fitted too."""
     split = Split.of(log, config.timeline, config.labels)
     refuse_unteachable(log, config, split)
     inventory = plan_of(log.before(split.test.start), config).inventory
@@ -285,66 +275,67 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
         learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
         catalogue = catalogue.with_queries(learned)
     if config.encoder.item_embeddings is not None:
-        model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
+        model.embed_items(config.encoder.item_embeddings, log.items, engaged_before(log, split.valid.start))
     trainer = BlockTrainer(model, catalogue, config, watch)
-    chain = Chain(log, config, model, inventory)
+    chain = Chain(log, config, model, inventory, catalogue=catalogue)
     _warn_of_short_windows(chain, split)
     refuse_unknown_features(chain.features, config)
-    for facts in requests_summary(chain.asked).values():
+    for facts in requests_summary(chain.request_source).values():
         say("logged requests", **facts)
     requests = _latest(chain, split.warm_up, config)
-    truth = chain.asked.truth(requests)
-    examples, share = _warm_up(chain, catalogue, config, requests, truth)
+    truth = chain.request_source.truth(requests)
+    examples, share = _warm_up(chain, requests, truth)
     chain.fit_cut(requests, truth)
     refuse_unretrieved(chain, split)
     quotas = _planned(chain, split.blocks, share)
-    return _Begun(split, trainer, chain, catalogue, examples, [], quotas, share)
+    return _Begun(split, trainer, chain, examples, [], quotas, share)
 
 
-def _warm_up(
-    chain: Chain, catalogue: Catalogue, config: Config, requests: pl.DataFrame, truth: pl.DataFrame
-) -> tuple[Examples, tuple[float, float]]:
-    """What the encoder learns first, and which share of requests finds its positive among the candidates."""
-    pupil = Pupil(chain, catalogue, config)
-    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
-    _, usable = pupil.learn_candidates(asked, truth, name="Preparing the warm-up")
-    of = Quota(asked.height, truth.filter("is_new")["request"].n_unique())
+def _warm_up(chain: Chain, requests: pl.DataFrame, truth: pl.DataFrame) -> tuple[Examples, tuple[float, float]]:
+    """The encoder's examples of the warm-up, and the share of requests with their positive among the candidates.
+
+    The share has two parts: of requests with a positive, and of those with a positive that is new to the user.
+    """
+    collector = ExampleCollector(chain)
+    with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
+    _, usable = collector.add_candidates(with_positive, truth, name="Preparing the warm-up")
+    of = Quota(with_positive.height, truth.filter("is_new")["request"].n_unique())
     share = (
         usable.whole / of.whole if of.whole else _SHARE[0],
         usable.new / of.new if of.new else _SHARE[1],
     )
-    return pupil.examples(), share
+    return collector.examples(), share
 
 
 def _planned(chain: Chain, blocks: Sequence[Span], share: tuple[float, float]) -> list[Quota]:
-    """Lists that each block is to give, by its requests and what turned out true of them alone."""
+    """How many lists the ranker wants of each block, planned from the numbers of requests with a positive."""
     wanted, most = chain.config.ranker.max_requests, _most_lists(chain)
     if most < wanted:
         say("max_memory_gb lets the ranker learn from fewer lists", whole_lists=most, ranker_max_requests=wanted)
     sizes = []
     for block in blocks:
-        truth = chain.asked.truth(chain.asked.between(block.start, block.closed_end))
+        truth = chain.request_source.truth(chain.request_source.between(block.start, block.closed_end))
         sizes.append(Quota(truth["request"].n_unique(), truth.filter("is_new")["request"].n_unique()))
     return block_quotas(most, sizes, share)
 
 
 def _most_lists(chain: Chain) -> int:
-    """Whole lists that the ranker learns from, as far as memory goes."""
+    """How many whole lists the ranker may learn from, at most what memory allows."""
     return chain.memory.lists(len(chain.features))
 
 
 def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
-    """From a version's encoder, cut and rows: what it has not learned yet is scored by it, and learned first."""
+    """Begin with a version's encoder, cut and kept rows: the days it has not learned are scored first, then learned."""
     split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
     refuse_unteachable(log, config, split, continues=True)
     # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
     learned = pl.col("as_of_day") < version.encoder_day
     old = picked(kept_rows(version.rows, log, config), lambda some: some.filter(learned), config)
-    asked = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    requests = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
     catalogue = Catalogue.of(log, config.data.items.text)
-    past = _reminders(log, config, version, catalogue, asked, old)
+    past = _reminders(log, config, version, catalogue, requests, old)
     trainer = BlockTrainer(version.model, catalogue, config, watch, past=past)
-    chain = Chain(log, config, version.model, version.inventory, cut=version.cut)
+    chain = Chain(log, config, version.model, version.inventory, cut=version.cut, catalogue=catalogue)
     if chain.features != version.features:
         other = sorted({*chain.features} ^ {*version.features})
         raise ContractError(
@@ -354,28 +345,34 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     refuse_unknown_features(chain.features, config)
     blocks = (split.warm_up, *split.blocks)
     first, *quotas = _planned(chain, blocks, _SHARE)
-    pupil = Pupil(chain, catalogue, config)
+    collector = ExampleCollector(chain)
     name, day = "Scoring what is new", version.encoder_day
-    visited = _visited(chain, config, split.warm_up, first, _SHARE, name=name, day=day, pupil=pupil)
-    assert visited.examples is not None  # the pupil was taught
-    lists = [Lists.latest_first(old), visited.lists]
-    return _Begun(split, trainer, chain, catalogue, visited.examples, lists, quotas, _SHARE)
+    scored = label_block(chain, config, split.warm_up, first, _SHARE, name=name, encoder_day=day, collector=collector)
+    _report(name, scored)
+    assert scored.examples is not None  # a collector was passed
+    lists = [Lists.latest_first(old), scored.lists]
+    return _Begun(split, trainer, chain, scored.examples, lists, quotas, _SHARE)
 
 
 def _reminders(
-    log: EventLog, config: Config, version: Predecessor, catalogue: Catalogue, asked: pl.DataFrame, rows: pl.DataFrame
+    log: EventLog,
+    config: Config,
+    version: Predecessor,
+    catalogue: Catalogue,
+    requests: pl.DataFrame,
+    rows: pl.DataFrame,
 ) -> Examples:
-    """What a version's encoder was taught, of requests whose rows are kept."""
-    history = histories(log, asked, config.candidates, version.model.event_types)
+    """Training examples of earlier requests, made of the rows that a version kept; they are replayed."""
+    history = histories(log, requests, config.candidates, version.model.event_types)
     few = rows.lazy().select("request", "item", "label", FINE_TUNED)
-    kept = few.filter(pl.col("request").is_in(asked["request"].implode())).collect()
+    kept = few.filter(pl.col("request").is_in(requests["request"].implode())).collect()
     by_item = version.model.item_embeddings is not None
     units = np.arange(log.items.height) if by_item else catalogue.text_of_item
-    return Examples.of(catalogue.placed(asked, by_item=by_item), history, kept, units, config.encoder)
+    return Examples.of(catalogue.placed(requests, by_item=by_item), history, kept, units, config.encoder)
 
 
 def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
-    """Stop where `ranker.monotone` names what is no feature.
+    """Refuse names in `ranker.monotone` that are no features.
 
     Raises:
         ConfigError: It does; the nearest feature is named.
@@ -388,34 +385,35 @@ def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
 
 
 def event_types_with_prior(inventory: FeatureInventory, config: Config) -> tuple[str, ...]:
-    """Event types that the user tower tells apart: those that count, where there are several."""
+    """Event types that get a learned prior in the user tower: those with a gain, if there are two or more."""
     counting = tuple(kind for kind in inventory.kinds if kind in config.labels.gains)
     return counting if len(counting) > 1 else ()
 
 
-def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
-    """(items,) with which of them users engaged before a day."""
+def engaged_before(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
+    """(items,) whether anybody engaged with the item before a day."""
     engaged = np.zeros(log.items.height, np.bool_)
     engaged[seen_items(log, day).to_numpy()] = True
     return engaged
 
 
-def _coded(model: InterestModel, log: EventLog, catalogue: Catalogue, day: int) -> CodedItems | None:
-    """What positions mean in a block that ends before a day; None where items are not told apart.
+def coded_items(chain: Chain, day: int) -> CodedItems | None:
+    """Text and item codes of each position, for a block that ends before a day; None without item embeddings.
 
-    An item that nobody engaged with by then has no id: else having one would tell that somebody will.
+    An item that nobody engaged with by then gets id 0: an id of its own would reveal that somebody will.
     """
+    model, log, catalogue = chain.model, chain.log, chain.catalogue
     if model.item_embeddings is None:
         return None
     code_UN = np.zeros((len(catalogue.text_of_unit), len(model.item_embeddings.tables)), np.int64)
     code_UN[: log.items.height] = model.item_embeddings.codes(log.items)
     if "item_id" in model.item_embeddings.vocabularies:
-        code_UN[: log.items.height][~_engaged(log, day), 0] = 0  # the id stands first
+        code_UN[: log.items.height][~engaged_before(log, day), 0] = 0  # the id stands first
     return CodedItems(catalogue.text_of_unit, code_UN)
 
 
 def _warn_of_short_windows(chain: Chain, split: Split) -> None:
-    """Say once which windows reach before the first event, and from when on they are whole."""
+    """Report the feature windows that are longer than the log before the first request, and when they fill up."""
     log, first = chain.log, split.blocks[0].start
     windows = short_windows(chain.assembler.plan, log.first_day, first)
     if windows:
@@ -429,9 +427,9 @@ def _warn_of_short_windows(chain: Chain, split: Split) -> None:
 
 
 def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
-    """The requests of a span's last days, about `encoder.max_requests`; of a day that has more, so many are drawn."""
+    """The latest requests of a span, by whole days up to `encoder.max_requests`; of one larger day, a sample."""
     most = config.encoder.max_requests
-    requests = chain.asked.between(span.start, span.closed_end)
+    requests = chain.request_source.between(span.start, span.closed_end)
     daily = requests["as_of_day"].value_counts().sort("as_of_day", descending=True)
     kept = daily.filter(pl.col("count").cum_sum() <= most)["as_of_day"]
     first = kept.min() if len(kept) else daily["as_of_day"].max()
@@ -441,10 +439,10 @@ def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
 
 
 def ndcg_of_new_items(labelled: Labelled, column: str) -> float:
-    """Mean NDCG@10 of one score over the items that are new to the user: what text is there for.
+    """Mean NDCG@10 of one score over the items that are new to the user, where text matters most.
 
     Args:
-        labelled: Requests of a window; of each list its new items; a true one that it lacks is missed.
+        labelled: Requests of a window. Only new items of each list are ranked; a positive outside the list is a miss.
         column: The score's column; NaN ranks last.
 
     Returns:
@@ -461,7 +459,7 @@ def ndcg_of_new_items(labelled: Labelled, column: str) -> float:
 
 
 def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
-    """Hold the ranker's table against its contract: no row's encoder ended after the row's as-of.
+    """Check the ranker's table against its contract: no row was scored by an encoder that saw the row's future.
 
     Raises:
         ContractError: One did.

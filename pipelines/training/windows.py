@@ -1,11 +1,12 @@
-"""The windows of a timeline before anything is trained: which requests they have, and whether those teach anything."""
+"""Checks of the timeline before anything is trained: requests and positives of each window."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from features.candidates.union import SOURCES, TEXT_SOURCES, histories
+from features.candidates.catalog import behaviour_ranks
+from features.candidates.union import histories
 from features.errors import ConfigError, ContractError, listed
 from features.log.event_log import EventLog, date_of
 from features.requests.engaged import RequestSource
@@ -21,11 +22,11 @@ _AT_ONCE = 200  # requests whose candidates are looked at together
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A window of the timeline and what lies in it.
+    """A window of the timeline with the numbers of its requests and positives.
 
     Attributes:
         name: How messages call it.
-        keys: The keys of the configuration that place it.
+        keys: The configuration keys that set its days.
         spans: Its days; the blocks of the ranker's days are one window.
         needed: Whether nothing can be trained or judged without a positive in it.
         requests: Requests whose labels have closed.
@@ -51,7 +52,7 @@ class Filled:
 
 
 def filled_windows(log: EventLog, config: Config, split: Split, *, continues: bool = False) -> list[Filled]:
-    """What lies in each window of a timeline, in the order of time.
+    """Count requests and positives of each window of a timeline, in the order of time.
 
     Args:
         log: The event log.
@@ -63,22 +64,24 @@ def filled_windows(log: EventLog, config: Config, split: Split, *, continues: bo
         ContractError: There are no logged requests where such are configured; see `request_source`.
     """
     source = request_source(log, config)
-    told = [
+    planned = [
         ("warm-up", "timeline.min_history_days, ranker_days", [split.warm_up], False),
         ("training", "timeline.ranker_days", list(split.blocks), not continues),
         ("validation", "timeline.valid_days", [split.valid], True),
         ("test", "timeline.test_days", [split.test], True),
     ]
-    return [Filled(name, keys, spans, needed, *_counted(source, spans)) for name, keys, spans, needed in told if spans]
+    return [
+        Filled(name, keys, spans, needed, *_counted(source, spans)) for name, keys, spans, needed in planned if spans
+    ]
 
 
 def _counted(source: RequestSource, spans: Sequence[Span]) -> tuple[int, int]:
     """How many requests lie in spans, and how many of them have a positive."""
     requests = positives = 0
     for span in spans:
-        asked = source.between(span.start, max(span.closed_end, span.start))
-        requests += asked.height
-        positives += source.truth(asked)["request"].n_unique()
+        in_span = source.between(span.start, max(span.closed_end, span.start))
+        requests += in_span.height
+        positives += source.truth(in_span)["request"].n_unique()
     return requests, positives
 
 
@@ -136,17 +139,20 @@ def refuse_unretrieved(chain: Chain, split: Split) -> None:
 
 
 def _retrieved(chain: Chain, span: Span) -> bool:
-    """Whether a generator that reads no text finds a positive of a span; in given lists any positive counts."""
-    requests = chain.asked.between(span.start, span.closed_end)
-    truth = chain.asked.truth(requests)
-    asked = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
-    ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
+    """Whether a positive of a span is among the candidates of generators without text, or in a logged list."""
+    requests = chain.request_source.between(span.start, span.closed_end)
+    truth = chain.request_source.truth(requests)
+    with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
     generators = chain.assembler.generators
-    for start in range(0, asked.height, _AT_ONCE):
-        some = asked.slice(start, _AT_ONCE)
+    for start in range(0, with_positive.height, _AT_ONCE):
+        some = with_positive.slice(start, _AT_ONCE)
         proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
-        found = proposed.join(truth, on=["request", "item"], how="semi")
-        if (found if generators.given else found.filter(pl.any_horizontal(ranks))).height:
+        retrieved = proposed.join(truth, on=["request", "item"], how="semi")
+        if (
+            retrieved
+            if generators.logged_lists
+            else retrieved.filter(pl.any_horizontal(pl.col(behaviour_ranks(retrieved.columns)).is_not_null()))
+        ).height:
             return True
     return False
 

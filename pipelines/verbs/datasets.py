@@ -1,4 +1,4 @@
-"""Data sets to start from: two purchase logs and the simulated shop, as the tables a user would bring.
+"""Data sets to start from: purchase logs, logs of games and of clicks, and the simulated shop, as a user's own tables.
 
 `pipelines.verbs.project` writes one into a folder.
 """
@@ -16,6 +16,7 @@ import polars as pl
 
 from features.errors import ConfigError, ContractError, IntegrityError, NightrankError, listed
 from features.shop.simulator import ShopConfig, simulate
+from features.tables.text import folded
 from pipelines.base.config import TableConfig
 from pipelines.inputs.tables import read_raw
 from pipelines.stores.storage import read_parquet
@@ -26,14 +27,16 @@ __all__ = [
     "NAMES",
     "Dataset",
     "complete_journey",
+    "ifdb",
     "load_dataset",
     "midnight",
     "online_retail",
     "simulated",
+    "wikispeedia",
 ]
 
-NAMES = ("complete-journey", "online-retail", "simulated")
-"""What `load_dataset` knows."""
+NAMES = ("complete-journey", "ifdb", "online-retail", "simulated", "wikispeedia")
+"""Names that `load_dataset` takes."""
 DEMO_HOUSEHOLDS = 1200
 """Households of the Complete Journey that the demo keeps."""
 DEMO_WEEKS = 24
@@ -95,16 +98,17 @@ def load_dataset(name: str, *, full: bool = True) -> Dataset:
 
     Args:
         name: One of `NAMES`.
-        full: All of it, else a demo's size (`online-retail` is small and always whole). For other sizes call
-            `complete_journey` or `simulated`.
+        full: All of it, else a demo's size, which `complete-journey` and `simulated` have; for other sizes call
+            the functions of these names.
 
     Raises:
         ConfigError: The name is unknown, or the data are not at hand; the message says how to get them.
     """
     if name == "complete-journey":
         return complete_journey() if full else complete_journey(households=DEMO_HOUSEHOLDS, weeks=DEMO_WEEKS)
-    if name == "online-retail":
-        return online_retail()
+    whole = {"ifdb": ifdb, "online-retail": online_retail, "wikispeedia": wikispeedia}
+    if name in whole:
+        return whole[name]()
     if name == "simulated":
         return simulated(ShopConfig(users=2000, items=2000, days=112) if full else ShopConfig())
     raise ConfigError(f"no data set is called {name!r}. There are {listed(NAMES)}.")
@@ -173,10 +177,10 @@ def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
     Weeks are numbered from the one that ends with the first Sunday of 2017, and turn on Mondays. The package knows of
     the promotions of 112 stores.
     """
-    told = pl.scan_parquet(folder / "promotions.parquet", glob=False).rename({"product_id": "item_id"})
-    n_stores = told.select(pl.col("store_id").n_unique()).collect().item()
+    promotions = pl.scan_parquet(folder / "promotions.parquet", glob=False).rename({"product_id": "item_id"})
+    n_stores = promotions.select(pl.col("store_id").n_unique()).collect().item()
     monday = pl.lit(_FIRST_MONDAY) + pl.duration(weeks=pl.col("week").cast(pl.Int32) - 1)
-    kept = told.with_columns(first_day=monday).filter(
+    kept = promotions.with_columns(first_day=monday).filter(
         pl.col("first_day") >= first - timedelta(weeks=8), pl.col("item_id").is_in(item_ids.implode())
     )
     parts = [
@@ -186,8 +190,8 @@ def _promotions(folder: Path, item_ids: pl.Series, first: date) -> pl.DataFrame:
         .with_columns(offer=pl.lit(offer))
         for offer in ("display", "mailer")
     ]
-    found = pl.concat(parts).with_columns(last_day=pl.col("first_day") + pl.duration(days=6)).collect()
-    return found.select("item_id", "offer", "first_day", "last_day", "reach").sort("item_id", "offer", "first_day")
+    offers = pl.concat(parts).with_columns(last_day=pl.col("first_day") + pl.duration(days=6)).collect()
+    return offers.select("item_id", "offer", "first_day", "last_day", "reach").sort("item_id", "offer", "first_day")
 
 
 def _journey_folder() -> Path:
@@ -285,7 +289,7 @@ def _purchases(raw: pl.DataFrame) -> pl.DataFrame:
         item_id="StockCode",
         timestamp=pl.coalesce(dates),
         value=quantity * price,
-        title=pl.col("Description").str.replace_all(r"\s+", " ").str.strip_chars(),
+        title=folded(pl.col("Description")),
     )
 
 
@@ -309,21 +313,21 @@ def _retail_download() -> tuple[pl.DataFrame, pl.DataFrame]:
         ) from error
     try:
         # NOTE: No hash of the bytes is published; `_digest` checks what is in them.
-        found = pooch.retrieve(_RETAIL_URL, None, fname="online_retail.csv", path=pooch.os_cache("nightrank"))
+        downloaded = pooch.retrieve(_RETAIL_URL, None, fname="online_retail.csv", path=pooch.os_cache("nightrank"))
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"online-retail: the download failed ({type(error).__name__}). Fetch {_RETAIL_URL} by other "
             "means and name the file."
         ) from error
     try:
-        tables = _retail_tables(Path(found))
+        tables = _retail_tables(Path(downloaded))
         if _digest(*tables) != _RETAIL_DIGEST:
             raise IntegrityError(
                 f"online-retail: what {_RETAIL_URL} served is not the data set known here, so figures would "
                 "not compare. Try again, or fetch it and name the file to use it unchecked."
             )
     except NightrankError:
-        Path(found).unlink(missing_ok=True)
+        Path(downloaded).unlink(missing_ok=True)
         raise
     return tables
 
@@ -341,6 +345,69 @@ def _digest(items: pl.DataFrame, events: pl.DataFrame) -> str:
         rows = table.select(pl.concat_str(pl.all().cast(pl.String), separator="\t", ignore_nulls=True))
         digest.update("\n".join(rows.to_series().sort()).encode())
     return digest.hexdigest()
+
+
+def ifdb() -> Dataset:
+    """What people played and wished for of 10,246 works of interactive fiction in 18 years, with rich texts.
+
+    Tagging a work is context. A tenth of the events name a work that the catalogue lacks, and 1,806 are dated 1980;
+    both are left for the contracts to find.
+
+    Raises:
+        ConfigError: NIGHTRANK_DATA does not name a folder that holds `ifdb/`.
+    """
+    items, events = _kept_tables("ifdb")
+    config = _config(
+        items={
+            "columns": {"item_id": "gameid", "category": "genre"},
+            "text": ["title", {"field": "description", "max_words": 80}, "author"],
+        },
+        constants={},
+        gains={"wishlist": 1, "played": 2},
+        timeline={"test_days": 180, "valid_days": 90, "ranker_days": 720, "blocks": 3},
+    )
+    config["data"]["events"]["columns"] = {"user_id": "userid", "item_id": "gameid"}
+    config["data"]["quarantine"] = {"max_share": 0.12}
+    config["features"] = {"roles": {"clicked": ["wishlist", "tag"], "bought": ["played"]}}
+    source = "IFDB, the Interactive Fiction Database, by way of ehenestroza/if-recommender"
+    return Dataset("ifdb", items, events, None, config, source, "CC BY 3.0 US")
+
+
+def wikispeedia() -> Dataset:
+    """Clicks from page to page of an encyclopaedia towards a target: real shown lists, with a query each.
+
+    A request is an open page. Its links are what was shown, the target's title is the query, and the next click is the
+    positive.
+
+    Raises:
+        ConfigError: NIGHTRANK_DATA does not name a folder that holds `wikispeedia/`.
+    """
+    items, events = _kept_tables("wikispeedia")
+    config = _config(
+        items={"text": ["title", {"field": "subjects", "max_words": 24}]},
+        constants={},
+        gains={"click": 1},
+        timeline={"test_days": 28, "valid_days": 14, "ranker_days": 168, "blocks": 2},
+    )
+    config["labels"]["horizon_days"] = 1
+    config["requests"] = {"source": "logged", "mode": "online"}
+    config["candidates"] = {"source": "logged"}
+    config["features"] = {"roles": {"shown": ["shown"], "clicked": ["click"], "bought": []}}
+    source = "Wikispeedia (West, Pineau and Precup, IJCAI 2009), from the Stanford SNAP collection"
+    return Dataset("wikispeedia", items, events, None, config, source, "none stated; its authors ask to be cited")
+
+
+def _kept_tables(name: str) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Items and events of a data set that lies under NIGHTRANK_DATA as `items.parquet` and `events.parquet`."""
+    root = os.environ.get("NIGHTRANK_DATA", "")
+    folder = Path(root) / name
+    missing = [table for table in ("items.parquet", "events.parquet") if not (folder / table).is_file()]
+    if not root or missing:
+        raise ConfigError(
+            f"{name}: the data set is not downloaded by nightrank. Put items.parquet and events.parquet into a folder "
+            f"{name}, and name the folder above it by NIGHTRANK_DATA."
+        )
+    return read_parquet(folder / "items.parquet"), read_parquet(folder / "events.parquet").sort("timestamp")
 
 
 def simulated(shop: ShopConfig | None = None) -> Dataset:

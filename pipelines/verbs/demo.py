@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from rich.table import Table
 from rich.text import Text
 
 from features.candidates.union import histories
@@ -22,12 +21,13 @@ from pipelines.inputs.check import Inputs, refuse_unknown, summary, text_fields
 from pipelines.inputs.read import read_events
 from pipelines.registry.register import register
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
-from pipelines.registry.tracking import Tracking, tracking_uri
+from pipelines.registry.tracking import Tracking
 from pipelines.registry.versions import load_version
 from pipelines.stores.publish import published
 from pipelines.stores.storage import write_parquet
 from pipelines.training.train import train
 from pipelines.verbs.datasets import Dataset, load_dataset
+from pipelines.verbs.demo_story import COLUMNS, NewItem, story, users_with_news
 from pipelines.verbs.project import write_dataset, write_day
 from pipelines.verbs.promote import promote
 from pipelines.verbs.score import Night, score
@@ -40,10 +40,11 @@ _SETTINGS = {
     "features": {"attributes": {"items": ["product_type", "manufacturer_id"]}},
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
     "ranker": {"max_requests": 3000},
+    "night": {"reasons": 3},
 }
-"""What the demo sets otherwise than the defaults, so that it ends within minutes."""
+"""Settings of the demo that differ from the defaults, so that it ends within minutes."""
 _SHOWN_USERS = 3
-_SHOWN_ITEMS = 5
+_SHOWN_ITEMS = 3
 
 
 def run_demo(folder: Path) -> dict[str, Any]:
@@ -62,12 +63,13 @@ def run_demo(folder: Path) -> dict[str, Any]:
     whole = load_dataset("complete-journey", full=False)
     whole = replace(whole, config=whole.config | _SETTINGS)
     second_day = _last_full_day(whole)
-    path = write_dataset(_as_known(whole, second_day), folder, until=second_day, partitioned=True)
+    path = write_dataset(_with_catalogue_before(whole, second_day), folder, until=second_day, partitioned=True)
     config = load_config(path)
     _step("1  check: hold the tables against their contracts")
     inputs = read_events(config)
     fields = text_fields(inputs, config)
-    report.show(*report.check_table(summary(inputs, fields)))
+    data = summary(inputs, fields)
+    report.show(*report.check_table(data))
     refuse_unknown(fields, config)
     _step("2  train: fine-tune the encoder block by block, then the rankers; register the version")
     with Tracking(config).run() as run:
@@ -80,19 +82,18 @@ def run_demo(folder: Path) -> dict[str, Any]:
     version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=registered.evaluation)
     del registered, bundle  # the training's rows, fits and vectors
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.found}")
+        report.show(f"passed: {gate.name}: {gate.finding}")
     _step(f"5  score: the night that opens {second_day}")
     nights = [_night(inputs, config, second_day)]
     before = _published_lists(config)
     _step(f"6  score again, a day later: the events of {second_day} have come in")
     write_parquet(whole.items, folder / "items.parquet")
     write_day(whole, folder, second_day)
-    known = set(item_texts(inputs.log.items, config.data.items.text))
+    texts_before = set(item_texts(inputs.log.items, config.data.items.text))
     inputs = read_events(config)
-    new = set(item_texts(inputs.log.items, config.data.items.text)) - known
+    new = set(item_texts(inputs.log.items, config.data.items.text)) - texts_before
     nights.append(_night(inputs, config, second_day + timedelta(days=1)))
     moved = _moved_lists(inputs.log, second_day, before, _published_lists(config))
-    _close(facts, inputs, config, path)
     summary_facts = {
         "version": version.name,
         "nights": nights,
@@ -101,10 +102,20 @@ def run_demo(folder: Path) -> dict[str, Any]:
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
     }
     acted, changed = moved["users_who_acted"], moved["of_them_with_another_list"]
+    _step("What came out: every comparison")
+    report.show(*report.systems_table(facts, k=config.evaluation.cutoffs[-1]))
+    _step("In short")
     report.show(
-        f"Second night: {acted} users acted on {second_day}, {changed} of them have another list; "
-        f"{len(new)} texts were new, {nights[1]['texts_encoded']} were encoded.",
-        f"Took {summary_facts['seconds']} s, at most {summary_facts['peak_gib']} GiB.",
+        *story(
+            data=data,
+            evaluation=facts,
+            users=_new_items(inputs, config),
+            second_night=f"{acted} users acted on {second_day}, {changed} of them have another list; {len(new)} texts "
+            f"were new, {nights[1]['texts_encoded']} were encoded.",
+            folder=str(folder),
+            cost=f"Took {summary_facts['seconds']:.0f} s, at most {summary_facts['peak_gib']} GiB.",
+        ),
+        width=COLUMNS,
     )
     report.result({**summary_facts, **facts})
     return summary_facts
@@ -121,8 +132,8 @@ def _last_full_day(dataset: Dataset) -> date:
     return last.date() - timedelta(days=1)
 
 
-def _as_known(dataset: Dataset, day: date) -> Dataset:
-    """The data set with the catalogue as it was on a day: products sold before."""
+def _with_catalogue_before(dataset: Dataset, day: date) -> Dataset:
+    """The data set with the catalogue as of a day: products sold before it."""
     sold = dataset.events.filter(pl.col("timestamp").dt.date() < day)["item_id"].unique()
     return replace(dataset, items=dataset.items.filter(pl.col("item_id").is_in(sold.implode())))
 
@@ -151,46 +162,20 @@ def _moved_lists(log: EventLog, day: date, before: pl.DataFrame, after: pl.DataF
     return {"users_who_acted": len(acted), "of_them_with_another_list": changed.height}
 
 
-def _close(facts: dict[str, Any], inputs: Inputs, config: Config, path: Path) -> None:
-    """The closing pages: systems, three users, where everything lies."""
-    _step("What came out")
-    report.show(*report.systems_table(facts, k=config.evaluation.cutoffs[-1]))
-    report.show(*_examples(inputs, config))
-    output = Path(config.output)
-    report.show(
-        "",
-        f"configuration    {path}",
-        f"rankings         {output / 'rankings' / 'published.json'} points to the night that is live",
-        f"bundles          {output / 'bundles'}",
-        f"MLflow's page    mlflow ui --backend-store-uri {tracking_uri(config)}",
-        f"what is live     nightrank status --config {path}",
-    )
-
-
-def _examples(inputs: Inputs, config: Config) -> list[Table]:
-    """Three users: what they had lately, and what they are shown, as texts."""
+def _new_items(inputs: Inputs, config: Config) -> list[NewItem]:
+    """Users whose published list shows something that is new to them, with what they had lately."""
     log = inputs.log
-    texts = dict(zip(log.items["item_id"], item_texts(log.items, config.data.items.text), strict=True))
     live = published(Path(config.output) / "rankings")
     assert live is not None  # a night was just published
-    busiest = (
-        log.interactions.frame.group_by("user")
-        .agg(len=pl.col("n").sum())
-        .sort(["len", "user"], descending=[True, False])["user"]
+    pairs = log.interactions.frame
+    had = pl.DataFrame(
+        {"user_id": log.user_ids.gather(pairs["user"]), "item_id": log.items["item_id"].gather(pairs["item"])}
     )
-    chosen = busiest.gather([len(busiest) // 4 * (part + 1) for part in range(_SHOWN_USERS)])
-    requests = requests_tonight(chosen.sort(), log.last_day + 1)
-    history = histories(log, requests, config.candidates)
-    tables = []
-    for request, user, _ in requests.rows():
-        user_id = log.user_ids[user]
-        had = history.filter(pl.col("request") == request)["item"].head(_SHOWN_ITEMS)
-        shown = live.rankings().filter((pl.col("user_id") == user_id) & (pl.col("rank") <= _SHOWN_ITEMS)).sort("rank")
-        known = set(log.items["item_id"].gather(history.filter(pl.col("request") == request)["item"]))
-        table = Table("had lately", "rank", "is shown", "", title=f"user {user_id}")
-        rows = zip(log.items["item_id"].gather(had), shown["rank"], shown["item_id"], strict=False)
-        for past, rank, item in rows:
-            kind = "again" if item in known else "new"
-            table.add_row(report.plain(texts[past]), str(rank), report.plain(texts[item]), kind)
-        tables.append(table)
-    return tables
+    texts = dict(zip(log.items["item_id"], item_texts(log.items, config.data.items.text), strict=True))
+    codes = {user_id: code for code, user_id in enumerate(log.user_ids)}
+    news = []
+    for user_id, rank, item_id, reasons in users_with_news(live.rankings(), had, most=_SHOWN_USERS).rows():
+        request = requests_tonight(pl.Series([codes[user_id]], dtype=pl.UInt32), log.last_day + 1)
+        lately = log.items["item_id"].gather(histories(log, request, config.candidates)["item"].head(_SHOWN_ITEMS))
+        news.append(NewItem(user_id, tuple(texts[item] for item in lately), rank, texts[item_id], tuple(reasons)))
+    return news

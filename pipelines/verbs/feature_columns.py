@@ -1,4 +1,4 @@
-"""Verb `features`: which columns there are, and what they look like now against what they looked like before."""
+"""Verb `features`: lists all columns, and describes their statistics and their drift from a reference."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,11 +9,11 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from features.assemble import Assembler
-from features.config import FeaturesConfig, RequestsConfig
+from features.config import CandidatesConfig, FeaturesConfig, RequestsConfig
 from features.errors import ConfigError, IntegrityError
 from features.families.base import Plan
 from features.families.registry import FAMILIES, chosen
-from features.families.request import SOURCE_GROUP
+from features.families.request import source_group
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.log.event_log import EventLog, date_of
 from features.log.inventory import FeatureInventory
@@ -38,7 +38,7 @@ _REFERENCE = TypeAdapter(dict[str, ColumnStatistics])
 
 @dataclass(frozen=True, slots=True)
 class Described:
-    """The columns over some requests.
+    """Statistics of the feature columns over some requests.
 
     Attributes:
         first_day: First day of the requests looked at.
@@ -58,11 +58,11 @@ class Described:
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        told = {name: column.model_dump(mode="json") for name, column in self.columns.items()}
+        columns = {name: column.model_dump(mode="json") for name, column in self.columns.items()}
         return {
             "window": [str(date_of(self.first_day)), str(date_of(self.last_day))],
             "requests": self.requests,
-            "columns": told,
+            "columns": columns,
             "psi": dict(self.psi),
             "gone": list(self.gone),
         }
@@ -74,6 +74,7 @@ def catalogue_of_columns(
     kinds: tuple[str, ...],
     text: tuple[str, ...],
     requests: RequestsConfig,
+    candidates: CandidatesConfig,
     offers: bool = False,
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
@@ -86,6 +87,7 @@ def catalogue_of_columns(
         kinds: Event types that are counted one by one.
         text: Text fields of the catalogue.
         requests: Whether a request's own time and context are known.
+        candidates: Which generators of your own there are.
         offers: Whether there is a table of offers; KIND stands for each kind of it.
     """
     on = {family.name for family in chosen(config)}
@@ -105,10 +107,11 @@ def catalogue_of_columns(
                     "meaning": meaning,
                 }
             )
+    sources = source_group(candidates)
     rows += [
-        {"family": SOURCE_GROUP.name, "column": name, "on": True, "text": name in SOURCE_GROUP.text, "windows_days": []}
+        {"family": sources.name, "column": name, "on": True, "text": name in sources.text, "windows_days": []}
         | {"meaning": meaning}
-        for name, meaning in SOURCE_GROUP.columns.items()
+        for name, meaning in sources.columns.items()
     ]
     return rows
 
@@ -121,32 +124,32 @@ def describe(log: EventLog, config: Config, *, reference: Path | None = None, la
     Args:
         log: The event log.
         config: Everything configured.
-        reference: What an earlier `describe` wrote.
+        reference: File that an earlier `describe` wrote; None for no drift.
         latest: Look at the latest requests of the log rather than at validation.
 
     Raises:
         ConfigError: The window has no request, or the reference is not there.
         IntegrityError: The reference is no such file.
     """
-    known = None if reference is None else read_reference(reference)
+    earlier = None if reference is None else read_reference(reference)
     span = _window(log, config, latest=latest)
-    asked = request_source(log, config).between(span.start, span.end).tail(_MOST_REQUESTS)
-    if asked.is_empty():
+    requests = request_source(log, config).between(span.start, span.end).tail(_MOST_REQUESTS)
+    if requests.is_empty():
         raise ConfigError("features describe: the window has no request. Use --latest, or change timeline.")
     assembler = Assembler(log, config.candidates, None, plan_of(log, config))
     parts = []
-    with task("Computing features", asked.height, "requests") as advance:
-        for portion in assembler.portions(asked):
+    with task("Computing features", requests.height, "requests") as advance:
+        for portion in assembler.portions(requests):
             parts.append(portion.rows.select(assembler.features))
             advance(portion.requests.height)
-    rows, days = pl.concat(parts), asked["as_of_day"]
+    rows, days = pl.concat(parts), requests["as_of_day"]
     return Described(
         first_day=int(days[0]),
         last_day=int(days[-1]),
-        requests=asked.height,
+        requests=requests.height,
         columns=statistics_of(rows),
-        psi={} if known is None else drifts(rows, known),
-        gone=[name for name in known or () if name not in rows.columns],
+        psi={} if earlier is None else drifts(rows, earlier),
+        gone=[name for name in earlier or () if name not in rows.columns],
     )
 
 
@@ -162,7 +165,9 @@ def read_reference(path: Path) -> dict[str, ColumnStatistics]:
     try:
         return _REFERENCE.validate_python(read_json(path, what="reference")["columns"])
     except (ValidationError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is no reference that `nightrank features describe --to` wrote.") from error
+        raise IntegrityError(
+            f"{path} is no reference. Write one with: nightrank features describe --to FILE."
+        ) from error
 
 
 def write_reference(described: Described, path: Path) -> None:

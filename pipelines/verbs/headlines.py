@@ -28,7 +28,7 @@ _COLUMNS = ("group", "text", "impressions", "clicks")
 
 
 def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict[str, Any]:
-    """Read, check, learn, write; returns what was done.
+    """Read and check the table of clicks, train the click model and write it; returns the facts.
 
     Raises:
         ContractError: The table breaks its contract, or there are too few groups.
@@ -44,8 +44,8 @@ def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict
             report=lambda _, losses: advance(1, note=f"held-out loss {min(losses):.4f}"),
         )
     folder = write_click_model(model, Path(config.output), data=facts["data"])
-    held_out = [round(min(losses), 6) for losses in model.held_losses]
-    return {**facts, "held_out_loss": held_out, "digest": model.digest(), "folder": str(folder)}
+    least_losses = [round(min(losses), 6) for losses in model.validation_losses]
+    return {**facts, "held_out_loss": least_losses, "digest": model.digest(), "folder": str(folder)}
 
 
 def score_click_model(config: ClickConfig, table: Path, to: Path) -> dict[str, Any]:
@@ -70,14 +70,14 @@ def score_click_model(config: ClickConfig, table: Path, to: Path) -> dict[str, A
 
 
 def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.Series]:
-    """A user's table as it lies, and its texts."""
+    """The table to score, as it lies, and its column of texts."""
     theirs = config.data.clicks.columns.get("text", "text")
     remedy = "name the column of texts with --set data.clicks.columns.text=NAME"
-    asked = config.data.clicks.model_copy(update={"path": str(table), "columns": {}, "constants": {}})
+    table_config = config.data.clicks.model_copy(update={"path": str(table), "columns": {}, "constants": {}})
     try:
-        frame = read_raw(asked, name="clicks", allow_empty=True).frame
+        frame = read_raw(table_config, name="clicks", allow_empty=True).frame
     except ConfigError as error:
-        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there.") from error
+        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there. Name another.") from error
     if theirs not in frame.columns:
         raise ContractError(
             f"{table}: there is no column {theirs!r}; the table has {listed(frame.columns, most=20)}. Add it, or "
@@ -93,15 +93,15 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
 
 
 def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFrame, dict[str, Any]]:
-    """The table under its contract, a text that a group has twice pooled; and what is told of it.
+    """The checked table, with repeated texts of a group pooled; and its facts.
 
     `silent_groups` of the groups teach nothing: one text is left of them, or nobody or everybody clicked.
     """
     raw = read_raw(config.data.clicks, name="clicks", allow_empty=allow_empty)
     # NOTE: Each row is a package of its own: two that had equal luck are no duplicates.
     packages = raw.frame.with_row_index("package")
-    found = check_table(packages, Clicks, name="clicks", required=_COLUMNS, extra={"package": _PACKAGE})
-    checked = replace(found, files=raw.files)
+    checked_table = check_table(packages, Clicks, name="clicks", required=_COLUMNS, extra={"package": _PACKAGE})
+    checked = replace(checked_table, files=raw.files)
     path = Path(config.output) / "quarantine" / "clicks.parquet"
     if checked.bad.height:
         write_parquet(checked.bad, path)
@@ -109,13 +109,13 @@ def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFram
     if checked.good.is_empty():
         raise ContractError(
             f"clicks: all {checked.n_rows} rows were set aside, and none is left to learn from; they lie, with the "
-            f"rules they broke, in {path}."
+            f"rules they broke, in {path}. Mend them, or name the right columns in data.clicks.columns."
         )
     rows = checked.good.group_by("group", "text").agg(pl.col("impressions", "clicks").sum()).sort("group", "text")
-    told = {name: int(rows[name].sum()) for name in ("impressions", "clicks")}
+    totals = {name: int(rows[name].sum()) for name in ("impressions", "clicks")}
     groups = rows["group"].n_unique()
     silent = groups - telling(rows)["group"].n_unique()
-    facts: dict[str, Any] = {"groups": groups, "silent_groups": silent, "texts": rows.height, **told}
+    facts: dict[str, Any] = {"groups": groups, "silent_groups": silent, "texts": rows.height, **totals}
     facts |= {"quarantined": checked.bad.height, "data": raw.fingerprint}
     if checked.bad.height:
         rules = dict(zip(checked.rules[RULES].to_list(), checked.rules["rows"].to_list(), strict=True))
@@ -162,20 +162,18 @@ def load_click_model(folder: Path) -> ClickModel:
         raise IntegrityError(f"{folder}: there is no click model. Train one by nightrank click-model train.")
     manifest = read_json(folder / _MANIFEST, what="click model")
     named = manifest.get("files") if isinstance(manifest, dict) else None
-    found = _hashes(folder)
-    if not isinstance(named, dict) or named != found:
-        told = named if isinstance(named, dict) else {}
-        wrong = sorted(name for name in told.keys() | found.keys() if told.get(name) != found.get(name))
+    hashes = _hashes(folder)
+    if not isinstance(named, dict) or named != hashes:
+        recorded = named if isinstance(named, dict) else {}
+        wrong = sorted(name for name in recorded.keys() | hashes.keys() if recorded.get(name) != hashes.get(name))
         raise IntegrityError(f"{folder}: missing, unknown or altered: {listed(wrong, most=9)}. Train it again.")
     return ClickModel.load(folder)
 
 
 def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file but the manifest, by its place."""
+    """sha256 of every file but the manifest, by its path below the folder."""
     files = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
-    places = {path.relative_to(folder).as_posix(): path for path in files}
+    by_name = {path.relative_to(folder).as_posix(): path for path in files}
     return {
-        place: "a link" if path.is_symlink() else sha256_of(path)
-        for place, path in places.items()
-        if place != _MANIFEST
+        name: "a link" if path.is_symlink() else sha256_of(path) for name, path in by_name.items() if name != _MANIFEST
     }

@@ -1,7 +1,7 @@
-"""Rolling origin: the whole training judged on several windows, each as if the log had ended with it.
+"""Rolling origin: the whole training is repeated and judged on several windows, each as if the log ended with it.
 
-Each origin's log ends where the test window of the next later one opens. What an origin came to is kept under
-`output`/origins, so that a run that was killed goes on at the origin where it stopped.
+Each origin's log ends where the test window of the next later one opens. Results of an origin are kept under
+`output`/origins, so that a killed run goes on at the origin where it stopped.
 """
 
 import hashlib
@@ -50,12 +50,12 @@ from pipelines.training.windows import refuse_unteachable
 from ranker.baselines import BASELINES
 from ranker.judge import by_request, pooled
 
-__all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
+__all__ = ["RollingOrigin", "judge_external", "origins_of", "rolling_origin", "windows_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class RollingOrigin:
-    """Several windows, judged.
+    """Evaluations of several windows.
 
     Attributes:
         origins: Each window by itself, the earliest first.
@@ -72,7 +72,7 @@ class RollingOrigin:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """What an origin came to: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
+    """Results of an origin: `Evaluation.as_json`, and `ranker.judge.Judged.per_request`."""
 
     facts: dict[str, Any]
     per_request: pl.DataFrame
@@ -89,7 +89,7 @@ class _Kept:
         one, other = (rows.filter(system=rows["system"][0]).select(keys) for rows in (self.per_request, others.rows))
         if not one.sort(keys).equals(other.sort(keys)):
             raise IntegrityError(
-                f"{path} is of other requests than today's. Remove it, and the origin is judged again."
+                f"{path} is of other requests than today's. Remove it, so that the origin is judged again."
             )
         is_ours = pl.col("system").is_in(OURS)
         parts = [self.per_request.filter(is_ours), others.rows, self.per_request.filter(~is_ours)]
@@ -99,7 +99,7 @@ class _Kept:
 
 @dataclass(frozen=True, slots=True)
 class _Others:
-    """What other systems came to in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
+    """Results of other systems in a window: `ranker.judge.Judged.per_request`, `Evaluation.beyond`."""
 
     rows: pl.DataFrame
     beyond: dict[str, dict[str, float]]
@@ -113,7 +113,7 @@ def rolling_origin(
     chosen: str = ALL_SYSTEMS,
     external: External = MappingProxyType({}),
 ) -> RollingOrigin:
-    """Train and judge as of several origins, and pool what they came to.
+    """Train and judge as of several origins, and pool their results.
 
     Each training is a run of its own in MLflow; nothing is registered.
 
@@ -135,9 +135,9 @@ def rolling_origin(
     kept = []
     cuts = origins_of(inputs.log, config, count)
     # What cannot be judged is refused before anything is trained.
-    windows = _windows(cuts, config)
-    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].given else ())])
-    others = _judged(external, cuts, windows, config) if external else [None] * count
+    windows = windows_of(cuts, config)
+    chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].logged_lists else ())])
+    others = judge_external(external, cuts, windows, config) if external else [None] * count
     folder = Path(config.output) / "origins" / _key(inputs, config)
     for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
         first_day = str(date_of(split.test.start))
@@ -153,90 +153,93 @@ def rolling_origin(
 
 
 def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog, Split]]:
-    """The log as it ends for each origin, and how it is cut; the latest first.
+    """The log of each origin and its split, the latest first.
 
     Raises:
         ConfigError: The log is too short for so many; the message says how many fit.
     """
-    found: list[tuple[EventLog, Split]] = []
-    while len(found) < count:
+    origins: list[tuple[EventLog, Split]] = []
+    while len(origins) < count:
         try:
             split = Split.of(log, config.timeline, config.labels)
         except ConfigError as error:
-            if not found:
+            if not origins:
                 raise
             raise ConfigError(
-                f"--origins {count}: {len(found)} fit into this log, since each further one ends "
+                f"--origins {count}: {len(origins)} fit into this log, since each further one ends "
                 f"timeline.test_days ({config.timeline.test_days}) earlier. For one more, {error}"
             ) from error
-        found.append((log, split))
+        origins.append((log, split))
         log = log.until(split.test.start)
-    return found
+    return origins
 
 
-def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
-    """Each origin's requests and truth; of lists that were given, the pairs that were shown.
+def windows_of(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
+    """Each origin's requests and truth, and the shown pairs where the candidates are logged lists.
 
     Raises:
         ConfigError: A window has no request with a positive.
         ContractError: The training as of an origin has none; see `refuse_unteachable`.
     """
-    found = []
+    windows = []
     for log, split in cuts:
         source = request_source(log, config)
-        asked = source.between(split.test.start, split.test.closed_end)
-        requests, left_out = whole_users(asked, log, config.evaluation.max_requests)
-        given = config.candidates.source == "logged"
+        in_window = source.between(split.test.start, split.test.closed_end)
+        requests, left_out = whole_users(in_window, log, config.evaluation.max_requests)
+        logged_lists = config.candidates.source == "logged"
         pairs = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
-        if given:
+        if logged_lists:
             pairs = requests.select("request", item="shown").explode("item")
-        window = Labelled(requests, source.truth(requests), pairs, given, left_out)
+        window = Labelled(requests, source.truth(requests), pairs, logged_lists, left_out)
         days = f"the window from {date_of(split.test.start)} to {date_of(split.test.end - 1)}"
         refuse_empty(window, days, remedy="Ask for fewer origins, or set timeline.test_days.")
         refuse_unteachable(log, config, split)
-        found.append(window)
-    return found
+        windows.append(window)
+    return windows
 
 
-def _judged(
+def judge_external(
     external: External, cuts: Sequence[tuple[EventLog, Split]], windows: Sequence[Labelled], config: Config
 ) -> list[_Others]:
-    """Other systems in each window; a file holds the lists of them all, so that their requests are numbered on."""
+    """Results of other systems in each window.
+
+    A file of scores covers all windows, so that requests are numbered on from window to window.
+    """
     starts = list(accumulate((window.requests.height for window in windows), initial=0))
     together = Labelled(
         pl.concat(_moved(window.requests, start) for window, start in zip(windows, starts, strict=False)),
         windows[0].truth.clear(),
         pl.concat(_moved(window.rows, start) for window, start in zip(windows, starts, strict=False)),
-        windows[0].given,
+        windows[0].logged_lists,
         pl.concat(others) if (others := [one.left_out for one in windows if one.left_out is not None]) else None,
     )
     coded = coded_scores(external, together, cuts[0][0], taken=TAKEN)
-    found = []
+    judged = []
     for (log, split), window, (start, end) in zip(cuts, windows, pairwise(starts), strict=True):
         within = pl.col("request").is_between(start, end, closed="left")
         lists = {name: _moved(rows.filter(within), -start) for name, rows in coded.items()}
-        asked = window_of(log, config, window, split.test.start)
-        found.append(
+        judged_window = window_of(log, config, window, split.test.start)
+        judged.append(
             _Others(
-                by_request(asked, lists, config.evaluation),
+                by_request(judged_window, lists, config.evaluation),
                 beyond_lists(lists, log, config, first_day=split.test.start),
             )
         )
-    return found
+    return judged
 
 
 def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:
-    """The same with the numbers of requests so much higher."""
+    """The same rows with request numbers shifted."""
     return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(pl.UInt32))
 
 
 def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:
-    """Train on a log, judge its test window, and keep what came of it."""
+    """Train on a log, judge its test window, and keep the results."""
     with Tracking(config).run() as run:
         trained = train(log, config, run.series)
         _, evaluation = judge_trained(trained, config)
         write_parquet(evaluation.judged.per_request, path.with_suffix(".parquet"))
-        told = {"evaluation": evaluation.as_json(), "per_request": sha256_of(path.with_suffix(".parquet"))}
+        record = {"evaluation": evaluation.as_json(), "per_request": sha256_of(path.with_suffix(".parquet"))}
         run.record(
             f"origin {path.stem}",
             metrics=metrics_of(evaluation),
@@ -247,19 +250,19 @@ def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:
             },
             artefacts={},
         )
-        write_json(told, path)  # last: an origin is done where this file is
+        write_json(record, path)  # last: an origin is done where this file is
 
 
 def _read(path: Path) -> _Kept:
     table = path.with_suffix(".parquet")
-    told = read_json(path, what="origin")
-    if not table.is_file() or sha256_of(table) != told.get("per_request"):
-        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
-    return _Kept(told["evaluation"], read_parquet(table))
+    record = read_json(path, what="origin")
+    if not table.is_file() or sha256_of(table) != record.get("per_request"):
+        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, so that the origin is judged again.")
+    return _Kept(record["evaluation"], read_parquet(table))
 
 
 def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluation:
-    """One or several windows as one."""
+    """The evaluation of one window, or of several pooled."""
     names = chosen_systems(chosen, kept[0].per_request["system"].unique(maintain_order=True).to_list())
     judged = pooled(
         [one.per_request.filter(pl.col("system").is_in(names)) for one in kept],
@@ -279,14 +282,14 @@ def _evaluation(kept: Sequence[_Kept], config: Config, chosen: str) -> Evaluatio
         in_window=sum(one.facts.get("requests_in_window", one.facts["requests"]) for one in kept),
         share_distinct=distinct / sum(requests),
         beyond={
-            system: {name: math.nan if value is None else value for name, value in found.items()}
-            for system, found in beyond.items()
+            system: {name: math.nan if value is None else value for name, value in means.items()}
+            for system, means in beyond.items()
             if system in names
         },
     )
 
 
 def _key(inputs: Inputs, config: Config) -> str:
-    """What the results of origins depend on."""
-    told = [config.digest(), dict(inputs.fingerprints), library_versions()]
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:32]
+    """Hash of everything that the results of origins depend on."""
+    parts = [config.digest(), dict(inputs.fingerprints), library_versions()]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
-"""What a training or a night would stumble over, known before it starts: each with the key that mends it.
+"""Warnings, before anything starts, of what a training or a night would fail on; each names the key to change.
 
-A caution is no error: what is wrong with the tables or the configuration as such stops the verb that reads them. No
-message holds an id or a text.
+A caution is no error: faults of the tables or of the configuration itself stop the verb that reads them. No message
+holds an id or a text.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from pathlib import Path
 from features.candidates.union import unmatched_ids
 from features.errors import ContractError, NightrankError, listed
 from features.families.registry import column_names
-from features.families.request import SOURCE_COLUMNS
+from features.families.request import source_group
 from features.log.event_log import EventLog, date_of
 from features.log.event_parts import OPEN_END
 from features.log.inventory import slug
@@ -28,7 +28,7 @@ from pipelines.training.windows import filled_windows, refuse_empty_windows
 
 __all__ = ["Caution", "cautions", "quick_cautions", "refuse_cautions"]
 
-_MOST_CUT = 0.5  # of a field's texts, the most that may be cut without a word
+_MOST_CUT = 0.5  # share of a field's texts that may be cut without a caution
 _NEAR = 0.6  # how alike two names are before one is taken for the other mistyped
 _BYTES_A_VALUE = 1.0  # of a ranker's row on disk, compressed
 _PASSING = 14.0  # bytes beside, while it is learned from: rows as they are, what is picked of them, network's inputs
@@ -38,7 +38,7 @@ _COPIES = 2  # of a bundle: the folder, and what the registry keeps
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """Something that a training or a night would stumble over.
+    """A warning of something that a training or a night would fail on.
 
     Attributes:
         key: What to change in the configuration.
@@ -50,20 +50,20 @@ class Caution:
 
 
 def cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
-    """All that can be known before a training or a night starts; loads the encoder and asks the tracking server.
+    """All cautions; loads the encoder and calls the tracking server.
 
     Args:
         inputs: The checked tables.
         config: Everything configured.
-        fields: How the encoder reads each text field; none where that is not known.
+        fields: Measures of each text field; empty where they were not taken.
     """
-    found = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
+    early = [*quick_cautions(inputs, config, fields), *_timeline(inputs.log, config), *_features(inputs.log, config)]
     encoder, weights = _encoder(config)
-    return [*found, *encoder, *_tracking(config), *_memory(inputs.log, config), *_disk(inputs, config, weights)]
+    return [*early, *encoder, *_tracking(config), *_memory(inputs.log, config), *_disk(inputs, config, weights)]
 
 
 def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) -> list[Caution]:
-    """Those that a training is told of too when it starts: it stops by itself, in time, where it must."""
+    """The cautions that a training shows too when it starts; they load and call nothing."""
     log = inputs.log
     return [
         *_left_out(inputs),
@@ -72,35 +72,35 @@ def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) 
         *_event_types(log, config),
         *_texts(fields, config),
         *_blocked(log, config),
-        *_given_lists(log, config),
+        *_lists_to_rerank(log, config),
     ]
 
 
-def refuse_cautions(found: Sequence[Caution]) -> None:
-    """Stop where there is any caution.
+def refuse_cautions(faults: Sequence[Caution]) -> None:
+    """Raise if there is any caution, as `--strict` wants.
 
     Raises:
-        ContractError: All of them.
+        ContractError: Names all of them.
     """
-    if found:
-        told = "\n".join(f"{caution.key}: {caution.message}" for caution in found)
-        raise ContractError(f"--strict: {len(found)} warnings.\n{told}")
+    if faults:
+        lines = "\n".join(f"{caution.key}: {caution.message}" for caution in faults)
+        raise ContractError(f"--strict: {len(faults)} warnings.\n{lines}")
 
 
 def _left_out(inputs: Inputs) -> list[Caution]:
     """Files of a table's folder that may be data, and are not read."""
-    found = []
-    for table, places in inputs.left_out.items():
-        told = [place for place in places if not any(part.startswith((".", "_")) for part in Path(place).parts)]
-        if told:
-            found.append(
+    faults = []
+    for table, paths in inputs.left_out.items():
+        visible = [path for path in paths if not any(part.startswith((".", "_")) for part in Path(path).parts)]
+        if visible:
+            faults.append(
                 Caution(
                     f"data.{table}.path",
-                    f"{len(told)} files are not read, since no table has their suffix ({listed(told)}). Write them as "
-                    "Parquet or CSV if they belong to it, or move them away.",
+                    f"{len(visible)} files are not read, since no table has their suffix ({listed(visible)}). Write "
+                    "them as Parquet or CSV if they belong to it, or move them away.",
                 )
             )
-    return found
+    return faults
 
 
 def _users(inputs: Inputs) -> list[Caution]:
@@ -110,10 +110,10 @@ def _users(inputs: Inputs) -> list[Caution]:
     listed_ids = inputs.tables["users"].good["user_id"]
     active = inputs.log.user_ids.gather(inputs.log.active_users)
     strange = listed_ids.cast(active.dtype).filter(~listed_ids.cast(active.dtype).is_in(active.implode()))
-    told = written_otherwise(strange, active)
-    if not told:
+    mismatch = written_otherwise(strange, active)
+    if not mismatch:
         return []
-    return [Caution("data.users", f"of {len(strange)} users without an event, {told}; else each is two users")]
+    return [Caution("data.users", f"of {len(strange)} users without an event, {mismatch}; else each is two users")]
 
 
 def _far(log: EventLog) -> list[Caution]:
@@ -139,7 +139,7 @@ def _event_types(log: EventLog, config: Config) -> list[Caution]:
     roles = {f"features.roles.{role}": kinds for role, kinds in config.features.roles.model_dump().items()}
     is_set = {f"features.roles.{role}" for role in config.features.roles.model_fields_set}
     is_set |= {"labels.gains"} & {f"labels.{name}" for name in config.labels.model_fields_set}
-    found = []
+    faults = []
     for key, named in {"labels.gains": tuple(config.labels.gains), **roles}.items():
         for kind in named:
             alike = [other for other in counts if slug(other) == slug(kind) and other not in named]
@@ -148,14 +148,14 @@ def _event_types(log: EventLog, config: Config) -> list[Caution]:
                 continue
             near = alike or difflib.get_close_matches(kind, counts, n=1, cutoff=_NEAR)
             hint = f"; the nearest type is {near[0]!r} ({counts[near[0]]:,} events)" if near else ""
-            found.append(
+            faults.append(
                 Caution(
                     key,
                     f"{kind!r} is the type of none of the {sum(counts.values()):,} events{hint}. Name the types as the "
                     f"log writes them ({listed(sorted(counts), most=10)}), or leave it out.",
                 )
             )
-    return found + _spelled_apart(counts, config)
+    return faults + _spelled_apart(counts, config)
 
 
 def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
@@ -163,27 +163,27 @@ def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
     by_slug: dict[str, list[str]] = {}
     for kind in counts:
         by_slug.setdefault(slug(kind), []).append(kind)
-    found = []
+    faults = []
     for kinds in by_slug.values():
         if len(kinds) > 1:
-            told = ", ".join(f"{kind!r} ({counts[kind]:,} events)" for kind in kinds)
+            spelled = ", ".join(f"{kind!r} ({counts[kind]:,} events)" for kind in kinds)
             gains = config.labels.gains
             counting = [kind for kind in kinds if kind in gains]
             what = f"labels.gains counts {listed(counting)} alone" if counting else "none of them counts (labels.gains)"
             if len(counting) == len(kinds):
                 what = "all of them count (labels.gains)"
-            found.append(
+            faults.append(
                 Caution(
                     "labels.gains",
-                    f"the event types {told} differ in their spelling alone, and are different types here: {what}. "
+                    f"the event types {spelled} differ in their spelling alone, and are different types here: {what}. "
                     "Write them alike where they come from, or name each under labels.gains and features.roles.",
                 )
             )
-    return found
+    return faults
 
 
 def _texts(fields: Sequence[TextField], config: Config) -> list[Caution]:
-    """Text fields most of whose texts the encoder does not read to the end."""
+    """Text fields of which the encoder cuts most texts."""
     return [
         Caution(
             "encoder.max_tokens",
@@ -210,10 +210,10 @@ def _blocked(log: EventLog, config: Config) -> list[Caution]:
     ]
 
 
-def _given_lists(log: EventLog, config: Config) -> list[Caution]:
-    """Nights that re-rank given lists, and no table of such lists."""
-    asked = config.candidates.source == "logged" and config.requests.mode == "batch"
-    if not asked or (log.supplied is not None and log.supplied.height):
+def _lists_to_rerank(log: EventLog, config: Config) -> list[Caution]:
+    """Nights that re-rank supplied lists, without a table of such lists."""
+    reranks = config.candidates.source == "logged" and config.requests.mode == "batch"
+    if not reranks or (log.supplied is not None and log.supplied.height):
         return []
     lacking = "is not configured" if config.data.candidates is None else "has no rows"
     return [
@@ -226,7 +226,7 @@ def _given_lists(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _timeline(log: EventLog, config: Config) -> list[Caution]:
-    """A timeline that the log does not fill; in the words of the training that would refuse it."""
+    """A timeline that the log does not fill, in the message of the training that would refuse it."""
     try:
         windows = filled_windows(log, config, Split.of(log, config.timeline, config.labels))
         refuse_empty_windows(windows, log, config)
@@ -244,18 +244,18 @@ def _timeline(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _features(log: EventLog, config: Config) -> list[Caution]:
-    """Columns that a training could not make, and constraints of columns that there are not."""
+    """Columns that a training could not make, and monotone constraints of unknown columns."""
     from pipelines.training.chain import interest_group
     from pipelines.training.train import refuse_unknown_features
 
     try:
         plan = plan_of(log, config)
-        known = (*column_names(plan), *SOURCE_COLUMNS)
+        available = (*column_names(plan), *source_group(config.candidates).columns)
     except NightrankError as error:
         return [Caution("features", str(error))]
     queries = config.requests.mode == "online" and plan.inventory.has(["events.query"])
     try:
-        refuse_unknown_features((*known, *interest_group(queries=queries).columns), config)
+        refuse_unknown_features((*available, *interest_group(queries=queries).columns), config)
     except NightrankError as error:
         return [Caution("ranker.monotone", str(error))]
     return []
@@ -270,7 +270,7 @@ class _Weights:
 
 
 def _encoder(config: Config) -> tuple[list[Caution], _Weights | None]:
-    """What keeps the encoder from being loaded as a training loads it; and its size."""
+    """Faults that keep the encoder from loading as a training loads it; and its size, None where it does not load."""
     from encoders.model import InterestModel
 
     try:
@@ -329,6 +329,6 @@ def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caut
 def _columns(log: EventLog, config: Config) -> int:
     """How many columns a ranker's row has, about."""
     try:
-        return len(column_names(plan_of(log, config))) + len(SOURCE_COLUMNS)
+        return len(column_names(plan_of(log, config))) + len(source_group(config.candidates).columns)
     except NightrankError:
-        return len(SOURCE_COLUMNS)
+        return len(source_group(config.candidates).columns)

@@ -1,6 +1,6 @@
 """A data set as a user's own project: plain Parquet files and a `nightrank.yaml` in a folder.
 
-From there on nothing tells it from a user's own data: the same reader, the same contracts, the same commands.
+From there on it is treated as a user's own data: the same reader, the same contracts, the same commands.
 """
 
 from datetime import date, timedelta
@@ -20,11 +20,13 @@ _WHERE = "# All keys, with unit, range and default: pipelines/base/config.py. Fo
 _NOTES = {
     "data": "The tables, each held against its contract; paths are relative to this file.",
     "labels": "Which events count as success, and how much.",
+    "requests": "What is ranked: whole days of users, or the lists that the log has.",
     "timeline": "The days of the log, counted back from its last: test, validation, the ranker's training.",
     "candidates": "Which items are ranked for a request.",
     "features": "Which features are made, and of which columns.",
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
+    "night": "What a night publishes.",
     "output": "The folder of everything that is written.",
 }
 
@@ -135,15 +137,15 @@ def _day_path(day: date) -> str:
     return f"events/date={day:%Y-%m-%d}/events.parquet"
 
 
-def _strays(dataset: Dataset, folder: Path, known: set[str]) -> list[str]:
-    """Files that are neither known nor output nor a killed writer's leftover; the folder if it is a file."""
+def _strays(dataset: Dataset, folder: Path, expected: set[str]) -> list[str]:
+    """Files that are neither expected nor output nor a killed writer's leftover; the folder if it is a file."""
     if folder.is_file():
         return [folder.name]
-    found = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return [
         path.as_posix()
-        for path in found
-        if path.as_posix() not in known
+        for path in paths
+        if path.as_posix() not in expected
         and path.parts[0] != dataset.config["output"]
         and not (path.name.startswith(".") and path.suffix == ".tmp")
     ]

@@ -1,4 +1,4 @@
-"""Verb `vectors`: what the vector stores hold, whether they are whole, and which of them nobody needs."""
+"""Verb `vectors`: statistics of the vector stores, verification, and removal of those that nobody needs."""
 
 import fcntl
 import shutil
@@ -65,12 +65,13 @@ def stores(config: Config) -> list[Store]:
         TryAgainError: The registry does not answer.
     """
     users = _users(config)
-    found = [_store(folder, users) for folder in _folders(config)]
-    return sorted(found, key=lambda store: (-store.last_used, store.folder.name))
+    return sorted(
+        (_store(folder, users) for folder in _folders(config)), key=lambda store: (-store.last_used, store.folder.name)
+    )
 
 
 def verify(config: Config) -> dict[str, Any]:
-    """Hold every segment of every store against its checksum.
+    """Check every segment of every store against its checksum.
 
     Returns:
         How many stores, segments and bytes there are, all of them whole.
@@ -100,11 +101,11 @@ def verify(config: Config) -> dict[str, Any]:
 def collect(config: Config, *, dry_run: bool) -> dict[str, Any]:
     """Remove the stores that no registered version uses, `vectors.keep_days` after their last use.
 
-    From the others goes what killed writers left, after a day.
+    Files that killed writers left in the others are removed after a day.
 
     Args:
         config: Output folder, registry, days.
-        dry_run: Only say what would go.
+        dry_run: Only report what would be removed.
 
     Returns:
         Stores removed and kept, and the bytes that are free now (or would be).
@@ -142,10 +143,10 @@ def _users(config: Config) -> Mapping[str, tuple[str, ...]]:
     registry = Registry(config)
     users: dict[str, tuple[str, ...]] = {}
     for version in registry.versions():
-        told = " ".join([version.name, *(f"@{alias}" for alias in version.aliases)])
+        label = " ".join([version.name, *(f"@{alias}" for alias in version.aliases)])
         manifest = read_json(registry.bundle_folder(version) / "manifest.json", what="bundle")
         for digest in set(manifest["encoder"].values()):
-            users[digest[:32]] = (*users.get(digest[:32], ()), told)
+            users[digest[:32]] = (*users.get(digest[:32], ()), label)
     return users
 
 

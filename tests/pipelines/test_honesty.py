@@ -10,7 +10,7 @@ from features.errors import ContractError
 from pipelines.evaluation.evaluate import evaluate, version_lists
 from pipelines.inputs.check import read_inputs
 from pipelines.training import train as training
-from pipelines.training.labelled import label, visit
+from pipelines.training.labelled import label, label_block
 from pipelines.training.train import train
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
@@ -75,9 +75,9 @@ def test_every_row_is_scored_by_an_encoder_that_ended_before_it(trained_project,
 
 def test_an_encoder_that_saw_a_day_of_its_block_is_caught(trained_project, monkeypatch):
     def leaking(*arguments, encoder_day, **options):
-        return visit(*arguments, encoder_day=encoder_day + 1, **options)
+        return label_block(*arguments, encoder_day=encoder_day + 1, **options)
 
-    monkeypatch.setattr(training, "visit", leaking)
+    monkeypatch.setattr(training, "label_block", leaking)
     with pytest.raises(ContractError, match="encoder_ended_before"):
         train(trained_project.inputs.log, trained_project.config)
 

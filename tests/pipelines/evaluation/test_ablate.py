@@ -123,8 +123,8 @@ def test_parts_are_judged_beside_the_systems_and_logged_to_the_versions_run(proj
     )
 
 
-def test_of_given_lists_the_ranker_without_text_is_the_one_that_there_is(whole):
-    assert whole.ranker_without("text", given=True) is whole.behaviour_ranker
+def test_on_logged_lists_the_ranker_without_text_is_the_behaviour_only_ranker(whole):
+    assert whole.ranker_without("text", logged_lists=True) is whole.behaviour_ranker
     other = whole.ranker_without("text")
     assert other.features == whole.behaviour_ranker.features
     assert other.files() != whole.behaviour_ranker.files()  # its candidates are those of all generators

@@ -77,7 +77,7 @@ def drawn_by(rounds, usable):
     while len(drawn := rounds.next()):
         sizes.append(len(drawn))
         some = usable.filter(pl.col("request").is_in(drawn.implode()))
-        rounds.found(Quota(int(some["whole"].sum()), int(some["new"].sum())))
+        rounds.record(Quota(int(some["whole"].sum()), int(some["new"].sum())))
     return sizes
 
 

@@ -25,7 +25,7 @@ def config_of(memory, **keys):
 
 
 def log_of(event_bytes, items=0, item_bytes=0, cells=0, file_rows=0, users=0):
-    labels = SimpleNamespace(held_bytes=event_bytes, file_rows=file_rows)
+    labels = SimpleNamespace(memory_bytes=event_bytes, file_rows=file_rows)
     cells = SimpleNamespace(nbytes=20 * cells, counts=np.ones(cells, np.int32))
     table = SimpleNamespace(estimated_size=lambda: item_bytes, height=items)
     user_ids = pl.Series("user_id", range(users))
@@ -96,7 +96,7 @@ def test_a_chain_works_in_portions_of_that_size(trained_project):
     size = chain.memory.requests_at_once(len(chain.features))
     assert size < 100
     span = trained.split.test
-    requests = chain.asked.between(span.start, span.closed_end)
+    requests = chain.request_source.between(span.start, span.closed_end)
     portions = list(chain.portions(requests, name="some"))
     assert [portion.requests.height for portion, _ in portions][:-1] == [size] * (requests.height // size)
     ((_, together),) = trained.chain.portions(requests, name="all")

@@ -110,7 +110,7 @@ def fit(shop_project, tmp_path):
         trainer.forget()
         with model.tuned.upper[0].register_forward_pre_hook(hook):
             trainer.teach(examples)
-        return trainer.held[0].losses, model.digest("tuned")
+        return trainer.trainings[0].losses, model.digest("tuned")
 
     return run
 
@@ -134,6 +134,16 @@ def test_losses_are_told_while_a_block_is_learned(fit):
     losses, _ = fit(Crowded(set()), lambda name, values: told.append((name, list(values))))
     assert told == [("encoder.block_0.loss", losses[: step + 1]) for step in range(len(losses))]
     assert len(losses) == 12
+
+
+def test_vectors_handed_over_in_memory_are_those_of_the_store(trained_project):
+    chain, split = trained_project.trained.chain, trained_project.trained.split
+    requests = chain.request_source.between(split.test.start, split.test.end).head(20)
+    portion = next(iter(chain.assembler.portions(requests)))
+    in_memory, encoded = chain.interest_of(portion), dict(chain.encoded)
+    chain.refresh()  # from the store
+    assert chain.interest_of(portion).equals(in_memory, null_equal=True)
+    assert chain.encoded == encoded  # it lacked none
 
 
 def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_path):

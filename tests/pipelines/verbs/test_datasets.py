@@ -362,7 +362,7 @@ def test_the_timeline_of_a_simulated_shop_fits_its_days() -> None:
 
 
 def test_an_unknown_name_is_answered_with_the_known_ones() -> None:
-    known = "'complete-journey', 'online-retail', 'simulated'"
+    known = "'complete-journey', 'ifdb', 'online-retail', 'simulated', 'wikispeedia'"
     with pytest.raises(ConfigError, match=rf"is called 'netflix'\. There are {known}\."):
         load_dataset("netflix")
 
@@ -381,3 +381,30 @@ def test_the_configuration_means_what_the_data_set_says(
     assert config.timeline.model_dump(include=set(told["timeline"])) == told["timeline"]
     header = path.read_text(encoding="utf-8").splitlines()[0]
     assert all(part in header for part in (dataset.name, dataset.source, dataset.licence))
+
+
+@pytest.mark.parametrize(
+    ("name", "items", "events", "kinds"),
+    [
+        ("ifdb", 10_246, 207_470, {"played", "wishlist", "tag"}),
+        ("wikispeedia", 4_604, 3_018_470, {"start", "shown", "click", "back"}),
+    ],
+)
+def test_a_log_that_lies_under_the_data_folder_is_a_project(
+    name: str, items: int, events: int, kinds: set[str], tmp_path: Path
+) -> None:
+    if not (Path(os.environ.get("NIGHTRANK_DATA", "")) / name / "events.parquet").is_file():
+        pytest.skip(f"NIGHTRANK_DATA names no folder with {name}: its known counts are not checked")
+    dataset = load_dataset(name)
+    assert (dataset.items.height, dataset.events.height) == (items, events)
+    assert set(dataset.events["event"].unique()) == kinds
+    assert load_config(write_dataset(dataset, tmp_path)).labels.gains.keys() <= kinds
+
+
+@pytest.mark.parametrize("name", ["ifdb", "wikispeedia"])
+def test_a_log_that_is_not_at_hand_says_where_to_put_it(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NIGHTRANK_DATA", str(tmp_path))
+    with pytest.raises(ConfigError, match="NIGHTRANK_DATA"):
+        load_dataset(name)

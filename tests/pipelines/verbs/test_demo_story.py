@@ -1,0 +1,98 @@
+import polars as pl
+import pytest
+
+from pipelines.base import report
+from pipelines.verbs.demo_story import (
+    COLUMNS,
+    LINES,
+    NewItem,
+    data_line,
+    learned_line,
+    reason_words,
+    story,
+    users_with_news,
+)
+
+SYSTEMS = (
+    *("full system", "behaviour-only ranker", "fine-tuned text", "zero-shot text"),
+    *("popularity", "popularity, 14 days", "personal frequency", "ItemKNN"),
+)
+EVALUATION = {
+    "window": ["2017-12-03", "2017-12-30"],
+    "requests": 4654,
+    "systems": [
+        {
+            "system": name,
+            "slice": part,
+            "metric": "ndcg@10",
+            "mean": (9 - number) / 100,
+            "low": (8 - number) / 100,
+            "high": (10 - number) / 100,
+        }
+        for number, name in enumerate(SYSTEMS)
+        for part in ("all", "new-to-user")
+    ],
+}
+DATA = {
+    "tables": {"events": {"rows": 1_234_567, "duplicates": 890, "quarantined": 12, "rules": {"not_in_the_future": 12}}},
+    "users": 1200,
+    "items": 41_000,
+}
+
+
+@pytest.fixture
+def rankings() -> pl.DataFrame:
+    lists = {"ann": ["old", "new"], "bob": ["new", "other"], "cat": ["old", "bare"]}
+    rows = [
+        {"user_id": user, "rank": rank, "item_id": item, "reasons": [] if item == "bare" else ["ease"]}
+        for user, items in lists.items()
+        for rank, item in enumerate(items, start=1)
+    ]
+    return pl.DataFrame(rows, schema_overrides={"reasons": pl.List(pl.String)})
+
+
+def test_the_highest_new_item_of_a_user_is_chosen_and_no_item_twice(rankings: pl.DataFrame) -> None:
+    had = pl.DataFrame({"user_id": ["ann", "cat"], "item_id": ["old", "old"]})
+    news = users_with_news(rankings, had, most=3)
+    assert news.rows() == [("bob", 1, "new", ["ease"])]  # ann's is the same item; cat's has no reason
+
+
+def test_users_are_as_many_as_were_asked_for(rankings: pl.DataFrame) -> None:
+    had = pl.DataFrame({"user_id": ["bob", "bob"], "item_id": ["new", "else"]})
+    news = users_with_news(rankings, had, most=1)
+    assert news.select("user_id", "item_id").rows() == [("ann", "old")]
+
+
+def test_the_data_are_told_with_what_was_set_aside() -> None:
+    line = data_line(DATA)
+    assert "1,234,567 events of 1,200 users with 41,000 items" in line
+    assert "890 repeat another row, 12 break a rule (12 not_in_the_future)" in line
+
+
+def test_what_was_learned_is_told_of_items_that_are_new_to_the_user() -> None:
+    assert "from 0.0600 to 0.0700 by fine-tuning" in learned_line(EVALUATION)
+    assert "0.0800 without text and 0.0900 with it" in learned_line(EVALUATION)
+    assert learned_line({"systems": []}) == "nothing that is new to a user was judged."
+
+
+def test_reasons_are_words_and_an_unknown_family_is_its_name() -> None:
+    assert reason_words(["ease", "text_words", "text_title", "moon"]) == (
+        "it goes with what they buy; its words are like what they buy; moon"
+    )
+
+
+def test_the_last_screen_fits_whatever_the_texts_are(capsys: pytest.CaptureFixture[str]) -> None:
+    long = NewItem("u" * 12, ("text " * 40,) * 3, 20, "title " * 40, ("similar_users", "ease", "offers", "x" * 200))
+    screen = story(
+        data=DATA,
+        evaluation=EVALUATION,
+        users=[long] * 3,
+        second_night="209 users acted on 2017-12-31, 209 of them have another list; 30 texts were new, 30 encoded.",
+        folder="nightrank-demo",
+        cost="Took 470 s, at most 5.26 GiB.",
+    )
+    report.show(*screen, width=COLUMNS)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) <= LINES
+    assert max(map(len, lines)) <= COLUMNS
+    assert lines[-1] == "Took 470 s, at most 5.26 GiB."
