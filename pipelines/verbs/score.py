@@ -22,7 +22,7 @@ from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
-from pipelines.night.guard import audited, audits_table
+from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.publish import Attempt, live_day
@@ -89,6 +89,10 @@ def score(
         facts["hindsight"] = True
     if dry_run:
         return {**facts, **differences, "attempt": str(attempt.folder), "dry_run": True}
+    guard = Guard(attempt, log, users, day, version, own)
+    would_go_live = not (hindsight or attempt.is_live or _is_before_live(attempt))
+    if would_go_live:
+        _refuse_blocked(guard.audited_inputs(), when, force=force)
     parts = [f"shard-{number:05d}" for number in range(len(shards))]
     written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
     attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
@@ -100,10 +104,9 @@ def score(
             "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
             "rankings stay live."
         )
-    live = live_day(attempt.root)
     forced: list[str] = []
-    if not (hindsight or attempt.is_live or (live is not None and live > when)):
-        findings = audited(attempt, parts, log, users, day, version=version, config=own)
+    if would_go_live:
+        findings = guard.audited(parts)
         report.show(audits_table(findings))
         forced = _refuse_blocked(findings, when, force=force)
         facts["audits"] = {finding.audit: finding.verdict for finding in findings}
@@ -119,6 +122,12 @@ def score(
     }
 
 
+def _is_before_live(attempt: Attempt) -> bool:
+    """Whether a later day is live, so that this attempt stands beside it."""
+    live = live_day(attempt.root)
+    return live is not None and live > attempt.day
+
+
 def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
     """Names of the audits that block a night and are overruled.
 
@@ -129,7 +138,7 @@ def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | Non
     if blocked and force is None:
         words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
         raise BlockedError(
-            f"the night of {when} is written and does not go live: {words}. What was live stays live. Mend the input "
+            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
             "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
         )
     return [finding.audit for finding in blocked]
