@@ -149,8 +149,8 @@ def _refuse_running(lock: Path, last: dict[str, Any], *, seconds: float, take_ov
         return
     raise TryAgainError(
         f"the night of {last['night']} has been running in this output folder since {last['since']} (process "
-        f"{last['process']}, last sign of life {duration(max(silent, 0.0))} ago). Run this again when it is done. If it "
-        "hangs, end it, or add --take-over: it cannot publish after that."
+        f"{last['process']}, last sign of life {duration(max(silent, 0.0))} ago). Run this again when it is done. If "
+        "it hangs, end it, or add --take-over: it cannot publish after that."
     )
 
 

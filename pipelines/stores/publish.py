@@ -3,8 +3,8 @@
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
 attempt that is live, and ``rankings/journal.jsonl`` says when each became so. The pointer is replaced in one step,
 after everything it points to was verified, and never by an attempt of an earlier day than the one that is live, unless
-somebody goes back on purpose. An attempt of an earlier day is entered in the journal as published for its own date: what
-the journal does not name was never published, such as the attempt of a version that is not the champion.
+somebody goes back on purpose. An attempt of an earlier day is entered in the journal as published for its own date:
+what the journal does not name was never published, such as the attempt of a version that is not the champion.
 """
 
 import json
@@ -159,7 +159,9 @@ class Attempt:
     def go_back(self, reason: str, *, guard: AbstractContextManager[None] | None = None) -> bool:
         """Move the pointer here whatever it points to, and write that down; returns whether it moved."""
         self.verify()
-        before = next((entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {})
+        before: dict[str, Any] = next(
+            (entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {}
+        )
         kept = {key: before[key] for key in ("version", "cutoff") if key in before}
         with guard or nullcontext():
             if self.is_live:

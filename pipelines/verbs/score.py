@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["Night", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
+__all__ = ["Night", "AS_USUAL", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -47,6 +48,24 @@ _WHERE_AND_HOW = (
 """Prefixes of tonight's keys that do not change the published rankings."""
 
 
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How a night goes live.
+
+    Attributes:
+        force: Why it does although an audit blocks it; None lets audits block.
+        shadow: Whether the lists are written beside and never published; None: where the version is not the champion.
+        lease: The right to publish; None takes one for the time of the writing.
+    """
+
+    force: str | None = None
+    shadow: bool | None = None
+    lease: Lease | None = None
+
+
+AS_USUAL = Publishing()
+
+
 def score(
     inputs: Inputs,
     config: Config,
@@ -56,16 +75,14 @@ def score(
     bundle: Bundle,
     dry_run: bool = False,
     allow_hindsight: bool = False,
-    force: str | None = None,
-    shadow: bool | None = None,
-    lease: Lease | None = None,
+    publishing: Publishing = AS_USUAL,
 ) -> Night:
     """Rank every user as of the cut-off that opens a day, and publish.
 
     The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
     writes what is missing, and moves the pointer only if it is not there yet. The rankings of a day before the one that
-    is live stand beside it; what is live stays. Nothing is published but by the champion, which is asked for again right
-    before the pointer moves.
+    is live stand beside it; what is live stays. Only the champion's are published: who that is, is asked for again
+    right before the pointer moves.
 
     Args:
         inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
@@ -75,9 +92,7 @@ def score(
         bundle: The version.
         dry_run: Say what would be done, and write nothing.
         allow_hindsight: Rank a day of which the version has seen the future, too. That never goes live.
-        force: Why the night goes live although an audit blocks it; None lets audits block.
-        shadow: Whether the lists are written beside and never published; None: where the version is not the champion.
-        lease: The right to publish; None takes one for the time of the writing.
+        publishing: How it goes live.
 
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
@@ -100,11 +115,11 @@ def score(
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True
-    is_shadow = version != _champion(config) if shadow is None else shadow
+    is_shadow = version != _champion(config) if publishing.shadow is None else publishing.shadow
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
         return {**facts, **beside, "dry_run": True}
-    with nullcontext(lease) if lease is not None else night_lease(config, when) as right:
+    with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
         written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
         attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
@@ -114,13 +129,13 @@ def score(
         if not (hindsight or is_shadow or attempt.is_live or (live is not None and live > when)):
             findings = audited(attempt, parts, log, users, day, version=version, config=own)
             report.show(audits_table(findings))
-            forced = _refuse_blocked(findings, when, force=force)
+            forced = _refuse_blocked(findings, when, force=publishing.force)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
         moved = not (hindsight or is_shadow) and attempt.publish(
             guard=_only_the_champion(config, version, right),
             facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
             forced=forced,
-            reason=force,
+            reason=publishing.force,
         )
     return {
         **facts,
