@@ -162,7 +162,7 @@ class Attempt:
         before: dict[str, Any] = next(
             (entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {}
         )
-        kept = {key: before[key] for key in ("version", "cutoff") if key in before}
+        kept: dict[str, Any] = {key: before[key] for key in ("version", "cutoff") if key in before}
         with guard or nullcontext():
             if self.is_live:
                 return False

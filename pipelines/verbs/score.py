@@ -34,7 +34,7 @@ from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["Night", "AS_USUAL", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
+__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
