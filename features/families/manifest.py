@@ -6,9 +6,9 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
 from features.config import FrozenConfig, family_name
-from features.families.base import ColumnGroup
 from features.families.registry import FeatureSet
 from features.log.inventory import FeatureInventory
+from features.signals.family import ColumnGroup
 
 __all__ = ["Column", "FeatureManifest", "columns_of"]
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.config import FrozenConfig
-from features.families.base import Floats
+from features.signals.family import Floats
 
 __all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "statistics_of"]
 
