@@ -32,6 +32,7 @@ from pipelines.cli.options import (
     registry_of,
     say_read,
 )
+from pipelines.cli.registry import history, promote, registry_app, rollback
 
 __all__ = ["app", "main"]
 
@@ -42,6 +43,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
 )
+app.add_typer(registry_app, name="registry")
 app.add_typer(features_app, name="features")
 app.add_typer(click_app, name="click-model")
 app.add_typer(vectors_app, name="vectors")
@@ -208,56 +210,8 @@ def _judge_origins(
     report.result(facts)
 
 
-@app.command()
-def promote(
-    config: ConfigPath = DEFAULT,
-    overrides: Overrides = [],
-    *,
-    version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "challenger",
-    allow_empty: AllowEmpty = False,
-) -> None:
-    """Make a version champion, if it passes every gate."""
-    from pipelines.base import report
-    from pipelines.inputs.read import read_events
-    from pipelines.registry.versions import load_version, working_config
-    from pipelines.verbs.promote import promote as promote_version
-
-    settings = open_settings(config, overrides)
-    registry = registry_of(settings)
-    _, bundle = load_version(registry, version)
-    inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
-    promoted, gates = promote_version(inputs.log, settings, registry, version)
-    for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.finding}")
-    report.show(f"champion: {promoted.name}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
-
-
-@app.command()
-def rollback(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
-    """Make the champion before the present one champion again."""
-    from pipelines.base import report
-    from pipelines.base.config import load_config
-
-    registry = registry_of(load_config(config, overrides))
-    with registry.locked():
-        went, came = registry.rollback()
-    report.show(f"champion: {came.name} (was {went.name})")
-    report.result({"champion": came.name, "was": went.name})
-
-
-@app.command()
-def history(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
-    """Who was made champion, when, by whom and why; refusals too."""
-    from pipelines.base import report
-    from pipelines.base.config import load_config
-
-    entries = registry_of(load_config(config, overrides)).history()
-    for entry in entries:
-        report.show(f"{entry['at']}  {entry['action']:<9} {entry['from'] or '-'} -> {entry['to']}  by {entry['by']}")
-        for name, found in entry["why"].items():
-            report.show(f"    {name}: {found}")
-    report.result({"history": entries})
+for verb in (promote, rollback, history):
+    app.command()(verb)
 
 
 @app.command()

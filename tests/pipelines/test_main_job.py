@@ -158,7 +158,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     version = registry.version(CHAMPION)
     assert version.number == "1"
     assert registry.find(CHALLENGER) is None
-    client, trained = registry._client, trained_project.trained
+    client, trained = registry.client, trained_project.trained
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"

@@ -210,7 +210,7 @@ def test_fault_35_a_version_whose_source_is_not_its_own_run_is_refused(source, p
     """Fault 35."""
     registry = Registry(project.config)
     run = registry.version("1").run_id
-    registry._client.create_model_version(
+    registry.client.create_model_version(
         "nightrank", source=source.format(run=run, other="0" * 32), run_id=run, tags={"bundle_digest": "0" * 64}
     )
     ended = command(project, "score", "--version", "2", "--date", str(project.day))
