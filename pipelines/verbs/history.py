@@ -16,6 +16,8 @@ __all__ = ["Entry", "entry_lines", "history", "live_on"]
 Entry = Mapping[str, Any]
 """at, by, action, from, to, why; of decisions also number, reason, policy, state, note."""
 
+_STATES = {str(State.INTENDED): "  (not carried out yet)", str(State.WITHDRAWN): "  (withdrawn)"}
+
 
 def history(registry: Registry) -> list[Entry]:
     """All decisions, oldest first, after the entries of the file that was kept before there were any.
@@ -31,7 +33,7 @@ def history(registry: Registry) -> list[Entry]:
 def entry_lines(entry: Entry) -> list[str]:
     """An entry as a person reads it: what was decided, and indented below it why."""
     number = f"{entry['number']:>4}" if "number" in entry else "   -"
-    state = {State.INTENDED: "  (not carried out yet)", State.WITHDRAWN: "  (withdrawn)"}.get(entry.get("state"), "")
+    state = _STATES.get(str(entry.get("state")), "")
     moved = f"{entry['from'] or '-'} -> {entry['to']}"
     lines = [f"{number}  {entry['at']}  {entry['action']:<8}  {moved}  by {entry['by']}{state}"]
     facts = {"reason": entry.get("reason"), "withdrawn": entry.get("note")}

@@ -306,11 +306,11 @@ def test_a_server_that_goes_away_after_the_decision_was_written_says_what_comes_
 
 def test_decisions_of_models_with_like_names_are_apart(registry, tmp_path):
     """In a filter of MLflow's a `_` stands for any letter."""
-    for model in ("a_b", "axb"):
-        other = Registry(config_of(tmp_path / "out", model=model))
-        other.register(registry.version("1").run_id, registry.version("1").digest)
-        assert move(other, to="1").number == 1
-    assert [each.words("a_b")[:25] for each in Champion(other).decisions.read()] == ["promote nothing -> a_b/1 b"]
+    like, other = (Registry(config_of(tmp_path / "out", model=model)) for model in ("axb", "a_b"))
+    for each in (like, other):
+        each.register(registry.version("1").run_id, registry.version("1").digest)
+        assert move(each, to="1").number == 1
+    assert len(Champion(other).decisions.read()) == 1
 
 
 def test_what_is_kept_is_read_back_whatever_its_length_and_without_credentials(registry):
