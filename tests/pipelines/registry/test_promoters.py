@@ -90,7 +90,9 @@ def postgresql():
     """Debian's PostgreSQL with an empty database, in a folder that is removed; gives its URI."""
     if shutil.which("initdb") is None or shutil.which("postgres") is None:
         pytest.skip("PostgreSQL's initdb and postgres are not installed: nothing was tested on it")
-    pytest.importorskip("psycopg2", reason="psycopg2 is not installed: nothing was tested on PostgreSQL")
+    driver = next((name for name in ("psycopg", "psycopg2") if find_spec(name)), None)
+    if driver is None:
+        pytest.skip("neither psycopg nor psycopg2 is installed: nothing was tested on PostgreSQL")
     folder, port = Path(tempfile.mkdtemp(prefix="nightrank-postgresql-")), free_port()
     user = {"user": "postgres"} if os.getuid() == 0 else {}
     if user:
@@ -108,7 +110,7 @@ def postgresql():
                 break
             time.sleep(0.5)
         time.sleep(2)
-        yield f"postgresql://ann@127.0.0.1:{port}/postgres"
+        yield f"postgresql+{driver}://ann@127.0.0.1:{port}/postgres"
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(60)
