@@ -11,6 +11,7 @@ import tempfile
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def ended(process):
 def server(folder):
     """An MLflow server over HTTP on SQLite; gives its address."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     stores = ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "kept")]
     with (folder / "server.log").open("w") as log:
         process = subprocess.Popen([*command, *stores], stdout=log, stderr=log, start_new_session=True, cwd=folder)
@@ -180,3 +181,27 @@ def test_faults_71_and_72_killed_at_random_the_next_command_finds_one_champion_a
             assert registry.find(CHALLENGER) is None or registry.bundle_folder(registry.version(CHALLENGER)).is_dir()
         assert decided >= KILLS / 2
         assert completed >= KILLS / 20
+
+
+FIRST = """
+import sys
+from small_registry import config_of
+from pipelines.registry.registry import Registry
+print(Registry(config_of(sys.argv[1], sys.argv[2])).versions())
+"""
+
+
+def test_fault_75_four_first_commands_make_one_database_on_postgresql(tmp_path):
+    path = os.pathsep.join([str(ROOT), str(Path(small_registry.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    with postgresql() as uri:
+        jobs = [
+            subprocess.Popen(
+                [sys.executable, "-c", FIRST, str(tmp_path / str(each)), uri],
+                env=os.environ | {"PYTHONPATH": path},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for each in range(4)
+        ]
+        assert [(*job.communicate(), job.returncode) for job in jobs] == [("[]\n", "", 0)] * 4
