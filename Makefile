@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 export GOMP_SPINCOUNT ?= 1000
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: install demo test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-night bench-train bench-peers \
+.PHONY: install demo readme test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-night bench-train bench-peers \
 	clean
 
 install: $(VENV)/.installed
@@ -20,6 +20,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 demo: install
 	rm -rf nightrank-demo
 	$(BIN)/nightrank demo --to nightrank-demo
+
+# The tables of options between marks such as `<!-- config: ranker -->` in the packages' READMEs, from the descriptions.
+readme: install
+	$(BIN)/python -m pipelines.cli.readme
 
 # Two processes; each file stays in one, so that what its tests share is made once, and torch has one thread in each.
 test: install

@@ -68,21 +68,21 @@ def require_adapters(tower: TextTower, train: TrainConfig) -> None:
             pass
 
 
-def _inject(tower: TextTower, told: dict[str, Any]) -> Any:  # noqa: ANN401 - peft has one class a method
+def _inject(tower: TextTower, adapter: dict[str, Any]) -> Any:  # noqa: ANN401 - peft has one class a method
     from peft import get_peft_model  # a second or more, for those who want it
     from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING
     from peft.utils import PeftType
 
-    method = str(told["peft_type"]).upper()
+    method = str(adapter["peft_type"]).upper()
     if method not in PeftType.__members__ or PeftType[method] not in PEFT_TYPE_TO_CONFIG_MAPPING:
         raise ConfigError(f"encoder.train.peft.peft_type: peft has no method {method!r}.")
     kind = PEFT_TYPE_TO_CONFIG_MAPPING[PeftType[method]]
-    keys = {name: value for name, value in told.items() if name != "peft_type"}
-    known = {field.name for field in fields(kind)}
-    unknown = sorted(keys.keys() - known)
+    keys = {name: value for name, value in adapter.items() if name != "peft_type"}
+    field_names = {field.name for field in fields(kind)}
+    unknown = sorted(keys.keys() - field_names)
     if unknown:
         raise ConfigError(f"encoder.train: {kind.__name__} of peft has no key {listed(unknown)}.")
-    if "target_modules" in known and "feedforward_modules" not in known:
+    if "target_modules" in field_names and "feedforward_modules" not in field_names:
         keys = {"target_modules": list(tower.kind.linear)} | keys
     try:
         config = kind(**keys)

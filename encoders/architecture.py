@@ -1,4 +1,4 @@
-"""What differs between kinds of encoder: where their layers are, and what a layer needs beside hidden states."""
+"""The supported kinds of transformer: where their layers are, and what a layer takes besides hidden states."""
 
 # T texts, L tokens, D width
 import json
@@ -20,11 +20,11 @@ class Bert(nn.Module):
     """
 
     layers_path: ClassVar[str] = "encoder.layer"
-    """Where the layers are, by the names that adapters are told."""
+    """Path of the list of layers in transformers' model, which adapters are configured by."""
     linear: ClassVar[tuple[str, ...]] = ("query", "key", "value", "dense")
     """Names of a layer's matrices."""
     used: ClassVar[tuple[str, ...]] = ("hidden_act", "num_attention_heads", "layer_norm_eps", "pad_token_id")
-    """Keys of the config that decide how weights are used, beside their shapes."""
+    """Keys of the config that decide how weights are used and that their shapes do not show."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 - transformers' classes have no common type of these parts
         super().__init__()
@@ -40,17 +40,17 @@ class Bert(nn.Module):
         """Number of a text's first position."""
         return 0
 
-    def beside(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Any:  # noqa: ANN401 - each kind's own
-        """What all layers need beside the hidden states: the attention mask, the same path padded or not."""
+    def layer_context(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Any:  # noqa: ANN401 - each kind's own
+        """The attention mask of all layers; a batch without padding takes the same path as one with it."""
         return create_bidirectional_mask(**_masked(self.config, hidden_TLD, mask_TL))
 
-    def step(self, layer: nn.Module, hidden_TLD: Tensor, beside: Any) -> Tensor:  # noqa: ANN401
+    def step(self, layer: nn.Module, hidden_TLD: Tensor, context: Any) -> Tensor:  # noqa: ANN401
         """Hidden states after one layer."""
-        after_TLD: Tensor = layer(hidden_TLD, beside)
+        after_TLD: Tensor = layer(hidden_TLD, context)
         return after_TLD
 
     def finish(self, hidden_TLD: Tensor) -> Tensor:
-        """What stands between the last layer and pooling."""
+        """The hidden states as they are pooled: those of the last layer."""
         return hidden_TLD
 
 
@@ -88,25 +88,25 @@ class ModernBert(Bert):
         """The transformer's layers, the lowest first."""
         return list(model.layers)
 
-    def beside(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Any:  # noqa: ANN401
-        """Mask and rotation of each type of layer; rotations are float32 whatever the hidden states are kept in."""
-        told = _masked(self.config, hidden_TLD, mask_TL)
+    def layer_context(self, hidden_TLD: Tensor, mask_TL: Tensor) -> Any:  # noqa: ANN401
+        """Mask and rotation by type of layer; rotations are float32 whatever the precision of the hidden states."""
+        mask_inputs = _masked(self.config, hidden_TLD, mask_TL)
         masks = {
-            "full_attention": create_bidirectional_mask(**told),
-            "sliding_attention": create_bidirectional_sliding_window_mask(**told),
+            "full_attention": create_bidirectional_mask(**mask_inputs),
+            "sliding_attention": create_bidirectional_sliding_window_mask(**mask_inputs),
         }
         position_1L = torch.arange(hidden_TLD.shape[1], device=hidden_TLD.device).unsqueeze(0)
         wide = torch.empty(0, device=hidden_TLD.device)
         return {kind: (masks[kind], self.rotary(wide, position_1L, kind)) for kind in set(self.config.layer_types)}
 
-    def step(self, layer: nn.Module, hidden_TLD: Tensor, beside: Any) -> Tensor:  # noqa: ANN401
+    def step(self, layer: nn.Module, hidden_TLD: Tensor, context: Any) -> Tensor:  # noqa: ANN401
         """Hidden states after one layer."""
-        mask, rotation = beside[layer.attention_type]
+        mask, rotation = context[layer.attention_type]
         after_TLD: Tensor = layer(hidden_TLD, attention_mask=mask, position_embeddings=rotation)
         return after_TLD
 
     def finish(self, hidden_TLD: Tensor) -> Tensor:
-        """The final normalisation."""
+        """The hidden states as they are pooled: normalised once more."""
         normalised_TLD: Tensor = self.norm(hidden_TLD)
         return normalised_TLD
 
@@ -123,7 +123,7 @@ KINDS: dict[str, type[Bert]] = {
 
 
 def arithmetic(config: PretrainedConfig) -> str:
-    """What the shapes of the weights do not tell about how they are used."""
+    """JSON of the config's keys that decide how weights are used; part of an encoder's digest."""
     return json.dumps({name: getattr(config, name) for name in ("model_type", *KINDS[config.model_type].used)})
 
 

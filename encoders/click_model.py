@@ -1,4 +1,4 @@
-"""The pointwise head: how likely a text is clicked, learned without users from texts shown against each other."""
+"""The click model: how likely a text is clicked, learned without users from texts shown against each other."""
 
 # R rows (texts of a group), K states of a text, D width, V n-grams
 import copy
@@ -27,7 +27,7 @@ from features.errors import ContractError, IntegrityError
 __all__ = ["ClickModel", "telling"]
 
 Report = Callable[[int, list[float]], None]
-"""Told the number of a member that is done, and its `held_losses`."""
+"""Called with the number of each member that is fitted, and with its `validation_losses`."""
 
 _WEIGHTS, _ABOUT, _ENCODER = "click_model.safetensors", "click_model.json", "encoder"
 _ITERATIONS = 200
@@ -64,7 +64,7 @@ class ClickModel:
         scale: States to vectors.
         ngrams: The vocabulary.
         intercept: Log-odds of a click of the text of score 0, over all that was shown in training.
-        held_losses: For each member the loss of its held-out groups, under the heads alone and after each epoch.
+        validation_losses: For each member the loss of its held-out groups, under the heads alone and after each epoch.
     """
 
     encoder: InterestModel
@@ -72,7 +72,7 @@ class ClickModel:
     scale: Scale
     ngrams: NGrams
     intercept: float
-    held_losses: tuple[tuple[float, ...], ...]
+    validation_losses: tuple[tuple[float, ...], ...]
 
     @classmethod
     def fit(
@@ -92,7 +92,7 @@ class ClickModel:
             encoder: What it stands on; stays as it is.
             config: Sizes and rates.
             seed: Same seed, same machine: same model to the last bit.
-            report: Told of progress.
+            report: Called after each member.
 
         Raises:
             ContractError: Fewer groups that tell anything than members. A group does if it has two texts, and if some
@@ -108,10 +108,10 @@ class ClickModel:
         ngrams = NGrams.fit(texts, longest=config.ngram_words, min_texts=config.ngram_texts)
         design = _Design(scale(states_RKD).double().numpy(), ngrams.transform(texts) * config.ngram_variance**0.5)
         shown = _weighed(rows, config.overdispersion)
-        members, held_losses = [], []
+        members, validation_losses = [], []
         for number in range(config.members):
-            held = part_R == number
-            head, ngram_weights = design.fit(shown, np.flatnonzero(~held))
+            validation_R = part_R == number
+            head, ngram_weights = design.fit(shown, np.flatnonzero(~validation_R))
             tower = _with_own_layers(encoder.tuned) if config.epochs else encoder.tuned
             material = Material(
                 texts=tokens,
@@ -119,17 +119,17 @@ class ClickModel:
                 shown=shown,
                 scale=scale,
                 beside_R=torch.from_numpy(design.ngrams_RV @ ngram_weights),
-                held_R=np.flatnonzero(held),
-                taught=_rows_of_groups(shown.group_R.numpy(), ~held),
+                validation_R=np.flatnonzero(validation_R),
+                training_groups=_rows_of_groups(shown.group_R.numpy(), ~validation_R),
             )
             trained, losses = train_layers(
                 tower, torch.from_numpy(head), material, bf16=encoder.bf16, config=config, seed=seed * 1000 + number
             )
             members.append(_Member(tower, trained.double().numpy(), ngram_weights * config.ngram_variance**0.5))
-            held_losses.append(tuple(losses))
+            validation_losses.append(tuple(losses))
             if report is not None:
                 report(number, losses)
-        fitted = cls(encoder, tuple(members), scale, ngrams, 0.0, tuple(held_losses))
+        fitted = cls(encoder, tuple(members), scale, ngrams, 0.0, tuple(validation_losses))
         return replace(fitted, intercept=_intercept(fitted.predict(texts), rows))
 
     def predict(self, texts: Sequence[str | None]) -> npt.NDArray[np.float64]:
@@ -197,7 +197,7 @@ class ClickModel:
             "ngrams": self.ngrams.vocabulary,
             "longest": self.ngrams.longest,
             "intercept": self.intercept,
-            "held_losses": self.held_losses,
+            "held_losses": self.validation_losses,
         }
         return json.dumps(about, indent=0, sort_keys=True, ensure_ascii=False)
 
@@ -233,7 +233,7 @@ def _with_own_layers(tower: TextTower) -> TextTower:
 
 @dataclass(frozen=True, slots=True)
 class _Design:
-    """What the linear part reads; both parts scaled so that every weight's prior is a standard normal.
+    """Input of the linear part, scaled so that every weight's prior is a standard normal.
 
     Attributes:
         vectors_RX: States' vectors, X = K * D.
@@ -247,22 +247,22 @@ class _Design:
         """Weights of vectors (X,) and n-grams (V,): maximum a posteriori by L-BFGS (the objective is convex)."""
         vectors_RX, ngrams_RV = self.vectors_RX[rows], self.ngrams_RV[rows]
         ngrams_VR = ngrams_RV.T.tocsr()
-        width, taught = vectors_RX.shape[1], shown.of(rows)
-        clicks = float(taught.clicks_R.sum())
+        width, fitted = vectors_RX.shape[1], shown.of(rows)
+        clicks = float(fitted.clicks_R.sum())
 
         def objective(weights: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             score_R = torch.from_numpy(vectors_RX @ weights[:width] + ngrams_RV @ weights[width:]).requires_grad_()
-            loss = taught.loss(score_R) * clicks
+            loss = fitted.loss(score_R) * clicks
             (slope,) = torch.autograd.grad(loss, score_R)
             slope_R = slope.numpy()
             gradient = np.concatenate([slope_R @ vectors_RX, ngrams_VR @ slope_R]) + weights
             return float(loss.detach()) + 0.5 * float(weights @ weights), gradient
 
         start = np.zeros(width + ngrams_RV.shape[1])
-        found = optimize.minimize(
+        solution = optimize.minimize(
             objective, start, jac=True, method="L-BFGS-B", options={"maxiter": _ITERATIONS, "maxcor": 20}
         )
-        return found.x[:width], found.x[width:]
+        return solution.x[:width], solution.x[width:]
 
 
 def _weighed(rows: pl.DataFrame, overdispersion: float) -> Shown:
@@ -273,23 +273,23 @@ def _weighed(rows: pl.DataFrame, overdispersion: float) -> Shown:
     """
     rate = pl.col("clicks").sum().over("group") / pl.col("impressions").sum().over("group")
     weight = 1 / (1 + overdispersion * pl.col("impressions") * rate)
-    told = rows.select(
+    weighted = rows.select(
         clicks=pl.col("clicks") * weight,
         impressions=pl.col("impressions") * weight,
         group=pl.col("group").rank("dense"),
     )
-    clicks, impressions = (torch.from_numpy(told[name].to_numpy().copy()) for name in ("clicks", "impressions"))
-    return Shown(clicks, impressions, torch.from_numpy(told["group"].to_numpy().astype(np.int64) - 1))
+    clicks, impressions = (torch.from_numpy(weighted[name].to_numpy().copy()) for name in ("clicks", "impressions"))
+    return Shown(clicks, impressions, torch.from_numpy(weighted["group"].to_numpy().astype(np.int64) - 1))
 
 
-def _rows_of_groups(group_R: npt.NDArray[np.int64], taught_R: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
-    """Rows of each group that is taught; rows lie by group."""
-    rows = np.flatnonzero(taught_R)
+def _rows_of_groups(group_R: npt.NDArray[np.int64], training_R: npt.NDArray[np.bool_]) -> list[npt.NDArray[np.int64]]:
+    """The training rows of each group that has any; the rows of a group stand together."""
+    rows = np.flatnonzero(training_R)
     return np.split(rows, np.flatnonzero(np.diff(group_R[rows])) + 1)
 
 
 def _intercept(score_R: npt.NDArray[np.float64], rows: pl.DataFrame) -> float:
-    """Where the expected clicks of all rows are their clicks."""
+    """The intercept at which the expected clicks of all rows are their clicks."""
     clicks, impressions = rows["clicks"].to_numpy(), rows["impressions"].to_numpy()
     base = float(np.log(clicks.sum() / (impressions.sum() - clicks.sum())))
 

@@ -28,7 +28,7 @@ Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What was shown, and what became of it.
+    """Impressions and clicks of texts, by group.
 
     Attributes:
         clicks_R: Clicks of each row, float64; fractions, where rows are weighted.
@@ -76,7 +76,7 @@ class Scale:
 
 
 def states_of(tower: TextTower, texts: TokenisedTexts, lower: Sequence[Tensor], *, bf16: bool) -> Tensor:
-    """States of all texts (R, K, D): like every vector, whatever else is encoded beside them."""
+    """States of all texts (R, K, D); a text's states do not depend on the other texts."""
     device = next(tower.parameters()).device
     states = torch.zeros(len(texts.ids), len(tower.upper) + 1, tower.width)
     was_training = tower.training
@@ -101,16 +101,16 @@ def _states(tower: TextTower, texts: TokenisedTexts, lower: Sequence[Tensor], po
 
 @dataclass(frozen=True, slots=True)
 class Material:
-    """What a member is taught, and stopped by.
+    """Training and validation data of one member.
 
     Attributes:
         texts: Tokens of the rows' texts.
         lower: What the frozen layers make of them.
         shown: Clicks of the rows.
         scale: States to vectors.
-        beside_R: The score that words and phrases give each row.
-        held_R: Rows of the groups that are held out.
-        taught: Rows of each of the others.
+        beside_R: The score that words and phrases give each row; the layers' is added to it.
+        validation_R: Rows of the validation groups.
+        training_groups: Rows of each training group.
     """
 
     texts: TokenisedTexts
@@ -118,8 +118,8 @@ class Material:
     shown: Shown
     scale: Scale
     beside_R: Tensor
-    held_R: Ints
-    taught: Sequence[Ints]
+    validation_R: Ints
+    training_groups: Sequence[Ints]
 
 
 class ClickModule(lightning.LightningModule):
@@ -131,13 +131,13 @@ class ClickModule(lightning.LightningModule):
         super().__init__()
         self.tower = tower
         self.head = nn.Parameter(head.float())
-        self._lesson, self._bf16, self._steps, self._config = material, bf16, steps, config
-        self.held_losses = [self._held_loss()]
+        self._material, self._bf16, self._steps, self._config = material, bf16, steps, config
+        self.validation_losses = [self._validation_loss()]
         self.best = self._trained()
 
     def training_step(self, rows: Ints, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
-        """The loss of some whole groups."""
-        material = self._lesson
+        """The loss of a batch of whole groups."""
+        material = self._material
         parts = [
             (at, _states(self.tower, material.texts, material.lower, at)) for _, at in material.texts.buckets(rows)
         ]
@@ -147,8 +147,8 @@ class ClickModule(lightning.LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Keep the epoch if it is better than all before; end, if it is not."""
-        self.held_losses.append(self._held_loss())
-        if self.held_losses[-1] < min(self.held_losses[:-1]):
+        self.validation_losses.append(self._validation_loss())
+        if self.validation_losses[-1] < min(self.validation_losses[:-1]):
             self.best = self._trained()
         else:
             self.trainer.should_stop = True
@@ -170,8 +170,8 @@ class ClickModule(lightning.LightningModule):
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rise_and_fall(0, self._steps, config.warmup_share))
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _held_loss(self) -> float:
-        material, rows = self._lesson, self._lesson.held_R
+    def _validation_loss(self) -> float:
+        material, rows = self._material, self._material.validation_R
         texts = TokenisedTexts(
             [material.texts.ids[row] for row in rows], material.texts.lengths[rows], material.texts.pad_id
         )
@@ -180,7 +180,7 @@ class ClickModule(lightning.LightningModule):
             return float(self._loss(states_RKD, rows))
 
     def _loss(self, states_RKD: Tensor, rows: Ints) -> Tensor:
-        material = self._lesson
+        material = self._material
         score_R = material.scale(states_RKD.cpu()) @ self.head.cpu() + material.beside_R[torch.from_numpy(rows)]
         return material.shown.of(rows).loss(score_R)
 
@@ -200,7 +200,7 @@ def train_layers(
     Args:
         tower: Its upper layers are trained; eval mode and on the processor afterwards.
         head: (K * D,) fitted to the layers as they are.
-        material: What is taught.
+        material: Training and validation data.
         bf16: Whether matrix products run in bfloat16.
         config: Rates and epochs.
         seed: Same seed, same machine: same weights to the last bit.
@@ -210,7 +210,7 @@ def train_layers(
     """
     lightning.seed_everything(seed, verbose=False)
     loader: DataLoader[Ints] = DataLoader(
-        cast("Dataset[Ints]", material.taught),  # any sequence is one
+        cast("Dataset[Ints]", material.training_groups),  # any sequence is one
         batch_size=config.groups_per_batch,
         shuffle=True,
         generator=torch.Generator().manual_seed(seed),
@@ -218,7 +218,7 @@ def train_layers(
     )
     module = ClickModule(tower, head, material, bf16=bf16, steps=len(loader) * config.epochs, config=config)
     if not config.epochs or not len(tower.upper):
-        return head, module.held_losses
+        return head, module.validation_losses
     module.train()
     try:
         with quiet():
@@ -228,7 +228,7 @@ def train_layers(
         torch.use_deterministic_algorithms(mode=False)
     head, upper = module.best
     tower.upper.load_state_dict(upper)
-    return head, module.held_losses
+    return head, module.validation_losses
 
 
 def _trainer(*, bf16: bool, epochs: int) -> lightning.Trainer:

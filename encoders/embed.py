@@ -33,11 +33,11 @@ ROWS = 64
 depend on what else is encoded."""
 
 Progress = Callable[[int], None]
-"""Told how many texts were done since the last call."""
+"""Called with the number of texts done since the last call."""
 
 
 class Reader(Protocol):
-    """What runs a text tower: the tower itself, or what a backend makes of it."""
+    """Runs the two parts of a text tower: the tower itself, or its copy on a backend."""
 
     def read(self, ids_TL: torch.Tensor, mask_TL: torch.Tensor) -> torch.Tensor:
         """See `TextTower.read`."""
@@ -62,12 +62,12 @@ def on_grid(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.int16]:
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether it was memory, of the accelerator or of the machine, that did not suffice."""
+    """Whether an error says that memory ran out, on the accelerator or on the machine."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def hidden_bytes(tower: TextTower, texts: TokenisedTexts, *, bf16: bool) -> int:
-    """What `read_lower` keeps of texts."""
+    """Bytes that `read_lower` keeps of texts."""
     return int(texts.lengths.sum()) * tower.width * (2 if bf16 else 4)
 
 
@@ -88,7 +88,7 @@ def read_lower(
         bf16: Whether matrix products run in bfloat16.
         reader: What runs the tower in that precision; None for torch.
         file: Where to keep them (see `HiddenStates`), None for memory.
-        progress: Told how many texts were done.
+        progress: Called with the number of texts done.
 
     Raises:
         OSError: The file cannot be written.
@@ -123,7 +123,7 @@ def pool_all(
         bf16: Whether matrix products run in bfloat16.
         reader: What runs the tower in that precision; None for torch.
         lower: What `read_lower` returned for the same texts, to save computing it again.
-        progress: Told how many texts were done.
+        progress: Called with the number of texts done.
 
     Raises:
         TryAgainError: Memory does not suffice for a single text.
@@ -151,7 +151,7 @@ def pool_all(
 
 
 def _in_parts(run: Callable[..., torch.Tensor], *rows: npt.NDArray[Any]) -> torch.Tensor:
-    """What `run` makes of the rows of a batch: of all at once, or where memory does not suffice, of halves.
+    """Run the rows of a batch at once, or in halves where memory does not suffice.
 
     Raises:
         TryAgainError: It does not suffice for one row.
@@ -199,8 +199,8 @@ class _LaidOut(torch.nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """As `torch.nn.Linear` under autocast."""
-        told: tuple[Any, ...] = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
-        after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*told)  # noqa: SLF001
+        arguments: tuple[Any, ...] = (input.to(torch.bfloat16), self._weight, self._bias, "none", [], "")
+        after: torch.Tensor = torch.ops.mkldnn._linear_pointwise(*arguments)  # noqa: SLF001
         return after
 
 

@@ -18,18 +18,18 @@ from encoders.config import EncoderConfig
 from encoders.data import BlockBatches, BlockData, Examples, WholeLists
 from encoders.items import CodedItems
 from encoders.model import InterestModel
-from encoders.module import NDCG, InterestModule, ReadTexts
+from encoders.module import LINEAR_NDCG, InterestModule, ListMetric, ReadTexts
 
 __all__ = ["BlockTraining", "ReadTexts", "Report", "fit_block", "quiet"]
 
 
 @dataclass(frozen=True, slots=True)
 class BlockTraining:
-    """What came of one block.
+    """Losses and checks of the training on one block.
 
     Attributes:
         losses: Loss of each step.
-        checks: NDCG@10 on the requests that judge when to stop, one a check.
+        checks: NDCG@10, with linear gain, on the requests that judge when to stop, one a check.
         old_before: NDCG@10 on requests of an earlier block before this one was learned; None where none was given.
         old_after: The same afterwards: what was forgotten.
     """
@@ -41,7 +41,7 @@ class BlockTraining:
 
 
 Report = Callable[[BlockTraining, int], None]
-"""Told after each step what came of the block so far, and how many texts its batches held since training began."""
+"""Called after each step with the training so far, and the number of texts read since it began."""
 
 
 class _Steps(Callback):
@@ -61,7 +61,7 @@ class _Steps(Callback):
             self._report(BlockTraining(pl_module.losses, pl_module.checks), pl_module.texts_seen)
 
 
-def fit_block(
+def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and who judges
     model: InterestModel,
     examples: Examples,
     read: ReadTexts,
@@ -71,6 +71,7 @@ def fit_block(
     report: Report | None = None,
     old: Examples | None = None,
     checkpoints: Path | None = None,
+    linear_ndcg: ListMetric | None = None,
 ) -> BlockTraining:
     """Train both towers on a block, going on from where they stand.
 
@@ -80,21 +81,27 @@ def fit_block(
 
     Args:
         model: Is trained in place.
-        examples: What the block teaches; without any, nothing happens.
+        examples: Requests of the block; without any, nothing happens.
         read: The catalogue's texts.
         config: Rates, batch sizes, steps.
         seed: Same seed, same machine: same weights to the last bit.
-        report: Told of progress.
+        report: Called after each step.
         old: Requests of an earlier block, to measure what is forgotten.
         checkpoints: Folder of this block's own, for its state every `config.check_every` steps. A training that was
             killed is taken up from there, to the same bits; what another training left there, or what is damaged, is
             written over.
+        linear_ndcg: NDCG@10 with linear gain, as `ListMetric`; None where no request is judged.
+
+    Raises:
+        ValueError: `config.stop_requests` or `old` asks for a metric, and there is none.
     """
     judging = config.stop_requests if len(examples) > config.stop_requests else len(examples) // 2
-    taught, judges = examples.split(judging)
-    batches = BlockBatches(taught, config, seed=seed)
+    training, judges = examples.split(judging)
+    batches = BlockBatches(training, config, seed=seed)
     if not len(batches) or config.train.last == 0:
         return BlockTraining()
+    if linear_ndcg is None and (len(judges) or old is not None):
+        raise ValueError("fit_block: requests are to be judged, and linear_ndcg is None. Pass a metric.")
     lightning.seed_everything(seed, verbose=False)
     name = _name_of(model, examples, read.items, config, seed)
     data = BlockData(batches, config.check_every * config.accumulate, WholeLists(judges) if len(judges) else None)
@@ -106,6 +113,7 @@ def fit_block(
             config=config,
             block=name,
             item_embeddings=model.item_embeddings,
+            linear_ndcg=linear_ndcg,
         )
         module.train()
         _fill_uninitialised(wanted=False)
@@ -135,10 +143,10 @@ def _trainer(
 ) -> lightning.Trainer:
     callbacks: list[Callback] = [_Steps(report)] if report is not None else []
     if judged:
-        callbacks.append(EarlyStopping(NDCG, mode="max", patience=config.patience))
+        callbacks.append(EarlyStopping(LINEAR_NDCG, mode="max", patience=config.patience))
     if folder is not None:
         if judged:
-            callbacks.append(ModelCheckpoint(folder, "best", monitor=NDCG, mode="max"))
+            callbacks.append(ModelCheckpoint(folder, "best", monitor=LINEAR_NDCG, mode="max"))
         # NOTE: one of its own, after it: what judges keeps no later state than the best, and the latest names the best.
         callbacks.append(ModelCheckpoint(folder, "last", enable_version_counter=False))
     return lightning.Trainer(

@@ -12,7 +12,7 @@ from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from encoders.config import Pooling
 from features.errors import ConfigError, IntegrityError, TryAgainError, listed
 
-__all__ = ["in_words", "lowercases", "not_found", "pooling_of", "refuse_incomplete", "refuse_modules", "resolve"]
+__all__ = ["in_words", "lowercases", "no_encoder", "pooling_of", "refuse_incomplete", "refuse_modules", "resolve"]
 
 _TOPS = ("json", "txt", "model", "safetensors")  # suffixes of the files of a hub's model that are read
 _VOCABULARIES = ({"tokenizer.json"}, {"vocab.txt"}, {"vocab.json", "merges.txt"})  # one of them must be whole
@@ -47,18 +47,18 @@ def resolve(model: str) -> str:
         raise ConfigError(f"encoder.model is {what}. Name a local folder, or a Hugging Face id alone (OWNER/NAME).")
     try:
         folder = Path(model).expanduser()
-        found = folder.exists()
-        if not found:
+        exists = folder.exists()
+        if not exists:
             validate_repo_id(model)
     except (HFValidationError, OSError, RuntimeError, ValueError) as error:
-        raise ConfigError(not_found(model, "there is no such folder")) from error
-    if found and not folder.is_dir():
-        raise ConfigError(not_found(model, "it is a file, and its folder is meant"))
-    return str(folder) if found else _from_hub(model)
+        raise ConfigError(no_encoder(model, "there is no such folder")) from error
+    if exists and not folder.is_dir():
+        raise ConfigError(no_encoder(model, "it is a file, and its folder is meant"))
+    return str(folder) if exists else _from_hub(model)
 
 
-def _in_package(place: str) -> str:
-    name, _, inner = place.partition("/")
+def _in_package(location: str) -> str:
+    name, _, inner = location.partition("/")
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ConfigError(
@@ -94,11 +94,11 @@ def _is_read(name: str) -> bool:
 
 def _unreachable(model: str, error: Exception) -> ConfigError | TryAgainError:
     """Why an id cannot be fetched: what the hub answered, or that it did not."""
-    told = f"encoder.model: there is no folder {model!r} here, and as a Hugging Face id it cannot be fetched"
+    message = f"encoder.model: there is no folder {model!r} here, and as a Hugging Face id it cannot be fetched"
     answered = getattr(error, "response", None) is not None
     if answered or isinstance(error, OfflineModeIsEnabled):
-        return ConfigError(f"{told} ({in_words(error)}). Name a folder, or an id that is there and may be read.")
-    return TryAgainError(f"{told} ({in_words(error)}). Correct the name, or try again with a connection.")
+        return ConfigError(f"{message} ({in_words(error)}). Name a folder, or an id that is there and may be read.")
+    return TryAgainError(f"{message} ({in_words(error)}). Correct the name, or try again with a connection.")
 
 
 def refuse_incomplete(model: str, folder: str) -> None:
@@ -108,30 +108,32 @@ def refuse_incomplete(model: str, folder: str) -> None:
         ConfigError: No config, vocabulary or weights, or a config that is none; the model in a folder of the folder.
         IntegrityError: Files of which only Git LFS's pointers are there.
     """
-    place = Path(folder)
-    names = {path.name for path in place.iterdir() if path.is_file()}
-    if not (place / "config.json").is_file():
-        inner = sorted(path.parent.name for path in place.glob("*/config.json") if _is_model(path, model))
+    root = Path(folder)
+    names = {path.name for path in root.iterdir() if path.is_file()}
+    if not (root / "config.json").is_file():
+        inner = sorted(path.parent.name for path in root.glob("*/config.json") if _is_model(path, model))
         if inner:
-            raise ConfigError(not_found(model, f"the model lies in a folder of it: {listed(inner)}"))
+            raise ConfigError(no_encoder(model, f"the model lies in a folder of it: {listed(inner)}"))
     missing = [] if "config.json" in names else ["config.json"]
-    if not any(known <= names for known in _VOCABULARIES) and not any(name.endswith(".model") for name in names):
+    if not any(vocabulary <= names for vocabulary in _VOCABULARIES) and not any(
+        name.endswith(".model") for name in names
+    ):
         missing.append("tokenizer.json (or vocab.txt, or vocab.json with merges.txt)")
     if not any(name.endswith(".safetensors") for name in names):
         pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
         never = f" ({listed(pickled)} may hold code and is never opened: save it again by save_pretrained)"
         missing.append(f"model.safetensors{never if pickled else ''}")
     if missing:
-        raise ConfigError(not_found(model, f"it has no {' and no '.join(missing)}"))
-    _refuse_pointers(model, place, names)
-    odd = [name for name in _CONFIGS if not isinstance(_json(place / name, model, default={}), dict)]
+        raise ConfigError(no_encoder(model, f"it has no {' and no '.join(missing)}"))
+    _refuse_pointers(model, root, names)
+    odd = [name for name in _CONFIGS if not isinstance(_json(root / name, model, default={}), dict)]
     if odd:
-        raise ConfigError(not_found(model, f"{listed(odd)} is no JSON object"))
+        raise ConfigError(no_encoder(model, f"{listed(odd)} is no JSON object"))
 
 
-def _refuse_pointers(model: str, place: Path, names: set[str]) -> None:
+def _refuse_pointers(model: str, root: Path, names: set[str]) -> None:
     """Git without its extension for large files leaves small ones that say where the large ones are."""
-    pointers = sorted(name for name in names if name.rpartition(".")[2] in _TOPS and _is_pointer(place / name))
+    pointers = sorted(name for name in names if name.rpartition(".")[2] in _TOPS and _is_pointer(root / name))
     if pointers:
         raise IntegrityError(
             f"encoder.model: of {listed(pointers)} in {model!r} there are only Git LFS's pointers. Fetch the files by "
@@ -140,8 +142,8 @@ def _refuse_pointers(model: str, place: Path, names: set[str]) -> None:
 
 
 def _is_model(config: Path, model: str) -> bool:
-    told = _json(config, model)
-    return isinstance(told, dict) and "model_type" in told
+    content = _json(config, model)
+    return isinstance(content, dict) and "model_type" in content
 
 
 def _is_pointer(path: Path) -> bool:
@@ -173,14 +175,14 @@ def refuse_modules(model: str, folder: str) -> None:
 
 def _modules(model: str, folder: str) -> list[tuple[str, str]]:
     """Kind and folder of each module, in the order in which they are applied; none without the list."""
-    told = _json(Path(folder) / _MODULES, model, default=[])
+    modules = _json(Path(folder) / _MODULES, model, default=[])
     try:
-        named = [(str(module["type"]), str(module.get("path", ""))) for module in told]
+        named = [(str(module["type"]), str(module.get("path", ""))) for module in modules]
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"encoder.model: {_MODULES} of {model!r} is no list of modules with their types. Fetch it again."
         ) from error
-    return [(_kind(name), place) for name, place in named]
+    return [(_kind(name), inner) for name, inner in named]
 
 
 def _kind(name: str) -> str:
@@ -195,24 +197,24 @@ def pooling_of(model: str, folder: str) -> Pooling:
         ConfigError: In another way than mean or cls, or nothing tells how.
     """
     named = dict(_modules(model, folder)).get("Pooling")
-    place = f"{_POOLING if named is None else named}/config.json"
-    path = Path(folder) / place
+    file = f"{_POOLING if named is None else named}/config.json"
+    path = Path(folder) / file
     if named is None and not path.exists():
         return "mean"
-    told = _json(path, model)
-    if not isinstance(told, dict):
+    content = _json(path, model)
+    if not isinstance(content, dict):
         raise ConfigError(
-            f"encoder.pooling: {place} of {model!r}, which says how it pools, is not there or tells nothing. Fetch it, "
+            f"encoder.pooling: {file} of {model!r}, which says how it pools, is not there or tells nothing. Fetch it, "
             "or set encoder.pooling to mean or cls."
         )
-    old = [key for key, on in told.items() if key.startswith("pooling_mode_") and on is True]
-    mode = told.get("pooling_mode", [_OLD_POOLINGS.get(key, key) for key in old])
+    old = [key for key, on in content.items() if key.startswith("pooling_mode_") and on is True]
+    mode = content.get("pooling_mode", [_OLD_POOLINGS.get(key, key) for key in old])
     if mode in ("mean", ["mean"]):
         return "mean"
     if mode in ("cls", ["cls"]):
         return "cls"
     raise ConfigError(
-        f"encoder.pooling: {model!r} asks for {mode!r} in {place}; supported are mean and cls. Set encoder.pooling to "
+        f"encoder.pooling: {model!r} asks for {mode!r} in {file}; supported are mean and cls. Set encoder.pooling to "
         "one of them, or name another model."
     )
 
@@ -222,8 +224,8 @@ def lowercases(model: str, folder: str) -> bool:
 
     Its `max_seq_length` is no property of the model: `encoder.max_tokens` says how much is read.
     """
-    told = [_json(Path(folder) / f"sentence_{kind}_config.json", model) for kind in _READINGS]
-    first: Any = next((one for one in told if one is not None), {})
+    configs = [_json(Path(folder) / f"sentence_{kind}_config.json", model) for kind in _READINGS]
+    first: Any = next((one for one in configs if one is not None), {})
     return isinstance(first, dict) and first.get("do_lower_case") is True
 
 
@@ -237,18 +239,18 @@ def _json(path: Path, model: str, *, default: Any = None) -> Any:  # noqa: ANN40
         return json.loads(path.read_bytes()) if path.exists() else default
     except (OSError, ValueError) as error:
         where = f"{path.parent.name}/{path.name}"
-        raise ConfigError(not_found(model, f"{where} cannot be read as JSON ({error})")) from error
+        raise ConfigError(no_encoder(model, f"{where} cannot be read as JSON ({error})")) from error
 
 
-def not_found(model: str, told: str) -> str:
-    """That there is no encoder, why, and what may be named."""
+def no_encoder(model: str, reason: str) -> str:
+    """The message that there is no encoder: why, and what may be named instead."""
     return (
-        f"encoder.model: no encoder in safetensors at {model!r}: {told}. Name a folder with config.json, "
+        f"encoder.model: no encoder in safetensors at {model!r}: {reason}. Name a folder with config.json, "
         "model.safetensors and tokenizer.json, a Hugging Face id, or package:NAME/FOLDER of an installed package."
     )
 
 
 def in_words(error: BaseException) -> str:
     """An error of a library in its own words, on one line, without a full stop."""
-    told = " ".join(str(error).split())[:_WORDS].rstrip(".")
-    return told or type(error).__name__
+    words = " ".join(str(error).split())[:_WORDS].rstrip(".")
+    return words or type(error).__name__

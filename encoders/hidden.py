@@ -46,7 +46,7 @@ class HiddenStates(Sequence[Tensor]):
     def __getitem__(self, position: SupportsIndex | slice) -> Tensor | list[Tensor]:
         if isinstance(position, slice):
             return [self[at] for at in range(*position.indices(len(self)))]
-        start, end = self._place(position)
+        start, end = self._span(position)
         if self._file is None:
             return self._memory[start:end]
         assert self._form is not None
@@ -60,7 +60,7 @@ class HiddenStates(Sequence[Tensor]):
         Raises:
             OSError: The disk is full or refuses.
         """
-        start, end = self._place(position)
+        start, end = self._span(position)
         if self._form is None:
             self._form = states[:0]
             if self._file is None:
@@ -74,6 +74,6 @@ class HiddenStates(Sequence[Tensor]):
             written = os.pwrite(self._file, content, at)
             content, at = content[written:], at + written
 
-    def _place(self, position: SupportsIndex) -> tuple[int, int]:
+    def _span(self, position: SupportsIndex) -> tuple[int, int]:
         end = int(self._ends[position])
         return end - int(self._lengths[position]), end

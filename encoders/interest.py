@@ -83,7 +83,7 @@ class InterestScorer:
         return (*INTEREST_COLUMNS, OF_QUERY) if self.queries else INTEREST_COLUMNS
 
     def wanted(self) -> npt.NDArray[np.float32]:
-        """(items,) what everybody wants, by item code: exact like every similarity."""
+        """(items,) score of each item that is the same for all users, by item code: exact like every similarity."""
         weights = self.user_tower.wanted_D.detach().numpy()
         norm = np.float32(np.linalg.norm(weights.astype(np.float64)))
         direction = on_grid(weights[None])[0].astype(np.float32)
@@ -120,13 +120,13 @@ class InterestScorer:
         ends = np.append(starts[1:], rows.height)
         items = rows["item"].to_numpy().astype(np.int64)
         wanted = self.wanted()
-        for batch, at_BC, held_BC in self._batches(starts, ends):
-            candidate_BC = np.where(held_BC, items[at_BC], 0)
+        for batch, at_BC, mask_BC in self._batches(starts, ends):
+            candidate_BC = np.where(mask_BC, items[at_BC], 0)
             slots_BH = np.maximum(histories.item_RH[batch], 0)
             for part, cosines in _similarities((self.fine_tuned, self.zero_shot), slots_BH, candidate_BC):
                 query_BD = None if query_RD is None else query_RD[batch[part]]
                 scores = self._scores(histories, batch[part], candidate_BC[part], cosines, wanted, query_BD)
-                values[:, at_BC[part][held_BC[part]]] = scores[:, held_BC[part]]
+                values[:, at_BC[part][mask_BC[part]]] = scores[:, mask_BC[part]]
         columns = dict(zip(raw, values, strict=True))
         first = starts[ends > starts]
         columns |= {"interest_rank": _rank(columns[FINE_TUNED], first), "interest_z": _z(columns[FINE_TUNED], first)}
@@ -137,7 +137,7 @@ class InterestScorer:
     def _batches(
         self, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
     ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.bool_]]]:
-        """Requests by number of candidates, in batches of bounded size: their rows, their candidates', what is held."""
+        """Batches of requests of like size: rows of the requests, rows of their candidates, and the mask of these."""
         sizes = ends - starts
         order = np.argsort(sizes, kind="stable")
         order = order[sizes[order] > 0]
@@ -145,8 +145,8 @@ class InterestScorer:
             widest = np.maximum.accumulate(sizes[order]) * np.arange(1, len(order) + 1) * self.history_items
             batch = order[: max(int(np.searchsorted(widest, _CELLS, side="right")), 1)]
             order = order[len(batch) :]
-            held = np.arange(sizes[batch].max()) < sizes[batch][:, None]
-            yield batch, np.where(held, starts[batch][:, None] + np.arange(held.shape[1]), 0), held
+            mask_BC = np.arange(sizes[batch].max()) < sizes[batch][:, None]
+            yield batch, np.where(mask_BC, starts[batch][:, None] + np.arange(mask_BC.shape[1]), 0), mask_BC
 
     def _scores(
         self,
@@ -166,14 +166,14 @@ class InterestScorer:
             # NOTE: that the user had this very item is the behavioural features' part, in training and here.
             other_BHC = torch.from_numpy(item_BH[:, :, None] != candidate_BC[:, None, :]) & mask_BH.unsqueeze(-1)
             match_BC = self.user_tower(tuned_BHC, age_BH, gain_BH, other_BHC, event_type_BH)
-            asked = []
+            answers = []
             if self.queries:
-                asked.append(_answers(self.fine_tuned, query_BD, candidate_BC))
-                match_BC = match_BC + self.user_tower.answer(asked[0].nan_to_num())
+                answers.append(_answers(self.fine_tuned, query_BD, candidate_BC))
+                match_BC = match_BC + self.user_tower.answer(answers[0].nan_to_num())
             interest_BC = match_BC + torch.from_numpy(wanted[candidate_BC])
             tuned = [pooled_similarity(tuned_BHC, age_BH, other_BHC, pooling) for pooling in ("nearest", "mean")]
             plain = [pooled_similarity(plain_BHC, age_BH, other_BHC, pooling) for pooling in POOLINGS]
-            return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain, *asked]).numpy()
+            return torch.stack([interest_BC, _last(tuned_BHC, other_BHC), *tuned, *plain, *answers]).numpy()
 
 
 def _rank(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -191,12 +191,12 @@ def _rank(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.
 def _z(score: npt.NDArray[np.float32], starts: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """Distance from the request's mean in its standard deviations; NaN counts for nothing and stays NaN."""
     sizes = np.diff(np.append(starts, len(score)))
-    wide, held = score.astype(np.float64), ~np.isnan(score)
-    count = np.maximum(np.add.reduceat(held.astype(np.int64), starts), 1)
-    mean = np.repeat(np.add.reduceat(np.where(held, wide, 0), starts) / count, sizes)
-    centred = np.where(held, wide - mean, 0)
+    wide, defined = score.astype(np.float64), ~np.isnan(score)
+    count = np.maximum(np.add.reduceat(defined.astype(np.int64), starts), 1)
+    mean = np.repeat(np.add.reduceat(np.where(defined, wide, 0), starts) / count, sizes)
+    centred = np.where(defined, wide - mean, 0)
     deviation = np.repeat(np.sqrt(np.add.reduceat(centred**2, starts) / count), sizes)
-    return np.where(held, centred / np.where(deviation > 0, deviation, 1), np.nan).astype(np.float32)
+    return np.where(defined, centred / np.where(deviation > 0, deviation, 1), np.nan).astype(np.float32)
 
 
 def _similarities(
@@ -212,17 +212,17 @@ def _similarities(
     waiting = [slice(0, len(item_BH))]
     while waiting:
         rows = waiting.pop()
-        asked, offered = item_BH[rows], candidate_BC[rows]
-        history, candidates = np.unique(asked), np.unique(offered)
-        if len(asked) > 1 and len(history) * len(candidates) > _WASTE * asked.shape[1] * offered.size:
+        history_BH, part_BC = item_BH[rows], candidate_BC[rows]
+        history, candidates = np.unique(history_BH), np.unique(part_BC)
+        if len(history_BH) > 1 and len(history) * len(candidates) > _WASTE * history_BH.shape[1] * part_BC.size:
             half = (rows.start + rows.stop) // 2
             waiting += [slice(half, rows.stop), slice(rows.start, half)]
             continue
         one, other = (_product(vectors, history, candidates) for vectors in stores)
-        first_BH1 = torch.from_numpy(np.searchsorted(history, asked)).unsqueeze(2)
-        second_B1C = torch.from_numpy(np.searchsorted(candidates, offered)).unsqueeze(1)
-        many = max(_PART_CELLS // (asked.shape[1] * offered.shape[1]), 1)
-        for start in range(0, len(asked), many):
+        first_BH1 = torch.from_numpy(np.searchsorted(history, history_BH)).unsqueeze(2)
+        second_B1C = torch.from_numpy(np.searchsorted(candidates, part_BC)).unsqueeze(1)
+        many = max(_PART_CELLS // (history_BH.shape[1] * part_BC.shape[1]), 1)
+        for start in range(0, len(history_BH), many):
             at = first_BH1[start : start + many], second_B1C[start : start + many]
             yield slice(rows.start + start, rows.start + start + len(at[0])), (one[at], other[at])
 
@@ -259,7 +259,7 @@ def pooled_similarity(similar_BHC: Tensor, age_BH: Tensor, mask_BHC: Tensor, poo
         return sum((each.masked_fill(each.isinf(), 0.0) for each in best), torch.zeros(())) / count_BC
     weight_BH = torch.ones_like(age_BH)
     if pooling == "decayed":
-        weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's place
+        weight_BH = torch.exp(age_BH * -(math.log(2) / _HALF_LIFE_DAYS))  # exp2 depends on the row's position
     total_BC = torch.zeros_like(similar_BHC[:, 0])
     total_weight_BC = torch.zeros_like(total_BC)
     for slot in range(mask_BHC.shape[1]):
@@ -274,14 +274,14 @@ def _largest(values_BHC: Tensor, most: int) -> list[Tensor]:
     best = [torch.full_like(values_BHC[:, 0], -torch.inf) for _ in range(most)]
     for slot in range(values_BHC.shape[1]):
         rest_BC = values_BHC[:, slot]
-        for place, held_BC in enumerate(best):
-            best[place], rest_BC = torch.maximum(held_BC, rest_BC), torch.minimum(held_BC, rest_BC)
+        for rank, kept_BC in enumerate(best):
+            best[rank], rest_BC = torch.maximum(kept_BC, rest_BC), torch.minimum(kept_BC, rest_BC)
     return best
 
 
 def _last(similar_BHC: Tensor, mask_BHC: Tensor) -> Tensor:
     """Similarity to the most recent history item that counts (B, C), NaN without one."""
-    found_BC = torch.full_like(similar_BHC[:, 0], torch.nan)
+    last_BC = torch.full_like(similar_BHC[:, 0], torch.nan)
     for slot in reversed(range(mask_BHC.shape[1])):
-        found_BC = torch.where(mask_BHC[:, slot], similar_BHC[:, slot], found_BC)
-    return found_BC
+        last_BC = torch.where(mask_BHC[:, slot], similar_BHC[:, slot], last_BC)
+    return last_BC

@@ -1,4 +1,4 @@
-"""What an item is beyond its text: a learned residual on its vector, by its id and by its attributes."""
+"""Item embeddings: a learned residual on a text's vector, by the item's id and its attributes."""
 
 # I items, U texts or items of a batch, N attributes (the id may be one), D width
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ __all__ = ["CodedItems", "ItemEmbeddings"]
 
 @dataclass(frozen=True, slots=True)
 class CodedItems:
-    """What a batch's positions mean where items, and not their texts alone, are told apart: items, then queries.
+    """Meaning of a batch's positions where items have vectors of their own: items first, then queries.
 
     Attributes:
         text_U: Position of each one's text among the distinct texts.
@@ -47,16 +47,16 @@ class ItemEmbeddings(nn.Module):
         self.tables = nn.ParameterList(torch.zeros(len(values) + 1, width) for values in self.vocabularies.values())
 
     def codes(self, items: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """(I, N) place of each item's values in the vocabularies from 1 on, 0 for none.
+        """(I, N) position of each item's values in the vocabularies from 1 on, 0 for none.
 
         Args:
             items: The catalogue, with a column for each attribute.
         """
         codes = np.zeros((items.height, len(self.vocabularies)), np.int64)
         for column, (name, values) in enumerate(self.vocabularies.items()):
-            place = {value: at + 1 for at, value in enumerate(values)}
-            found = items[name].cast(pl.String).replace_strict(place, default=0, return_dtype=pl.Int64)
-            codes[:, column] = found.fill_null(0).to_numpy()
+            code_of = {value: at + 1 for at, value in enumerate(values)}
+            coded = items[name].cast(pl.String).replace_strict(code_of, default=0, return_dtype=pl.Int64)
+            codes[:, column] = coded.fill_null(0).to_numpy()
         return codes
 
     def residual(self, code_UN: Tensor) -> Tensor:
@@ -79,7 +79,9 @@ class ItemEmbeddings(nn.Module):
         """Vectors of items on the grid (I, D) from those of their texts; what has no residual stays to the last bit."""
         with torch.inference_mode():
             residual_ID = self.residual(torch.from_numpy(self.codes(items))).numpy()
-        told = residual_ID.any(axis=1)
+        has_residual = residual_ID.any(axis=1)
         made = vectors.copy()
-        made[told] = on_grid(vectors[told].astype(np.float32) / np.float32(GRID) + residual_ID[told])
+        made[has_residual] = on_grid(
+            vectors[has_residual].astype(np.float32) / np.float32(GRID) + residual_ID[has_residual]
+        )
         return made

@@ -22,7 +22,7 @@ from encoders.config import Pooling
 from encoders.folders import (
     in_words,
     lowercases,
-    not_found,
+    no_encoder,
     pooling_of,
     refuse_incomplete,
     refuse_modules,
@@ -120,8 +120,8 @@ def _reading(model: str, what: str) -> Iterator[None]:
             "the model again."
         ) from error
     except Exception as error:
-        told = f"its {what} cannot be read ({type(error).__name__}: {in_words(error)})"
-        raise ConfigError(not_found(model, told)) from error
+        reason = f"its {what} cannot be read ({type(error).__name__}: {in_words(error)})"
+        raise ConfigError(no_encoder(model, reason)) from error
     finally:
         transformers_logging.set_verbosity(verbosity)
 
@@ -164,7 +164,7 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
         _check_tokenizer(tokenizer, pad_id, config, model)
         pooling = pooling_of(model, folder) if pooling == "auto" else pooling
         _refuse_quantised(config, model, folder)
-        loaded, found = AutoModel.from_pretrained(
+        loaded, loading_info = AutoModel.from_pretrained(
             folder,
             config=config,
             trust_remote_code=False,
@@ -173,7 +173,7 @@ def load_backbone(model: str, pooling: Pooling | Literal["auto"] = "auto") -> Ba
             ignore_mismatched_sizes=True,  # they are refused below, by name
             output_loading_info=True,
         )
-    _check_weights(loaded, found, model)
+    _check_weights(loaded, loading_info, model)
     return Backbone(loaded.eval(), tokenizer, pad_id, _positions(config), _digest(loaded, config, tokenizer), pooling)
 
 
@@ -196,8 +196,8 @@ def _refuse_adapter(model: str, folder: str) -> None:
 
 def _refuse_code(model: str, folder: str) -> None:
     """What a config's `auto_map` names would have to be executed to read the model as it is meant."""
-    told, _ = PretrainedConfig.get_config_dict(folder)
-    if told.get("auto_map"):
+    config, _ = PretrainedConfig.get_config_dict(folder)
+    if config.get("auto_map"):
         raise ConfigError(
             f"encoder.model: {model!r} brings code of its own (auto_map in config.json), and no code of a model is "
             f"ever executed. Name a model of a supported type: {listed(KINDS, most=9)}."
@@ -238,10 +238,10 @@ def _refuse_quantised(config: PretrainedConfig, model: str, folder: str) -> None
         )
 
 
-def _check_weights(loaded: torch.nn.Module, found: Mapping[str, Any], model: str) -> None:
+def _check_weights(loaded: torch.nn.Module, loading_info: Mapping[str, Any], model: str) -> None:
     """Refuse an encoder that is not whole, or less than what its file holds; heads may be there or not."""
-    wrong = sorted(key for key in found["missing_keys"] if not key.startswith(_UNUSED))
-    wrong += sorted(str(key) for key, *_ in found["mismatched_keys"])
+    wrong = sorted(key for key in loading_info["missing_keys"] if not key.startswith(_UNUSED))
+    wrong += sorted(str(key) for key, *_ in loading_info["mismatched_keys"])
     if wrong:
         raise IntegrityError(
             f"encoder.model: {model!r} lacks weights of the shape that its config asks for ({listed(wrong)}); they "
@@ -255,7 +255,7 @@ def _check_weights(loaded: torch.nn.Module, found: Mapping[str, Any], model: str
         )
     prefix = f"{getattr(loaded, 'base_model_prefix', '')}."
     parts = tuple(f"{name}." for name, _ in loaded.named_children() if f"{name}." not in _UNUSED)
-    unknown = sorted(key for key in found["unexpected_keys"] if key.removeprefix(prefix).startswith(parts))
+    unknown = sorted(key for key in loading_info["unexpected_keys"] if key.removeprefix(prefix).startswith(parts))
     if unknown:
         raise IntegrityError(
             f"encoder.model: the weights of {model!r} hold what its config does not ask for ({listed(unknown)}): the "
@@ -267,17 +267,17 @@ def _check_tokenizer(tokenizer: Tokenizer, pad_id: int, config: PretrainedConfig
     """Refuse a tokenizer whose ids mean something else to the model, or that knows no word."""
     vocabulary = tokenizer.get_vocab()
     needed = max(vocabulary.values(), default=-1) + 1
-    told = None
+    fault = None
     if vocabulary.keys() <= {token.content for token in tokenizer.get_added_tokens_decoder().values()}:
-        raise ConfigError(not_found(model, "its tokenizer knows no word: the file of its vocabulary is not there"))
+        raise ConfigError(no_encoder(model, "its tokenizer knows no word: the file of its vocabulary is not there"))
     if needed > config.vocab_size:
-        told = f"has {needed} tokens and the model {config.vocab_size}"
+        fault = f"has {needed} tokens and the model {config.vocab_size}"
     elif KINDS[config.model_type].first_position(config) not in {0, pad_id + 1}:
         # NOTE: Elsewhere padding is masked and its id tells nothing: a BERT may read by XLM-RoBERTa's tokenizer.
-        told = f"pads with token {pad_id} and the model with {config.pad_token_id}"
-    if told is not None:
+        fault = f"pads with token {pad_id} and the model with {config.pad_token_id}"
+    if fault is not None:
         raise IntegrityError(
-            f"encoder.model: the tokenizer of {model!r} {told}: it is another model's tokenizer, or tokens were "
+            f"encoder.model: the tokenizer of {model!r} {fault}: it is another model's tokenizer, or tokens were "
             "added for which the model has no embeddings (resize_token_embeddings makes them). Fetch the model again."
         )
 

@@ -42,7 +42,7 @@ _WEIGHTS, _TOKENIZER, _CONFIG = "model.safetensors", "tokenizer.json", "config.j
 
 @dataclass(slots=True)
 class InterestModel:
-    """What turns item texts and histories into interest.
+    """The interest model: turns item texts and histories into scores.
 
     Attributes:
         tuned: The text tower in training.
@@ -55,7 +55,7 @@ class InterestModel:
         base_digest: Digest of the encoder it started from.
         passage_prefix: Put before an item's text.
         query_prefix: Put before a request's query.
-        event_types: Those that the user tower tells apart, by code from 1 on.
+        event_types: Those that the user tower distinguishes, by code from 1 on.
         item_embeddings: Residuals of items; None where texts alone are read.
         backend: What runs the text tower where texts become vectors; `use_backend` changes it.
         gpu: Name of the device that does, None for the processor.
@@ -88,7 +88,7 @@ class InterestModel:
 
         Args:
             config: The encoder, and what is trained of it.
-            event_types: Those of histories that the user tower is to tell apart.
+            event_types: Those of histories that the user tower is to distinguish.
             queries: Whether it is to read the queries of requests.
 
         Raises:
@@ -130,7 +130,7 @@ class InterestModel:
         *,
         event_types: tuple[str, ...],
         queries: bool,
-        **told: Any,  # noqa: ANN401 - its own fields
+        **settings: Any,  # noqa: ANN401 - its own fields
     ) -> "InterestModel":
         """Around a tower that nothing was trained of yet."""
         shared = {id(part): part for part in (*tuned.eval().shared, tuned.config)}
@@ -143,7 +143,7 @@ class InterestModel:
             pad_id=backbone.pad_id,
             base_digest=backbone.digest,
             event_types=event_types,
-            **told,
+            **settings,
         )
 
     def digest(self, which: Which, *, queries: bool = False) -> str:
@@ -165,7 +165,7 @@ class InterestModel:
         return digest.hexdigest()
 
     def embed_items(self, config: ItemEmbeddingsConfig, items: pl.DataFrame, engaged: npt.NDArray[np.bool_]) -> None:
-        """Begin to tell items apart that have one text.
+        """Give items vectors of their own, so that items of one text can differ.
 
         Args:
             config: By what.
@@ -178,7 +178,7 @@ class InterestModel:
         require_columns(config.attributes, items.columns, key="encoder.item_embeddings.attributes", table="items")
         met = {"item_id": items.filter(pl.Series(engaged))["item_id"]}
         values = {name: met.get(name, items[name]).drop_nulls().cast(pl.String) for name in config.columns}
-        vocabularies = {name: found.unique().sort().to_list() for name, found in values.items()}
+        vocabularies = {name: series.unique().sort().to_list() for name, series in values.items()}
         self.item_embeddings = ItemEmbeddings(self.tuned.width, vocabularies, dropout=config.dropout).eval()
 
     def item_vectors(self, vectors: npt.NDArray[np.int16], items: pl.DataFrame) -> npt.NDArray[np.int16]:
@@ -201,12 +201,12 @@ class InterestModel:
         return tokenise(texts, self.tokenizer, **sizes, prefix=self._prefix(queries=queries))
 
     def use_backend(self, backend: Backend) -> None:
-        """Have texts made into vectors by a backend, which must be there."""
+        """Choose the backend that makes vectors; it must be available."""
         self.backend = backend
         self.gpu = gpu_name() if backend == "cuda" else None
 
     def reader(self, which: Which) -> Reader | None:
-        """What runs a tower, kept until another one is asked for or its weights are others; None for torch."""
+        """The backend's copy of a tower, kept until the other tower is needed or weights change; None for torch."""
         if self.backend == "torch":
             return None
         digest = self.digest(which)
@@ -218,11 +218,11 @@ class InterestModel:
     def agreement(self, texts: TokenisedTexts) -> float:
         """Least cosine between its pooled vectors and those of torch in float32, over `sample` of the texts."""
         some = self.sample(texts)
-        found, exact = self.pool("zero_shot", some), pool_all(self.zero_shot, some, bf16=False)
-        return float(torch.cosine_similarity(found, exact).min())
+        measured, exact = self.pool("zero_shot", some), pool_all(self.zero_shot, some, bf16=False)
+        return float(torch.cosine_similarity(measured, exact).min())
 
     def batch_independent(self, texts: TokenisedTexts) -> bool:
-        """Whether pooled vectors are the same to the bit beside other texts and in another order, over `sample`.
+        """Whether pooled vectors are the same to the bit in other batches and in another order, over `sample`.
 
         The longest texts come first, under a tower made ready anew: what was run before must not matter either.
         """
@@ -245,7 +245,7 @@ class InterestModel:
     def read_lower(
         self, texts: TokenisedTexts, progress: Progress | None = None, *, file: IO[bytes] | None = None
     ) -> HiddenStates:
-        """What both towers share: hidden states of the frozen layers, or token ids; see `encoders.embed.read_lower`."""
+        """Output of the layers that both towers share, or token ids; see `encoders.embed.read_lower`."""
         return read_lower(self.tuned, texts, bf16=self.bf16, reader=self.reader("tuned"), file=file, progress=progress)
 
     def pool(
@@ -256,7 +256,7 @@ class InterestModel:
         lower: Sequence[Tensor] | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """What a tower's transformer makes of texts: (texts, width) float32."""
+        """Pooled output of a tower's transformer: (texts, width) float32."""
         tower, reader = self._tower(which), self.reader(which)
         return pool_all(tower, texts, bf16=self.bf16, reader=reader, lower=lower, progress=progress)
 
@@ -342,7 +342,7 @@ class InterestModel:
 
     @classmethod
     def _empty(cls, about: dict[str, Any], tokenizer: Tokenizer) -> "InterestModel":
-        """With weights that are still to be filled in."""
+        """A model of the saved shapes, whose weights are still to be filled in."""
         tokenizer.encode_special_tokens = True
         kind = about["transformer"].pop("model_type")
         architecture = AutoConfig.for_model(kind, **about["transformer"])
@@ -361,7 +361,7 @@ class InterestModel:
         )
         tower = TextTower(backbone, about["train_layers"], train_embeddings=about["train_embeddings"])
         kept = ("max_tokens", "bf16", "passage_prefix")
-        told = {name: about[name] for name in kept}
+        settings = {name: about[name] for name in kept}
         since = {
             "query_prefix": "",
             "queries": False,
@@ -369,8 +369,8 @@ class InterestModel:
             "backend": "torch",
             "gpu": None,
         }  # what earlier versions did not have
-        told |= {name: about.get(name, default) for name, default in since.items()}
-        model = cls._of(backbone, tower, **told | {"event_types": tuple(told["event_types"])})
+        settings |= {name: about.get(name, default) for name, default in since.items()}
+        model = cls._of(backbone, tower, **settings | {"event_types": tuple(settings["event_types"])})
         if (items := about.get("items")) is not None:
             dropout, vocabularies = items
             model.item_embeddings = ItemEmbeddings(tower.width, dict(vocabularies), dropout=dropout).eval()

@@ -11,7 +11,6 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torchmetrics.functional.retrieval import retrieval_normalized_dcg
 
 from encoders.config import EncoderConfig
 from encoders.data import Batch
@@ -20,9 +19,18 @@ from encoders.losses import in_batch_softmax, listwise_softmax
 from encoders.tokenize import TokenisedTexts
 from encoders.towers import TextTower, UserTower
 
-__all__ = ["NDCG", "InterestModule", "ReadTexts", "rise_and_fall"]
+__all__ = ["LINEAR_NDCG", "InterestModule", "ListMetric", "ReadTexts", "rise_and_fall"]
 
-NDCG = "ndcg@10"
+LINEAR_NDCG = "ndcg@10"
+"""What checkpoints call NDCG@10 with linear gain, by which training is stopped."""
+
+ListMetric = Callable[
+    [npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.int64]], npt.NDArray[np.float64]
+]
+"""A metric of ranked lists one after another: (N,) finite scores, (N,) gains and (R,) lengths to (R,) values.
+
+Training is given `ranker.metrics.ndcg_at` at 10 with linear gain: this package does not know the ranker."""
+
 _SHARED = 2  # dimensions of candidates that all requests have
 
 
@@ -34,7 +42,7 @@ class ReadTexts:
         texts: Their token ids.
         lower: `model.read_lower(texts)`.
         pooled: `model.pool("tuned", texts)` as the model stands.
-        items: What positions of examples mean where items are told apart; None where they are those of texts.
+        items: Meaning of positions where items have vectors of their own; None where they are those of texts.
     """
 
     texts: TokenisedTexts
@@ -56,8 +64,9 @@ class InterestModule(lightning.LightningModule):
         user_tower: Histories to scores.
         read: All distinct texts of the catalogue, and queries.
         config: Rates and steps.
-        block: What is being learned, from where: a checkpoint of another one is not taken up.
+        block: What is being learned, from where: a checkpoint of another one is not resumed.
         item_embeddings: Residuals of items; None where texts alone are read.
+        linear_ndcg: Judges validation requests; None where there are none.
 
     Attributes:
         losses: Of each step, the mean over its batches.
@@ -76,6 +85,7 @@ class InterestModule(lightning.LightningModule):
         config: EncoderConfig,
         block: str = "",
         item_embeddings: ItemEmbeddings | None = None,
+        linear_ndcg: ListMetric | None = None,
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
@@ -84,6 +94,7 @@ class InterestModule(lightning.LightningModule):
         self._read = read
         self._config = config
         self._block = block
+        self._linear_ndcg = linear_ndcg
         self._random: list[Tensor] | None = None
         self._judged: list[float] = []
         self._batch_losses: list[float] = []
@@ -94,7 +105,7 @@ class InterestModule(lightning.LightningModule):
         self.texts_seen = 0
 
     def on_fit_start(self) -> None:
-        """What weights are pulled towards lies where they are."""
+        """Move the weights that training is pulled towards to the device."""
         self._start = {name: before.to(self.device) for name, before in self._start.items()}
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:  # noqa: ARG002 - Lightning's signature
@@ -119,20 +130,22 @@ class InterestModule(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:  # noqa: ARG002
-        """NDCG@10 of each request, all texts through the layers as they are."""
+        """NDCG@10 of each request, all texts through the layers as they are; a score that is NaN ranks last."""
+        assert self._linear_ndcg is not None, "there are validation requests and no metric"
         vector_TD = self._vectors(batch, torch.arange(len(batch.text_T), device=self.device))
         with torch.autocast(self.device.type, enabled=False):
             score_BC = self._scores(batch, vector_TD, vector_TD[batch.candidate_BC])
-        for score_C, gain_C, mask_C in zip(score_BC, batch.gain_BC, batch.mask_BC, strict=True):
-            self._judged.append(float(retrieval_normalized_dcg(score_C[mask_C], gain_C[mask_C], top_k=10)))
+        finite_BC = score_BC.nan_to_num(nan=torch.finfo(score_BC.dtype).min)
+        scores, gains = (part[batch.mask_BC].double().cpu().numpy() for part in (finite_BC, batch.gain_BC))
+        self._judged.extend(self._linear_ndcg(scores, gains, batch.mask_BC.sum(1).cpu().numpy()).tolist())
 
     def on_validation_epoch_end(self) -> None:
-        """Mean over the requests; kept, and told to whoever decides when to stop."""
+        """Keep the mean over the requests, and log it for early stopping."""
         self.checks.append(self.take_judged())
-        self.log(NDCG, self.checks[-1])
+        self.log(LINEAR_NDCG, self.checks[-1])
 
     def take_judged(self) -> float:
-        """Mean NDCG@10 of what `validation_step` has judged since this was last asked."""
+        """Mean NDCG@10 of the requests judged since the last call."""
         mean = float(np.mean(self._judged))
         self._judged.clear()
         return mean
@@ -155,7 +168,7 @@ class InterestModule(lightning.LightningModule):
         checkpoint |= {"losses": self.losses, "checks": self.checks, "random": self._random, "block": self._block}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up what `on_save_checkpoint` kept."""
+        """Restore what `on_save_checkpoint` kept."""
         self.losses, self.checks, self._random = (checkpoint[name] for name in ("losses", "checks", "random"))
 
     def _layers(self) -> dict[str, Tensor]:
@@ -164,7 +177,7 @@ class InterestModule(lightning.LightningModule):
         return {name: now for name, now in named if now.requires_grad and not name.startswith("projection.")}
 
     def _vectors(self, batch: Batch, live: Tensor | None) -> Tensor:
-        """Unit vectors (T, D) of a batch's texts, or of its items where these are told apart.
+        """Unit vectors (T, D) of a batch's texts, or of its items where these have vectors of their own.
 
         Args:
             batch: The batch.
@@ -173,12 +186,12 @@ class InterestModule(lightning.LightningModule):
         items = self._read.items
         if self.item_embeddings is None or items is None:
             return self._text_vectors(batch.text_T, live)
-        text_T, place = np.unique(items.text_U[batch.text_T], return_inverse=True)
-        place_U = torch.from_numpy(place).to(self.device)
-        vector_TD = self._text_vectors(text_T, None if live is None else torch.unique(place_U[live]))
+        text_T, position = np.unique(items.text_U[batch.text_T], return_inverse=True)
+        position_U = torch.from_numpy(position).to(self.device)
+        vector_TD = self._text_vectors(text_T, None if live is None else torch.unique(position_U[live]))
         code_UN = torch.from_numpy(items.code_UN[batch.text_T]).to(self.device)
         with torch.autocast(self.device.type, enabled=False):
-            vector_UD: Tensor = self.item_embeddings(vector_TD[place_U], code_UN)
+            vector_UD: Tensor = self.item_embeddings(vector_TD[position_U], code_UN)
         return vector_UD
 
     def _text_vectors(self, text_T: npt.NDArray[np.int64], live: Tensor | None) -> Tensor:
@@ -192,23 +205,23 @@ class InterestModule(lightning.LightningModule):
 
     def _scores(self, batch: Batch, vector_TD: Tensor, candidate_D: Tensor) -> Tensor:
         """Scores (B, C) of candidates of width D: (B, C, D) each request's own, or (C, D) the same for all."""
-        told = (batch.history_BH, batch.history_mask_BH, batch.age_BH, batch.history_gain_BH, batch.event_type_BH)
+        history = (batch.history_BH, batch.history_mask_BH, batch.age_BH, batch.history_gain_BH, batch.event_type_BH)
         matches = []
         for rows_G, slots in batch.by_length:
-            history_GH, mask_GH, age_GH, gain_GH, event_type_GH = (part[rows_G, :slots] for part in told)
-            asked_D = candidate_D if candidate_D.ndim == _SHARED else candidate_D[rows_G]
-            similar_GHC = vector_TD[history_GH] @ asked_D.mT
+            history_GH, mask_GH, age_GH, gain_GH, event_type_GH = (part[rows_G, :slots] for part in history)
+            group_D = candidate_D if candidate_D.ndim == _SHARED else candidate_D[rows_G]
+            similar_GHC = vector_TD[history_GH] @ group_D.mT
             mask_GHC = mask_GH.unsqueeze(-1).expand_as(similar_GHC)
             matches.append(self.user_tower(similar_GHC, age_GH, gain_GH, mask_GHC, event_type_GH))
         match_BC = torch.cat(matches)[torch.cat([rows_G for rows_G, _ in batch.by_length]).argsort()]
         if self.user_tower.query_gate is not None:
-            asked_BC = (vector_TD[batch.query_B].unsqueeze(1) @ candidate_D.mT).squeeze(1)
-            match_BC = match_BC + self.user_tower.answer(asked_BC * batch.query_mask_B.unsqueeze(1))
+            query_BC = (vector_TD[batch.query_B].unsqueeze(1) @ candidate_D.mT).squeeze(1)
+            match_BC = match_BC + self.user_tower.answer(query_BC * batch.query_mask_B.unsqueeze(1))
         score_BC: Tensor = match_BC + candidate_D @ self.user_tower.wanted_D
         return score_BC
 
     def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
-        """What the upper layers make of texts (T, D), in the order asked."""
+        """Pooled output (T, D) of the upper layers, in the order of `text_T`."""
         parts, order = [], []
         for length, positions in self._read.texts.buckets(text_T):
             hidden_TLD = torch.stack([self._read.lower[position] for position in positions]).to(self.device)
@@ -216,8 +229,8 @@ class InterestModule(lightning.LightningModule):
             mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
             parts.append(self.text_tower.pool(hidden_TLD, mask_TL, checkpoint=self._config.gradient_checkpointing))
             order.append(positions)
-        place = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
-        return torch.cat(parts)[[place[text] for text in text_T.tolist()]]
+        row_of = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
+        return torch.cat(parts)[[row_of[text] for text in text_T.tolist()]]
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end.
@@ -237,7 +250,7 @@ class InterestModule(lightning.LightningModule):
             ([self.text_tower.projection.weight], config.projection_learning_rate, 0.0, 0),
             (list(self.user_tower.parameters()), config.head_learning_rate, 0.0, 0),
         ]
-        told: list[dict[str, Any]] = [
+        parameter_groups: list[dict[str, Any]] = [
             {"params": params, "lr": rate, "weight_decay": decay} for params, rate, decay, _ in groups
         ]
         rates_of = [start for *_, start in groups]
@@ -246,9 +259,9 @@ class InterestModule(lightning.LightningModule):
             # gradient it makes plain steps with momentum.
             decay, rate = items.weight_decay, items.learning_rate
             embedded = list(self.item_embeddings.parameters())
-            told.append({"params": embedded, "lr": rate, "weight_decay": decay, "eps": 1.0})
+            parameter_groups.append({"params": embedded, "lr": rate, "weight_decay": decay, "eps": 1.0})
             rates_of.append(0)
-        optimiser = torch.optim.AdamW(told)
+        optimiser = torch.optim.AdamW(parameter_groups)
         end = config.head_steps + config.steps
         rates = [rise_and_fall(start, end, config.warmup_share) for start in rates_of]
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimiser, rates)

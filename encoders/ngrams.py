@@ -44,19 +44,19 @@ class NGrams:
             longest: Most tokens of an n-gram; 0 for none at all.
             min_texts: Texts that must hold an n-gram.
         """
-        held = Counter(chain.from_iterable(set(_ngrams(text, longest)) for text in texts))
-        kept = sorted(ngram for ngram, count in held.items() if count >= min_texts)
-        counts = np.array([held[ngram] for ngram in kept], np.float64)
+        texts_with = Counter(chain.from_iterable(set(_ngrams(text, longest)) for text in texts))
+        kept = sorted(ngram for ngram, count in texts_with.items() if count >= min_texts)
+        counts = np.array([texts_with[ngram] for ngram in kept], np.float64)
         return cls(tuple(kept), 1 + np.log((1 + len(texts)) / (1 + counts)), longest)
 
     def transform(self, texts: Iterable[str]) -> sparse.csr_array:
         """(T, V) float64 rows of norm 1: ``(1 + log count) * idf``; a text without a known n-gram is a row of zeros."""
-        place = {ngram: at for at, ngram in enumerate(self.vocabulary)}
+        column_of = {ngram: at for at, ngram in enumerate(self.vocabulary)}
         columns, values, starts = [np.empty(0, np.int64)], [np.empty(0)], [0]
         for text in texts:
-            found = Counter(place[ngram] for ngram in _ngrams(text, self.longest) if ngram in place)
-            at = np.array(sorted(found), np.int64)
-            value = (1 + np.log([found[column] for column in at])) * self.idf[at]
+            count_of = Counter(column_of[ngram] for ngram in _ngrams(text, self.longest) if ngram in column_of)
+            at = np.array(sorted(count_of), np.int64)
+            value = (1 + np.log([count_of[column] for column in at])) * self.idf[at]
             columns.append(at)
             values.append(value / np.sqrt((value**2).sum()) if len(at) else value)
             starts.append(starts[-1] + len(at))

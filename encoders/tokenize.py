@@ -1,4 +1,4 @@
-"""Texts as token ids, padded to the next multiple of 8 of their own length, whatever other texts stand beside them."""
+"""Texts as token ids, each padded to the next multiple of 8 of its own length, whatever the other texts are."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -40,7 +40,7 @@ class TokenisedTexts:
             yield int(length), chosen[lengths == length]
 
     def take(self, positions: npt.NDArray[np.int64]) -> "TokenisedTexts":
-        """Some of the texts, in the order asked."""
+        """Some of the texts, in the order of `positions`."""
         return TokenisedTexts([self.ids[position] for position in positions], self.lengths[positions], self.pad_id)
 
     def joined(self, other: "TokenisedTexts") -> "TokenisedTexts":

@@ -68,8 +68,8 @@ class TextTower(nn.Module):
         top = len(self.upper) - 1
         layers = ((top - at, layer) for at, layer in enumerate(self.upper))
         parts = [(top + 1, self.embeddings), *layers, (0, self.kind)]
-        found = [(below, [each for each in part.parameters() if each.requires_grad]) for below, part in parts]
-        return [(below, parameters) for below, parameters in found if parameters]
+        trainable = [(below, [each for each in part.parameters() if each.requires_grad]) for below, part in parts]
+        return [(below, parameters) for below, parameters in trainable if parameters]
 
     def read(self, ids_TL: Tensor, mask_TL: Tensor) -> Tensor:
         """The frozen part: hidden states (T, L, D) after the lower layers, in the precision they are kept in.
@@ -116,17 +116,17 @@ class TextTower(nn.Module):
     def _through(
         self, layers: nn.ModuleList, hidden_TLD: Tensor, mask_TL: Tensor, *, checkpoint: bool = False
     ) -> Tensor:
-        beside = self.kind.beside(hidden_TLD, mask_TL)
+        context = self.kind.layer_context(hidden_TLD, mask_TL)
         for layer in layers:
             if checkpoint:
-                hidden_TLD = recomputed(self.kind.step, layer, hidden_TLD, beside, use_reentrant=False)
+                hidden_TLD = recomputed(self.kind.step, layer, hidden_TLD, context, use_reentrant=False)
             else:
-                hidden_TLD = self.kind.step(layer, hidden_TLD, beside)
+                hidden_TLD = self.kind.step(layer, hidden_TLD, context)
         return hidden_TLD
 
 
 class UserTower(nn.Module):
-    """Attention over the history, asked by the candidate.
+    """Attention over the history, with the candidate as the query.
 
     Each head weighs the history items by their text similarity to the candidate, by their age, and by the gain and the
     type of the event, and takes the weighted mean of the similarities. A sharp head looks at the nearest history items
@@ -137,7 +137,7 @@ class UserTower(nn.Module):
     Args:
         width: D, width of text vectors.
         heads: Attention heads; their sharpness starts evenly spread from flat to nearest-only.
-        event_types: E, how many are told apart: each has a prior of its own in each head, 0 at the start.
+        event_types: E, how many types of event are distinguished; each has a prior in each head, 0 at the start.
         queries: Whether requests may have a query.
     """
 
@@ -172,7 +172,7 @@ class UserTower(nn.Module):
         mixture_K = torch.softmax(self.mixture_K, 0)
         age_BH, gain_BH = torch.log(age_BH.clamp(min=1)), torch.log(gain_BH.clamp(min=1))
         # NOTE: Over the last dimension torch reduces each row on its own, over another one in groups of neighbours:
-        # a match is the same to the last bit whatever candidates and requests stand beside it.
+        # a match is the same to the last bit whatever other candidates and requests are in the batch.
         left_out_BCH = ~mask_BHC.transpose(1, 2).contiguous()
         similar_BCH = similar_BHC.transpose(1, 2).contiguous().masked_fill(left_out_BCH, 0.0)
         score_BC = torch.zeros_like(similar_BCH[..., 0])
@@ -186,10 +186,10 @@ class UserTower(nn.Module):
         return score_BC * self.log_scale.exp()
 
     def answer(self, similar_BC: Tensor) -> Tensor:
-        """What a candidate is worth as an answer (B, C), on the scale of the match.
+        """Score of each candidate as an answer to the query (B, C), on the scale of the match.
 
         Args:
             similar_BC: Cosine of the request's query and candidate texts, 0 where it has none.
         """
-        assert self.query_gate is not None, "a tower without queries was asked one"
+        assert self.query_gate is not None, "this tower reads no queries"
         return similar_BC * (self.query_gate * self.log_scale.exp())

@@ -19,7 +19,7 @@ from features.candidates.union import CandidateGenerators, histories
 from features.config import CandidatesConfig, FeaturesConfig
 from features.families.base import Plan
 from features.families.registry import FeatureSet
-from features.families.request import SOURCE_COLUMNS, SOURCE_GROUP
+from features.families.request import source_group
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import LISTS
@@ -60,12 +60,13 @@ class Assembler:
             the grid of `features.tables.text.GRID`; None switches text neighbours off.
         plan: Which features, made of what; None takes the default ones that the log allows.
         cut: What candidates are cut by; None cuts by the best rank over the generators.
-        event_types: Those that histories tell apart.
-        at_once: Requests of a portion; the fewer, the less memory.
+        event_types: Event types that histories name; all others share one code.
+        at_once: Requests of a portion; fewer take less memory.
 
     Attributes:
         features: Every feature that needs no encoder, in the order of the feature manifest.
-        text_features: Those that know a text.
+        text_features: Those of them that are made of a text.
+        sources: Rank and score of each candidate generator: the last of the features.
     """
 
     def __init__(
@@ -87,10 +88,11 @@ class Assembler:
         self.at_once = at_once
         self.generators = CandidateGenerators(log, config, text_vectors, cut, self._queries())
         self.families = FeatureSet(log, self.plan)
+        self.sources = source_group(config)
         # NOTE: one thread for all portions: each new one may get a part of the memory of its own, which stays taken.
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="portions")
-        self.features = (*self.families.columns, *SOURCE_COLUMNS)
-        self.text_features = self.families.text | SOURCE_GROUP.text
+        self.features = (*self.families.columns, *self.sources.columns)
+        self.text_features = self.families.text | self.sources.text
 
     def portions(
         self,
@@ -102,7 +104,7 @@ class Assembler:
     ) -> Iterator[Portion]:
         """All requests in order, `size` at a time (by default `at_once`); their rows with features or as mere keys.
 
-        While a portion is used, the next one is made in a thread of its own: nobody else may ask this assembler, or
+        While a portion is used, the next one is made in a thread of its own: do not use this assembler otherwise, or
         change its cut, until the last portion is out.
         """
         size = size or self.at_once
@@ -119,39 +121,39 @@ class Assembler:
                 yield made
             yield coming.result()
         finally:
-            wait([coming])  # one that nobody asks for any more ends before anybody else asks
+            wait([coming])  # an abandoned iteration ends its work before another one begins
 
     def portion(self, requests: pl.DataFrame, holding: pl.DataFrame | None = None) -> Portion:
         """Candidates and features of some requests, complete.
 
         Args:
             requests: request, user, as_of_day, and what logged requests have beside.
-            holding: request, item: requests none of whose candidates are among these get no rows. None: all get theirs.
+            holding: request, item: only requests with one of these among their candidates get rows. None: all do.
 
         Raises:
             ConfigError: The plan is for online mode, and the requests carry no time.
         """
         history, rows = self._proposed(requests)
         if holding is not None:
-            held = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
-            rows = rows.filter(pl.col("request").is_in(held.implode()))
-        sources = rows.select(pl.col(SOURCE_COLUMNS).cast(pl.Float32).fill_null(float("nan")))
+            kept = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
+            rows = rows.filter(pl.col("request").is_in(kept.implode()))
+        sources = rows.select(pl.col(*self.sources.columns).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
         return Portion(requests, history, pl.concat(made, how="horizontal"))
 
     def candidates(self, requests: pl.DataFrame) -> Portion:
-        """The same requests with the keys of their rows alone: for whoever reads no feature."""
+        """The same requests with the keys of their rows alone, for callers that read no feature."""
         history, rows = self._proposed(requests)
         return Portion(requests, history, rows.select(KEYS))
 
     def _proposed(self, requests: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-        """Histories and candidates of requests; the latter with what is known of the request."""
+        """Histories of requests, and their candidates joined with the columns of the request."""
         history = histories(self.log, requests, self._config, self._event_types)
         proposed = self.generators.propose(requests, history)
         return history, proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
 
     def _queries(self) -> Queries | None:
-        """What a generator searches by, if it is on and the log has any."""
+        """The signal of search queries, where `by_query` is on and the log has queries; else None."""
         inventory = self.plan.inventory
         if not (ByQuery.quota(self._config) and inventory.text and inventory.has(ByQuery.reads)):
             return None
@@ -162,5 +164,5 @@ def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """The keys of rows, of logged requests with `POSITION`."""
     if "shown" not in requests.columns:
         return keys
-    places = requests.select("request", item="shown", position="positions").explode("item", POSITION)
-    return keys.join(places, on=["request", "item"], how="left", maintain_order="left")
+    shown_positions = requests.select("request", item="shown", position="positions").explode("item", POSITION)
+    return keys.join(shown_positions, on=["request", "item"], how="left", maintain_order="left")

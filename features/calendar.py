@@ -2,7 +2,7 @@
 
 The batch of day D opens at its cut-off in the calendar's zone and sees what happened strictly before
 ``as_of(D) = cutoff(D) - ingestion lag``. Every event therefore belongs to exactly one integer `day`: the day
-d with ``as_of(d) <= timestamp < as_of(d + 1)``. *Known at the batch of day D* is the same as ``day < D``, and
+d with ``as_of(d) <= timestamp < as_of(d + 1)``. An event is visible to the batch of day D exactly if ``day < D``, and
 all point-in-time code in nightrank compares these integers, never clocks.
 """
 
@@ -40,10 +40,10 @@ def date_of(day: int) -> date:
 
 
 def batch_day(when: date) -> int:
-    """`day_of` a date that something is asked for.
+    """`day_of` a date, checked to lie in the range of days that a log can have.
 
     Raises:
-        ConfigError: No log reaches so far back, or ahead.
+        ConfigError: The date lies before 1971 or after 2299.
     """
     if not _FIRST_DATE <= when <= _LAST_DATE:
         raise ConfigError(f"{when} is no day of a log: days are of {_FIRST_DATE} to {_LAST_DATE}. Name another.")
@@ -62,29 +62,29 @@ class Calendar:
         return local.astimezone(UTC)
 
     def as_of(self, day: int) -> datetime:
-        """Instant (UTC) strictly before which the batch of `day` knows events."""
+        """Instant (UTC) strictly before which events are visible to the batch of `day`."""
         return self.cutoff(day) - timedelta(hours=self.config.ingestion_lag_hours)
 
     @property
     def lag_days(self) -> int:
-        """Whole days by which the ingestion lag delays what a batch knows."""
+        """The ingestion lag in whole days, rounded up."""
         return math.ceil(self.config.ingestion_lag_hours / 24)
 
-    def days(self, timestamps: pl.Series, *, known: bool = True) -> npt.NDArray[np.int32]:
+    def days(self, timestamps: pl.Series, *, by_as_of: bool = True) -> npt.NDArray[np.int32]:
         """The integer day of each instant.
 
         Args:
             timestamps: Datetime, microseconds, UTC, no nulls; any order. What lies before 1970 or after 2300 (a date
                 for "always" or "never") counts as these.
-            known: Count days between as-of instants (what a batch knows), else between cut-offs (what a day
-                holds).
+            by_as_of: Cut days at as-of instants, so that a day says which batch sees the event first; else at
+                cut-offs, so that a day says when the event happened.
 
         Returns:
             One day number an instant.
         """
         if timestamps.is_empty():
             return np.empty(0, np.int32)
-        instant = self.as_of if known else self.cutoff
+        instant = self.as_of if by_as_of else self.cutoff
         stamps = timestamps.dt.cast_time_unit("us").to_physical().to_numpy().clip(0, _LAST_MICROSECOND)
         around = timedelta(days=self.lag_days + 2)
         first, last = (
@@ -94,10 +94,10 @@ class Calendar:
         grid = np.array([_microseconds(instant(day)) for day in range(first, last + 1)])
         steps = np.diff(grid)
         if (steps == steps[0]).all():  # no clock changes: a division does it in a tenth of the time
-            place = (stamps - grid[0]) // steps[0]
+            offset_days = (stamps - grid[0]) // steps[0]
         else:
-            place = np.searchsorted(grid, stamps, side="right") - 1
-        days: npt.NDArray[np.int32] = (place + first).astype(np.int32)
+            offset_days = np.searchsorted(grid, stamps, side="right") - 1
+        days: npt.NDArray[np.int32] = (offset_days + first).astype(np.int32)
         return days
 
 

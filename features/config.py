@@ -1,14 +1,16 @@
-"""What the feature side of nightrank can be told: calendar, requests, labels, candidates, features and the split."""
+"""Configuration of the feature side: calendar, requests, labels, candidates, features and timeline."""
 
+import warnings
 from datetime import time
 from enum import Enum
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from zoneinfo import available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
 from pydantic.fields import FieldInfo
 
 __all__ = [
+    "RENAMED_FAMILIES",
     "AttributesConfig",
     "CalendarConfig",
     "CandidatesConfig",
@@ -21,23 +23,37 @@ __all__ = [
     "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
+    "family_name",
+    "section_of",
 ]
+
+RENAMED_FAMILIES = {"own_attribute": "profile_attribute", "user_attribute": "user_item_attribute"}
+"""Families by the name that they had once: configurations and bundles may still say it, no other family may have it."""
+
+
+def family_name(name: str) -> str:
+    """The name of a family as it is today; an old name is answered with a warning, once a process."""
+    if name not in RENAMED_FAMILIES:
+        return name
+    today = RENAMED_FAMILIES[name]
+    warnings.warn(f"the feature family {name!r} is called {today!r} now; write so in features.families", stacklevel=2)
+    return today
 
 
 class Owner(Enum):
-    """Whose a key of the configuration is: what it takes for a change of it to have an effect.
+    """Where a configuration key is read from: tonight's file, the version, its training or its evaluation.
 
-    The value is what the key's description ends with.
+    The value is the last sentence of the key's description.
     """
 
     TONIGHT = "Tonight's."
-    """What the file says when a command runs, whatever the version at work was trained with."""
+    """Read from the configuration file when a command runs, whatever the version was trained with."""
     VERSION = "The version's."
-    """What a version's candidates, features and vectors are made by: kept with it, and taken from there."""
+    """Kept with a version, and read from there whenever its candidates, features and vectors are made."""
     TRAINING = "The training's."
-    """Read where something is trained; kept with the version, and no longer read when it ranks."""
+    """Read in training; kept with the version for the record, and not read when it ranks."""
     EVALUATION = "The evaluation's."
-    """What the file says when versions are judged and promoted."""
+    """Read from the configuration file when versions are evaluated and promoted."""
 
 
 class FrozenConfig(BaseModel):
@@ -46,8 +62,8 @@ class FrozenConfig(BaseModel):
     A field with a description is a key, one without is a section of keys.
 
     Attributes:
-        owner: Whose the keys of the section are, but for those that an `Owner` is annotated at. Each description ends
-            with it.
+        owner: The owner of the section's keys, unless a field is annotated with another `Owner`. Its value is added to
+            each description.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,26 +73,33 @@ class FrozenConfig(BaseModel):
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form
         super().__pydantic_init_subclass__(**kwargs)
         for field in cls.model_fields.values():
-            told, owner = field.description, cls.owner_of(field)
-            if told is not None and owner is not None and not told.endswith(owner.value):
-                field.description = f"{told} {owner.value}"
+            description, owner = field.description, cls.owner_of(field)
+            if description is not None and owner is not None and not description.endswith(owner.value):
+                field.description = f"{description} {owner.value}"
 
     @classmethod
     def owner_of(cls, field: FieldInfo) -> Owner | None:
-        """Whose a key of this section is; None of a section."""
+        """Owner of a key of this section; None for a section."""
         if field.description is None:
             return None
-        return next((told for told in field.metadata if isinstance(told, Owner)), cls.owner)
+        return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
 
 
-def _known_zone(name: str) -> str:
+def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
+    """The section of keys that a field holds, alone, beside null or in a list; None of a plain value."""
+    if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
+        return annotation
+    return next((inner for part in get_args(annotation) if (inner := section_of(part)) is not None), None)
+
+
+def _iana_zone(name: str) -> str:
     if name not in available_timezones():
         msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
         raise ValueError(msg)
     return name
 
 
-ZoneName = Annotated[str, AfterValidator(_known_zone)]
+ZoneName = Annotated[str, AfterValidator(_iana_zone)]
 """Name of an IANA time zone."""
 
 
@@ -85,34 +108,48 @@ class TextFieldConfig(FrozenConfig):
 
     owner = Owner.VERSION
 
-    field: str = Field(min_length=1, description="Name of the column.")
-    max_words: int | None = Field(default=None, ge=1, description="Words that are read, counted by white space.")
-    max_chars: int | None = Field(default=None, ge=1, description="Characters that are read.")
+    field: str = Field(min_length=1, description="Name of a text column of the items table.")
+    max_words: int | None = Field(
+        default=None,
+        ge=1,
+        description="Words of the field that are read, from its start, counted by white space; null reads all of it.",
+    )
+    max_chars: int | None = Field(
+        default=None, ge=1, description="Characters of the field that are read, from its start; null reads all of it."
+    )
 
     @model_validator(mode="before")
     @classmethod
-    def _name_alone(cls, told: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
-        return {"field": told} if isinstance(told, str) else told
+    def _name_alone(cls, written: Any) -> Any:  # noqa: ANN401 - before validation it may be anything
+        return {"field": written} if isinstance(written, str) else written
 
     @model_serializer
     def _as_written(self) -> str | dict[str, Any]:
-        told = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
-        kept = {name: value for name, value in told.items() if value is not None}
+        keys = {"field": self.field, "max_words": self.max_words, "max_chars": self.max_chars}
+        kept = {name: value for name, value in keys.items() if value is not None}
         return kept if len(kept) > 1 else self.field
 
 
 class CalendarConfig(FrozenConfig):
-    """When a batch day opens."""
+    """When a day of the nightly job begins."""
 
     owner = Owner.VERSION
 
-    timezone: ZoneName = Field(default="UTC", description="IANA zone of the batch cut-off and of days.")
-    cutoff: time = Field(default=time(0, 0), description="Local time at which a batch day opens.")
+    timezone: ZoneName = Field(
+        default="UTC",
+        description="IANA time zone in which days and the batch cut-off are counted, such as Europe/London.",
+    )
+    cutoff: time = Field(
+        default=time(0, 0),
+        description="Local time of day at which a batch day opens and the nightly job stops reading events; write it "
+        "in quotes ('03:30').",
+    )
     ingestion_lag_hours: float = Field(
         default=0.0,
         ge=0,
         le=168,
-        description="Hours before the cut-off whose events the batch cannot see yet.",
+        description="Hours by which events arrive late: those of the last hours before the cut-off are not used, "
+        "since a real night would not have them yet.",
     )
 
     @field_validator("cutoff")
@@ -143,14 +180,18 @@ class RequestsConfig(FrozenConfig):
 
     source: Literal["engaged_days", "logged"] = Field(
         default="engaged_days",
-        description="A user's day with an engagement, or each request_id of the events that were shown.",
+        description="What one ranking request is: `engaged_days` makes one of each day on which a user did something "
+        "that counts, `logged` one of each request_id in the events that were shown.",
     )
     mode: Literal["batch", "online"] = Field(
         default="batch",
-        description="Ranked the night before, or at request time, when its clock, query and context are known.",
+        description="When requests are answered: `batch` ranks the night before, `online` when the request is made, "
+        "and may then use its time, query and context.",
     )
     context: tuple[str, ...] = Field(
-        default=(), description="Columns of events that tell of a request (device, page, ...); read in online mode."
+        default=(),
+        description="Columns of the events table that describe a request (device, page, ...) and become features; "
+        "read in online mode only.",
     )
 
     @field_validator("context")
@@ -174,16 +215,16 @@ class RequestsConfig(FrozenConfig):
 
 
 class ValueGainConfig(FrozenConfig):
-    """How much an event's value (price times quantity, say) raises its gain."""
+    """How an event's value, such as price times quantity, raises its label."""
 
     owner = Owner.VERSION
 
     unit: float = Field(
         gt=0,
-        description="Value, as the log has it, that raises a gain by 1, which doubles 2^gain; 3 units raise it by 2, "
-        "7 by 3, and so on.",
+        description="Event value, in the unit of the log's `value` column (money, say), that raises a label by 1 and "
+        "so doubles its gain 2^label; 3 units raise it by 2, 7 by 3, and so on.",
     )
-    most: int = Field(default=4, ge=1, le=29, description="The most by which a gain is raised.")
+    most: int = Field(default=4, ge=1, le=29, description="The most by which an event's value may raise its label.")
 
 
 class LabelsConfig(FrozenConfig):
@@ -194,14 +235,17 @@ class LabelsConfig(FrozenConfig):
     gains: dict[str, int] = Field(
         default={"click": 1, "cart": 2, "purchase": 3},
         min_length=1,
-        description="Graded gain (1-30) of each event type that counts; other types are context only.",
+        description="Graded relevance, 1 to 30, of each event type that counts as a success; other event types are "
+        "only history.",
     )
-    horizon_days: int = Field(default=1, ge=1, le=90, description="Days after the request in which events make labels.")
+    horizon_days: int = Field(
+        default=1, ge=1, le=90, description="Days after a request in which a user's events count as its labels."
+    )
 
     value_gain: ValueGainConfig | None = Field(
         default=None,
-        description="Labels that are learned from are raised by the event's value, and NDCG is told by it too; null: "
-        "the gain of the event's type alone.",
+        description="Raises training labels by the value of the event, and reports NDCG by value beside the usual "
+        "one; null leaves labels to the event type alone.",
     )
 
     @model_validator(mode="after")
@@ -224,71 +268,103 @@ class LabelsConfig(FrozenConfig):
         return gains
 
 
+Proposals = Annotated[int, Field(ge=0, le=1000)]
+"""How many candidates a generator may propose for a request."""
+
+
 class CandidatesConfig(FrozenConfig):
-    """Where candidates come from; how many items each generator may propose for a request (0 switches one off)."""
+    """Which items are ranked for a request: how many each generator may propose (0 switches it off)."""
 
     owner = Owner.VERSION
 
     source: Literal["generated", "logged"] = Field(
         default="generated",
-        description="What the generators propose; or the list as it was shown, for nights that re-rank given lists.",
+        description="`generated` lets the generators below propose candidates; `logged` takes the list as it was "
+        "shown, for a night that only re-ranks your lists.",
     )
-    bought_before: int = Field(default=200, ge=0, le=1000, description="The user's own items, by decayed count.")
-    popular: int = Field(default=150, ge=0, le=1000, description="Items with most events in the popular window.")
-    co_visited: int = Field(default=100, ge=0, le=1000, description="Neighbours of the history by co-occurrence.")
-    text_neighbours: int = Field(default=40, ge=0, le=1000, description="Neighbours of the history by item text.")
-    similar_users: int = Field(
-        default=150, ge=0, le=1000, description="What users alike engaged with in the popular window."
+    bought_before: Proposals = Field(
+        default=200, description="Candidates from the user's own past items, by decayed count."
     )
-    ease: int = Field(
-        default=200, ge=0, le=1000, description="Items that the history speaks for by ridge regressions (EASE)."
+    popular: Proposals = Field(
+        default=150, description="Candidates from the items with most events in the last `popular_days`."
     )
-    next_basket: int = Field(
-        default=200, ge=0, le=1000, description="Items that follow those of the user's last active day."
+    co_visited: Proposals = Field(
+        default=100, description="Candidates that often occur together with the user's past items."
     )
-    popular_in_category: int = Field(
-        default=100, ge=0, le=1000, description="Popular items in the categories the user engages with."
+    text_neighbours: Proposals = Field(
+        default=40, description="Candidates with texts like those of the user's past items."
     )
-    popular_in_segment: int = Field(
-        default=100, ge=0, le=1000, description="Popular items among users of the same segment."
+    similar_users: Proposals = Field(
+        default=150, description="Candidates from what similar users chose in the last `popular_days`."
     )
-    new_arrivals: Annotated[int, Owner.TONIGHT] = Field(
-        default=30, ge=0, le=1000, description="New items nearest by text to the history."
+    ease: Proposals = Field(default=200, description="Candidates of EASE, a linear model of items that go together.")
+    next_basket: Proposals = Field(
+        default=200, description="Candidates that tend to follow those of the user's last active day."
     )
-    supplied: Annotated[int, Owner.TONIGHT] = Field(
-        default=200, ge=0, le=1000, description="Items of your own table (data.candidates)."
+    popular_in_category: Proposals = Field(
+        default=100, description="Candidates popular in the categories that the user engages with."
     )
-    by_query: int = Field(default=40, ge=0, le=1000, description="Items that match the user's query best (BM25).")
+    popular_in_segment: Proposals = Field(
+        default=100, description="Candidates popular among users of the same `segment`."
+    )
+    new_arrivals: Annotated[Proposals, Owner.TONIGHT] = Field(
+        default=30, description="Candidates from new items, nearest by text to the history."
+    )
+    supplied: Annotated[Proposals, Owner.TONIGHT] = Field(
+        default=200, description="Candidates from your own table under data.candidates."
+    )
+    by_query: Proposals = Field(
+        default=40, description="Candidates whose text matches the user's search query best, by BM25."
+    )
+    extra: dict[str, Proposals] = Field(
+        default={},
+        description="Candidates from each generator of your own, by its name (entry point `nightrank.generators`).",
+    )
     segment: str | None = Field(
-        default=None, description="Column of users whose equal values make a segment; none proposes nothing."
+        default=None, description="Column of the users table whose equal values make a segment; null: none."
     )
-    popular_days: int = Field(default=14, ge=1, le=365, description="Window of the popular generators, in days.")
-    half_life_days: float = Field(default=30.0, gt=0, description="Half-life of a past event's weight, in days.")
+    popular_days: int = Field(
+        default=14, ge=1, le=365, description="Days before a request in which popularity is counted."
+    )
+    half_life_days: float = Field(
+        default=30.0, gt=0, description="Days after which a past event counts half as much in the generators."
+    )
     refresh_days: int = Field(
-        default=7, ge=1, le=90, description="Item-to-item neighbours are recomputed every so many days."
+        default=7,
+        ge=1,
+        le=90,
+        description="Days after which the models behind `co_visited` and `next_basket` are made anew.",
     )
     history_items: int = Field(
         default=100,
         ge=1,
         le=1000,
-        description="Most recent distinct items of a user that neighbours look at.",
+        description="Most recent distinct items of a user that the generators look at.",
     )
-    new_days: int = Field(default=28, ge=1, le=365, description="An item is new for so many days.")
+    new_days: int = Field(
+        default=28, ge=1, le=365, description="Days for which an item counts as new after it appeared."
+    )
     already_bought: Annotated[Literal["keep", "drop"], Owner.TONIGHT] = Field(
-        default="keep", description="Whether items that the user had engaged with before may be candidates."
+        default="keep",
+        description="Whether items that the user already engaged with may be recommended again: `keep` or `drop`.",
     )
     blocked: Annotated[tuple[str | int, ...], Owner.TONIGHT] = Field(
         default=(),
-        description="Ids of items that are never candidates, read as they are written (00123 keeps its zeros).",
+        description="Ids of items that are never recommended, read exactly as they are written (00123 keeps its "
+        "zeros).",
     )
     max_per_request: int = Field(
         default=300,
         ge=1,
         le=10_000,
-        description="Candidates kept a request after the union of all generators.",
+        description="Candidates that are ranked for each request, after the generators' proposals are merged and the "
+        "weakest are cut.",
     )
     new_share: float = Field(
-        default=0.5, ge=0, le=1, description="Share of those kept that items new to the user get, if there are so many."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the candidates kept for items that are new to the user, if there are so many.",
     )
 
     @property
@@ -298,77 +374,95 @@ class CandidatesConfig(FrozenConfig):
 
 
 class AttributesConfig(FrozenConfig):
-    """Columns of your tables that become features: numbers as they are, text as a frozen vocabulary's code."""
+    """Columns of your tables that become features: numbers as they are, texts as codes of a fixed vocabulary."""
 
     owner = Owner.VERSION
 
     items: tuple[str, ...] = Field(
-        default=(), description="Columns of items; each also gives counts, recency and lift of (user, its value)."
+        default=(),
+        description="Columns of the items table that become features: the value itself, and how often and how lately "
+        "the user met it.",
     )
-    users: tuple[str, ...] = Field(default=(), description="Columns of users.")
+    users: tuple[str, ...] = Field(default=(), description="Columns of the users table that become features.")
 
 
 class RolesConfig(FrozenConfig):
-    """Which event types play which part; types that do not occur are no fault."""
+    """Which event types mean shown, clicked, bought and returned; types that do not occur do no harm."""
 
     owner = Owner.VERSION
 
-    shown: tuple[str, ...] = Field(default=("impression",), description="The item was shown.")
-    clicked: tuple[str, ...] = Field(default=("click", "view"), description="It was looked at.")
-    bought: tuple[str, ...] = Field(default=("purchase",), description="It was bought.")
-    returned: tuple[str, ...] = Field(default=("return",), description="It was sent back.")
+    shown: tuple[str, ...] = Field(
+        default=("impression",), description="Event types that mean that the item was shown to the user."
+    )
+    clicked: tuple[str, ...] = Field(
+        default=("click", "view"), description="Event types that mean that the user looked at the item."
+    )
+    bought: tuple[str, ...] = Field(
+        default=("purchase",), description="Event types that mean that the user bought the item."
+    )
+    returned: tuple[str, ...] = Field(
+        default=("return",), description="Event types that mean that the user sent the item back."
+    )
+
+
+_FAMILIES = (
+    "user", "item", "exposure", "offers", "pair", "pair_exposure", "similar_users", "ease", "value",
+    "user_category", "user_item_attribute", "item_attribute", "profile_attribute", "request", "request_time",
+    "context", "comments", "text_title", "text_words", "text_phrases", "text_query", "vectors",
+)  # fmt: skip
+"""The feature families that are on unless the configuration says otherwise, in the order of their columns."""
 
 
 class FeaturesConfig(FrozenConfig):
-    """Which feature families are on, and what they read beside the log's own columns."""
+    """Which feature families are computed, and which further columns they read."""
 
     owner = Owner.VERSION
 
     families: tuple[str, ...] = Field(
-        default=(
-            "user",
-            "item",
-            "exposure",
-            "offers",
-            "pair",
-            "pair_exposure",
-            "similar_users",
-            "ease",
-            "value",
-            "user_category",
-            "user_attribute",
-            "item_attribute",
-            "own_attribute",
-            "request",
-            "request_time",
-            "context",
-            "comments",
-            "text_title",
-            "text_words",
-            "text_phrases",
-            "text_query",
-            "vectors",
-        ),
-        description="Families that are on, in the order of their columns; `nightrank features list` names all.",
+        default=_FAMILIES,
+        description="Feature families that are computed, in the order of their columns; `nightrank features list` "
+        "describes them all.",
     )
     attributes: AttributesConfig = Field(default_factory=AttributesConfig)
     vectors: tuple[str, ...] = Field(
-        default=(), description="Columns of items that hold a vector each (image, audio, ...), compared by cosine."
+        default=(),
+        description="Columns of the items table that hold a vector each (of an image, say), which is compared with "
+        "those of the user's history by cosine.",
     )
-    sentiment: str | None = Field(default=None, description="Column of events with a comment's sentiment, a number.")
+    sentiment: str | None = Field(
+        default=None,
+        description="Column of the events table that holds the sentiment of a comment as a number; null if there is "
+        "none.",
+    )
     roles: RolesConfig = Field(default_factory=RolesConfig)
     smoothing_events: float = Field(
-        default=5.0, gt=0, description="Events that the prior weighs in a lift (Dirichlet smoothing's mu)."
+        default=5.0,
+        gt=0,
+        description="Events that the average counts for in a rate or lift of few observations (Dirichlet smoothing); "
+        "more pulls rare cases nearer to the average.",
     )
     text_half_life_days: float = Field(
-        default=30.0, gt=0, description="Half-life of a past event's weight in decayed text features, in days."
+        default=30.0,
+        gt=0,
+        description="Days after which a past event counts half as much in features of words and phrases.",
     )
     max_words: int = Field(
-        default=30_000, ge=1, description="Distinct words (and whole text fields) kept, the most frequent in items."
+        default=30_000,
+        ge=1,
+        description="Distinct words, and distinct whole text fields, that features may refer to; the most frequent in "
+        "the catalogue are kept.",
     )
     max_vocabulary: int = Field(
-        default=1000, ge=1, description="Values of a text attribute that get a code, the most frequent in the table."
+        default=1000,
+        ge=1,
+        description="Distinct values of a text attribute that get a code of their own; the most frequent in the table "
+        "are kept.",
     )
+
+    @field_validator("families")
+    @classmethod
+    def _as_called_today(cls, families: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(family_name(name) for name in families)
 
     @property
     def sentiment_columns(self) -> tuple[str, ...]:
@@ -377,19 +471,30 @@ class FeaturesConfig(FrozenConfig):
 
 
 class TimelineConfig(FrozenConfig):
-    """How the days of the log are cut, counted back from its last day: blocks | validation | test."""
+    """How the days of the log are divided, counted back from its last day: blocks, validation, test."""
 
     owner = Owner.TRAINING
 
-    test_days: int = Field(default=28, ge=1, description="Last days of the log: the reported test window.")
-    valid_days: int = Field(default=14, ge=1, description="Days before the test: early stopping and choices.")
-    ranker_days: int = Field(default=84, ge=1, description="Days before validation whose requests train the ranker.")
+    test_days: int = Field(
+        default=28,
+        ge=1,
+        description="Days at the end of the log that form the test window, on which results are reported.",
+    )
+    valid_days: int = Field(
+        default=14, ge=1, description="Days before the test window that stop trainings early and decide choices."
+    )
+    ranker_days: int = Field(
+        default=84, ge=1, description="Days before the validation window whose requests train the ranker."
+    )
     blocks: int = Field(
         default=2,
         ge=1,
         le=20,
-        description="Blocks the ranker's days are cut into; the encoder that scores one ended before it.",
+        description="Blocks that the ranker's days are cut into; each is scored by an encoder that was trained only "
+        "on what lies before it.",
     )
     min_history_days: int = Field(
-        default=28, ge=1, description="Days at the log's start that give history only, never a request."
+        default=28,
+        ge=1,
+        description="Days at the start of the log that serve as history only, and of which no request is made.",
     )

@@ -47,7 +47,7 @@ class IntegrityError(NightrankError):
 
 
 class NotFittedError(NightrankError):
-    """Something fitted is asked for before `fit`."""
+    """Something that must be fitted was used before `fit`."""
 
 
 class TryAgainError(NightrankError):
@@ -69,11 +69,11 @@ def listed(names: Iterable[object], *, most: int = 5) -> str:
     return ", ".join(shown[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
-    """Hold configured column names against a table.
+def require_columns(configured: Iterable[str], present: Sequence[str], *, key: str, table: str) -> None:
+    """Check that a table has the columns that the configuration names.
 
     Args:
-        asked: The names.
+        configured: Column names as the configuration has them.
         present: Columns of the table; none where there is no such table.
         key: Where the names are configured.
         table: How messages call the table.
@@ -82,7 +82,7 @@ def require_columns(asked: Iterable[str], present: Sequence[str], *, key: str, t
         ConfigError: Names each column that is not there, with the nearest one that is.
     """
     faults = []
-    for name in asked:
+    for name in configured:
         if name not in present:
             near = difflib.get_close_matches(name, present, n=1, cutoff=0.4)
             has = f"the table has {listed(present, most=20)}." if present else f"name that table under data.{table}."

@@ -1,4 +1,4 @@
-"""The systems that a ranker must beat, as of each request like everything else."""
+"""Baselines: the systems that a ranker must beat, each as of the day of the request."""
 
 # R requests
 from collections.abc import Callable

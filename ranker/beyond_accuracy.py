@@ -1,4 +1,4 @@
-"""What lists are like beside being right: how much of the catalogue they show, how known it is, how alike.
+"""Metrics of lists beyond accuracy: coverage, exposure, popularity, novelty and diversity.
 
 Conventions:
 - Every request that has a list counts, with a positive or without. A list shorter than k counts as it is.
@@ -36,7 +36,7 @@ _VECTOR_ROWS: Final = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class BeyondAccuracy:
-    """What `beyond_accuracy` found.
+    """Result of `beyond_accuracy`.
 
     Attributes:
         lists: Sorted by `request_id`; for each k `popularity@k`, `novelty@k` and, of a catalogue with vectors,
@@ -89,18 +89,18 @@ def beyond_accuracy(
     faults = cutoff_faults(cutoffs) + table_faults("rankings", rankings)
     refuse(faults + _catalogue_faults(rankings, items, n_users, vectors))
     users = items["users"].cast(pl.Float64).to_numpy()
-    known = {"popularity": users / n_users, "novelty": -np.log2(np.maximum(users, 1) / n_users)}
+    value_of_item = {"popularity": users / n_users, "novelty": -np.log2(np.maximum(users, 1) / n_users)}
     unit = None if vectors is None else _unit(vectors)
-    place = items.select("item_id").with_row_index("item")
+    codes = items.select("item_id").with_row_index("item")
     lists = []
     missed, exposed = np.ones((len(cutoffs), items.height)), np.zeros((len(cutoffs), items.height))
     for (block,) in blocks(rankings.select("request_id", "item_id", "score")):
         requests = block.select(pl.col("request_id").unique().sort()).with_row_index("request")
         columns: dict[str, Floats | pl.Series] = {}
         for number, k in enumerate(cutoffs):
-            request, item, share = _first(block, requests, place, k)
+            request, item, share = _first(block, requests, codes, k)
             total = summed(request, share, requests.height)
-            for name, value in known.items():
+            for name, value in value_of_item.items():
                 columns[f"{name}@{k}"] = summed(request, share * value[item], requests.height) / total
             if unit is not None:
                 diversity = _diversity(request, item, share, unit, requests.height, k)
@@ -122,7 +122,7 @@ def _first(rankings: pl.DataFrame, requests: pl.DataFrame, items: pl.DataFrame, 
     The rows above the k-th score are surely there; those tied at it fill the places that are left.
     """
     score = pl.col("score").cast(pl.Float64)
-    found = (
+    top = (
         rankings.with_columns(score)
         .group_by("request_id")
         .agg(least=pl.col("score").top_k(k).min(), score=pl.col("score"), item_id=pl.col("item_id"))
@@ -132,8 +132,8 @@ def _first(rankings: pl.DataFrame, requests: pl.DataFrame, items: pl.DataFrame, 
         .join(items, on="item_id")
         .sort("request", "item")
     )
-    request, item = (found[name].cast(pl.Int64).to_numpy() for name in ("request", "item"))
-    tied = (found["score"] == found["least"]).to_numpy()
+    request, item = (top[name].cast(pl.Int64).to_numpy() for name in ("request", "item"))
+    tied = (top["score"] == top["least"]).to_numpy()
     above, size = (np.bincount(request[rows], minlength=requests.height)[request] for rows in (~tied, tied))
     return request, item, np.where(tied, np.minimum((k - above) / np.maximum(size, 1), 1.0), 1.0)
 
@@ -210,7 +210,7 @@ def _stretches(request: Ints, n_requests: int) -> list[tuple[int, int]]:
 def _catalogue_faults(
     rankings: pl.DataFrame, items: pl.DataFrame, n_users: int, vectors: NDArray[np.number] | None
 ) -> list[str]:
-    """All faults of what is said of the items."""
+    """All faults of the catalogue table and its vectors."""
     missing = [name for name in ("item_id", "users") if name not in items.columns]
     if missing:
         return [f"items: there is no column {name}" for name in missing]

@@ -223,7 +223,7 @@ def _series(clusters: Clusters) -> pl.Series:
 
 
 def _ranks(cluster: pl.Series) -> Ints:
-    """(R,) place of each request's cluster among the clusters' ids."""
+    """(R,) rank of each request's cluster among the clusters' ids."""
     return cluster.rank("dense").to_numpy().astype(np.int64) - 1
 
 
@@ -270,10 +270,10 @@ def _bootstrapped(samples: Sequence[_Sample], resamples: int, seed: int, level: 
         for rows in _blocks(resamples, n_units):
             drawn = rng.integers(0, n_units, size=(rows, n_units))
             counts = units[0].counts[drawn].sum(axis=1)
-            for unit, found in zip(units, means, strict=True):
-                found.append(unit.sums[drawn].sum(axis=1) / counts)
+            for unit, resampled in zip(units, means, strict=True):
+                resampled.append(unit.sums[drawn].sum(axis=1) / counts)
         ends = [(1 - level) / 2, (1 + level) / 2]
-        limits = np.array([np.quantile(np.concatenate(found), ends) for found in means])
+        limits = np.array([np.quantile(np.concatenate(resampled), ends) for resampled in means])
     return [
         Interval(sample.mean, float(low), float(high), int(sample.counts.sum()), n_clusters)
         for sample, (low, high) in zip(samples, limits, strict=True)

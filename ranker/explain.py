@@ -1,4 +1,4 @@
-"""Why an item stands where it stands: contributions of features, added up by feature family."""
+"""Reasons for a score: contributions of features, added up by feature family."""
 
 # N rows, F features
 from collections.abc import Sequence
@@ -37,5 +37,5 @@ def reasons(contribution_NF: npt.NDArray[np.float64], families: Sequence[str], m
     order_NG = np.argsort(-part_NG, axis=1, kind="stable")[:, :most]
     lifted_NG = np.take_along_axis(part_NG, order_NG, 1) > 0
     named = np.array(names, dtype=object)[order_NG]
-    told = [row[held].tolist() for row, held in zip(named, lifted_NG, strict=True)]
-    return pl.Series("reasons", told, dtype=pl.List(pl.String))
+    names_by_row = [row[lifted].tolist() for row, lifted in zip(named, lifted_NG, strict=True)]
+    return pl.Series("reasons", names_by_row, dtype=pl.List(pl.String))

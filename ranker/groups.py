@@ -1,4 +1,4 @@
-"""What must hold before a ranker sees a table: LightGBM would end the process, or score silently wrong."""
+"""Checks of a table before a ranker reads it: LightGBM would end the process, or score silently wrong."""
 
 from collections.abc import Iterable, Iterator
 
@@ -17,6 +17,7 @@ __all__ = [
     "group_sizes",
     "label_vector",
     "recency_weight",
+    "with_a_positive",
     "with_positives",
 ]
 
@@ -131,6 +132,11 @@ def group_sizes(requests: pl.Series) -> npt.NDArray[np.int32]:
             f"{int(sizes.max())}). Lower candidates.max_per_request."
         )
     return sizes
+
+
+def with_a_positive(table: pl.DataFrame) -> pl.DataFrame:
+    """Rows (request, label) of the requests that have a positive among them."""
+    return table.filter((pl.col("label").max() > 0).over("request"))
 
 
 def with_positives(table: pl.DataFrame, what: str, *, remedy: str) -> pl.DataFrame:

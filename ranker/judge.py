@@ -19,25 +19,25 @@ _CEILING = {"slice": pl.String, "recall": pl.Float64}
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is asked, and what was true.
+    """Requests of a test window, and their truth.
 
     Attributes:
         requests: request, user of every request.
         truth: request, item, label (1-30), is_new of every positive; with `features.requests.engaged.VALUE_LABEL` NDCG
-            is told by value too.
-        known: request, item the user had engaged with before the as-of.
+            is computed by value too.
+        had_before: request, item that the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """
 
     requests: pl.DataFrame
     truth: pl.DataFrame
-    known: pl.DataFrame
+    had_before: pl.DataFrame
     cold: pl.Series
 
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """The verdict.
+    """Metrics, intervals and comparisons of the systems on a window.
 
     Attributes:
         table: system, slice, metric, mean, low, high, requests, users.
@@ -55,13 +55,13 @@ class Judged:
 
     def row(self, system: str, slice_name: str, metric: str) -> dict[str, float]:
         """One row of the table."""
-        found = (pl.col("system") == system) & (pl.col("slice") == slice_name) & (pl.col("metric") == metric)
-        return self.table.row(by_predicate=found, named=True)
+        wanted = (pl.col("system") == system) & (pl.col("slice") == slice_name) & (pl.col("metric") == metric)
+        return self.table.row(by_predicate=wanted, named=True)
 
     def pair(self, system: str, against: str, slice_name: str, metric: str) -> dict[str, float]:
         """One row of the comparisons."""
-        found = (pl.col("system") == system) & (pl.col("against") == against) & (pl.col("slice") == slice_name)
-        return self.pairs.row(by_predicate=found & (pl.col("metric") == metric), named=True)
+        wanted = (pl.col("system") == system) & (pl.col("against") == against) & (pl.col("slice") == slice_name)
+        return self.pairs.row(by_predicate=wanted & (pl.col("metric") == metric), named=True)
 
 
 def judge(
@@ -143,8 +143,8 @@ def pooled(
     shares = []
     for name in SLICES:
         counts = [part.filter(pl.col("slice") == name)["request"].n_unique() for part in windows]
-        found = sum(count * (recall[name] or 0.0) for count, recall in zip(counts, recalls, strict=True))
-        shares.append({"slice": name, "recall": found / sum(counts) if sum(counts) else None})
+        retrieved = sum(count * (recall[name] or 0.0) for count, recall in zip(counts, recalls, strict=True))
+        shares.append({"slice": name, "recall": retrieved / sum(counts) if sum(counts) else None})
     ceiling = pl.DataFrame(shares, schema=_CEILING)
     return _verdict(rows, ceiling, config=config, seed=seed, compared=compared)
 
@@ -157,7 +157,7 @@ def _verdict(
     seed: int,
     compared: Sequence[tuple[str, str]],
 ) -> Judged:
-    """What metrics by request come to."""
+    """Intervals and comparisons from metrics by request."""
     return Judged(
         table=_table(rows, config.resamples, seed),
         pairs=_pairs(rows, compared, config, seed),
@@ -167,17 +167,17 @@ def _verdict(
 
 
 def by_value(metric: str) -> str:
-    """What a metric is called whose labels are raised by the value of the events: `ndcg@10 (value)`."""
+    """Name of a metric whose labels are raised by the value of the events: `ndcg@10 (value)`."""
     return f"{metric} (value)"
 
 
 def _metrics(lists: pl.DataFrame, truth: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
     """`per_request`, and NDCG by value where the truth has labels for it."""
-    found = per_request(lists, truth, cutoffs=config.cutoffs)
+    judged = per_request(lists, truth, cutoffs=config.cutoffs)
     if VALUE_LABEL not in truth.columns:
-        return found
+        return judged
     raised = per_request(lists, truth.with_columns(label=VALUE_LABEL), cutoffs=config.cutoffs)
-    return found.with_columns(raised[f"ndcg@{k}"].alias(by_value(f"ndcg@{k}")) for k in config.cutoffs)
+    return judged.with_columns(raised[f"ndcg@{k}"].alias(by_value(f"ndcg@{k}")) for k in config.cutoffs)
 
 
 def _named(frame: pl.DataFrame) -> pl.DataFrame:
@@ -187,9 +187,9 @@ def _named(frame: pl.DataFrame) -> pl.DataFrame:
 def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFrame:
     """Rows (request, item, ...) whose item belongs to the slice."""
     if slice_name == "repeat":
-        return frame.join(window.known, on=["request", "item"], how="semi")
+        return frame.join(window.had_before, on=["request", "item"], how="semi")
     if slice_name == "new-to-user":
-        return frame.join(window.known, on=["request", "item"], how="anti")
+        return frame.join(window.had_before, on=["request", "item"], how="anti")
     if slice_name == "cold item":
         return frame.filter(pl.col("item").is_in(window.cold.implode()))
     return frame
@@ -205,13 +205,13 @@ def _table(rows: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
                 "system": system,
                 "slice": slice_name,
                 "metric": name,
-                "mean": found.mean,
-                "low": found.low,
-                "high": found.high,
-                "requests": found.n_requests,
-                "users": found.n_clusters,
+                "mean": interval.mean,
+                "low": interval.low,
+                "high": interval.high,
+                "requests": interval.n_requests,
+                "users": interval.n_clusters,
             }
-            for name, found in intervals.items()
+            for name, interval in intervals.items()
         ]
     return pl.DataFrame(table)
 
@@ -224,7 +224,7 @@ def _pairs(
     parts = rows.sort("request").partition_by("system", "slice", as_dict=True)
     for system, against in compared:
         slices = [name for name in SLICES if (system, name) in parts and (against, name) in parts]
-        found = {
+        results = {
             (name, metric): paired_difference(
                 parts[system, name][metric],
                 parts[against, name][metric],
@@ -238,12 +238,12 @@ def _pairs(
         adjusted: dict[tuple[str, str], float] = {}
         for metric in metrics:
             judged = [
-                key for key in found if key[1] == metric and found[key].minimal_detectable_effect <= config.effect
+                key for key in results if key[1] == metric and results[key].minimal_detectable_effect <= config.effect
             ]
-            adjusted |= zip(judged, holm([found[key].p_value for key in judged]), strict=True)
-        for (name, metric), result in found.items():
-            told = {"system": system, "against": against, "slice": name, "metric": metric}
-            table.append({**told, **_row_of(result), "p_holm": adjusted.get((name, metric))})
+            adjusted |= zip(judged, holm([results[key].p_value for key in judged]), strict=True)
+        for (name, metric), result in results.items():
+            keys = {"system": system, "against": against, "slice": name, "metric": metric}
+            table.append({**keys, **_row_of(result), "p_holm": adjusted.get((name, metric))})
     return pl.DataFrame(table, schema_overrides={"p_holm": pl.Float64} if table else None, infer_schema_length=None)
 
 
@@ -261,12 +261,12 @@ def _row_of(result: PairedResult) -> dict[str, float]:
 
 
 def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:
-    found = candidates.select("request", "item").with_columns(hit=pl.lit(1.0))
+    retrieved = candidates.select("request", "item").with_columns(hit=pl.lit(1.0))
     shares = []
     for slice_name in SLICES:
         truth = _within(window.truth, window, slice_name)
         hits = (
-            truth.join(found, on=["request", "item"], how="left")
+            truth.join(retrieved, on=["request", "item"], how="left")
             .group_by("request")
             .agg(pl.col("hit").fill_null(0).mean())
         )

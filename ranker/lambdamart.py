@@ -64,7 +64,7 @@ class LambdaMart:
             config: Size and speed of the model.
             seed: Seed of LightGBM's samplers.
             stop_at: Rank of the NDCG that stops the training.
-            report: Told the number of trees and the validation NDCG after each tree.
+            report: Called after each tree with the number of trees and the validation NDCG.
 
         Raises:
             ContractError: A table breaks what LightGBM needs, or no validation request has a positive.
@@ -73,7 +73,7 @@ class LambdaMart:
         valid = with_positives(valid, "validation", remedy="timeline.valid_days")
         params = _params(config, features, seed, stop_at)
         fitted = _dataset(train, features, params, weight=recency_weight(train, config.recency_half_life_days))
-        held_out = _dataset(valid, features, params, reference=fitted)
+        validation = _dataset(valid, features, params, reference=fitted)
         stopping = [lgb.early_stopping(config.patience, first_metric_only=True, verbose=False)]
         boosters, reached = [], []
         for member in range(config.ensemble):
@@ -82,7 +82,7 @@ class LambdaMart:
                 params | ({"feature_fraction_seed": seed + member} if member else {}),
                 fitted,
                 num_boost_round=config.max_trees,
-                valid_sets=[held_out],
+                valid_sets=[validation],
                 valid_names=["valid"],
                 feval=_stopping_metric(stop_at, config.gain),
                 callbacks=[

@@ -2,7 +2,7 @@
 
 Softmaxed over a request, its scores are the shares of the request's gain that it expects of each item.
 Inputs are the same bits anywhere. Products and sums are plain float32, in the order of BLAS: the same rows give the
-same bits on one machine, and beside other rows or on another machine scores within `TOLERANCE`.
+same bits on one machine; among other rows or on another machine scores differ by less than `TOLERANCE`.
 """
 
 # N rows, F features, M features that may be undefined, I = F + M inputs
@@ -24,10 +24,10 @@ Layer = tuple[Floats, Floats]
 """Weights (inputs, outputs) and biases (outputs,)."""
 
 FARTHEST = 6.0
-"""Standard deviations of a feature that are told apart: no input is farther from 0."""
+"""Standard deviations at which an input is cut: none is farther from 0."""
 
 TOLERANCE = 1e-6
-"""By how much a score may differ beside other rows or on another machine, over the scores' spread within requests."""
+"""By how much a score may differ among other rows or on another machine, over the scores' spread within requests."""
 
 _BLOCK_ROWS = 256  # that pass the layers at a time: all they become stays in the processor's cache
 _STEPS = 16  # of the path from the mean row along which gradients are summed up
@@ -114,13 +114,13 @@ class ListNet:
         Raises:
             ContractError: A feature is missing, no number, or infinite.
         """
-        found = np.zeros((table.height, len(self.features)))
+        contribution_NF = np.zeros((table.height, len(self.features)))
         for rows, inputs in self._passes(feature_matrix(table, self.features)):
             slope = sum(_gradient(inputs, member) for member in self.members)
             part = (inputs * slope)[: rows.stop - rows.start] / (_STEPS * len(self.members))
-            found[rows] = part[:, : len(self.features)]
-            found[rows, self.undefined_M] += part[:, len(self.features) :]
-        return found
+            contribution_NF[rows] = part[:, : len(self.features)]
+            contribution_NF[rows, self.undefined_M] += part[:, len(self.features) :]
+        return contribution_NF
 
     def to_arrays(self) -> dict[str, npt.NDArray[np.generic]]:
         """Everything but the names of the features, by name."""

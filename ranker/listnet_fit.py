@@ -1,4 +1,4 @@
-"""Training of `ranker.listnet.ListNet`; the only place of this package that knows torch."""
+"""Training of `ranker.listnet.ListNet`; the only module of this package that imports torch."""
 
 # N rows, F features, I inputs, B requests of a batch, C the most rows of one of them
 from collections.abc import Callable
@@ -20,11 +20,9 @@ from ranker.groups import (
 )
 from ranker.listnet import FARTHEST, Layer, ListNet, squashed
 from ranker.metrics import gain_of
+from ranker.ranker import Allocate
 
-__all__ = ["Held", "fit_listnet", "steps_of"]
-
-Held = Callable[[int, int], npt.NDArray[np.int16]]
-"""held(rows, inputs) is an array of that shape, whatever it holds."""
+__all__ = ["fit_listnet", "steps_of"]
 
 _LEAST_STEPS = 20  # that a rise and fall is laid out over: torch's divides by zero over some fewer
 _ROWS = 16_384  # rows whose inputs are made at a time
@@ -38,7 +36,7 @@ def fit_listnet(
     config: RankerConfig,
     seed: int,
     report: Report | None = None,
-    held: Held | None = None,
+    allocate: Allocate | None = None,
 ) -> ListNet:
     """Train networks: the cross-entropy of each request's softmaxed scores to the shares of its gain.
 
@@ -51,8 +49,8 @@ def fit_listnet(
         features: Ordered names of the columns to learn from.
         config: Of the network, its gain and its members (`ensemble`), whose scores are averaged.
         seed: Of the first member's weights, order and dropout; the next one's is one more.
-        report: Told the number of steps, over all members, and the loss after each.
-        held: Makes what the inputs lie in while the network learns; None makes it in memory.
+        report: Called after each step with the number of steps, over all members, and the loss.
+        allocate: Makes what the inputs lie in while the network learns; None makes it in memory.
 
     Raises:
         ContractError: As `ranker.groups`.
@@ -63,7 +61,7 @@ def fit_listnet(
     size, train = config.network, with_positives(train, "training", remedy="timeline.ranker_days")
     start = _standardised(train, features)
     shape = train.height, len(features) + len(start.undefined_M)
-    inputs_NI = torch.empty(shape, dtype=torch.int16) if held is None else torch.from_numpy(held(*shape))
+    inputs_NI = torch.empty(shape, dtype=torch.int16) if allocate is None else torch.from_numpy(allocate(*shape))
     for first in range(0, train.height, _ROWS):
         made = start.inputs(feature_matrix(train.slice(first, _ROWS), features)) * np.float32(_UNIT)
         inputs_NI[first : first + len(made)] = torch.from_numpy(np.rint(made, out=made).astype(np.int16))
@@ -73,13 +71,13 @@ def fit_listnet(
     lists = _Lists(inputs_NI, gain_N, np.cumsum(sizes) - sizes, sizes, weight)
     steps = 0
 
-    def told(loss: float) -> None:
+    def count_step(loss: float) -> None:
         nonlocal steps
         steps += 1
         if report is not None:
             report(steps, loss)
 
-    fitted = tuple(_member(lists, size, seed + member, told) for member in range(config.ensemble))
+    fitted = tuple(_member(lists, size, seed + member, count_step) for member in range(config.ensemble))
     return ListNet(features, start.mean_F, start.scale_F, start.undefined_M, fitted)
 
 
@@ -129,14 +127,14 @@ class _Lists:
     def loss(self, network: nn.Module, requests: npt.NDArray[np.int64]) -> torch.Tensor:
         """Mean cross-entropy of some requests."""
         sizes, first = self._sizes[requests], self._first[requests]
-        place = np.arange(sizes.max())
-        held_BC = torch.from_numpy(place < sizes[:, None])
+        position = np.arange(sizes.max())
+        mask_BC = torch.from_numpy(position < sizes[:, None])
         row = torch.from_numpy(np.repeat(first - (np.cumsum(sizes) - sizes), sizes) + np.arange(sizes.sum()))
         score = network(self._inputs_NI[row].float() / _UNIT).squeeze(-1)
-        score_BC = torch.full(held_BC.shape, -torch.inf).masked_scatter(held_BC, score)
-        gain_BC = torch.zeros(held_BC.shape).masked_scatter(held_BC, self._gain_N[row])
+        score_BC = torch.full(mask_BC.shape, -torch.inf).masked_scatter(mask_BC, score)
+        gain_BC = torch.zeros(mask_BC.shape).masked_scatter(mask_BC, self._gain_N[row])
         share_BC = gain_BC / gain_BC.sum(1, keepdim=True)
-        chance_BC = torch.log_softmax(score_BC, 1).masked_fill(~held_BC, 0)
+        chance_BC = torch.log_softmax(score_BC, 1).masked_fill(~mask_BC, 0)
         loss_B = -(share_BC * chance_BC).sum(1)
         if self._weight is None:
             return loss_B.mean()
@@ -161,7 +159,7 @@ def _standardised(train: pl.DataFrame, features: tuple[str, ...]) -> ListNet:
     return ListNet(features, mean, scale, np.array(undefined, np.int64), ())
 
 
-def _member(lists: _Lists, config: NetworkConfig, seed: int, told: Callable[[float], None]) -> tuple[Layer, ...]:
+def _member(lists: _Lists, config: NetworkConfig, seed: int, on_step: Callable[[float], None]) -> tuple[Layer, ...]:
     """Train one network."""
     order = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=()):
@@ -183,7 +181,7 @@ def _member(lists: _Lists, config: NetworkConfig, seed: int, told: Callable[[flo
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
                 rates.step()
-                told(loss.item())
+                on_step(loss.item())
     linear = [layer for layer in network if isinstance(layer, nn.Linear)]
     return tuple(
         (np.ascontiguousarray(layer.weight.detach().numpy().T), layer.bias.detach().numpy()) for layer in linear

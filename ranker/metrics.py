@@ -40,7 +40,7 @@ from ranker.tables import (
     table_faults,
     together,
 )
-from ranker.ties import Floats, Ints, TieGroups, found_in, sorted_lists, summed, tie_groups
+from ranker.ties import Floats, Ints, TieGroups, matches_within, sorted_lists, summed, tie_groups
 
 __all__ = ["CONVENTIONS", "Gain", "gain_of", "mean_metrics", "ndcg_at", "per_request"]
 
@@ -171,14 +171,14 @@ class _Ideal:
 
     request: Ints  # (P,) index of the request
     gain: Floats  # (P,)
-    place: Ints  # (P,) from 0 on, within the request
+    position: Ints  # (P,) from 0 on, within the request
 
     @classmethod
     def of(cls, request: Ints, label: Ints, gain: Gain) -> "_Ideal":
         order = np.sort(request * (MAX_LABEL + 1) + (MAX_LABEL - label))
         request, rest = np.divmod(order, MAX_LABEL + 1)
-        place = np.arange(len(request)) - np.searchsorted(request, request)
-        return cls(request, gain_of(gain)[MAX_LABEL - rest], place)
+        position = np.arange(len(request)) - np.searchsorted(request, request)
+        return cls(request, gain_of(gain)[MAX_LABEL - rest], position)
 
 
 def _ndcg(ties: TieGroups, ideal: _Ideal, k: int) -> Floats:
@@ -187,12 +187,12 @@ def _ndcg(ties: TieGroups, ideal: _Ideal, k: int) -> Floats:
     A tie group gives its mean gain to each of its places within k.
     """
     start, end = ties.span(k)
-    depth = max(end.max(initial=0), min(k, ideal.place.max(initial=0) + 1))
+    depth = max(end.max(initial=0), min(k, ideal.position.max(initial=0) + 1))
     discounts = np.concatenate(([0.0], np.cumsum(1 / np.log2(np.arange(2, depth + 2)))))  # of the first 0, 1, ...
 
     dcg = ties.total(ties.gain * (discounts[end] - discounts[start]) / ties.size)
-    seen = ideal.place < k
-    best = ideal.gain[seen] * np.diff(discounts)[ideal.place[seen]]
+    seen = ideal.position < k
+    best = ideal.gain[seen] * np.diff(discounts)[ideal.position[seen]]
     return np.minimum(_ratio(dcg, summed(ideal.request[seen], best, ties.n_requests)), 1.0)
 
 
@@ -200,18 +200,18 @@ def _first_positive(ties: TieGroups, k: int) -> tuple[Floats, Floats]:
     """(R,) P(first positive within k) and E[1 / its rank, 0 beyond k].
 
     The first positive is in the first of the groups. Of m positives in its n places, none is among the first
-    j with probability C(n - m, j) / C(n, j), built up here place by place.
+    j with probability C(n - m, j) / C(n, j), built up here rank by rank.
     """
     first = ties.positives_above == 0
     above, size, positives = ties.above[first], ties.size[first], ties.positives[first]
     start, end = ties.span(k)
-    places = (end - start)[first]
-    missed, reciprocal = np.ones(len(places)), np.zeros(len(places))
-    still = np.arange(len(places))
-    for place in range(1, int(places.max(initial=0)) + 1):
-        still = still[(places[still] >= place) & (missed[still] > 0)]
-        left = size[still] - place + 1
-        reciprocal[still] += missed[still] * positives[still] / left / (above[still] + place)
+    n_ranks = (end - start)[first]
+    missed, reciprocal = np.ones(len(n_ranks)), np.zeros(len(n_ranks))
+    still = np.arange(len(n_ranks))
+    for position in range(1, int(n_ranks.max(initial=0)) + 1):
+        still = still[(n_ranks[still] >= position) & (missed[still] > 0)]
+        left = size[still] - position + 1
+        reciprocal[still] += missed[still] * positives[still] / left / (above[still] + position)
         missed[still] *= (left - positives[still]) / left
     hit, mrr = np.zeros((2, ties.n_requests))
     hit[ties.request[first]], mrr[ties.request[first]] = 1 - missed, reciprocal
@@ -274,15 +274,15 @@ def _judge(rankings: pl.DataFrame, truth: pl.DataFrame, cutoffs: Sequence[int], 
 def _lists_of(rankings: pl.DataFrame, requests: pl.Series) -> tuple[Ints, Ints]:
     """(R,) first row and rows of the list of each request, none where it has no list."""
     listed, start, length = stretches(rankings)
-    found = pl.DataFrame({"request_id": listed, "start": start, "length": length})
-    joined = requests.to_frame().join(found, on="request_id", how="left", maintain_order="left").fill_null(0)
+    lists = pl.DataFrame({"request_id": listed, "start": start, "length": length})
+    joined = requests.to_frame().join(lists, on="request_id", how="left", maintain_order="left").fill_null(0)
     return joined["start"].to_numpy(), joined["length"].to_numpy()
 
 
 def _retrieved(rankings: pl.DataFrame, positives: pl.DataFrame, start: Ints, length: Ints) -> tuple[Ints, Ints]:
     """Which positives are in their list, given its (P,) first row and rows; and the row of each."""
     theirs, ours = (frame.select(KEY_HASH).to_series().to_numpy() for frame in (rankings, positives))
-    hit, row = found_in(theirs, ours, start, length)
+    hit, row = matches_within(theirs, ours, start, length)
     same = (positives["item_id"].gather(hit) == rankings["item_id"].gather(row)).to_numpy()
     return hit[same], row[same]
 
@@ -290,11 +290,11 @@ def _retrieved(rankings: pl.DataFrame, positives: pl.DataFrame, start: Ints, len
 def _ungraded(ties: TieGroups, relevant: Ints, k: int) -> dict[str, Floats]:
     """The metrics at k that only ask whether a label is positive, given (R,) true positives."""
     start, end = ties.span(k)
-    found = ties.total(ties.positives * (end - start) / ties.size)
+    retrieved = ties.total(ties.positives * (end - start) / ties.size)
     hit, mrr = _first_positive(ties, k)
     return {
-        f"recall@{k}": found / relevant,
-        f"precision@{k}": found / k,
+        f"recall@{k}": retrieved / relevant,
+        f"precision@{k}": retrieved / k,
         f"hit@{k}": hit,
         f"mrr@{k}": mrr,
         f"map@{k}": np.minimum(_precision_sums(ties, k) / relevant, 1.0),

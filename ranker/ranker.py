@@ -1,142 +1,140 @@
-"""The ranker of a version: LambdaMART and, beside it, ListNet; a score is a weighted mean of theirs."""
+"""What a ranker is to a training, an evaluation, a night and a version's bundle, and where rankers come from."""
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Self
+from importlib.metadata import entry_points
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 
-from features.errors import IntegrityError
-from ranker.groups import feature_blocks, group_sizes, label_vector
-from ranker.lambdamart import LambdaMart
-from ranker.listnet import TOLERANCE, ListNet
-from ranker.metrics import Gain, ndcg_at
+from features.errors import ConfigError, listed
+from ranker.config import RankerConfig, Report
 
-__all__ = ["SHARES", "Ranker"]
+__all__ = ["ENTRY_POINTS", "Allocate", "FitSupport", "Ranker", "ranker_kind"]
 
-SHARES = (0.0, 0.25, 0.5, 0.75)
-"""Of the network in a score: what validation chooses among."""
+ENTRY_POINTS = "nightrank.rankers"
+"""Group of entry points under which an installed package names a ranker of its own."""
 
-_SHARE, _SPREADS = "share", "spreads"
+Allocate = Callable[[int, int], npt.NDArray[np.int16]]
+"""allocate(rows, columns) is an array of that shape, whatever it holds."""
+
 Floats = npt.NDArray[np.float64]
+_METHODS = ("contributions", "files", "fit", "predict", "read")
+
+
+Choice = Callable[[pl.DataFrame], pl.DataFrame]
+
+
+def _chosen(rows: pl.DataFrame, choose: Choice) -> pl.DataFrame:
+    return choose(rows)
+
+
+@contextmanager
+def _unseen(_part: str, _total: int, _unit: str, _note: str) -> Iterator[Report]:
+    yield lambda _number, _value: None
 
 
 @dataclass(frozen=True, slots=True)
-class Ranker:
-    """A fitted ranker.
+class FitSupport:
+    """What a training lends the ranker that it fits; by default nothing is shown and everything is held in memory.
 
     Attributes:
-        forest: LambdaMART.
-        network: ListNet over the same features; None leaves the score to the forest.
-        share: Of the network in a score.
-        spreads: Standard deviations of the forest's and the network's scores within validation requests; each one's
-            scores are divided by its own.
+        progress: progress(part, total, unit, note) is a context in which steps are reported by number and value; `part`
+            is what of the ranker learns (empty for the whole), `note` a format of the value.
+        tell: Is given facts about the fitted ranker, by name.
+        pick: pick(rows, choose) is choose(rows) for a choice that looks at each request by itself; a training makes it
+            some rows at a time, and in a file.
+        allocate: Makes large arrays; None makes them in memory.
     """
 
-    forest: LambdaMart
-    network: ListNet | None = None
-    share: float = 0.0
-    spreads: tuple[float, float] = (1.0, 1.0)
+    progress: Callable[[str, int, str, str], AbstractContextManager[Report]] = _unseen
+    tell: Callable[..., None] = lambda **_facts: None
+    pick: Callable[[pl.DataFrame, Choice], pl.DataFrame] = _chosen
+    allocate: Allocate | None = None
 
-    @classmethod
-    def of(
-        cls, forest: LambdaMart, network: ListNet | None, valid: pl.DataFrame, *, gain: Gain, stop_at: int = 10
-    ) -> Self:
-        """The two together, in the share of `SHARES` that ranks validation requests best; none where none is better.
 
-        Args:
-            forest: LambdaMART.
-            network: ListNet, or None.
-            valid: request, label and the features; rows of a request together. They taught neither.
-            gain: Of a label in the NDCG.
-            stop_at: Rank where it is cut.
-        """
-        if network is None:
-            return cls(forest)
-        labels, sizes = label_vector(valid["label"]), group_sizes(valid["request"])
-        scores = forest.predict(valid), network.predict(valid)
-        spreads = _spread(scores[0], sizes), _spread(scores[1], sizes)
-        if not all(spreads):
-            return cls(forest)
-        parts = scores[0] / spreads[0], scores[1] / spreads[1]
-        found = [
-            float(np.nanmean(ndcg_at((1 - share) * parts[0] + share * parts[1], labels, sizes, stop_at, gain)))
-            for share in SHARES
-        ]
-        share = SHARES[int(np.argmax(found))]
-        return cls(forest, network, share, spreads) if share else cls(forest)
+class Ranker(Protocol):
+    """A fitted ranker. The package's docstring has a recipe for one of your own."""
 
     @property
     def features(self) -> tuple[str, ...]:
         """Ordered names of the columns it reads."""
-        return self.forest.features
 
     @property
     def tolerance(self) -> float:
-        """By how much a score may differ on another machine: trees alone give the same bits.
-
-        With a network scores are in units of their spread, as `TOLERANCE` is.
-        """
-        return 0.0 if self.network is None else TOLERANCE
-
-    def predict(self, table: pl.DataFrame) -> Floats:
-        """Scores, higher is better, one a row; columns are found by name.
-
-        Raises:
-            ContractError: A feature is missing, no number, or infinite.
-        """
-        if self.network is None:
-            return self.forest.predict(table)
-        of_forest, of_network = self._weights
-        scores = np.empty(table.height)
-        for rows, block in feature_blocks(table, self.features):
-            scores[rows] = self.forest.score(block) * of_forest + self.network.score(block) * of_network
-        return scores
-
-    def contributions(self, table: pl.DataFrame) -> Floats:
-        """What each feature adds to each row's score: (rows, features), by `LambdaMart` and `ListNet.contributions`.
-
-        Raises:
-            ContractError: As `predict`.
-        """
-        found = self.forest.contributions(table)
-        if self.network is None:
-            return found
-        of_forest, of_network = self._weights
-        return found * of_forest + self.network.contributions(table) * of_network
-
-    @property
-    def _weights(self) -> tuple[float, float]:
-        return (1 - self.share) / self.spreads[0], self.share / self.spreads[1]
-
-    def files(self) -> tuple[str, bytes]:
-        """What it is kept as: LightGBM's own text format, and the network with its share as safetensors."""
-        arrays = {} if self.network is None else self.network.to_arrays()
-        return self.forest.to_text(), save({**arrays, _SHARE: np.array(self.share), _SPREADS: np.array(self.spreads)})
+        """By how much a score may differ on another machine; a bundle whose golden rows differ by more is refused."""
 
     @classmethod
-    def read(cls, forest: str, network: bytes, features: tuple[str, ...]) -> Self:
-        """A ranker from what `files` gave, whose hashes the caller has checked.
+    def fit(
+        cls,
+        train: pl.DataFrame,
+        valid: pl.DataFrame,
+        *,
+        features: tuple[str, ...],
+        config: RankerConfig,
+        seed: int,
+        stop_at: int,
+        support: FitSupport,
+    ) -> Self:
+        """Learn from `train`, and choose and stop by `valid`.
+
+        Args:
+            train: request, label (whole, 0 to 30), as_of_day and the features (Float32, NaN where undefined); rows of a
+                request together.
+            valid: The same, of later requests.
+            features: Ordered names of the columns to learn from.
+            config: The section `ranker` of the configuration.
+            seed: The same tables and seed give the same ranker.
+            stop_at: Rank of the NDCG that chooses.
+            support: What is lent by the training.
+        """
+
+    def predict(self, table: pl.DataFrame) -> Floats:
+        """(N,) scores, higher is better, one a row; a row's score does not depend on the others."""
+
+    def contributions(self, table: pl.DataFrame) -> Floats:
+        """(N, F) what each feature adds to each row's score, in the order of `features`."""
+
+    def files(self) -> dict[str, bytes]:
+        """What it is kept as, by file name; no two names have the same suffix."""
+
+    @classmethod
+    def read(cls, files: Mapping[str, bytes], features: tuple[str, ...]) -> Self:
+        """A ranker from what `files` gave.
 
         Raises:
             IntegrityError: They are no ranker of these features.
         """
-        trees = LambdaMart.from_text(forest, features)
-        try:
-            arrays = load(network)
-            share, (first, second) = float(arrays.pop(_SHARE)), arrays.pop(_SPREADS).tolist()
-        except (SafetensorError, KeyError, ValueError, TypeError) as error:
-            raise IntegrityError(f"the ranker's network cannot be read ({error}). Fetch the bundle again.") from error
-        if not arrays:
-            return cls(trees)
-        return cls(trees, ListNet.from_arrays(arrays, features), share, (first, second))
 
 
-def _spread(scores: Floats, sizes: npt.NDArray[np.int32]) -> float:
-    """Standard deviation of scores within requests."""
-    starts = np.cumsum(sizes) - sizes
-    centred = scores - np.repeat(np.add.reduceat(scores, starts) / sizes, sizes)
-    return float(np.sqrt((centred**2).mean()))
+def ranker_kind(name: str | None) -> type[Ranker]:
+    """The class that is fitted and read under a name of `ranker.kind`.
+
+    Args:
+        name: Of an entry point of the group `nightrank.rankers`; None for LambdaMART with a network beside it.
+
+    Raises:
+        ConfigError: No installed package has the name, or what it names is no ranker.
+    """
+    if name is None:
+        from ranker.trees_and_network import TreesAndNetwork  # it imports this module
+
+        return TreesAndNetwork
+    named = entry_points(group=ENTRY_POINTS)
+    names = listed(sorted(named.names)) or "none"
+    if name not in named.names:
+        raise ConfigError(
+            f"ranker.kind: no installed package has a ranker {name!r}; there is {names} "
+            f"under the entry points {ENTRY_POINTS}. Install it, or leave ranker.kind out for LambdaMART."
+        )
+    try:
+        kind: type[Ranker] = named[name].load()
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"ranker.kind: {named[name].value} cannot be imported: {error}") from error
+    missing = [method for method in _METHODS if not callable(getattr(kind, method, None))]
+    if missing:
+        raise ConfigError(f"ranker.kind: {named[name].value} is no ranker: it has no {listed(missing)}.")
+    return kind

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Ints", "Lists", "TieGroups", "found_in", "sorted_lists", "summed", "tie_groups"]
+__all__ = ["Floats", "Ints", "Lists", "TieGroups", "matches_within", "sorted_lists", "summed", "tie_groups"]
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -42,7 +42,7 @@ class TieGroups:
     positives_above: Ints  # (T,) positives with a higher score
 
     def span(self, k: int) -> tuple[Ints, Ints]:
-        """(T,) rank before the group's first place, and of its last place, neither beyond k."""
+        """(T,) rank before the group's first row, and rank of its last row, neither beyond k."""
         return np.minimum(self.above, k), np.minimum(self.above + self.size, k)
 
     def total(self, values: Ints | Floats) -> Floats:
@@ -51,7 +51,7 @@ class TieGroups:
 
 
 def sorted_lists(values: Values, start: Ints, length: Ints, wanted: NDArray[np.bool_] | None = None) -> Lists:
-    """Sort the numbers within each wanted list (all of them, if None is given); the others have no place in the answer.
+    """Sort the numbers within each wanted list (all of them, if None is given); the others are left out of the answer.
 
     Lists of like length are sorted together as the rows of a padded matrix: many times faster than one sort by
     (request, value).
@@ -77,7 +77,7 @@ def sorted_lists(values: Values, start: Ints, length: Ints, wanted: NDArray[np.b
     return Lists(np.concatenate(parts), begin, length)
 
 
-def found_in(values: Values, wanted: Values, start: Ints, length: Ints) -> tuple[Ints, Ints]:
+def matches_within(values: Values, wanted: Values, start: Ints, length: Ints) -> tuple[Ints, Ints]:
     """Find each of P numbers in a list of its own: who was found, and in which row, once for every row that has it.
 
     Args:
@@ -90,10 +90,10 @@ def found_in(values: Values, wanted: Values, start: Ints, length: Ints) -> tuple
     for chosen, stretches in _of_like_length(values, start, length):
         width = stretches.shape[1]
         for block in np.array_split(chosen, -(-len(chosen) * width // _BLOCK_CELLS)):
-            one, place = np.divmod(np.flatnonzero(stretches[start[block]] == wanted[block, None]), width)
-            inside = place < length[block[one]]
+            one, position = np.divmod(np.flatnonzero(stretches[start[block]] == wanted[block, None]), width)
+            inside = position < length[block[one]]
             who.append(block[one[inside]])
-            row.append(start[who[-1]] + place[inside])
+            row.append(start[who[-1]] + position[inside])
     return np.concatenate(who), np.concatenate(row)
 
 
@@ -120,8 +120,8 @@ def tie_groups(lists: Lists, request: Ints, score: Values, gain: Floats) -> TieG
     tied = tied[lists.scores[(start + not_above)[tied]] == score[tied]]
     not_above[tied] = _bisect(lists.scores, score[tied], start[tied], length[tied], tied_too=True)
     above, size = length - not_above, not_above - below
-    place = request * length.max(initial=0) + above
-    _, first, group, positives = np.unique(place, return_index=True, return_inverse=True, return_counts=True)
+    group_key = request * length.max(initial=0) + above
+    _, first, group, positives = np.unique(group_key, return_index=True, return_inverse=True, return_counts=True)
     request = request[first]
     before = np.cumsum(positives) - positives
     return TieGroups(

@@ -1,5 +1,7 @@
-"""All generators, and those that are made of no model of behaviour: own items, new arrivals, lists, searches."""
+"""The list of all generators, and those made of no signal: own items, new arrivals, supplied lists, searches."""
 
+import difflib
+from collections.abc import Iterable
 from datetime import timedelta
 
 import numpy as np
@@ -7,6 +9,8 @@ import numpy.typing as npt
 import polars as pl
 from scipy import sparse
 
+from features.config import CandidatesConfig
+from features.errors import ConfigError, listed
 from features.log.asof import Ints
 from features.log.decay import FIXED
 from features.log.engagements import first_days
@@ -20,13 +24,13 @@ from features.signals.text_neighbours import TextNeighbours
 from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
 from features.tables.text import GRID
 
-__all__ = ["GENERATORS", "SOURCES", "TEXT_SOURCES", "ByQuery", "Supplied"]
+__all__ = ["GENERATORS", "SOURCES", "ByQuery", "Supplied", "behaviour_ranks", "generators_of", "register"]
 
 _COARSE = 256  # event weights are cut to 1/256 where they multiply whole vectors, so that float64 sums stay exact
 
 
 class BoughtBefore(Generator):
-    """The user's own items."""
+    """Proposes the items of the user's history."""
 
     name = "bought_before"
     meaning = "the user's own items, by decayed count"
@@ -37,7 +41,7 @@ class BoughtBefore(Generator):
 
 
 class NewArrivals(Generator):
-    """What is new and reads like the history: the only way in for an item that nobody knows yet."""
+    """Proposes new items whose texts are near the history: the only generator that can find an item without events."""
 
     name = "new_arrivals"
     meaning = "items new within new_days, nearest by text to the history"
@@ -48,7 +52,7 @@ class NewArrivals(Generator):
         log = inputs.log
         arrivals = [np.full(log.items.height, -1, np.int64), np.full(log.items.height, -1, np.int64)]
         item, day = first_days(log.cells)
-        arrivals[0][item] = day + 1  # the first batch that knows it
+        arrivals[0][item] = day + 1  # the first batch that sees it
         if "available_from" in log.items.columns:
             opens = log.items.select("item", pl.col("available_from").cast(pl.Datetime("us", "UTC")))
             opens = opens.drop_nulls()
@@ -89,7 +93,7 @@ class NewArrivals(Generator):
 
 
 class Supplied(Generator):
-    """What a table of the user's own names."""
+    """Proposes the items of a supplied table (`data.candidates`)."""
 
     name = "supplied"
     meaning = "a table of your own (data.candidates), by its score, else in its order"
@@ -99,9 +103,9 @@ class Supplied(Generator):
         return top_k(self.lists(requests), self.most)
 
     def lists(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """request, item, score of the user's rows of the latest day at or before the request's own.
+        """request, item, score: the user's rows of the latest day at or before the request's own day.
 
-        Rows without a day hold always.
+        Rows without a day belong to every day.
         """
         table = self.inputs.log.supplied
         if table is None:
@@ -112,7 +116,7 @@ class Supplied(Generator):
 
 
 class ByQuery(Generator):
-    """What answers the search."""
+    """Proposes the items whose words match the user's search query."""
 
     name = "by_query"
     meaning = "items that match the user's query best, by BM25: the request's own where known, else the latest"
@@ -126,14 +130,14 @@ class ByQuery(Generator):
             return NOTHING
         index = self.inputs.cache.fitted(signal, self.inputs.log.end_day)
         user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
-        asked = index.asked(
+        queries = index.queries_of(
             user, as_of_day, requests["query"] if signal.online and "query" in requests.columns else None
         )
-        scores = asked.words @ index.items_of_words  # each sum in the order of word codes
+        scores = queries.words @ index.items_of_words  # each sum in the order of word codes
         scores.data = np.maximum(scores.data, 0)
         scores.eliminate_zeros()
         best = top_k_of_rows(scores, self.most).rename({"request": "row"})
-        rows = requests.select("request", row=pl.Series(asked.place)).filter(pl.col("row") >= 0)
+        rows = requests.select("request", row=pl.Series(queries.row)).filter(pl.col("row") >= 0)
         return rows.cast({"row": pl.UInt32}).join(best, on="row").select(NOTHING.columns)
 
 
@@ -151,10 +155,40 @@ GENERATORS: tuple[type[Generator], ...] = (
     Supplied,
     ByQuery,
 )
-"""All generators, in the order of their columns."""
+"""The generators that come with nightrank, in the order of their columns."""
 
 SOURCES: tuple[str, ...] = tuple(generator.name for generator in GENERATORS)
 """Their names."""
 
-TEXT_SOURCES: tuple[str, ...] = tuple(generator.name for generator in GENERATORS if generator.is_text)
-"""The names of those that read texts."""
+_REGISTERED: dict[str, type[Generator]] = {}
+
+
+def register(generator: type[Generator]) -> type[Generator]:
+    """Let `candidates.extra` name a generator of your own. Usable as a decorator.
+
+    Raises:
+        ConfigError: Another generator, or a key of `candidates`, has its name.
+    """
+    name = generator.name
+    if name in CandidatesConfig.model_fields or _REGISTERED.setdefault(name, generator) is not generator:
+        raise ConfigError(f"candidates: {name!r} is taken already; call your generator otherwise.")
+    return generator
+
+
+def generators_of(config: CandidatesConfig) -> tuple[type[Generator], ...]:
+    """The generators of a configuration in the order of their columns: `GENERATORS`, then those of `candidates.extra`.
+
+    Raises:
+        ConfigError: `candidates.extra` names one that nobody registered; the nearest is named.
+    """
+    if unknown := [name for name in config.extra if name not in _REGISTERED]:
+        near = difflib.get_close_matches(unknown[0], _REGISTERED, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Registered are: {listed(_REGISTERED) or 'none'}."
+        raise ConfigError(f"candidates.extra: no generator is called {listed(unknown)}. {hint} Install its package.")
+    return (*GENERATORS, *(_REGISTERED[name] for name in config.extra))
+
+
+def behaviour_ranks(columns: Iterable[str]) -> tuple[str, ...]:
+    """The rank columns among some columns that are of generators that read no text."""
+    ranks = {f"{made.name}_rank" for made in (*GENERATORS, *_REGISTERED.values()) if not made.is_text}
+    return tuple(name for name in columns if name in ranks)

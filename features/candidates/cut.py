@@ -1,7 +1,8 @@
 """The cut: which candidates of the union stay, by a score fitted on earlier requests.
 
-A logistic regression on what the generators said (Cox 1958; as the second of two retrieval stages: Covington et al.
-2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the ranker sees.
+A logistic regression on ranks, scores and counts of each candidate (Cox 1958; as the second of two retrieval stages:
+Covington et al. 2016). It is linear and small on purpose: it runs over the whole union, many times the rows that the
+ranker sees.
 """
 
 import json
@@ -13,12 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.candidates.catalog import SOURCES
 from features.errors import ContractError
 from features.signals.cache import AsOfCache
 from features.signals.popularity import Popularity
 
-__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of"]
+__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of", "sources_of"]
 
 _WINDOWS_DAYS = (1, 3, 7, 28, 90, 365)
 _SCORE_SCALE = 100.0  # scores are shares or counts: brings both to where log1p bends
@@ -31,7 +31,7 @@ _EPSILON = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the cut knows of each candidate: (N,) float64 columns by name, in one order."""
+    """Inputs of the cut for N candidates: (N,) float64 columns by name, always in the same order."""
 
     columns: dict[str, npt.NDArray[np.float64]]
 
@@ -64,9 +64,14 @@ def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame,
     return Facts(columns)
 
 
+def sources_of(union: pl.DataFrame) -> list[str]:
+    """Names of the generators that a table of candidates has a rank of, in the order of its columns."""
+    return [column.removesuffix("_rank") for column in union.columns if column.endswith("_rank")]
+
+
 def _of_sources(union: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """For each source: proposed, log rank, 1 / (10 + rank), log(1 + 100 score); 0 where it did not propose the item."""
-    for source in SOURCES:
+    for source in sources_of(union):
         rank = union[f"{source}_rank"].fill_null(0).to_numpy().astype(np.float64)
         score = np.maximum(union[f"{source}_score"].fill_null(0.0).to_numpy(), 0.0)
         proposed = (rank > 0).astype(np.float64)
@@ -78,8 +83,8 @@ def _of_sources(union: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float
 
 def _of_items(union: pl.DataFrame, requests: pl.DataFrame, cache: AsOfCache) -> dict[str, npt.NDArray[np.float64]]:
     """log(1 + engagements) of the item in windows before the request's day."""
-    items, places = union["item"].to_numpy(), _place_of_request(union, requests)
-    days = requests["as_of_day"].to_numpy()[places] if requests.height else np.empty(0, np.int32)
+    items, request_row = union["item"].to_numpy(), _request_row(union, requests)
+    days = requests["as_of_day"].to_numpy()[request_row] if requests.height else np.empty(0, np.int32)
     columns = {f"events_{window}d": np.zeros(union.height) for window in _WINDOWS_DAYS}
     for day in np.unique(days):
         rows = np.flatnonzero(days == day)
@@ -88,28 +93,29 @@ def _of_items(union: pl.DataFrame, requests: pl.DataFrame, cache: AsOfCache) -> 
     return columns
 
 
-def _place_of_request(union: pl.DataFrame, requests: pl.DataFrame) -> npt.NDArray[np.intp]:
+def _request_row(union: pl.DataFrame, requests: pl.DataFrame) -> npt.NDArray[np.intp]:
     numbers = requests["request"].to_numpy()
     order = np.argsort(numbers)
     return np.asarray(order[np.searchsorted(numbers, union["request"].to_numpy(), sorter=order)])
 
 
 def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """Whether, how often, how lately and how duly the user engaged with the item; 0 where never."""
-    held = history.sort("request", "item")
-    wanted, found = keys_of(union), keys_of(held)
-    place = np.minimum(np.searchsorted(found, wanted), max(len(found) - 1, 0))
-    is_held = found[place] == wanted if len(found) else np.zeros(len(wanted), bool)
+    """Whether, how often and how recently the user engaged with the item, and if it is due again; 0 where never."""
+    engaged = history.sort("request", "item")
+    wanted, history_keys = keys_of(union), keys_of(engaged)
+    position = np.minimum(np.searchsorted(history_keys, wanted), max(len(history_keys) - 1, 0))
+    in_history = history_keys[position] == wanted if len(history_keys) else np.zeros(len(wanted), bool)
 
     def of(values: pl.Series) -> npt.NDArray[np.float64]:
         column = values.to_numpy().astype(np.float64)
-        return np.where(is_held, column[place], 0.0) if len(column) else np.zeros(len(wanted))
+        return np.where(in_history, column[position], 0.0) if len(column) else np.zeros(len(wanted))
 
-    age = held["as_of_day"] - held["last_day"]
-    span, active = held["last_day"] - held["first_day"], held["days"]
-    yield "held", is_held.astype(np.float64)
+    age = engaged["as_of_day"] - engaged["last_day"]
+    span, active = engaged["last_day"] - engaged["first_day"], engaged["days"]
+    # NOTE: the names stand in kept cuts, and stay as they are.
+    yield "held", in_history.astype(np.float64)
     yield "held_log_days", of(active.cast(pl.Float64).log())
-    yield "held_log_count", of(held["count"].cast(pl.Float64).log())
+    yield "held_log_count", of(engaged["count"].cast(pl.Float64).log())
     yield "held_log_age", of(age.cast(pl.Float64).log())
     gap = (span / (active - 1)).fill_nan(None)
     due = (age / gap).log().clip(-3.0, 3.0).fill_null(0.0)
@@ -119,7 +125,7 @@ def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str,
 
 
 def _of_users(union: pl.DataFrame, history: pl.DataFrame) -> dict[str, npt.NDArray[np.float64]]:
-    """How much a request's user repeats, and how much is known of them."""
+    """The repeat share of a request's user, and the log of how many items the history has; 0 without a history."""
     users = history.group_by("request").agg(
         repeats=1 - pl.len() / pl.col("days").sum(), log_items=pl.len().cast(pl.Float64).log1p()
     )
@@ -132,7 +138,7 @@ def _crossed(
     pairs: dict[str, npt.NDArray[np.float64]],
     users: dict[str, npt.NDArray[np.float64]],
 ) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
-    """Products with the user's: what counts for one who repeats much counts less for one who explores."""
+    """Products of pair facts with facts of the user, since habits count more for users who repeat more."""
     crossed = (*pairs, "events_28d", "co_visited_log_score", "bought_before_log_rank", "next_basket_log_score")
     for user, of_user in users.items():
         for name in crossed:
@@ -178,8 +184,8 @@ class CandidateCut:
         """
         varying = [name for name, column in facts.columns.items() if np.ptp(column) > _EPSILON]
         X = np.empty((len(positive), len(varying)))
-        for place, name in enumerate(varying):
-            X[:, place] = facts.columns[name]
+        for number, name in enumerate(varying):
+            X[:, number] = facts.columns[name]
         share = weight / weight.sum()
         means = np.einsum("n,nf->f", share, X)
         X -= means
@@ -188,8 +194,8 @@ class CandidateCut:
         weights = _fitted(X, positive, share)
 
         def of_all(values: npt.NDArray[np.float64], otherwise: float) -> tuple[float, ...]:
-            told = dict(zip(varying, values.tolist(), strict=True))
-            return tuple(told.get(name, otherwise) for name in facts.names)
+            by_name = dict(zip(varying, values.tolist(), strict=True))
+            return tuple(by_name.get(name, otherwise) for name in facts.names)
 
         return cls(
             names=facts.names,
@@ -226,9 +232,9 @@ class CandidateCut:
             ContractError: The text is no candidate cut.
         """
         try:
-            told = json.loads(text)
-            n_requests = int(told.pop("n_requests"))
-            cut = cls(**{name: tuple(values) for name, values in told.items()}, n_requests=n_requests)
+            fields = json.loads(text)
+            n_requests = int(fields.pop("n_requests"))
+            cut = cls(**{name: tuple(values) for name, values in fields.items()}, n_requests=n_requests)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ContractError("candidate cut: unreadable. Fetch the bundle again, or train again.") from error
         if len({len(part) for part in (cut.names, cut.means, cut.scales, cut.weights)}) != 1:
@@ -239,7 +245,7 @@ class CandidateCut:
 def _fitted(
     X: npt.NDArray[np.float64], positive: npt.NDArray[np.bool_], share: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """(F,) weights of standardised facts; 0 where nothing can be told apart."""
+    """(F,) weights of standardised facts; all 0 without a fact that varies, or without a negative."""
     if not X.shape[1] or positive.all():
         return np.zeros(X.shape[1])
     from sklearn.exceptions import ConvergenceWarning
@@ -250,5 +256,5 @@ def _fitted(
     model = LogisticRegression(C=1 / (2 * _RIDGE), tol=_TOLERANCE, max_iter=_MAX_STEPS)
     with warnings.catch_warnings(), threadpool_limits(1, user_api="blas"):
         warnings.simplefilter("ignore", ConvergenceWarning)  # so few steps are meant: later ones keep no more
-        found: npt.NDArray[np.float64] = model.fit(X, positive, sample_weight=share).coef_[0]
-    return found
+        coefficients: npt.NDArray[np.float64] = model.fit(X, positive, sample_weight=share).coef_[0]
+    return coefficients

@@ -1,4 +1,4 @@
-"""How much of what turned out true each generator had proposed, one by one and together.
+"""Recall of each candidate generator, and of all of them together.
 
 ``recall@K`` of a request is the share of its positives among exactly the K best candidates (fewer where there are
 fewer), and the figure of a slice is the mean over the requests that have a positive in it.
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from features.candidates.union import SOURCES
+from features.candidates.cut import sources_of
 from features.log.asof import Ints
 from features.log.event_log import EventLog
 from features.requests.engaged import SLICES
@@ -48,7 +48,7 @@ def recall_by_source(
 
     Args:
         requests: request, user, as_of_day; those without a positive do not count.
-        history: `features.candidates.union.histories` of these requests: tells repeats from what is new to the user.
+        history: `features.candidates.union.histories` of these requests; an item in it is a repeat.
         proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
         truth: request, item: every positive, proposed or not.
         cutoffs: The K.
@@ -56,21 +56,22 @@ def recall_by_source(
 
     Returns:
         source, slice, k, recall (null where no request has a positive of the slice), requests. Sources in the order
-        of `SOURCES`, then `together`.
+        of the columns of `proposed`, then `together`.
     """
-    asked = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
-    held = history.select("request", "item", repeat=pl.lit(value=True))
-    asked = asked.join(held, on=["request", "item"], how="left").with_columns(pl.col("repeat").fill_null(value=False))
-    known = pl.Series([], dtype=pl.UInt32) if seen is None else seen
-    cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(known.implode())
-    asked = asked.with_columns(cold=cold)
+    positives = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
+    engaged = history.select("request", "item", repeat=pl.lit(value=True))
+    cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(seen.implode())
+    positives = positives.join(engaged, on=["request", "item"], how="left").with_columns(
+        pl.col("repeat").fill_null(value=False), cold=cold
+    )
+    sources = sources_of(proposed)
     best = top_k(proposed.select("request", "item", "score"), max(cutoffs))
-    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in SOURCES}
+    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in sources}
     ranks[TOGETHER] = best.select("request", "item", "rank")
     parts = []
     for source, listed in ranks.items():
-        told = asked.join(listed, on=["request", "item"], how="left")
-        parts += [row for name in SLICES for row in _of_slice(told, source, name, cutoffs)]
+        ranked = positives.join(listed, on=["request", "item"], how="left")
+        parts += [row for name in SLICES for row in _of_slice(ranked, source, name, cutoffs)]
     return pl.DataFrame(parts, schema=_SCHEMA, orient="row")
 
 
@@ -84,10 +85,10 @@ _MEMBERS = {
 
 
 def _of_slice(
-    told: pl.DataFrame, source: str, name: str, cutoffs: Sequence[int]
+    ranked: pl.DataFrame, source: str, name: str, cutoffs: Sequence[int]
 ) -> list[tuple[str, str, int, float | None, int]]:
     """A row for each cutoff."""
-    found = {str(k): (pl.col("rank") <= k).fill_null(value=False).mean() for k in cutoffs}
-    shares = told.filter(_MEMBERS[name]).group_by("request").agg(**found).sort("request")
-    means = shares.select(pl.col(found.keys()).mean()).row(0)
+    hits = {str(k): (pl.col("rank") <= k).fill_null(value=False).mean() for k in cutoffs}
+    shares = ranked.filter(_MEMBERS[name]).group_by("request").agg(**hits).sort("request")
+    means = shares.select(pl.col(hits.keys()).mean()).row(0)
     return [(source, name, k, mean, shares.height) for k, mean in zip(cutoffs, means, strict=True)]

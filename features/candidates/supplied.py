@@ -1,4 +1,4 @@
-"""Candidates of the user's own: a table that some other system writes, held against its contract and the log."""
+"""Supplied candidates: a table written by another system, checked against its contract and coded by the log."""
 
 from dataclasses import replace
 
@@ -19,15 +19,16 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """Check a supplied table and code it.
 
     The key is (user_id, item_id), and `day` where there is one: the batch that the row was made for. A request uses
-    its user's rows of the latest day at or before its own. Rows without a day hold for all requests, those of the
-    past included, so a list that knows the log must carry its day. Without a score, the order of the rows counts.
+    its user's rows of the latest day at or before its own. Rows without a day count for all requests, past ones
+    included, so a list that was made from the log must carry its day, or it leaks. Without a score, the order of the
+    rows counts.
 
     Args:
         frame: user_id, item_id, and optionally day (a date) and score (higher is better).
         log: The log whose users and items it must name.
 
     Returns:
-        user, item (UInt32 codes), day (Int32, null holds always), score (Float64).
+        user, item (UInt32 codes), day (Int32; null: every day), score (Float64).
 
     Raises:
         ContractError: Columns are missing (a wrong key), rows are duplicated or break a rule, or users or items are

@@ -1,6 +1,7 @@
-"""Candidates: the items a request is ranked over, proposed by generators that know only what came before.
+"""The union of what all generators propose, its filters and its cut: the items that a request is ranked over.
 
-Or, with `candidates.source: logged`, given: the list that was shown to a logged request, the supplied one at night.
+With `candidates.source: logged` the candidates are instead the list that was shown to a logged request, and at night
+the supplied list; generators then only add their ranks and scores.
 
 Training, evaluation and the night call `CandidateGenerators.propose` alike, so that a ranker meets at night
 what it learned from. Scores are sums of integers, or of terms in one fixed order, so that a request gets the
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 import polars.selectors as cs
 
-from features.candidates.catalog import GENERATORS, SOURCES, TEXT_SOURCES, Supplied
+from features.candidates.catalog import SOURCES, Supplied, generators_of
 from features.candidates.cut import CandidateCut, Facts, facts_of, keys_of
 from features.config import CandidatesConfig
 from features.log.decay import decay_weights
@@ -28,7 +29,6 @@ from features.signals.top_k import top_k
 
 __all__ = [
     "SOURCES",
-    "TEXT_SOURCES",
     "CandidateGenerators",
     "blocked_items",
     "histories",
@@ -55,26 +55,26 @@ _NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches th
 def histories(
     log: EventLog, requests: pl.DataFrame, config: CandidatesConfig, event_types: Sequence[str] = ()
 ) -> pl.DataFrame:
-    """What each request's user had engaged with, one row an item, known strictly before the request's as-of.
+    """The history of each request: what its user had engaged with before the as-of day, one row an item.
 
     Args:
         log: The event log.
         requests: request, user, as_of_day.
         config: Half-life of an event's weight.
-        event_types: Those that are told apart; none need be.
+        event_types: Event types that get a code of their own; all others share code 0.
 
     Returns:
         Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
-        event_type (UInt16: of that gain; its place among `event_types` from 1 on, the highest where several have the
+        event_type (UInt16: of that gain; its position in `event_types` from 1 on, the highest where several have the
         gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
     """
-    assert (requests["as_of_day"] <= log.end_day).all(), "a log that ends on a day is asked what a later day knows"
+    assert (requests["as_of_day"] <= log.end_day).all(), "requests lie after the day on which the log ends"
     start, end = log.starts_of(requests["user"].cast(pl.Int64).to_numpy())
     block = np.cumsum(end - start) // _CELLS
     edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
     parts = [_histories(log, requests[first:last], config, event_types) for first, last in pairwise(edges.tolist())]
-    held = pl.concat([pl.DataFrame(schema=_HISTORY), *parts])
-    return held.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
+    engaged = pl.concat([pl.DataFrame(schema=_HISTORY), *parts])
+    return engaged.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
 
 
 def _histories(
@@ -82,28 +82,28 @@ def _histories(
 ) -> pl.DataFrame:
     """`histories` in any order, of so few requests that all cells of their users fit side by side."""
     user, as_of_day = (requests[name].cast(pl.Int64).to_numpy() for name in ("user", "as_of_day"))
-    found = _known_cells(log, user, as_of_day, event_types)
-    starts = np.flatnonzero(np.diff(found.pair, prepend=-1))
+    cells = _cells_before(log, user, as_of_day, event_types)
+    starts = np.flatnonzero(np.diff(cells.pair, prepend=-1))
     if not len(starts):
         return pl.DataFrame(schema=_HISTORY)
-    of_request = found.request[starts]
-    age = as_of_day[found.request] - found.day
+    of_request = cells.request[starts]
+    age = as_of_day[cells.request] - cells.day
     codes = len(event_types) + 1
-    highest = np.maximum.reduceat(found.highest, starts)
-    new_day = np.diff(found.day, prepend=-1) != 0
+    highest = np.maximum.reduceat(cells.highest, starts)
+    new_day = np.diff(cells.day, prepend=-1) != 0
     new_day[starts] = True
-    last = np.append(starts[1:], len(found.day)) - 1
+    last = np.append(starts[1:], len(cells.day)) - 1
     return pl.DataFrame(
         {
             "request": requests["request"].cast(pl.UInt32).gather(of_request),
-            "item": found.item[starts],
+            "item": cells.item[starts],
             "as_of_day": as_of_day[of_request],
-            "count": np.add.reduceat(found.n, starts),
-            "last_day": found.day[last],
+            "count": np.add.reduceat(cells.n, starts),
+            "last_day": cells.day[last],
             "gain": highest // codes,
             "event_type": highest % codes,
-            "weight": np.add.reduceat(found.n * decay_weights(config.half_life_days)[age], starts),
-            "first_day": found.day[starts],
+            "weight": np.add.reduceat(cells.n * decay_weights(config.half_life_days)[age], starts),
+            "first_day": cells.day[starts],
             "days": np.add.reduceat(new_day.astype(np.int64), starts),
         },
         schema_overrides=_HISTORY,
@@ -111,11 +111,11 @@ def _histories(
 
 
 @dataclass(frozen=True, slots=True)
-class _KnownCells:
+class _CellsBefore:
     """The cells that count of each request's user before its day, by (request, item, day).
 
     Attributes:
-        request: Row of the request among those asked.
+        request: Row of the request in the table of requests.
         pair: A number of the request and the item, ascending.
         item: Item codes.
         day: Day numbers.
@@ -131,20 +131,20 @@ class _KnownCells:
     highest: npt.NDArray[np.int64]
 
 
-def _known_cells(
+def _cells_before(
     log: EventLog, user: npt.NDArray[np.int64], as_of_day: npt.NDArray[np.int64], event_types: Sequence[str]
-) -> _KnownCells:
+) -> _CellsBefore:
     cells = log.cells
-    place, begins = spread(*log.starts_of(user))
+    positions, begins = spread(*log.starts_of(user))
     request = np.repeat(np.arange(len(user)), np.diff(begins))
-    item, day, kind = cells.taken(place)
+    item, day, kind = cells.taken(positions)
     gain_K = np.array([log.gains.get(name, 0) for name in cells.kinds], np.int64)
     code = {name: at + 1 for at, name in enumerate(event_types)}
     code_K = np.array([code.get(name, 0) for name in cells.kinds], np.int64)
-    known = (day < as_of_day[request]) & (gain_K[kind] > 0)
-    request, item, day, kind = (part[known] for part in (request, item, day, kind))
+    before = (day < as_of_day[request]) & (gain_K[kind] > 0)
+    request, item, day, kind = (part[before] for part in (request, item, day, kind))
     highest = (gain_K * (len(event_types) + 1) + code_K)[kind]
-    return _KnownCells(request, request * cells.n_items + item, item, day, cells.counts[place[known]], highest)
+    return _CellsBefore(request, request * cells.n_items + item, item, day, cells.counts[positions[before]], highest)
 
 
 def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:
@@ -160,8 +160,8 @@ def unmatched_ids(item_ids: pl.Series, blocked: Sequence[str | int]) -> int:
 
 def _ids_like(item_ids: pl.Series, blocked: Sequence[str | int]) -> pl.Series:
     """Distinct blocked ids in the type of the catalogue's, null where they cannot be of it."""
-    told = pl.Series([str(name) for name in blocked], dtype=pl.String).unique()
-    return told.cast(item_ids.dtype, strict=False)
+    ids = pl.Series([str(name) for name in blocked], dtype=pl.String).unique()
+    return ids.cast(item_ids.dtype, strict=False)
 
 
 @dataclass(slots=True)
@@ -189,74 +189,74 @@ class CandidateGenerators:
     def __post_init__(self) -> None:
         self._blocked = blocked_items(self.log.items["item_id"], self.config.blocked)
         self._inputs = GeneratorInputs(self.log, self.config, self.text_vectors, self.queries)
-        self._generators = tuple(generator(self._inputs) for generator in GENERATORS)
-        if self.given:  # what gives the lists at night must not be told from what gave them in the log
+        self._generators = tuple(generator(self._inputs) for generator in generators_of(self.config))
+        if self.logged_lists:  # the ranker must not learn which of two systems made a list
             self._generators = tuple(made for made in self._generators if not isinstance(made, Supplied))
 
     @property
-    def given(self) -> bool:
-        """Whether candidates are lists that were given: generators then say what they think of them."""
+    def logged_lists(self) -> bool:
+        """Whether candidates are the logged (or supplied) lists, to which generators add ranks and scores only."""
         return self.config.source == "logged"
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered and cut to `max_per_request`; given lists as they are.
+        """What all generators propose, filtered and cut to `max_per_request`; logged lists as they are.
 
         Args:
             requests: request, user, as_of_day; of logged requests also query and shown.
             history: `histories` of these requests.
 
         Returns:
-            Sorted by (request, item): request, item, and for each of `SOURCES` its `_rank` (Int32) and
+            Sorted by (request, item): request, item, and for each generator its `_rank` (Int32) and
             `_score` (Float64), null where that generator did not propose the item. Items that are not
             available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
         """
-        if self.given:
+        if self.logged_lists:
             return self.union(requests, history)
         union = self.scored_union(requests, history)
         is_new = ~_among(keys_of(union), keys_of(history))
         rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
-        kept = top_k(self._with_room_for_new(rows), self.config.max_per_request)
+        kept = top_k(self._with_share_for_new(rows), self.config.max_per_request)
         return union.drop("score")[kept["row"].sort()]
 
-    def _with_room_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """Without the known items that would leave items new to the user less than their share of the list."""
+    def _with_share_for_new(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """Rows without the repeats that would leave items new to the user less than `new_share` of the list."""
         most = self.config.max_per_request
-        room = pl.col("new").sum().over("request").clip(upper_bound=round(most * self.config.new_share))
+        n_new = pl.col("new").sum().over("request").clip(upper_bound=round(most * self.config.new_share))
         ordered = rows.sort(["request", "score", "item"], descending=[False, True, False])
-        known_rank = (~pl.col("new")).cum_sum().over("request")
-        return ordered.filter(pl.col("new") | (known_rank.cast(pl.Int64) + room.cast(pl.Int64) <= most))
+        repeat_rank = (~pl.col("new")).cum_sum().over("request")
+        return ordered.filter(pl.col("new") | (repeat_rank.cast(pl.Int64) + n_new.cast(pl.Int64) <= most))
 
     def scored_union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """The same before the cut, with the `score` that it is cut by."""
         union = self.union(requests, history)
         if self.cut is None:
-            best = pl.min_horizontal(f"{source}_rank" for source in SOURCES)
+            best = pl.min_horizontal(cs.ends_with("_rank"))
             return union.with_columns(score=-best.cast(pl.Float64).fill_null(np.inf))
         facts = facts_of(union, requests, history, self._inputs.cache)
         return union.with_columns(score=pl.Series(self.cut.score(facts)))
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
-        """What all generators propose, filtered; or the given lists, those of the log unfiltered."""
+        """What all generators propose, filtered; or the logged lists unfiltered, or the supplied lists filtered."""
         asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
-        asked = [made for made in self._generators if made.most]
-        sources = [made.name for made in asked]
-        parts = [made.propose(asking, history) for made in asked]
+        active = [made for made in self._generators if made.most]
+        sources = [made.name for made in active]
+        parts = [made.propose(asking, history) for made in active]
         keys = [keys_of(part) for part in parts]
-        wanted = [self._given(requests)] if self.given else keys
+        wanted = [self._listed_keys(requests)] if self.logged_lists else keys
         union = _distinct(np.concatenate([np.empty(0, np.int64), *wanted]))
-        if not (self.given and "shown" in requests.columns):
+        if not (self.logged_lists and "shown" in requests.columns):
             union = union[self._allowed(union, requests, history)]
-        told = dict(zip(sources, zip(keys, parts, strict=True), strict=True))
+        proposed = dict(zip(sources, zip(keys, parts, strict=True), strict=True))
         columns = {
             "request": pl.Series(union >> 32, dtype=pl.UInt32),
             "item": pl.Series(union & 0xFFFFFFFF, dtype=pl.UInt32),
         }
-        for source in SOURCES:
-            columns |= _spread(union, source, *told.get(source, (np.empty(0, np.int64), None)))
+        for source in (generator.name for generator in generators_of(self.config)):
+            columns |= _spread(union, source, *proposed.get(source, (np.empty(0, np.int64), None)))
         return pl.DataFrame(columns)
 
-    def _given(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
-        """Keys of the given lists: what was shown, or what the supplied table names."""
+    def _listed_keys(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
+        """Keys of the lists: what was shown, or what the supplied table names."""
         if "shown" in requests.columns:
             return keys_of(requests.select("request", item="shown").explode("item"))
         return keys_of(Supplied(self._inputs).lists(requests))
@@ -273,9 +273,9 @@ class CandidateGenerators:
             size: Requests looked at together.
 
         Returns:
-            The cut, or None where no request's union holds a positive, or lists are given, which nothing cuts.
+            The cut; None where no request's union has a positive, or candidates are logged lists, which are never cut.
         """
-        if self.given:
+        if self.logged_lists:
             return None
         requests = requests.sort("as_of_day", "request").tail(_MAX_EXAMPLES).sort("request")
         examples = [
@@ -287,7 +287,7 @@ class CandidateGenerators:
             return None
         names = examples[0][0].names
         facts = Facts({name: np.concatenate([example[0].columns[name] for example in examples]) for name in names})
-        positive, weight = (np.concatenate([example[place] for example in examples]) for place in (1, 2))
+        positive, weight = (np.concatenate([example[part] for example in examples]) for part in (1, 2))
         return CandidateCut.fit(facts, positive, weight, n_requests=sum(example[3] for example in examples))
 
     def _example(
@@ -298,8 +298,8 @@ class CandidateGenerators:
         union = self.union(requests, history)
         keys = keys_of(union)
         positive = _among(keys, keys_of(truth))
-        found = pl.DataFrame({"request": union["request"], "positive": positive})
-        per_request = found.with_columns(pl.col("positive").sum().over("request"))["positive"].to_numpy()
+        marked = pl.DataFrame({"request": union["request"], "positive": positive})
+        per_request = marked.with_columns(pl.col("positive").sum().over("request"))["positive"].to_numpy()
         taken = (per_request > 0) & (positive | (keys % 1_000_003 % _NEGATIVES_OF == 0))
         if not taken.any():
             return None
@@ -330,8 +330,8 @@ class CandidateGenerators:
             as_of = pl.lit(self.log.calendar.as_of(day)).cast(pl.Datetime("us", "UTC"))
             shut = (pl.col("available_from") > as_of) | (pl.col("available_until") <= as_of)
             is_shut = sale.select(shut.fill_null(value=False)).to_series().to_numpy()
-            asked = requests.filter(pl.col("as_of_day") == day)["request"].to_numpy()
-            allowed &= ~(np.isin(union >> 32, asked) & is_shut[items])
+            of_day = requests.filter(pl.col("as_of_day") == day)["request"].to_numpy()
+            allowed &= ~(np.isin(union >> 32, of_day) & is_shut[items])
         return allowed
 
 
@@ -343,11 +343,11 @@ def _distinct(keys: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def _among(union: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Which of a union's keys, ascending and distinct, are among others."""
-    found = np.zeros(len(union), np.bool_)
+    is_among = np.zeros(len(union), np.bool_)
     if len(union):
-        place = np.minimum(np.searchsorted(union, keys), len(union) - 1)
-        found[place[union[place] == keys]] = True
-    return found
+        position = np.minimum(np.searchsorted(union, keys), len(union) - 1)
+        is_among[position[union[position] == keys]] = True
+    return is_among
 
 
 def _spread(
@@ -356,10 +356,10 @@ def _spread(
     """A source's rank and score on the rows of the union, null where it did not propose the item."""
     rank, score = np.zeros(len(union), np.int32), np.zeros(len(union), np.float64)
     if part is not None and len(union):
-        place = np.minimum(np.searchsorted(union, keys), len(union) - 1)
-        kept = union[place] == keys
-        rank[place[kept]] = part["rank"].to_numpy()[kept]
-        score[place[kept]] = part["score"].to_numpy()[kept]
+        position = np.minimum(np.searchsorted(union, keys), len(union) - 1)
+        kept = union[position] == keys
+        rank[position[kept]] = part["rank"].to_numpy()[kept]
+        score[position[kept]] = part["score"].to_numpy()[kept]
     columns = pl.DataFrame({f"{source}_rank": rank, f"{source}_score": score})
     shown = columns.select(pl.when(pl.Series(rank > 0)).then(pl.all()))
     return {column.name: column for column in shown}

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 
 from features.families.attribute_values import NO_VALUE, item_codes
-from features.families.base import Columns, Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
 from features.log.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
@@ -15,7 +15,14 @@ from features.log.event_log import EventLog
 from features.log.inventory import UNKNOWN, slugs
 from features.log.return_gaps import return_gaps
 
-__all__ = ["ItemAttributes", "OwnAttributes", "UserAttributes", "UserCategory", "UserValue", "coded_attribute"]
+__all__ = [
+    "ItemAttributes",
+    "ProfileAttributes",
+    "UserCategory",
+    "UserItemAttributes",
+    "UserValue",
+    "coded_attribute",
+]
 
 
 class UserValue(Family):
@@ -59,17 +66,17 @@ class UserValue(Family):
         """See `Family`; NaN throughout where the item has no value."""
         value, day = rows[self._attribute], rows.as_of_day
         events, users = self._log.only(rows.users).shared(self._of_users)
-        found = events.at(rows.user * self._width + value, day)
-        since, total = known(found.days_since_last()), found.total()
+        past = events.at(rows.user * self._width + value, day)
+        since, total = days_or_nan(past.days_since_last()), past.total()
         usual = rows.by((self._attribute,), lambda some: self._gaps.compute(some[self._attribute], some.as_of_day)[0])
         share, lift = self._shares.compute(rows, self._attribute, total, users)
         prefix = self._prefix
         values = {
-            **{f"{prefix}_events_{days}d": found.total(days) for days in self.windows},
+            **{f"{prefix}_events_{days}d": past.total(days) for days in self.windows},
             f"{prefix}_events_all": total,
             f"{prefix}_days_since_last": since,
-            f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(found)),
-            f"{prefix}_due": ratio(since, expected_gap(found, usual)),
+            f"{prefix}_days_since_last_per_gap": ratio(since, mean_gap(past)),
+            f"{prefix}_due": ratio(since, expected_gap(past, usual)),
             f"{prefix}_share": share,
             f"{prefix}_lift": lift,
         }
@@ -105,10 +112,10 @@ class UserCategory(UserValue):
         return frozenset(cls.columns_of(plan)) if "category" in plan.inventory.text else frozenset()
 
 
-class UserAttributes(UserValue):
+class UserItemAttributes(UserValue):
     """The user and each attribute that `features.attributes.items` names."""
 
-    name = "user_attribute"
+    name = "user_item_attribute"
     keys = ("user", "an attribute")
 
     @classmethod
@@ -128,7 +135,7 @@ class UserAttributes(UserValue):
         return frozenset(column for name in texts for column in cls.meanings(name, _user_slugs(plan)[name]))
 
     @classmethod
-    def members(cls, log: EventLog, plan: Plan) -> "tuple[UserAttributes, ...]":
+    def members(cls, log: EventLog, plan: Plan) -> "tuple[UserItemAttributes, ...]":
         """See `Family`: one for each attribute."""
         return tuple(cls(log, plan, name) for name in _present("items", plan))
 
@@ -137,6 +144,7 @@ class _Attributes(Family):
     """Attributes of a table as they are: a number itself, a text as its code in the frozen vocabulary."""
 
     table: ClassVar[str]
+    prefix: ClassVar[str]
 
     def __init__(self, log: EventLog, plan: Plan) -> None:
         rows = log.users if self.table == "users" else log.items
@@ -166,18 +174,19 @@ class _Attributes(Family):
     def _names(cls, plan: Plan) -> dict[str, str]:
         """The column of each attribute that holds anything."""
         named = slugs(getattr(plan.config.attributes, cls.table))
-        return {name: f"{cls.name}_{named[name]}" for name in _present(cls.table, plan)}
+        return {name: f"{cls.prefix}_{named[name]}" for name in _present(cls.table, plan)}
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        place = rows[self.keys[0]]
-        return {name: _at(column, place) for name, column in self._columns.items()}
+        codes = rows[self.keys[0]]
+        return {name: _at(column, codes) for name, column in self._columns.items()}
 
 
 class ItemAttributes(_Attributes):
-    """Attributes of the item, brought by its owner."""
+    """The columns of items that `features.attributes.items` names, as they are."""
 
     name = "item_attribute"
+    prefix = "item_attribute"
     table = "items"
     keys = ("item",)
 
@@ -187,10 +196,11 @@ class ItemAttributes(_Attributes):
         return frozenset(column for name, column in cls._names(plan).items() if name in plan.inventory.text)
 
 
-class OwnAttributes(_Attributes):
-    """Attributes of the user, brought by their owner."""
+class ProfileAttributes(_Attributes):
+    """The columns of users that `features.attributes.users` names, as they are."""
 
-    name = "own_attribute"
+    name = "profile_attribute"
+    prefix = "own_attribute"  # NOTE: boosters and kept rows carry the columns' names
     table = "users"
     keys = ("user",)
 
@@ -209,19 +219,19 @@ def coded_attribute(values: pl.Series, vocabulary: tuple[str, ...] | None) -> Fl
         numbers = values.cast(pl.Float64)
     else:
         codes = pl.DataFrame({"value": vocabulary}, schema={"value": pl.String}).with_row_index("code", offset=1)
-        found = pl.DataFrame({"value": values.cast(pl.String)}).join(
+        coded = pl.DataFrame({"value": values.cast(pl.String)}).join(
             codes, on="value", how="left", maintain_order="left"
         )
-        numbers = found.select(
+        numbers = coded.select(
             pl.when(pl.col("value").is_not_null()).then(pl.col("code").fill_null(UNKNOWN)).cast(pl.Float64)
         ).to_series()
     return numbers.fill_null(np.nan).to_numpy()
 
 
-def _at(column: Floats, place: np.ndarray) -> Floats:
+def _at(column: Floats, code: np.ndarray) -> Floats:
     """NaN for a code beyond the table: nobody, as the list for unknown users asks."""
-    inside = place < len(column)
-    return np.where(inside, column[np.where(inside, place, 0)], np.nan)
+    inside = code < len(column)
+    return np.where(inside, column[np.where(inside, code, 0)], np.nan)
 
 
 def _user_slugs(plan: Plan) -> dict[str, str]:

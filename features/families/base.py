@@ -1,7 +1,7 @@
 """What a feature family is: a small class that names its columns and computes them from before an as-of day.
 
-A family is asked once for each distinct (keys, as-of day) of the rows, however many candidates share them; the
-framework (`features.families.registry`) finds those and spreads the answers. See `Family` for how to write one.
+A family computes its columns once for each distinct (keys, as-of day) of the rows, however many candidates share them;
+`features.families.registry` finds the distinct ones and spreads the results. See `Family` for how to write one.
 """
 
 from abc import ABC, abstractmethod
@@ -28,7 +28,7 @@ __all__ = [
     "Plan",
     "Rows",
     "Values",
-    "known",
+    "days_or_nan",
     "mean_gap",
     "ratio",
     "tally",
@@ -40,7 +40,7 @@ Values = Mapping[str, npt.NDArray[np.number[Any]]]
 """One array a column, one value a row."""
 
 Answer = TypeVar("Answer", Ints, Floats)
-_DENSE = 32  # numbers that a table of places may have for each row, before sorting is cheaper
+_DENSE = 32  # size of a lookup table per row up to which it is cheaper than sorting
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +53,20 @@ class Plan:
 
     @property
     def online(self) -> bool:
-        """Whether a request is answered when it is asked, its own clock, query and context known."""
+        """Whether requests are ranked at request time, so that their clock, query and context can be features."""
         return self.requests.mode == "online"
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a family is asked about, as codes of the log.
+    """Rows of candidates that a family computes its columns for, as codes of the log.
 
     Attributes:
         columns: One integer array a name, one value a row: as_of_day, and the family's keys.
         sources: (rows, generators) which generators that read no text proposed the row; only for families
             keyed by request.
         request_context: requested_at, query and the context columns of each row's request; None in batch mode, where
-            nobody knows them yet. Only for families keyed by request.
+            they are not available. Only for families keyed by request.
     """
 
     columns: Mapping[str, Ints]
@@ -87,7 +87,7 @@ class Rows:
 
     @property
     def users(self) -> Ints:
-        """The users that are asked about, ascending, each once: `EventLog.only` has what they did."""
+        """Distinct user codes of the rows, ascending: what `EventLog.only` takes."""
         return np.unique(self.distinct(("user",))[0].user)
 
     @property
@@ -100,24 +100,24 @@ class Rows:
         """Day numbers; only what lies before them may be used."""
         return self.columns["as_of_day"]
 
-    def take(self, places: Ints) -> "Rows":
+    def take(self, positions: Ints) -> "Rows":
         """Some of the rows."""
-        sources = None if self.sources is None else self.sources[places]
-        request_context = None if self.request_context is None else self.request_context[places]
-        return Rows({name: column[places] for name, column in self.columns.items()}, sources, request_context)
+        sources = None if self.sources is None else self.sources[positions]
+        request_context = None if self.request_context is None else self.request_context[positions]
+        return Rows({name: column[positions] for name, column in self.columns.items()}, sources, request_context)
 
     def by(self, keys: tuple[str, ...], answer: "Callable[[Rows], Answer]") -> "Answer":
-        """What a function answers, asked once for each distinct (keys, as_of_day)."""
-        distinct, place = self.distinct(keys)
-        return answer(distinct)[place]
+        """The values of a function that is called with the distinct (keys, as_of_day) alone, spread over all rows."""
+        distinct, position = self.distinct(keys)
+        return answer(distinct)[position]
 
     def distinct(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
-        """The distinct (keys, as_of_day), ascending, and the place of each row among them."""
+        """The distinct (keys, as_of_day), ascending, and the position of each row among them."""
         if keys not in self._distinct:
-            self._distinct[keys] = self._found(keys)
+            self._distinct[keys] = self._distinct_rows(keys)
         return self._distinct[keys]
 
-    def _found(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
+    def _distinct_rows(self, keys: tuple[str, ...]) -> tuple["Rows", Ints]:
         # NOTE: one key's days side by side, as they lie in an `AsOfIndex`: searches in order are several times faster.
         code, count = np.zeros(len(self), np.int64), 1
         for key in (*keys, "as_of_day"):
@@ -141,24 +141,24 @@ def _codes(values: Ints) -> tuple[Ints, int]:
 
 
 def _numbered(codes: Ints, span: int) -> tuple[Ints, int]:
-    """Place of each code among the distinct ones, ascending, and how many there are."""
+    """Position of each code among the distinct ones, ascending, and how many there are."""
     if span > _DENSE * len(codes) + 1:
-        found, places = np.unique(codes, return_inverse=True)
-        return places.astype(np.int64), len(found)
+        distinct, positions = np.unique(codes, return_inverse=True)
+        return positions.astype(np.int64), len(distinct)
     there = np.zeros(span, np.int32)
     there[codes] = 1
-    places = np.cumsum(there, dtype=np.int32)
-    return places[codes].astype(np.int64) - 1, int(places[-1]) if span else 0
+    positions = np.cumsum(there, dtype=np.int32)
+    return positions[codes].astype(np.int64) - 1, int(positions[-1]) if span else 0
 
 
 @dataclass(frozen=True, slots=True)
 class ColumnGroup:
-    """Columns of the training table that another part computes: candidate sources, interest scores.
+    """Columns of the training table that no family makes: ranks of candidate sources, interest scores.
 
     Attributes:
         name: How the group is called in manifests.
         columns: Their meanings.
-        text: Those of them that know a text.
+        text: Those of them that are made of a text.
     """
 
     name: str
@@ -170,8 +170,8 @@ class Family(ABC):
     """Some features that belong together.
 
     Write one by naming its class variables and two methods, then hand it to `registry.register`:
-    `__init__` builds what answers quickly (usually some `AsOfIndex`), `compute` answers for rows. Only events
-    with ``day < as_of_day`` may move an answer, and sums run over integers or in one fixed order.
+    `__init__` builds its indexes (usually some `AsOfIndex`), `compute` looks rows up in them. Only events with
+    ``day < as_of_day`` may move a value, and sums run over integers or in one fixed order.
 
     Attributes:
         name: How the family is called in configuration, manifests and explanations.
@@ -181,7 +181,7 @@ class Family(ABC):
             one of events. Beside user, item, gain, kind and day, `EventLog.events` has only what stands here.
         windows: Days that its windows look back, if it has any.
         columns: Meaning of each column, in order; see `columns_of` where they depend on the log.
-        is_text: Whether it knows texts (or contents): the behaviour-only ranker does not read it; see `text_of`.
+        is_text: Whether it reads texts or contents; the behaviour-only ranker then leaves it out. See `text_of`.
         null_policy: What stands where a value is not defined.
     """
 
@@ -203,7 +203,7 @@ class Family(ABC):
 
     @classmethod
     def text_of(cls, plan: Plan) -> frozenset[str]:
-        """Those of its columns that know a text: all of a text family, and what is counted by a text field."""
+        """Those of its columns that are made of a text: all of a text family, and counts by a text field."""
         return frozenset(cls.columns_of(plan)) if cls.is_text else frozenset()
 
     @classmethod
@@ -216,7 +216,7 @@ class Family(ABC):
         """The values of its columns for rows that are distinct in (keys, as_of_day)."""
 
 
-def known(days: Ints) -> Floats:
+def days_or_nan(days: Ints) -> Floats:
     """Days, NaN for `NEVER`."""
     return np.where(days == NEVER, np.nan, days)
 
@@ -227,17 +227,17 @@ def ratio(part: Ints | Floats, whole: Ints | Floats) -> Floats:
     return np.where(defined, part / np.where(defined, whole, 1), np.nan)
 
 
-def mean_gap(found: KeysAsOf) -> Floats:
+def mean_gap(past: KeysAsOf) -> Floats:
     """Mean days between two active days of a key, NaN with fewer than two."""
-    span = found.days_since_first() - found.days_since_last()
-    return ratio(span, np.maximum(found.active_days() - 1, 0))
+    span = past.days_since_first() - past.days_since_last()
+    return ratio(span, np.maximum(past.active_days() - 1, 0))
 
 
 def tally(codes: Ints, weights: Ints | Floats, span: int) -> tuple[Ints, npt.NDArray[np.number[Any]]]:
     """The distinct codes below `span`, ascending, and the sum of weights above 0 of each."""
     if span > _DENSE * len(codes) + 1:
-        cells, place = np.unique(codes, return_inverse=True)
-        return cells, np.bincount(place, weights.astype(np.float64), len(cells))
+        cells, position = np.unique(codes, return_inverse=True)
+        return cells, np.bincount(position, weights.astype(np.float64), len(cells))
     sums = np.bincount(codes, weights.astype(np.float64), span)
     cells = np.flatnonzero(sums)
     return cells, sums[cells]

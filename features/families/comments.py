@@ -1,8 +1,8 @@
-"""What people wrote about an item: how much, how lately, how long, in which mood."""
+"""Comments on an item: their number, recency, mean length and mean sentiment."""
 
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 from features.log.asof import AsOfIndex
 from features.log.event_log import EventLog
 
@@ -49,12 +49,12 @@ class ItemComments(Family):
 
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
-        found = self._events.at(rows.item, rows.as_of_day)
-        total = found.total()
+        past = self._events.at(rows.item, rows.as_of_day)
+        total = past.total()
         values = {
-            "comments_28d": found.total(28),
+            "comments_28d": past.total(28),
             "comments_all": total,
-            "comments_days_since_last": known(found.days_since_last()),
+            "comments_days_since_last": days_or_nan(past.days_since_last()),
             "comments_mean_length": ratio(self._length.total(rows.item, rows.as_of_day), total),
         }
         if self._sentiment is not None:

@@ -32,7 +32,7 @@ class KindCounts:
         return AsOfIndex.adding(self._of_part(part) for part in log.cells.parts())
 
     def _of_part(self, cells: Engagements) -> tuple[Ints, Counts]:
-        code = {kind: place for place, kind in enumerate(cells.kinds)}  # -1 for a type that occurs no longer
+        code = {kind: number for number, kind in enumerate(cells.kinds)}  # -1 for a type that occurs no longer
         of_type = cells.kind_codes
         amounts_NK = np.stack(
             [np.where(of_type == code.get(kind, -1), cells.counts, 0) for kind in self._kinds], axis=1
@@ -49,17 +49,17 @@ class KindCounts:
             for kind, name in slugs(plan.inventory.counted).items()
         }
         return {
-            f"{name}_{window}": f"{meaning}, {told}"
+            f"{name}_{window}": f"{meaning}, {span}"
             for name, meaning in named.items()
-            for window, told in [*((f"{days}d", _told(days)) for days in windows), ("all", "ever")]
+            for window, span in [*((f"{days}d", _span_text(days)) for days in windows), ("all", "ever")]
         }
 
     def engaged(self, key: Ints, as_of_day: Ints) -> KeysAsOf:
-        """What is known of the engagements alone."""
+        """Engagements of each key before its day."""
         return self._engaged.at(key, as_of_day)
 
     def compute(self, engaged: KeysAsOf) -> Values:
-        """The counts, of what `engaged` was asked."""
+        """The counts of the keys and days of `engaged`."""
         values: dict[str, Ints] = {}
         by_kind = None if self._by_kind is None else engaged.over(self._by_kind)
         for end, days in [*((f"{days}d", days) for days in self._windows), ("all", None)]:
@@ -70,5 +70,5 @@ class KindCounts:
         return values
 
 
-def _told(days: int) -> str:
+def _span_text(days: int) -> str:
     return "last day" if days == 1 else f"last {days} days"

@@ -1,4 +1,4 @@
-"""What the rest of the history says of the item."""
+"""The EASE score of an item for the user's history."""
 
 import numpy as np
 
@@ -29,7 +29,7 @@ class HistoryEase(Family):
         """See `Family`."""
         values = np.zeros(len(rows))
         for day in np.unique(rows.as_of_day).tolist():
-            places = np.flatnonzero(rows.as_of_day == day)
-            user, row = np.unique(rows.user[places], return_inverse=True)
-            values[places] = cells_of(self._cache.rows(Ease(), user, day), row, rows.item[places])
+            of_day = np.flatnonzero(rows.as_of_day == day)
+            user, row = np.unique(rows.user[of_day], return_inverse=True)
+            values[of_day] = cells_of(self._cache.rows(Ease(), user, day), row, rows.item[of_day])
         return {"pair_ease": values}

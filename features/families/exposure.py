@@ -1,8 +1,8 @@
-"""What was shown, and what came of it: click-through and conversion of items, and how often this user saw this one."""
+"""Click-through and conversion rate of items, and how often the item was shown to the user."""
 
 import numpy as np
 
-from features.families.base import Columns, Family, Plan, Rows, Values, known
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan
 from features.families.pair import by_pair
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints
 from features.log.event_log import EventLog
@@ -17,9 +17,9 @@ class _Rate:
     """Share of an item's `whole` events that were followed by `part`, smoothed by everybody's share."""
 
     def __init__(self, log: EventLog, part: tuple[str, ...], whole: tuple[str, ...]) -> None:
-        found = [by_item(some.of_kinds(kinds) for some in log.cells.parts()) for kinds in (part, whole)]
-        self._part, self._whole = found
-        self._parts, self._wholes = (AsOfIndex.of(of.stamps & DAY_MASK, np.diff(of.running)) for of in found)
+        indexes = [by_item(some.of_kinds(kinds) for some in log.cells.parts()) for kinds in (part, whole)]
+        self._part, self._whole = indexes
+        self._parts, self._wholes = (AsOfIndex.of(of.stamps & DAY_MASK, np.diff(of.running)) for of in indexes)
 
     def of(self, item: Ints, day: Ints) -> Floats:
         """``(part + 20 p) / (whole + 20)``, p the rate of all items as of the day; NaN where nothing was."""
@@ -76,11 +76,11 @@ class PairExposure(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         log = self._log.only(rows.users)
-        found = log.shared(self._shown).at(rows.user * log.items.height + rows.item, rows.as_of_day)
+        past = log.shared(self._shown).at(rows.user * log.items.height + rows.item, rows.as_of_day)
         return {
-            **{f"pair_shown_{days}d": found.total(days) for days in self.windows},
-            "pair_shown_all": found.total(),
-            "pair_days_since_shown": known(found.days_since_last()),
+            **{f"pair_shown_{days}d": past.total(days) for days in self.windows},
+            "pair_shown_all": past.total(),
+            "pair_days_since_shown": days_or_nan(past.days_since_last()),
         }
 
     def _shown(self, log: EventLog) -> AsOfIndex:

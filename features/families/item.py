@@ -1,9 +1,9 @@
-"""How much an item is wanted, whether that grows, by how many people, and at what price."""
+"""Popularity of an item, its trend, how many users it has, how often they return, and its price."""
 
 import numpy as np
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values, known, ratio
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 from features.families.counts import KindCounts
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.log.decay import FIXED, decay_weights
@@ -21,11 +21,11 @@ class Gaps:
     """Days between consecutive active days of the same user with the same item or value.
 
     Args:
-        found: `return_gaps`.
+        gaps: `return_gaps` of users to the items or values.
     """
 
-    def __init__(self, found: AsOfIndex) -> None:
-        self._return_gaps = found
+    def __init__(self, gaps: AsOfIndex) -> None:
+        self._return_gaps = gaps
 
     def compute(self, key: Ints, as_of_day: Ints) -> tuple[Floats, Ints]:
         """Mean days until a user comes back to it (NaN where nobody did), and the users who did."""
@@ -34,7 +34,7 @@ class Gaps:
 
 
 class ItemPopularity(Family):
-    """The item as such."""
+    """Counts, recency, repeat behaviour and price of the item, whoever the user is."""
 
     name = "item"
     keys = ("item",)
@@ -80,17 +80,17 @@ class ItemPopularity(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         item, day = rows.item, rows.as_of_day
-        found = self._counts.engaged(item, day)
-        counts = self._counts.compute(found)
-        total, met = found.total(), self._first_users.at(item, day)
+        past = self._counts.engaged(item, day)
+        counts = self._counts.compute(past)
+        total, met = past.total(), self._first_users.at(item, day)
         users = met.total()
         gap, came_back = self._gaps.compute(item, day)
         values = {
             **counts,
-            **_decayed(found),
+            **_decayed(past),
             "item_trend": (counts["item_events_7d"] * 4 + 1) / (counts["item_events_28d"] + 1),
-            "item_days_since_first": known(found.days_since_first()),
-            "item_days_since_last": known(found.days_since_last()),
+            "item_days_since_first": days_or_nan(past.days_since_first()),
+            "item_days_since_last": days_or_nan(past.days_since_last()),
             "item_users_28d": met.total(28),
             "item_users_all": users,
             "item_events_per_user": ratio(total, users),
@@ -109,16 +109,16 @@ def _first_meetings(done: Interactions) -> tuple[Ints, None]:
     return stamps_of(done.item[done.is_first].astype(np.int64), done.day[done.is_first]), None
 
 
-def _decayed(found: KeysAsOf) -> Values:
+def _decayed(past: KeysAsOf) -> Values:
     """Exponentially decayed engagements, one array a half-life; weights are fixed-point integers, summed exactly."""
-    values = {f"item_decayed_{days}d": np.zeros(len(found.end)) for days in _HALF_LIVES_DAYS}
-    sizes = np.concatenate([np.zeros(1, np.int64), np.cumsum(found.end - found.first)])
+    values = {f"item_decayed_{days}d": np.zeros(len(past.end)) for days in _HALF_LIVES_DAYS}
+    sizes = np.concatenate([np.zeros(1, np.int64), np.cumsum(past.end - past.first)])
     start = 0
-    while start < len(found.end):
+    while start < len(past.end):
         end = max(int(np.searchsorted(sizes, sizes[start] + _CELLS, side="right")) - 1, start + 1)
-        places, begins = spread(found.first[start:end], found.end[start:end])
-        count = found.index.running[places + 1] - found.index.running[places]
-        age = np.repeat(found.as_of_day[start:end], np.diff(begins)) - (found.index.stamps[places] & DAY_MASK)
+        positions, begins = spread(past.first[start:end], past.end[start:end])
+        count = past.index.running[positions + 1] - past.index.running[positions]
+        age = np.repeat(past.as_of_day[start:end], np.diff(begins)) - (past.index.stamps[positions] & DAY_MASK)
         for days in _HALF_LIVES_DAYS:
             running = np.concatenate([np.zeros(1, np.int64), np.cumsum(decay_weights(days)[age] * count)])
             values[f"item_decayed_{days}d"][start:end] = (running[begins[1:]] - running[begins[:-1]]) / FIXED

@@ -1,4 +1,4 @@
-"""Text without a model: how well the words of a candidate fit those of what the user engaged with.
+"""Text features without a model: how well the words of a candidate match those of the user's history.
 
 The history of a user as of a day is a bag of tokens: each past engagement adds one of every distinct token of its
 item (or 2^-((age - 1) / half-life), decayed). Counts are whole numbers, so that no order of summing moves them.
@@ -31,15 +31,15 @@ _RARE_SHARE = 0.01  # a word in at most this share of the items (or in two) is r
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Some user-days, and the rows that ask about them.
+    """Some user-days, and the rows of candidates that belong to them.
 
     Attributes:
-        rows: Places of the rows, those whose item has a token.
+        rows: Positions of the rows, those whose item has a token.
         item: (R,) their items.
         begins: (R,) where each row's tokens begin among T.
-        row: (T,) the row of each token, by its place in the block.
+        row: (T,) the row of each token, by its position in the block.
         token: (T,) token codes.
-        of_user: (R,) user-day of each row, by its place in the block.
+        of_user: (R,) user-day of each row, by its position in the block.
         day: (R,) as-of days.
         counts: (U, V) tokens of the history, one matrix a weighting.
     """
@@ -52,14 +52,14 @@ class Block:
     of_user: Ints
     day: Ints
     counts: Mapping[str, Floats]
-    _found: dict[str, Floats] = field(default_factory=dict)
+    _in_history: dict[str, Floats] = field(default_factory=dict)
 
-    def found(self, weighting: str) -> Floats:
+    def in_history(self, weighting: str) -> Floats:
         """(T,) how often the history has each row's token."""
-        if weighting not in self._found:
+        if weighting not in self._in_history:
             counts = self.counts[weighting]
-            self._found[weighting] = counts.ravel()[self.of_user[self.row] * counts.shape[1] + self.token]
-        return self._found[weighting]
+            self._in_history[weighting] = counts.ravel()[self.of_user[self.row] * counts.shape[1] + self.token]
+        return self._in_history[weighting]
 
     def total(self, weighting: str) -> Floats:
         """(R,) tokens of the history."""
@@ -104,10 +104,10 @@ class TokenLift(Family):
         """See `Family`."""
         if not plan.inventory.text:
             return {}
-        told = {"lift": "past engagements", "decayed_lift": "past engagements, decayed"}
+        meanings = {"lift": "past engagements", "decayed_lift": "past engagements, decayed"}
         return {
             f"{cls.prefix}_{name}_{reduced}": f"{reduced} over the item's {cls.what} of the lift by the user's {what}"
-            for name, what in told.items()
+            for name, what in meanings.items()
             for reduced in _REDUCED
         }
 
@@ -126,7 +126,7 @@ class TokenLift(Family):
         inverse = self._inverse_shares(block)
         for weighting, name in (("plain", "lift"), ("decayed", "decayed_lift")):
             total = block.total(weighting)
-            ratio_T = (block.found(weighting) * inverse + self._mu) / (total + self._mu)[block.row]
+            ratio_T = (block.in_history(weighting) * inverse + self._mu) / (total + self._mu)[block.row]
             lift_T = np.log(ratio_T)
             for reduced, function in _REDUCED.items():
                 column = function.reduceat(lift_T, block.begins)
@@ -139,27 +139,27 @@ class TokenLift(Family):
         users, of_row = rows.distinct(("user",))
         order = np.argsort(of_row, kind="stable")
         order = order[self.tokens.counts[rows.item[order]] > 0]
-        held = of_row[order]
+        user_day = of_row[order]
         size = max(1, _CELLS // max(len(self.tokens.vocabulary), 1))
         for start in range(0, len(users), size):
-            asked = users.take(np.arange(start, min(start + size, len(users))))
-            first, last = np.searchsorted(held, [start, start + size])
+            users_of_block = users.take(np.arange(start, min(start + size, len(users))))
+            first, last = np.searchsorted(user_day, [start, start + size])
             if last > first:
-                counted = self._counted(asked, history)
-                yield self._block(rows, order[first:last], held[first:last] - start, counted)
+                counted = self._counted(users_of_block, history)
+                yield self._block(rows, order[first:last], user_day[first:last] - start, counted)
 
-    def _block(self, rows: Rows, places: Ints, of_user: Ints, counted: dict[str, Floats]) -> Block:
-        item = rows.item[places]
+    def _block(self, rows: Rows, positions: Ints, of_user: Ints, counted: dict[str, Floats]) -> Block:
+        item = rows.item[positions]
         inside, begins = spread(self._indptr[item], self._indptr[item + 1])
         row = np.repeat(np.arange(len(item)), np.diff(begins))
         token = self._token[inside]
-        return Block(places, item, begins[:-1], row, token, of_user, rows.as_of_day[places], counted)
+        return Block(positions, item, begins[:-1], row, token, of_user, rows.as_of_day[positions], counted)
 
     def _counted(self, users: Rows, history: History) -> dict[str, Floats]:
         """Tokens of the histories of some user-days, plain and decayed."""
-        places, begins = spread(*history.slices(users.user, users.as_of_day))
+        positions, begins = spread(*history.slices(users.user, users.as_of_day))
         owner = np.repeat(np.arange(len(users)), np.diff(begins))
-        item, day, count = history.taken(places)
+        item, day, count = history.taken(positions)
         weight = count * self._weights[users.as_of_day[owner] - day]
         inside, starts = spread(self._indptr[item], self._indptr[item + 1])
         width, sizes = len(self.tokens.vocabulary), np.diff(starts)
@@ -181,10 +181,10 @@ class TokenLift(Family):
         if day not in self._kept:
             items = np.arange(self.tokens.matrix.shape[0])
             engaged = self._popular.total(items, np.full_like(items, day)).astype(np.float64)
-            found = self.tokens.matrix.T @ engaged
+            token_counts = self.tokens.matrix.T @ engaged
             while len(self._kept) >= _KEPT_DAYS:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[day] = np.where(found > 0, found.sum() / np.maximum(found, 1), 0.0)
+            self._kept[day] = np.where(token_counts > 0, token_counts.sum() / np.maximum(token_counts, 1), 0.0)
         return self._kept[day]
 
 
@@ -226,21 +226,21 @@ class TextWords(TokenLift):
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
         lifts = super().columns_of(plan)
-        told = {
+        meanings = {
             "text_tfidf_cosine": "cosine of the TF-IDF vectors of the item and of all the user engaged with",
             "text_bm25_history": "BM25 of the item for the words of the history, each by its share of them",
             "text_shared_rare_words": "rare words (in at most 1 % of items, or two) of the item that the history has",
         }
-        return {**lifts, **told} if lifts else {}
+        return {**lifts, **meanings} if lifts else {}
 
     def of_block(self, block: Block) -> Values:
         """See `TokenLift`; words count once an item, so that the TF of a candidate's word is 1."""
-        found, idf_T = block.found("plain"), self._idf[block.token]
+        in_history, idf_T = block.in_history("plain"), self._idf[block.token]
         counts = block.counts["plain"]
         length = np.sqrt(np.einsum("uv,uv,v->u", counts, counts, self._idf**2))[block.of_user]
-        dots = np.add.reduceat(found * idf_T**2, block.begins)
-        matched = np.add.reduceat(found * idf_T, block.begins)
-        shared: npt.NDArray[np.bool_] = (found > 0) & self._rare[block.token]
+        dots = np.add.reduceat(in_history * idf_T**2, block.begins)
+        matched = np.add.reduceat(in_history * idf_T, block.begins)
+        shared: npt.NDArray[np.bool_] = (in_history > 0) & self._rare[block.token]
         return {
             **super().of_block(block),
             "text_tfidf_cosine": ratio(dots, length * self._norm[block.item]),

@@ -1,11 +1,11 @@
 """The feature manifest: which columns a version reads, what each is, and what the log had when it was trained."""
 
 from collections.abc import Iterable
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from features.config import FrozenConfig
+from features.config import FrozenConfig, family_name
 from features.families.base import ColumnGroup
 from features.families.registry import FeatureSet
 from features.log.inventory import FeatureInventory
@@ -17,16 +17,18 @@ class Column(FrozenConfig):
     """One column of the training table."""
 
     name: str
-    family: str = Field(description="Family, or declared group of columns, that makes it.")
+    family: Annotated[str, AfterValidator(family_name)] = Field(
+        description="Family, or declared group of columns, that makes it."
+    )
     meaning: str
     dtype: str = "Float32"
     windows_days: tuple[int, ...] = Field(default=(), description="Windows of its family.")
-    text: bool = Field(description="Whether it knows a text; the behaviour-only ranker reads none of these.")
+    text: bool = Field(description="Whether it is made of a text; the behaviour-only ranker reads none of these.")
     null: str = Field(default="NaN where undefined", description="What stands where a value is not defined.")
 
 
 class FeatureManifest(FrozenConfig):
-    """What `features.json` holds.
+    """The content of `features.json`: columns, their meanings, and the inventory of the training's log.
 
     Attributes:
         ranker: Columns of the full ranker, in its order.

@@ -1,4 +1,4 @@
-"""What is on offer, and what was lately: a count of engagements means less for an item that sold by its offer."""
+"""Offers of an item on the day and lately: engagements mean less for an item that sold by its offer."""
 
 import numpy as np
 import polars as pl
@@ -15,7 +15,7 @@ _LATELY_DAYS = 28
 
 
 class _Reach:
-    """The summed reach of an item's offers on any day; offers that begin later are not known."""
+    """The summed reach of an item's offers on any day; offers that begin later do not count."""
 
     def __init__(self, offers: pl.DataFrame) -> None:
         item, first, last = (offers[name].cast(pl.Int64).to_numpy() for name in ("item", "first_day", "last_day"))
@@ -46,7 +46,7 @@ class _Reach:
 
 
 class ItemOffers(Family):
-    """Offers of the item, where a table of them is given (`data.offers`): two columns a kind."""
+    """Offers of the item, where there is a table of them (`data.offers`): two columns a kind."""
 
     name = "offers"
     keys = ("item",)

@@ -1,8 +1,8 @@
-"""What the user did with this very item, whether it is due again, and how much it is theirs."""
+"""What the user did with the candidate item: counts, recency, whether it is due again, its share and lift."""
 
 import numpy as np
 
-from features.families.base import Family, Plan, Rows, Values, known, mean_gap, ratio
+from features.families.base import Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 from features.families.item import Gaps
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.log.event_log import EventLog
@@ -16,18 +16,18 @@ def by_pair(done: Interactions, n_items: int) -> AsOfIndex:
     return AsOfIndex.of(stamps_of(done.pairs(n_items), done.day), done.n)
 
 
-def expected_gap(found: KeysAsOf, prior_days: Floats) -> Floats:
+def expected_gap(past: KeysAsOf, prior_days: Floats) -> Floats:
     """Days until the next time that are to be expected: the mean of the pair's own gaps and one of the prior's.
 
     Args:
-        found: What is known of the pair.
+        past: Engagements of the pair before the day.
         prior_days: Mean gap of the item or value over all users, NaN for none (then there is no own gap either).
 
     Returns:
         NaN where there is no gap at all.
     """
-    own = np.maximum(found.active_days() - 1, 0)
-    span = found.days_since_first() - found.days_since_last()
+    own = np.maximum(past.active_days() - 1, 0)
+    span = past.days_since_first() - past.days_since_last()
     expected: Floats = (span + prior_days) / (own + 1)
     return expected
 
@@ -70,7 +70,7 @@ class Shares:
 
 
 class PairHistory(Family):
-    """The user and this item."""
+    """Counts, recency, due-ness, share and lift of the pair of user and item."""
 
     name = "pair"
     keys = ("user", "item")
@@ -97,22 +97,22 @@ class PairHistory(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         log = self._log.only(rows.users)
-        found = log.shared(_by_pair).at(rows.user * log.items.height + rows.item, rows.as_of_day)
-        total, active = found.total(), found.active_days()
-        since = known(found.days_since_last())
+        past = log.shared(_by_pair).at(rows.user * log.items.height + rows.item, rows.as_of_day)
+        total, active = past.total(), past.active_days()
+        since = days_or_nan(past.days_since_last())
         users = log.user_index
         user_days = rows.by(("user",), lambda some: users.active_days(some.user, some.as_of_day))
         item_gap = rows.by(("item",), lambda some: self._gaps.compute(some.item, some.as_of_day)[0])
         share, lift = self._shares.compute(rows, "item", total, users)
         return {
-            **{f"pair_events_{days}d": found.total(days) for days in self.windows},
+            **{f"pair_events_{days}d": past.total(days) for days in self.windows},
             "pair_events_all": total,
             "pair_active_days": active,
             "pair_days_since_last": since,
-            "pair_days_since_first": known(found.days_since_first()),
+            "pair_days_since_first": days_or_nan(past.days_since_first()),
             "pair_share_of_active_days": ratio(active, user_days),
-            "pair_days_since_last_per_gap": ratio(since, mean_gap(found)),
-            "pair_due": ratio(since, expected_gap(found, item_gap)),
+            "pair_days_since_last_per_gap": ratio(since, mean_gap(past)),
+            "pair_due": ratio(since, expected_gap(past, item_gap)),
             "pair_share": share,
             "pair_lift": lift,
         }

@@ -1,8 +1,8 @@
-"""The candidate against what the user searches for."""
+"""How well the candidate's words match the user's search query."""
 
 import numpy as np
 
-from features.families.base import Columns, Family, Plan, Rows, Values, known
+from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan
 from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
 from features.signals.queries import Queries
@@ -39,13 +39,13 @@ class QueryMatch(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         askers, of_row = rows.distinct(self.keys[:-1])
-        asked = self._queries.asked(
+        queries = self._queries.queries_of(
             askers.user, askers.as_of_day, None if askers.request_context is None else askers.request_context["query"]
         )
-        query = asked.place[of_row]
+        query = queries.row[of_row]
         has = query >= 0
         scores = np.full(len(rows), np.nan)
         if has.any():
-            shared = self._queries.scores[rows.item[has]].multiply(asked.words[query[has]])
+            shared = self._queries.scores[rows.item[has]].multiply(queries.words[query[has]])
             scores[has] = np.asarray(shared.sum(axis=1)).ravel()
-        return {"text_bm25_query": scores, "text_days_since_query": known(asked.days_since)[of_row]}
+        return {"text_bm25_query": scores, "text_days_since_query": days_or_nan(queries.days_since)[of_row]}

@@ -1,4 +1,4 @@
-"""The register of feature families, and the columns that a plan makes of them.
+"""The registry of feature families, and the columns that a plan makes of them.
 
 No column enters a training table but through a family of the register, or through a declared `ColumnGroup`.
 """
@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.candidates.catalog import GENERATORS
-from features.config import CandidatesConfig, FeaturesConfig
+from features.candidates.catalog import behaviour_ranks, generators_of
+from features.config import RENAMED_FAMILIES, CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, listed
-from features.families.attribute import ItemAttributes, OwnAttributes, UserAttributes, UserCategory
+from features.families.attribute import ItemAttributes, ProfileAttributes, UserCategory, UserItemAttributes
 from features.families.attribute_values import item_codes
 from features.families.base import Family, Plan, Rows
 from features.families.comments import ItemComments
@@ -25,7 +25,7 @@ from features.families.lexical import TextPhrases, TextWords
 from features.families.offers import ItemOffers
 from features.families.pair import PairHistory
 from features.families.query import QueryMatch
-from features.families.request import SOURCE_GROUP, RequestList
+from features.families.request import RequestList
 from features.families.request_time import RequestContext, RequestTime
 from features.families.similar_users import SimilarUsers
 from features.families.titles import ItemTitle
@@ -51,16 +51,20 @@ __all__ = [
 FAMILIES: dict[str, type[Family]] = {}
 """Every family by its name."""
 
-_GIVEN = ("request", "user", "item")
-_SOURCES = tuple(name for name in SOURCE_GROUP.columns if name.endswith("_rank") and name not in SOURCE_GROUP.text)
+_ROW_KEYS = ("request", "user", "item")
 
 
 def register(family: type[Family]) -> type[Family]:
-    """Make a family known, so that `features.families` may name it. Usable as a decorator.
+    """Add a family to the registry, so that `features.families` may name it. Usable as a decorator.
 
     Raises:
-        ConfigError: Another family has its name.
+        ConfigError: Another family has its name, or had it once.
     """
+    if family.name in RENAMED_FAMILIES:
+        raise ConfigError(
+            f"{family.name!r} is what the feature family {RENAMED_FAMILIES[family.name]!r} was called; call yours "
+            "otherwise."
+        )
     if FAMILIES.setdefault(family.name, family) is not family:
         raise ConfigError(f"a feature family called {family.name!r} is registered already; call yours otherwise.")
     return family
@@ -77,9 +81,9 @@ for _family in (
     HistoryEase,
     EventValue,
     UserCategory,
-    UserAttributes,
+    UserItemAttributes,
     ItemAttributes,
-    OwnAttributes,
+    ProfileAttributes,
     RequestList,
     RequestTime,
     RequestContext,
@@ -109,9 +113,9 @@ def chosen(config: FeaturesConfig) -> tuple[type[Family], ...]:
         faults.append("features.families: a name stands twice.")
     if PairHistory.name not in config.families:
         faults.append(
-            f"features.families: {PairHistory.name!r} must be on, since training tells new items from known ones by it."
+            f"features.families: {PairHistory.name!r} must be on, since training tells new items from repeats by it."
         )
-    reserved = set(_GIVEN) & set(config.attributes.items)
+    reserved = set(_ROW_KEYS) & set(config.attributes.items)
     if reserved:
         faults.append(f"features.attributes.items: {listed(sorted(reserved))} cannot be an attribute; rename it.")
     if faults:
@@ -123,13 +127,13 @@ class FeatureSet:
     """The families of a plan over one log.
 
     Args:
-        log: The event log; rows may ask about any day, the answer never looks at that day or later.
+        log: The event log; rows may have any as-of day; no value depends on that day or a later one.
         plan: What is on, and what the log of the training had.
 
     Attributes:
         plan: The plan.
         columns: Family of each column, in order.
-        text: Columns that know a text.
+        text: Columns that are made of a text.
 
     Raises:
         ConfigError: A family is unknown, or two columns have one name.
@@ -142,7 +146,7 @@ class FeatureSet:
         self.text = frozenset[str]().union(*(family.text_of(plan) for family in families))
         self._members = [member for family in families for member in family.members(log, plan)]
         keys = {key for member in self._members for key in member.keys}
-        self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_GIVEN))}
+        self._codes = {key: item_codes(log, key) for key in sorted(keys - set(_ROW_KEYS))}
 
     def compute(self, rows: pl.DataFrame) -> pl.DataFrame:
         """Features of some rows.
@@ -157,21 +161,21 @@ class FeatureSet:
         Raises:
             ConfigError: Online mode, and the requests carry no time.
         """
-        made = answered(self._members, self._asked(rows))
+        made = answered(self._members, self._rows(rows))
         return pl.DataFrame({name: made[name] for name in self.columns})
 
-    def _asked(self, rows: pl.DataFrame) -> Rows:
+    def _rows(self, rows: pl.DataFrame) -> Rows:
         of_requests = any("request" in member.keys for member in self._members)
-        names = [name for name in (*_GIVEN, "as_of_day") if name != "request" or of_requests]
+        names = [name for name in (*_ROW_KEYS, "as_of_day") if name != "request" or of_requests]
         columns = {name: rows[name].cast(pl.Int64).to_numpy() for name in names}
         columns |= {name: codes[columns["item"]] for name, codes in self._codes.items()}
         if not of_requests:
             return Rows(columns)
-        sources = np.stack([rows[name].is_not_null().to_numpy() for name in _SOURCES], axis=1)
-        return Rows(columns, sources, self._told(rows) if self.plan.online else None)
+        sources = np.stack([rows[name].is_not_null().to_numpy() for name in behaviour_ranks(rows.columns)], axis=1)
+        return Rows(columns, sources, self._request_context(rows) if self.plan.online else None)
 
-    def _told(self, rows: pl.DataFrame) -> pl.DataFrame:
-        """What the requests themselves carry."""
+    def _request_context(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """requested_at, query and context of each row's request."""
         if "requested_at" not in rows.columns:
             raise ConfigError(
                 "requests.mode: online reads the time, query and context of each request, and these requests have "
@@ -189,20 +193,20 @@ def column_names(plan: Plan) -> tuple[str, ...]:
     return tuple(_named([family for family in chosen(plan.config) if family.columns_of(plan)], plan))
 
 
-def answered(members: Iterable[Family], asked: Rows) -> dict[str, npt.NDArray[np.float32]]:
-    """The columns of all members for rows: each is asked once for each distinct question."""
+def answered(members: Iterable[Family], rows: Rows) -> dict[str, npt.NDArray[np.float32]]:
+    """The columns of all families for rows: each computes them once for each distinct (keys, as-of day)."""
     made: dict[str, npt.NDArray[np.float32]] = {}
     for member in members:
         if {"user", "item"} <= set(member.keys):  # rows of a request differ in them anyway
-            made |= _singles(member.compute(asked))
+            made |= _singles(member.compute(rows))
             continue
-        distinct, place = asked.distinct(member.keys)
-        made |= {name: column[place] for name, column in _singles(member.compute(distinct)).items()}
+        distinct, position = rows.distinct(member.keys)
+        made |= {name: column[position] for name, column in _singles(member.compute(distinct)).items()}
     return made
 
 
 def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple[str, ...]:
-    """Columns of single events (a text, a timestamp, ...) that are read; what is folded by day lacks them.
+    """Columns of single events (a text, a timestamp, ...) that are read and that daily counts lack.
 
     Args:
         plan: Which families.
@@ -213,7 +217,10 @@ def events_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
 
 
 def reads_of_every_event(config: FeaturesConfig) -> tuple[str, ...]:
-    """Columns that families read of every event, and that no cell tells (a timestamp): those of no optional one."""
+    """Columns of every event that families read and that daily counts lack, such as a timestamp.
+
+    Families that read an optional column of events do not count: their rows are kept anyway.
+    """
     folded = {*KEPT_BY_DAY, *SUMMED_BY_DAY}
     whole = [family.reads for family in chosen(config) if not any(name.startswith("events.") for name in family.reads)]
     return tuple(sorted({name for reads in whole for name in reads if "." not in name} - folded))
@@ -229,14 +236,18 @@ def inputs_read(plan: Plan, candidates: CandidatesConfig | None = None) -> tuple
 def _read_of_events(plan: Plan, candidates: CandidatesConfig | None) -> set[str]:
     reads = [family.reads for family in chosen(plan.config) if family.columns_of(plan)]
     if candidates is not None:
-        reads += [made.reads for made in GENERATORS if made.quota(candidates) and plan.inventory.has(made.reads)]
+        reads += [
+            made.reads
+            for made in generators_of(candidates)
+            if made.quota(candidates) and plan.inventory.has(made.reads)
+        ]
     named = {name.removeprefix("events.") for some in reads for name in some}
     named |= set(plan.config.sentiment_columns)
     return {name for name in named if "." not in name}
 
 
 def short_windows(plan: Plan, first_event_day: int, first_as_of_day: int) -> tuple[int, ...]:
-    """Windows, in days, that reach before the first event from the first day that is asked about."""
+    """Windows, in days, that begin before the first event where the first as-of day looks back by them."""
     windows = {days for family in chosen(plan.config) if family.columns_of(plan) for days in family.windows}
     return tuple(sorted(days for days in windows if first_as_of_day - days < first_event_day))
 

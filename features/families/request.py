@@ -1,37 +1,39 @@
-"""The request as a whole, and how its candidates were found."""
+"""Columns that depend on the whole list of a request, and the ranks and scores of candidate generators."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import polars as pl
 
-from features.candidates.catalog import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import generators_of
+from features.config import CandidatesConfig
 from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 from features.families.user import BoughtPrices
 from features.log.event_log import EventLog
 
-__all__ = ["SOURCE_COLUMNS", "SOURCE_GROUP", "RequestList"]
+__all__ = ["RequestList", "source_group"]
 
 
 def _source_meanings(sources: Iterable[str]) -> Columns:
-    told = {
+    parts = {
         "rank": "rank (1 is best) among what the generator {} proposed; NaN where it did not",
         "score": "score by the generator {}; NaN where it did not propose the item",
     }
-    return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in told.items()}
+    return {f"{source}_{part}": meaning.format(source) for source in sources for part, meaning in parts.items()}
 
 
-SOURCE_GROUP = ColumnGroup(
-    name="sources",
-    columns=_source_meanings(SOURCES),
-    text=frozenset(_source_meanings(TEXT_SOURCES)),
-)
-"""Rank and score of each candidate generator."""
-SOURCE_COLUMNS = tuple(SOURCE_GROUP.columns)
+def source_group(config: CandidatesConfig) -> ColumnGroup:
+    """Rank and score of each candidate generator of a configuration."""
+    generators = generators_of(config)
+    return ColumnGroup(
+        name="sources",
+        columns=_source_meanings(generator.name for generator in generators),
+        text=frozenset(_source_meanings(generator.name for generator in generators if generator.is_text)),
+    )
 
 
 class RequestList(Family):
-    """The list that a candidate stands in. Generators that read texts do not count, so that no text is known here."""
+    """The list that a candidate stands in. Generators that read texts do not count, so that no column reads a text."""
 
     name = "request"
     keys = ("request", "user", "item")
@@ -55,12 +57,12 @@ class RequestList(Family):
         return {**cls.columns, "request_price_per_mean": "price over the mean price of what the user engaged with"}
 
     def compute(self, rows: Rows) -> Values:
-        """See `Family`; all rows of a request are asked together."""
-        assert rows.sources is not None  # the framework gives them to families keyed by request
+        """See `Family`; all rows of a request are passed together."""
+        assert rows.sources is not None  # the registry passes them to families keyed by request
         sources = rows.sources.sum(axis=1, dtype=np.int64)
-        _, place = np.unique(rows["request"], return_inverse=True)
+        _, request = np.unique(rows["request"], return_inverse=True)
         values = {
-            "request_candidates": np.bincount(place, weights=sources > 0)[place] if len(rows) else sources,
+            "request_candidates": np.bincount(request, weights=sources > 0)[request] if len(rows) else sources,
             "request_sources": sources,
         }
         if self._prices is not None:

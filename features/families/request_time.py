@@ -1,4 +1,4 @@
-"""The moment of a request: its clock and its context. Only where a request is answered when it is asked."""
+"""Clock and context of a request, in online mode alone."""
 
 from features.families.attribute import coded_attribute
 from features.families.base import Columns, Family, Plan, Rows, Values
@@ -9,7 +9,7 @@ __all__ = ["RequestContext", "RequestTime"]
 
 
 class RequestTime(Family):
-    """Hour and weekday of the request in the calendar's zone; none in batch mode, where nobody knows them yet."""
+    """Hour and weekday of the request in the calendar's zone; no columns in batch mode."""
 
     name = "request_time"
     keys = ("request",)

@@ -1,4 +1,4 @@
-"""What users alike did with the item lately."""
+"""How many of the nearest users engaged with the item lately."""
 
 import numpy as np
 
@@ -32,12 +32,12 @@ class SimilarUsers(Family):
         """See `Family`."""
         values = {name: np.full(len(rows), np.nan) for name in self.columns}
         for day in np.unique(rows.as_of_day).tolist():
-            places = np.flatnonzero(rows.as_of_day == day)
-            user, row = np.unique(rows.user[places], return_inverse=True)
+            of_day = np.flatnonzero(rows.as_of_day == day)
+            user, row = np.unique(rows.user[of_day], return_inverse=True)
             weights = self._cache.rows(NearestUsers(), user, day)
             total = np.asarray(weights.sum(axis=1)).ravel()[row]
-            engaged = np.zeros(len(places))
-            for name, found in zip(values, engaged_lately(self._cache, weights, day, self.windows), strict=True):
-                engaged += cells_of(found, row, rows.item[places])
-                values[name][places] = ratio(engaged, total)
+            engaged = np.zeros(len(of_day))
+            for name, weight_sums in zip(values, engaged_lately(self._cache, weights, day, self.windows), strict=True):
+                engaged += cells_of(weight_sums, row, rows.item[of_day])
+                values[name][of_day] = ratio(engaged, total)
         return values

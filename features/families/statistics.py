@@ -1,4 +1,4 @@
-"""What a column looks like over many rows, and how far that is from what it looked like before."""
+"""Statistics of feature columns, and their drift (PSI) against earlier statistics."""
 
 import math
 from collections.abc import Mapping
@@ -47,14 +47,14 @@ def statistics_of(rows: pl.DataFrame) -> dict[str, ColumnStatistics]:
 
 def column_statistics(values: Floats) -> ColumnStatistics:
     """Statistics of one column; NaN is undefined."""
-    told = values[~np.isnan(values)]
+    defined = values[~np.isnan(values)]
     quantiles = np.arange(1, _BINS) / _BINS
-    edges = np.unique(np.quantile(told, quantiles, method="inverted_cdf")) if len(told) else np.empty(0)
-    summary = (told.mean(), told.std(), told.min(), told.max()) if len(told) else (None,) * 4
+    edges = np.unique(np.quantile(defined, quantiles, method="inverted_cdf")) if len(defined) else np.empty(0)
+    summary = (defined.mean(), defined.std(), defined.min(), defined.max()) if len(defined) else (None,) * 4
     mean, std, least, largest = (None if value is None else float(value) for value in summary)
     return ColumnStatistics(
         rows=len(values),
-        null_share=float(1 - len(told) / len(values)) if len(values) else math.nan,
+        null_share=float(1 - len(defined) / len(values)) if len(values) else math.nan,
         mean=mean,
         std=std,
         least=least,
@@ -83,6 +83,6 @@ def drifts(rows: pl.DataFrame, reference: Mapping[str, ColumnStatistics]) -> dic
 
 def _shares(values: Floats, edges: npt.NDArray[np.float64]) -> Floats:
     """Share of each bin, then of the undefined."""
-    told = values[~np.isnan(values)]
-    counts = np.bincount(np.searchsorted(edges, told, side="left"), minlength=len(edges) + 1)
-    return np.append(counts, len(values) - len(told)) / max(len(values), 1)
+    defined = values[~np.isnan(values)]
+    counts = np.bincount(np.searchsorted(edges, defined, side="left"), minlength=len(edges) + 1)
+    return np.append(counts, len(values) - len(defined)) / max(len(values), 1)

@@ -1,4 +1,4 @@
-"""The item's own text, as such: how long its title is, in which script."""
+"""Length and script of the item's first text field."""
 
 import polars as pl
 
@@ -27,11 +27,11 @@ class ItemTitle(Family):
     def __init__(self, log: EventLog, plan: Plan) -> None:
         title = pl.col(plan.inventory.text[0]).fill_null("")
         letters = pl.concat_list(title.str.count_matches(rf"\p{{{script}}}") for script in SCRIPTS)
-        told = log.items.select(
+        titles = log.items.select(
             words=title.str.count_matches(WORD).cast(pl.Int64),
             script=pl.when(letters.list.max() > 0).then(letters.list.arg_max() + 1).otherwise(0).cast(pl.Int64),
         )
-        self._words, self._script = told["words"].to_numpy(), told["script"].to_numpy()
+        self._words, self._script = titles["words"].to_numpy(), titles["script"].to_numpy()
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:

@@ -1,10 +1,22 @@
-"""How much, how often, how widely and how lately the user engages at all."""
+"""Activity of a user over all items: counts, recency, gaps, distinct items, mean price, spread over categories."""
 
 import numpy as np
 import polars as pl
 
 from features.families.attribute_values import item_codes
-from features.families.base import AsOfIndex, Columns, Family, Floats, Plan, Rows, Values, known, mean_gap, ratio, tally
+from features.families.base import (
+    AsOfIndex,
+    Columns,
+    Family,
+    Floats,
+    Plan,
+    Rows,
+    Values,
+    days_or_nan,
+    mean_gap,
+    ratio,
+    tally,
+)
 from features.families.counts import KindCounts
 from features.log.asof import stamps_of
 from features.log.engagements import spread
@@ -39,7 +51,7 @@ class BoughtPrices:
 
 
 class UserActivity(Family):
-    """The user as such."""
+    """Counts, recency and regularity of the user, whatever the item is."""
 
     name = "user"
     keys = ("user",)
@@ -75,13 +87,13 @@ class UserActivity(Family):
     def compute(self, rows: Rows) -> Values:
         """See `Family`."""
         counts, met = self._log.only(rows.users).shared(self._indexes)
-        found = counts.engaged(rows.user, rows.as_of_day)
-        total, active, gap = found.total(), found.active_days(), mean_gap(found)
-        since, items = known(found.days_since_last()), met.total(rows.user, rows.as_of_day)
+        past = counts.engaged(rows.user, rows.as_of_day)
+        total, active, gap = past.total(), past.active_days(), mean_gap(past)
+        since, items = days_or_nan(past.days_since_last()), met.total(rows.user, rows.as_of_day)
         values = {
-            **counts.compute(found),
+            **counts.compute(past),
             "user_days_since_last": since,
-            "user_days_since_first": known(found.days_since_first()),
+            "user_days_since_first": days_or_nan(past.days_since_first()),
             "user_active_days": active,
             "user_events_per_active_day": ratio(total, active),
             "user_mean_gap_days": gap,
@@ -111,13 +123,13 @@ class _CategoryEntropy:
     def of(self, rows: Rows) -> Floats:
         """In nats; NaN where no engagement has a category. Terms are summed in the order of category codes."""
         history = self._log.only(rows.users).history
-        places, begins = spread(*history.slices(rows.user, rows.as_of_day))
+        positions, begins = spread(*history.slices(rows.user, rows.as_of_day))
         owner = np.repeat(np.arange(len(rows)), np.diff(begins))
-        item, _, count = history.taken(places)
+        item, _, count = history.taken(positions)
         category = self._category[item]
-        told = category > 0
+        valued = np.flatnonzero(category > 0)
         width = int(self._category.max(initial=0)) + 1
-        cells, events = tally(owner[told] * width + category[told], count[told], len(rows) * width)
+        cells, events = tally(owner[valued] * width + category[valued], count[valued], len(rows) * width)
         total = np.bincount(cells // width, weights=events, minlength=len(rows))
         share = events / total[cells // width]
         summed = np.bincount(cells // width, weights=share * np.log(share), minlength=len(rows))

@@ -1,4 +1,4 @@
-"""What engagements are worth (price paid, rating, dwell time, ...): of the item, of the user, of both together."""
+"""Mean value of engagements (price paid, rating, dwell time, ...) of the item, the user and the pair."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from features.families.base import Columns, Family, Plan, Rows, Values, ratio
 from features.log.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.log.event_log import EventLog
 from features.log.interactions import Interactions
-from features.log.packed_values import WORTH_GRID, unpacked_worth
+from features.log.packed_values import LOG_VALUE_GRID, unpack_values
 
 __all__ = ["EventValue"]
 
@@ -14,7 +14,7 @@ __all__ = ["EventValue"]
 class EventValue(Family):
     """Means of ``log(1 + value)`` over the engagements that have a value; a value below 0 counts as 0.
 
-    A mean of logarithms tells a bulk order from many small ones, and one outlier does not move it far. NaN where no
+    Logarithms keep one outlier from moving a mean far. NaN where no
     engagement has a value.
     """
 
@@ -33,7 +33,7 @@ class EventValue(Family):
 
     def __init__(self, log: EventLog, plan: Plan) -> None:  # noqa: ARG002 - one signature
         self._log = log
-        self._items = _worth(log, "item")
+        self._items = _log_values(log, "item")
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
@@ -57,25 +57,26 @@ class EventValue(Family):
         }
 
 
-def _mean(worth: AsOfIndex, key: Ints, as_of_day: Ints, window_days: int | None = None) -> Floats:
-    value, count = worth.total(key, as_of_day, window_days=window_days).T
-    return ratio(value / WORTH_GRID, count)
+def _mean(log_values: AsOfIndex, key: Ints, as_of_day: Ints, window_days: int | None = None) -> Floats:
+    value, count = log_values.total(key, as_of_day, window_days=window_days).T
+    return ratio(value / LOG_VALUE_GRID, count)
 
 
 def _of_users(log: EventLog) -> AsOfIndex:
-    return _worth(log, "user")
+    return _log_values(log, "user")
 
 
 def _of_pairs(log: EventLog) -> AsOfIndex:
-    return _worth(log, "pair")
+    return _log_values(log, "pair")
 
 
-def _worth(log: EventLog, by: str) -> AsOfIndex:
+def _log_values(log: EventLog, by: str) -> AsOfIndex:
     """Summed logarithms, and the events that have one, by user, item or pair."""
-    found = (part.worth_of(log.gains) for part in log.cells.parts())
-    return AsOfIndex.adding((_stamps(part, by, log.items.height), unpacked_worth(part.n)) for part in found)
+    valued = (part.values_of(log.gains) for part in log.cells.parts())
+    return AsOfIndex.adding((_stamps(part, by, log.items.height), unpack_values(part.n)) for part in valued)
 
 
-def _stamps(worth: Interactions, by: str, n_items: int) -> Ints:
-    key = worth.pairs(n_items) if by == "pair" else {"user": worth.user, "item": worth.item}[by].astype(np.int64)
-    return stamps_of(key, worth.day)
+def _stamps(log_values: Interactions, by: str, n_items: int) -> Ints:
+    codes = {"user": log_values.user, "item": log_values.item}
+    key = log_values.pairs(n_items) if by == "pair" else codes[by].astype(np.int64)
+    return stamps_of(key, log_values.day)

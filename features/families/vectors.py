@@ -1,4 +1,4 @@
-"""Vectors that items bring along (of an image, a sound, anything), as similarities with what the user engaged with."""
+"""Cosine similarity of vectors that items carry (of an image, a sound, ...) with those of the user's history."""
 
 import numpy as np
 import numpy.typing as npt
@@ -59,13 +59,13 @@ class VectorMatch(Family):
         column = column or plan.config.vectors[0]
         self._prefix = _prefixes(plan)[column]
         self._vectors = on_grid(log.items[column])
-        self._known: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
+        self._has_vector: npt.NDArray[np.bool_] = np.any(self._vectors != 0, axis=1)
         self._log = log
 
     @classmethod
     def columns_of(cls, plan: Plan) -> Columns:
         """See `Family`."""
-        told = {
+        meanings = {
             "nearest": "with the most similar item of the history",
             "mean": "with the items of the history, on average",
             "last": "with the most similar item of the user's last active day",
@@ -73,7 +73,7 @@ class VectorMatch(Family):
         return {
             f"{prefix}_{name}": f"cosine of {column} {meaning}"
             for column, prefix in _prefixes(plan).items()
-            for name, meaning in told.items()
+            for name, meaning in meanings.items()
         }
 
     @classmethod
@@ -88,23 +88,23 @@ class VectorMatch(Family):
         history = self._log.only(rows.users).history
         start, end = history.slices(users.user, users.as_of_day)
         order = np.argsort(of_row, kind="stable")
-        order = order[self._known[rows.item[order]]]
-        held = of_row[order]
-        edges = np.searchsorted(held, np.arange(len(users) + 1))
+        order = order[self._has_vector[rows.item[order]]]
+        user_day = of_row[order]
+        edges = np.searchsorted(user_day, np.arange(len(users) + 1))
         for user in np.flatnonzero(np.diff(edges)):
             past, last = self._latest(history, int(start[user]), int(end[user]))
             if len(past):
-                places = order[edges[user] : edges[user + 1]]
-                for name, column in zip(values, self._similar(rows.item[places], past, last), strict=True):
-                    values[name][places] = column
+                of_user = order[edges[user] : edges[user + 1]]
+                for name, column in zip(values, self._similar(rows.item[of_user], past, last), strict=True):
+                    values[name][of_user] = column
         return values
 
     def _latest(self, history: History, start: int, end: int) -> tuple[Ints, npt.NDArray[np.bool_]]:
         """The latest distinct items of a slice of the history, and which of them are of its last day."""
         of_items, day, _ = history.taken(slice(start, end))
         item = of_items.astype(np.int64)
-        known = self._known[item]
-        item, day = item[known], day[known]
+        valued = self._has_vector[item]
+        item, day = item[valued], day[valued]
         order = np.lexsort((item, -day))
         _, first = np.unique(item[order], return_index=True)
         kept = order[np.sort(first)[:_MOST_ITEMS]]

@@ -1,4 +1,4 @@
-"""The one point-in-time primitive: what was known about a key strictly before a day.
+"""The point-in-time index: totals of a key strictly before a day.
 
 Daily totals of each key lie in one array sorted by (key, day) beside their running sum, so that any number of
 questions "how many in the w days before day D" are two binary searches and a subtraction. Totals are
@@ -35,10 +35,10 @@ Counts = npt.NDArray[np.signedinteger[Any]]
 """Whole numbers in 32 bits, or in 64 where one does not fit; see `narrowed`."""
 
 NEVER = -1
-"""Recency where nothing was known."""
+"""Recency of a key without an event before the day."""
 
 DAY_BITS = 17
-"""Bits of a stamp that hold the day: days since 1970 up to the year 2328, and room to subtract a window."""
+"""Bits of a stamp that hold the day: days since 1970, up to the year 2328."""
 DAY_MASK = (1 << DAY_BITS) - 1
 """The bits of a stamp that hold the day."""
 _BITS = 63
@@ -49,8 +49,8 @@ _FEW_TOTALS = 1 << 20  # that wait to be added up
 
 def narrowed(numbers: Counts) -> Counts:
     """The same numbers in 32 bits, or in 64 if one of them does not fit."""
-    told = np.iinfo(np.int32)
-    fits = numbers.min(initial=0) >= told.min and numbers.max(initial=0) <= told.max
+    limits = np.iinfo(np.int32)
+    fits = numbers.min(initial=0) >= limits.min and numbers.max(initial=0) <= limits.max
     return numbers.astype(np.int32 if fits else np.int64, copy=False)
 
 
@@ -91,28 +91,28 @@ def summed(stamps: Ints, amounts: Counts | None = None) -> tuple[Ints, Counts]:
     np.subtract(stamps, cells, out=cells)  # key * n_days + day
     cells -= first_key * n_days + first_day
     counts = np.bincount(cells, minlength=n_cells)
-    held = np.flatnonzero(counts)
+    occupied = np.flatnonzero(counts)
     if amounts is None:
-        totals: Counts = counts[held]
+        totals: Counts = counts[occupied]
     elif amounts.ndim == 1:
-        totals = _added_up(cells, amounts, n_cells, held)
+        totals = _added_up(cells, amounts, n_cells, occupied)
     else:
-        totals = np.empty((len(held), amounts.shape[1]), np.int64)
+        totals = np.empty((len(occupied), amounts.shape[1]), np.int64)
         for number, series in enumerate(amounts.T):
-            totals[:, number] = _added_up(cells, series, n_cells, held)
-    key = held // n_days
-    held -= key * n_days
-    return stamps_of(key + first_key, held + first_day), totals
+            totals[:, number] = _added_up(cells, series, n_cells, occupied)
+    key = occupied // n_days
+    occupied -= key * n_days
+    return stamps_of(key + first_key, occupied + first_day), totals
 
 
-def _added_up(cells: Ints, amounts: Counts, n_cells: int, held: Ints) -> Ints:
-    """Sum of the amounts of each cell that is held."""
+def _added_up(cells: Ints, amounts: Counts, n_cells: int, occupied: Ints) -> Ints:
+    """Sum of the amounts of each occupied cell."""
     largest = max(int(amounts.max()), -int(amounts.min()))
     if len(amounts) * largest < _EXACT:  # then no sum is rounded
-        return np.bincount(cells, amounts, n_cells)[held].astype(np.int64)
+        return np.bincount(cells, amounts, n_cells)[occupied].astype(np.int64)
     totals = np.zeros(n_cells, np.int64)
     np.add.at(totals, cells, amounts)
-    return totals[held]
+    return totals[occupied]
 
 
 def _summed_by_sorting(stamps: Ints, amounts: Counts | None) -> tuple[Ints, Counts]:
@@ -177,19 +177,19 @@ class AsOfIndex:
     def adding(cls, parts: Iterable[tuple[Ints, Counts | None]]) -> Self:
         """From the stamps and amounts of rows that come in parts, one at least: the same index as of all at once.
 
-        Beside the totals themselves, as many again and one part are held.
+        Memory: twice the totals, and one part.
         """
-        held: list[tuple[Ints, Counts]] = []
+        sums: list[tuple[Ints, Counts]] = []
         most = 0
         for stamps, amounts in parts:
-            held.append(summed(stamps, amounts))
-            if sum(len(found) for found, _ in held) > most:
-                held = [_merged(held)]
-                most = 2 * len(held[0][0]) + _FEW_TOTALS
-        return cls.of(*_merged(held))
+            sums.append(summed(stamps, amounts))
+            if sum(len(stamps_of_part) for stamps_of_part, _ in sums) > most:
+                sums = [_merged(sums)]
+                most = 2 * len(sums[0][0]) + _FEW_TOTALS
+        return cls.of(*_merged(sums))
 
     def at(self, key: Ints, as_of_day: Ints) -> "KeysAsOf":
-        """What is known of each key strictly before its day; several questions about it share one search."""
+        """Each key strictly before its day; counts, recency and windows then share one search."""
         end = before(self.stamps, key, as_of_day)
         first = end.copy()
         if len(self.stamps):
@@ -216,14 +216,14 @@ class AsOfIndex:
 
 @dataclass(frozen=True, slots=True)
 class KeysAsOf:
-    """The stamps of each asked key that lie before its as-of day: `index.stamps[first:end]`.
+    """The stamps of each key that lie before its as-of day: `index.stamps[first:end]`.
 
     Attributes:
         index: The totals.
-        key: Asked keys.
-        as_of_day: Asked days.
-        first: Place of the key's first stamp.
-        end: Place after its last one before the day; `first` where nothing is known.
+        key: (N,) keys.
+        as_of_day: (N,) days.
+        first: (N,) position of the key's first stamp.
+        end: (N,) position after its last one before the day; equal to `first` where there is none.
     """
 
     index: AsOfIndex
@@ -234,7 +234,7 @@ class KeysAsOf:
     _opens: dict[int, Ints] = field(default_factory=dict, repr=False, compare=False)
 
     def over(self, index: AsOfIndex) -> "KeysAsOf":
-        """The same questions to another index; without another search, where it has the same stamps."""
+        """The same keys and days in another index; without another search, where it has the same stamps."""
         if np.array_equal(index.stamps, self.index.stamps):
             return replace(self, index=index)
         return index.at(self.key, self.as_of_day)
@@ -256,19 +256,19 @@ class KeysAsOf:
         return self._opens[window_days]
 
     def days_since_last(self) -> Ints:
-        """Days from the last known day to `as_of_day` (1: the day before), or `NEVER`."""
+        """Days from the last day with a total to `as_of_day` (1: the day before), or `NEVER`."""
         return self._since(self.end - 1)
 
     def days_since_first(self) -> Ints:
-        """Days from the first known day to `as_of_day`, `NEVER` if there is none."""
+        """Days from the first day with a total to `as_of_day`, `NEVER` if there is none."""
         return self._since(self.first)
 
     def active_days(self) -> Ints:
         """Distinct days with a total."""
         return self.end - self.first
 
-    def _since(self, place: Ints) -> Ints:
+    def _since(self, positions: Ints) -> Ints:
         since = np.full(len(self.end), NEVER, np.int64)
         some = np.flatnonzero(self.end > self.first)
-        since[some] = self.as_of_day[some] - (self.index.stamps[place[some]] & DAY_MASK)
+        since[some] = self.as_of_day[some] - (self.index.stamps[positions[some]] & DAY_MASK)
         return since

@@ -14,7 +14,7 @@ __all__ = ["UNKNOWN", "Codes", "Numbers"]
 UNKNOWN = -1
 """Code of what is none of the ids."""
 
-_TABLE_PER_ID = 16  # a table of all integers between the smallest and the largest is worth its memory up to this
+_TABLE_PER_ID = 16  # a table of all integers between the smallest and the largest is kept up to this size
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +37,14 @@ class Codes:
         """Of ids that are ascending, each once."""
         if ids.dtype == pl.String or ids.is_empty():
             return cls(ids, None, compact=False)
-        known = ids.cast(pl.Int64).to_numpy()
-        width = int(known[-1]) - int(known[0]) + 1
-        if width == len(known):
+        numbers = ids.cast(pl.Int64).to_numpy()
+        width = int(numbers[-1]) - int(numbers[0]) + 1
+        if width == len(numbers):
             return cls(ids, None, compact=True)
-        if width > _TABLE_PER_ID * len(known):
+        if width > _TABLE_PER_ID * len(numbers):
             return cls(ids, None, compact=False)
         table = np.full(width, UNKNOWN, np.int64)
-        table[known - known[0]] = np.arange(len(known))
+        table[numbers - numbers[0]] = np.arange(len(numbers))
         return cls(ids, table, compact=False)
 
     def __len__(self) -> int:
@@ -55,25 +55,25 @@ class Codes:
         if self.ids.is_empty() or (self.ids.dtype == pl.String) != (ids.dtype == pl.String):
             return np.full(len(ids), UNKNOWN, np.int64)
         if self.ids.dtype == pl.String:
-            found = ids.cast(pl.Enum(self.ids), strict=False).to_physical()
-            return found.cast(pl.Int64).fill_null(UNKNOWN).to_numpy()
+            codes = ids.cast(pl.Enum(self.ids), strict=False).to_physical()
+            return codes.cast(pl.Int64).fill_null(UNKNOWN).to_numpy()
         return self._code_of_integers(ids.cast(pl.Int64).to_numpy())
 
     def _code_of_integers(self, wanted: Ints) -> Ints:
         low, high = int(self.ids[0]), int(self.ids[-1])
         if self.table is None and not self.compact:
-            known = self.ids.cast(pl.Int64).to_numpy()
-            place = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
-            return np.where(known[place] == wanted, place, UNKNOWN)
+            numbers = self.ids.cast(pl.Int64).to_numpy()
+            position = np.minimum(np.searchsorted(numbers, wanted), len(numbers) - 1)
+            return np.where(numbers[position] == wanted, position, UNKNOWN)
         inside = (wanted >= low) & (wanted <= high)
-        place = wanted - low if inside.all() else np.where(inside, wanted - low, 0)
-        codes = place if self.table is None else self.table[place]
+        position = wanted - low if inside.all() else np.where(inside, wanted - low, 0)
+        codes = position if self.table is None else self.table[position]
         return codes if inside.all() else np.where(inside, codes, UNKNOWN)
 
 
 @dataclass(slots=True)
 class Numbers:
-    """Ids and the numbers they were given, in order of appearance."""
+    """Ids and their numbers, in order of appearance."""
 
     ids: pl.Series
 
@@ -81,10 +81,10 @@ class Numbers:
         """Number of each id; new ones get the next."""
         if self.ids.is_empty():
             self.ids = self.ids.cast(wanted.dtype)
-        asked = wanted.unique().sort().to_frame("id")
-        # NOTE: the few that are asked are hashed, and not all that are known.
-        known = pl.DataFrame({"id": self.ids}).with_row_index("number").join(asked, on="id", how="semi")
-        new = asked.join(known, on="id", how="anti", maintain_order="left").with_row_index("number", len(self.ids))
+        distinct = wanted.unique().sort().to_frame("id")
+        # NOTE: the few wanted ids are hashed, and not all those numbered before.
+        old = pl.DataFrame({"id": self.ids}).with_row_index("number").join(distinct, on="id", how="semi")
+        new = distinct.join(old, on="id", how="anti", maintain_order="left").with_row_index("number", len(self.ids))
         self.ids = pl.concat([self.ids, new["id"]])
-        found = wanted.to_frame("id").join(pl.concat([known, new]), on="id", how="left", maintain_order="left")
-        return found["number"].cast(pl.Int64).to_numpy()
+        joined = wanted.to_frame("id").join(pl.concat([old, new]), on="id", how="left", maintain_order="left")
+        return joined["number"].cast(pl.Int64).to_numpy()

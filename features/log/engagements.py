@@ -1,8 +1,9 @@
 """Engagements: what happened between users and items, as sorted cells of whole numbers a day and event type.
 
-All that happened between a user and an item on a day is folded to one cell an event type: how many events, and what
-they were worth. Integers add up the same in any order, so that folding a log at once, day by day, or one part of the
-users after the other gives the same cells to the bit. Training, evaluation and the night read the same cells.
+All that happened between a user and an item on a day is folded to one cell an event type: the number of events, and
+the sum of their values (`features.log.packed_values`). Integers add up the same in any order, so that folding a log at
+once, day by day, or one part of the users after the other gives the same cells to the bit. Training, evaluation and the
+night read the same cells.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -17,8 +18,8 @@ from features.calendar import Calendar
 from features.errors import ContractError
 from features.log.asof import DAY_BITS, DAY_MASK, Counts, Ints, narrowed
 from features.log.interactions import Interactions, spread
-from features.log.packed_values import packed_worth
-from features.log.places import parts_of, sort_together
+from features.log.packed_values import pack_values
+from features.log.positions import parts_of, sort_together
 
 __all__ = [
     "KEPT_BY_DAY",
@@ -31,9 +32,9 @@ __all__ = [
 ]
 
 KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
-"""Columns of single events that the cells tell, each gain by its event type."""
+"""Columns of single events that the cells have too; the gain follows from the event type."""
 SUMMED_BY_DAY = ("value",)
-"""Columns that they hold the sums of (`Engagements.worth`)."""
+"""Columns of single events that the cells have the sums of (`Engagements.values`)."""
 
 _CHUNK = 1 << 16  # cells looked through at a time for event types
 
@@ -51,7 +52,7 @@ def fold_events(events: pl.DataFrame, calendar: Calendar) -> pl.DataFrame:
     """
     days = pl.Series("day", calendar.days(events["timestamp"]), dtype=pl.Int32)
     cell = ["user_id", "item_id", "event", "day"]
-    sums = {"n": pl.len().cast(pl.Int64), "worth": packed_worth(pl.col("value")).sum()}
+    sums = {"n": pl.len().cast(pl.Int64), "worth": pack_values(pl.col("value")).sum()}
     return events.with_columns(days).group_by(cell).agg(**sums).sort(cell)
 
 
@@ -64,14 +65,14 @@ class Engagements:
         counts: Events of each cell, at least 1; in 32 bits where all fit.
         n_items: Items of the catalogue that the item codes refer to.
         kinds: The event types, by code.
-        worth: `features.log.packed_values` of each cell's events; None where no event has a value.
+        values: `features.log.packed_values` of each cell's events; None where no event has a value.
     """
 
     cells: Ints
     counts: Counts
     n_items: int
     kinds: tuple[str, ...]
-    worth: Ints | None = None
+    values: Ints | None = None
 
     @classmethod
     def cell(cls, user: Ints, item: Ints, day: Ints, kind: Ints, *, n_items: int, n_kinds: int) -> Ints:
@@ -98,7 +99,7 @@ class Engagements:
         n_items: int,
         kinds: tuple[str, ...],
         counts: Counts,
-        worth: Ints | None = None,
+        values: Ints | None = None,
     ) -> Self:
         """Add up events, or cells that were folded before.
 
@@ -107,40 +108,40 @@ class Engagements:
             n_items: Items of the catalogue.
             kinds: Event types by code.
             counts: Events that each stands for.
-            worth: What they are worth.
+            values: `features.log.packed_values` of each; None where no event has a value.
         """
         counts = narrowed(counts)
-        worth = worth if worth is not None and worth.any() else None
+        values = values if values is not None and values.any() else None
         if not (cells[1:] > cells[:-1]).all():
-            sort_together(cells, counts, *([] if worth is None else [worth]))
+            sort_together(cells, counts, *([] if values is None else [values]))
             if not (cells[1:] > cells[:-1]).all():
-                cells, counts, worth = _added_up(cells, counts, worth)
-        return cls(cells, counts, n_items, kinds, worth)
+                cells, counts, values = _added_up(cells, counts, values)
+        return cls(cells, counts, n_items, kinds, values)
 
     def plus(self, other: Self) -> Self:
         """The cells of both, over the same codes; those of `other`, the fewer, are merged in without sorting again."""
-        place = np.searchsorted(self.cells, other.cells)
-        held = np.zeros(len(place), bool)
-        inside = place < len(self.cells)
-        held[inside] = self.cells[place[inside]] == other.cells[inside]
-        cells = np.insert(self.cells, place[~held], other.cells[~held])
-        again = np.searchsorted(cells, other.cells[held])
+        into = np.searchsorted(self.cells, other.cells)
+        both = np.zeros(len(into), bool)
+        inside = into < len(self.cells)
+        both[inside] = self.cells[into[inside]] == other.cells[inside]
+        cells = np.insert(self.cells, into[~both], other.cells[~both])
+        again = np.searchsorted(cells, other.cells[both])
 
         def merged(mine: Counts, others: Counts) -> Counts:
             amounts = np.insert(
-                mine.astype(np.promote_types(mine.dtype, others.dtype), copy=False), place[~held], others[~held]
+                mine.astype(np.promote_types(mine.dtype, others.dtype), copy=False), into[~both], others[~both]
             )
-            sums = narrowed(amounts[again].astype(np.int64) + others[held])
+            sums = narrowed(amounts[again].astype(np.int64) + others[both])
             amounts = amounts.astype(np.promote_types(amounts.dtype, sums.dtype), copy=False)
             amounts[again] = sums
             return amounts
 
-        worth = None
-        if self.worth is not None or other.worth is not None:
-            worth = merged(
-                *(np.zeros(len(of.cells), np.int64) if of.worth is None else of.worth for of in (self, other))
+        values = None
+        if self.values is not None or other.values is not None:
+            values = merged(
+                *(np.zeros(len(of.cells), np.int64) if of.values is None else of.values for of in (self, other))
             )
-        return replace(self, cells=cells, counts=merged(self.counts, other.counts), worth=worth)
+        return replace(self, cells=cells, counts=merged(self.counts, other.counts), values=values)
 
     def recoded(self, users: Ints, items: Ints, *, n_items: int, kinds: tuple[str, ...]) -> Self:
         """The same counts under other codes in the same order; cells of what has no code any more are left out.
@@ -155,9 +156,9 @@ class Engagements:
         bits = _kind_bits(len(self.kinds))
         old, runs = np.arange(len(users)), self.cells_of_users(len(users))
         alike = bits == _kind_bits(len(kinds)) and (items == np.arange(len(items))).all()
-        held = users[runs > 0]
-        if alike and (held >= 0).all():  # one addition, or nothing at all
-            _refuse_too_many(int(held.max(initial=-1)) + 1, n_items, len(kinds))
+        kept_users = users[runs > 0]
+        if alike and (kept_users >= 0).all():  # one addition, or nothing at all
+            _refuse_too_many(int(kept_users.max(initial=-1)) + 1, n_items, len(kinds))
             moved = (users * n_items - old * self.n_items) << (bits + DAY_BITS)
             cells = self.cells + np.repeat(moved, runs) if moved[runs > 0].any() else self.cells
             return replace(self, cells=cells, n_items=n_items, kinds=kinds)
@@ -172,22 +173,22 @@ class Engagements:
     def between(self, first_day: int, last_day: int) -> Self:
         """The cells of some days, the first and the last of them included."""
         kept = np.empty(len(self.cells), np.bool_)
-        for place in self._slices():
-            days = (self.cells[place] >> _kind_bits(len(self.kinds))) & DAY_MASK
-            kept[place] = (days >= first_day) & (days <= last_day)
+        for part in self._slices():
+            days = (self.cells[part] >> _kind_bits(len(self.kinds))) & DAY_MASK
+            kept[part] = (days >= first_day) & (days <= last_day)
         return self.at(kept)
 
     def parts(self) -> Iterator[Self]:
         """The cells in parts, one at least, all of a user in one: what is made of one takes little memory."""
-        for place in self._slices():
-            worth = None if self.worth is None else self.worth[place]
-            yield replace(self, cells=self.cells[place], counts=self.counts[place], worth=worth)
+        for part in self._slices():
+            values = None if self.values is None else self.values[part]
+            yield replace(self, cells=self.cells[part], counts=self.counts[part], values=values)
 
     def _slices(self) -> Iterator[slice]:
         bits = _kind_bits(len(self.kinds)) + DAY_BITS
 
-        def end_of(place: int) -> int:
-            user = int(self.cells[place - 1] >> bits) // self.n_items
+        def end_of(position: int) -> int:
+            user = int(self.cells[position - 1] >> bits) // self.n_items
             return int(np.searchsorted(self.cells, ((user + 1) * self.n_items) << bits))
 
         return parts_of(len(self.cells), end_of)
@@ -219,15 +220,15 @@ class Engagements:
         runs = np.zeros(n_users, np.int64)
         if len(self.cells):
             bits = _kind_bits(len(self.kinds)) + DAY_BITS
-            n_held = int(self.cells[-1] >> bits) // self.n_items + 1
-            firsts = (np.arange(n_held) * self.n_items) << bits
-            runs[:n_held] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
+            n_present = int(self.cells[-1] >> bits) // self.n_items + 1
+            firsts = (np.arange(n_present) * self.n_items) << bits
+            runs[:n_present] = np.diff(np.searchsorted(self.cells, firsts), append=len(self.cells))
         return runs
 
     def at(self, kept: npt.NDArray[np.bool_] | Ints) -> Self:
-        """The cells for which `kept` stands, or at the places that it names."""
-        worth = None if self.worth is None else self.worth[kept]
-        return replace(self, cells=self.cells[kept], counts=self.counts[kept], worth=worth)
+        """The cells for which `kept` stands, or at the positions that it names."""
+        values = None if self.values is None else self.values[kept]
+        return replace(self, cells=self.cells[kept], counts=self.counts[kept], values=values)
 
     def of_kinds(self, kinds: Collection[str]) -> "Interactions":
         """Events of some types, folded over the types; see `Interactions`."""
@@ -241,29 +242,29 @@ class Engagements:
         """Events that count: those of the types whose gain is above 0."""
         return self.of_kinds([kind for kind, gain in gains.items() if gain > 0])
 
-    def worth_of(self, gains: Mapping[str, int]) -> "Interactions":
-        """What the events that count are worth, `features.log.packed_values`, as `n`; pairs and days of none out."""
+    def values_of(self, gains: Mapping[str, int]) -> "Interactions":
+        """Summed `features.log.packed_values` of the events that count, as `n`; without cells that have none."""
         counts = [gains.get(kind, 0) > 0 for kind in self.kinds]
-        folded = iter(()) if self.worth is None else self._folded(counts, self.worth)
-        some = ((stamps[worth > 0], worth[worth > 0]) for stamps, worth in folded)
+        folded = iter(()) if self.values is None else self._folded(counts, self.values)
+        some = ((stamps[values > 0], values[values > 0]) for stamps, values in folded)
         return Interactions.of(some, most=len(self.cells), n_items=self.n_items, width=np.dtype(np.int64))
 
     def _folded(self, wanted: Sequence[bool], amounts: Counts) -> Iterator[tuple[Ints, Counts]]:
         """Sums over some types, by parts: (user * n_items + item) << 17 | day, ascending, each once, and the sum."""
         bits = _kind_bits(len(self.kinds))
-        for place in self._slices():
-            cells, part = self.cells[place], amounts[place]
+        for part in self._slices():
+            cells, added = self.cells[part], amounts[part]
             if not all(wanted):
                 kept = np.array(wanted, np.bool_)[cells & ((1 << bits) - 1)]
-                cells, part = cells[kept], part[kept]
+                cells, added = cells[kept], added[kept]
             stamps = cells >> bits
             first = _run_starts(stamps)
-            yield (stamps, part) if len(first) == len(stamps) else (stamps[first], _sums(part, first))
+            yield (stamps, added) if len(first) == len(stamps) else (stamps[first], _sums(added, first))
 
     @property
     def nbytes(self) -> int:
         """Bytes of all cells."""
-        return self.cells.nbytes + self.counts.nbytes + (0 if self.worth is None else self.worth.nbytes)
+        return self.cells.nbytes + self.counts.nbytes + (0 if self.values is None else self.values.nbytes)
 
     @property
     def kind_codes(self) -> Ints:
@@ -288,9 +289,9 @@ class Engagements:
         starts: Ints = np.concatenate([np.zeros(1, np.int64), np.cumsum(self.cells_of_users(n_users))])
         return starts
 
-    def taken(self, places: Ints) -> tuple[Ints, Ints, Ints]:
-        """Item, day and event type (its code) of the cells at some places."""
-        bits, cells = _kind_bits(len(self.kinds)), self.cells[places]
+    def taken(self, positions: Ints) -> tuple[Ints, Ints, Ints]:
+        """Item, day and event type (its code) of the cells at some positions."""
+        bits, cells = _kind_bits(len(self.kinds)), self.cells[positions]
         item: Ints = (cells >> (bits + DAY_BITS)) % self.n_items
         return item, (cells >> bits) & DAY_MASK, cells & ((1 << bits) - 1)
 
@@ -342,15 +343,15 @@ def _sums(amounts: Counts, first: Ints) -> Counts:
     return np.add.reduceat(amounts, first) if len(first) else amounts
 
 
-def _added_up(cells: Ints, counts: Counts, worth: Ints | None) -> tuple[Ints, Counts, Ints | None]:
+def _added_up(cells: Ints, counts: Counts, values: Ints | None) -> tuple[Ints, Counts, Ints | None]:
     """Each cell once, of cells in order; done in place."""
     end = 0
     for part in parts_of(len(cells), lambda at: at + int(np.searchsorted(cells[at:], cells[at - 1], side="right"))):
         first = _run_starts(cells[part])
-        place = slice(end, end := end + len(first))
+        target = slice(end, end := end + len(first))
         totals = narrowed(_sums(counts[part], first))
         counts = counts.astype(np.promote_types(counts.dtype, totals.dtype), copy=False)
-        cells[place], counts[place] = cells[part][first], totals
-        if worth is not None:
-            worth[place] = _sums(worth[part], first)
-    return cells[:end].copy(), counts[:end].copy(), None if worth is None else worth[:end].copy()
+        cells[target], counts[target] = cells[part][first], totals
+        if values is not None:
+            values[target] = _sums(values[part], first)
+    return cells[:end].copy(), counts[:end].copy(), None if values is None else values[:end].copy()

@@ -1,9 +1,9 @@
-"""The event log on integer codes and days: what is known of users and items, and what single events tell beside.
+"""The event log on integer codes and days: daily counts, and the single events that labels and texts need.
 
-The cells of `features.log.engagements` are the one basis of everything that is known as of a day. Training and
-evaluation hold the events that make labels beside them (`features.log.label_events`), and whoever reads what only a
-single event tells (a query, a comment) holds those that do (`features.log.raw_events`); a night that needs neither
-holds none.
+The daily counts of `features.log.engagements` (cells) are the basis of everything that is computed as of a day.
+Training and evaluation keep the events that make labels beside them (`features.log.label_events`), and families that
+read a query or a comment have the rows that carry one kept too (`features.log.raw_events`); a night that needs neither
+keeps none.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,8 +24,8 @@ from features.log.far_days import NO_FAR_DAYS, FarDays, far_days
 from features.log.history import History
 from features.log.interactions import Interactions, by_item, spread
 from features.log.label_events import LabelEvents
-from features.log.packed_values import packed_worth
-from features.log.places import parts_of
+from features.log.packed_values import pack_values
+from features.log.positions import parts_of
 from features.log.raw_events import OPTIONAL, RAW_COLUMNS, RawEvents
 from features.log.return_gaps import return_gaps
 
@@ -59,13 +59,13 @@ class EventLog:
             attributes.
         calendar: What the days mean.
         users: Attributes of users in the order of user codes, null for users without a row in `Users`.
-        supplied: Candidates of your own, as `features.candidates.supplied.supplied_candidates` codes them; None for
+        supplied: Supplied candidates, as `features.candidates.supplied.supplied_candidates` codes them; None for
             none.
-        offers: What is known ahead of items, as `features.log.offers.coded_offers` codes it; None for none.
+        offers: Offers of items by day, as `features.log.offers.coded_offers` codes them; None for none.
         far: The days that `without_far_days` left out.
-        end_day: The batch day whose knowledge this is.
+        end_day: Only events before this batch day count.
         labels: The events that labels are made of; None at night.
-        raw: The events that tell more than cells do; None where nobody asks, or none does.
+        raw: The rows that carry further columns; None where none is read, or no event carries one.
     """
 
     cells: Engagements
@@ -114,7 +114,7 @@ class EventLog:
             .join(catalogue.select("item", "item_id"), on="item_id", maintain_order="left")
             .with_columns(
                 pl.Series("day", calendar.days(events["timestamp"])),
-                pl.Series("label_day", calendar.days(events["timestamp"], known=False)),
+                pl.Series("label_day", calendar.days(events["timestamp"], by_as_of=False)),
                 gain=pl.col("event").replace_strict(gains, default=0, return_dtype=pl.Int32),
                 kind=pl.col("event"),
             )
@@ -135,7 +135,7 @@ class EventLog:
 
     @cached_property
     def events(self) -> pl.DataFrame:
-        """Every event as a family of one's own sees it: un-folded cells, and what `raw` holds beside.
+        """One row an event, for families that need rows: the cells unfolded, joined with the further columns of `raw`.
 
         Sorted by day: the columns of `KEPT_BY_DAY`, gain 0 for context. Where `raw` has rows, then their further
         columns too, null for all other events; of one day those with a timestamp stand first, in the order of it.
@@ -145,9 +145,9 @@ class EventLog:
         rows = self.raw.rows
         if not self.raw.is_whole:
             cells = self._folded.with_columns(pl.col("kind").cast(pl.String))
-            alike = rows.group_by("user", "item", "day", "kind").agg(told=pl.len().cast(pl.Int64))
+            alike = rows.group_by("user", "item", "day", "kind").agg(n_single=pl.len().cast(pl.Int64))
             left = cells.join(alike, on=["user", "item", "day", "kind"], how="left", maintain_order="left")
-            others = left.with_columns(n=pl.col("n") - pl.col("told").fill_null(0)).filter(pl.col("n") > 0)
+            others = left.with_columns(n=pl.col("n") - pl.col("n_single").fill_null(0)).filter(pl.col("n") > 0)
             rows = pl.concat([rows, _unfolded(others, self.gains)], how="diagonal")
         by = ["day", "timestamp", "user", "item", "kind", "gain", *self.raw.further]
         return rows.sort(by, nulls_last=True)
@@ -163,18 +163,18 @@ class EventLog:
 
     @property
     def label_events(self) -> LabelEvents:
-        """What labels are made of, where it is held."""
-        assert self.labels is not None, "a log that was read for a night is asked for labels"
+        """The events that labels are made of; only where the log was read for training or evaluation."""
+        assert self.labels is not None, "this log was read without the events that labels are made of"
         return self.labels
 
     @property
     def raw_events(self) -> RawEvents:
-        """What tells more than cells do, where it is held."""
-        assert self.raw is not None, "a log is asked for what its reading left out"
+        """The rows that carry further columns; only where the log was read with them."""
+        assert self.raw is not None, "this log was read without the rows that carry further columns"
         return self.raw
 
     def shared(self, make: Callable[[Self], Made]) -> Made:
-        """What `make` makes of this log: an index, or the fits of a model; made once, and shared by all that ask.
+        """The result of `make` for this log (an index, or the fits of a model): made once, and shared by all callers.
 
         Args:
             make: A class or a function; must look at events by their day alone, since logs that end on other days
@@ -182,26 +182,26 @@ class EventLog:
         """
         if make not in self._made:
             self._made[make] = make(self)
-        found: Made = self._made[make]
-        return found
+        made: Made = self._made[make]
+        return made
 
     def only(self, users: Ints) -> Self:
         """The same log with what some users did alone, under the same codes: what a portion of requests touches.
 
-        The latest answer is kept, so that all that is asked about one portion shares what is made of it.
+        The latest result is kept, so that all families share the indexes that are made of one portion.
 
         Args:
             users: Codes, ascending, each once; one that is no user's has no events.
         """
-        held: tuple[Ints, Engagements, dict[Any, Any]] | None = self._made.get("only")
-        if held is None or not np.array_equal(held[0], users):
-            places, _ = spread(*self.starts_of(users))
-            held = users, self.cells.at(places), {}
-            self._made["only"] = held
-        return replace(self, cells=held[1], labels=None, raw=None, _made=held[2])
+        latest: tuple[Ints, Engagements, dict[Any, Any]] | None = self._made.get("only")
+        if latest is None or not np.array_equal(latest[0], users):
+            positions, _ = spread(*self.starts_of(users))
+            latest = users, self.cells.at(positions), {}
+            self._made["only"] = latest
+        return replace(self, cells=latest[1], labels=None, raw=None, _made=latest[2])
 
     def starts_of(self, users: Ints) -> tuple[Ints, Ints]:
-        """Where the cells of users begin and end; nobody, as the list for unknown users asks, has none."""
+        """Where the cells of users begin and end; the code after the last user (unknown users) has none."""
         starts = self.shared(_starts)
         return starts[users], starts[users + 1]
 
@@ -213,19 +213,14 @@ class EventLog:
     @property
     def first_meetings(self) -> pl.DataFrame:
         """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
-        found = self.interactions
-        first = found.is_first
-        return pl.DataFrame({name: getattr(found, name)[first] for name in ("user", "item", "day")})
+        interactions = self.interactions
+        first = interactions.is_first
+        return pl.DataFrame({name: getattr(interactions, name)[first] for name in ("user", "item", "day")})
 
     @property
     def history(self) -> History:
         """Events that count, by user and day."""
         return self.shared(_history)
-
-    @property
-    def worth(self) -> Interactions:
-        """What events that count are worth (`features.log.packed_values`), where they have a value."""
-        return self.cells.worth_of(self.gains)
 
     @property
     def user_index(self) -> AsOfIndex:
@@ -248,9 +243,9 @@ class EventLog:
         return pl.concat([part.present for part in self._ended]).unique(maintain_order=True)
 
     @property
-    def has_worth(self) -> bool:
+    def has_values(self) -> bool:
         """Whether an event that counts has a value."""
-        return any(len(part.worth_of(self.gains)) > 0 for part in self._ended)
+        return any(len(part.values_of(self.gains)) > 0 for part in self._ended)
 
     @property
     def latest_day(self) -> int | None:
@@ -315,7 +310,7 @@ class EventLog:
         )
 
     def before(self, day: int) -> Self:
-        """The same log with only what the batch of `day` knows; codes, cells and what is made of them stay."""
+        """The same log with only what is visible to the batch of `day`; codes, cells and indexes are shared."""
         return replace(
             self,
             end_day=min(day, self.end_day),
@@ -325,13 +320,13 @@ class EventLog:
         )
 
     def offers_before(self, day: int) -> pl.DataFrame | None:
-        """Offers that the batch of `day` knows: those that begin on it too."""
+        """Offers that begin on `day` or before it."""
         return None if self.offers is None else self.offers.filter(pl.col("first_day") <= day)
 
     def until(self, day: int) -> Self:
         """The same log as if it had ended when `day` opened; codes stay as they are.
 
-        Of an ingestion lag, what came in later makes labels, and stands in no cell: no batch before `day` knew it.
+        With an ingestion lag, events that came in later make labels but are in no cell: no batch up to `day` saw them.
         """
         return replace(
             self,
@@ -357,21 +352,21 @@ def _unfolded(cells: pl.DataFrame, gains: Mapping[str, int]) -> pl.DataFrame:
 
 
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:
-    """Single events folded: user, item, day, kind, and value where it is told."""
+    """Single events folded: user, item, day, kind, and value where there is one."""
     kinds = tuple(events["kind"].unique().sort())
     number = events["kind"].cast(pl.Enum(kinds)).to_physical()
     valued = "value" in events.columns and events["value"].is_finite().any()
     cells = np.empty(events.height, np.int64)
-    worth = np.empty(events.height, np.int64) if valued else None
+    values = np.empty(events.height, np.int64) if valued else None
     for part in parts_of(events.height):
         some, size = events[part], part.stop - part.start
-        told = (some["user"], some["item"], some["day"], number.slice(part.start, size))
-        codes = (series.cast(pl.Int64).to_numpy() for series in told)
+        key_columns = (some["user"], some["item"], some["day"], number.slice(part.start, size))
+        codes = (series.cast(pl.Int64).to_numpy() for series in key_columns)
         cells[part] = Engagements.cell(*codes, n_items=n_items, n_kinds=len(kinds))
-        if worth is not None:
-            worth[part] = some.select(packed_worth(pl.col("value").cast(pl.Float64))).to_series().to_numpy()
+        if values is not None:
+            values[part] = some.select(pack_values(pl.col("value").cast(pl.Float64))).to_series().to_numpy()
     counts = np.ones(events.height, np.int32)
-    return Engagements.fold(cells, n_items=n_items, kinds=kinds, counts=counts, worth=worth)
+    return Engagements.fold(cells, n_items=n_items, kinds=kinds, counts=counts, values=values)
 
 
 def _events_by_day(log: EventLog) -> Ints:
@@ -401,8 +396,8 @@ def _item_index(log: EventLog) -> AsOfIndex:
 
 def _item_return_gaps(log: EventLog) -> AsOfIndex:
     parts = log.interactions.parts()
-    told = ((part.user.astype(np.int64), part.item.astype(np.int64), part.day) for part in parts)
-    return return_gaps(told, log.items.height)
+    days_of_pairs = ((part.user.astype(np.int64), part.item.astype(np.int64), part.day) for part in parts)
+    return return_gaps(days_of_pairs, log.items.height)
 
 
 def refuse_gainless(kinds: pl.Series, n_rows: int, gains: dict[str, int]) -> None:
@@ -429,10 +424,10 @@ def all_user_ids(of_events: pl.Series, of_users: pl.Series | None) -> pl.Series:
     Raises:
         ContractError: They are text here and integers there.
     """
-    known = [of_events] if of_users is None else [of_events, of_users]
-    if len({series.dtype == pl.String for series in known}) > 1:
+    id_columns = [of_events] if of_users is None else [of_events, of_users]
+    if len({series.dtype == pl.String for series in id_columns}) > 1:
         raise ContractError("user_id is text in one of events and users and an integer in the other.")
-    return pl.concat([series.cast(of_events.dtype) for series in known]).unique().sort()
+    return pl.concat([series.cast(of_events.dtype) for series in id_columns]).unique().sort()
 
 
 def users_by_code(users: pl.DataFrame, user_ids: pl.Series) -> pl.DataFrame:

@@ -1,6 +1,6 @@
 """Single events as they are kept beside the cells: a table a file of the log, looked through one at a time.
 
-A part may be mapped from disk: what nobody asks for takes no memory, and what is asked for is picked part by part.
+A part may be mapped from disk: columns that are not read take no memory, and the others are read part by part.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ class Part:
     """The events of a file, or of a few.
 
     Attributes:
-        frame: user, item (codes; see `EventParts.codes`), day (Int32: known to batches after it), label_day (Int32: the
+        frame: user, item (codes; see `EventParts.codes`), day (Int32: visible to later batches), label_day (Int32: the
             day it makes labels for), and whatever else is kept.
         days: First and last `day`.
         label_days: First and last `label_day`.
@@ -65,7 +65,7 @@ class EventParts:
         return replace(self, first_day=max(first_day, self.first_day), end_day=min(last_day + 1, self.end_day))
 
     def before(self, day: int) -> Self:
-        """Those that the batch of a day knows."""
+        """Those that are visible to the batch of a day."""
         return replace(self, end_day=min(day, self.end_day))
 
     def until(self, day: int) -> Self:
@@ -73,7 +73,7 @@ class EventParts:
         return replace(self, end_label_day=min(day, self.end_label_day))
 
     @property
-    def held_bytes(self) -> int:
+    def memory_bytes(self) -> int:
         """Bytes of memory that the rows take: none where they lie on disk."""
         return sum(int(part.frame.estimated_size()) for part in self.parts if not part.is_mapped)
 
@@ -111,8 +111,8 @@ class EventParts:
         self, *columns: str, first_label_day: int = 0, end_label_day: int = OPEN_END, where: pl.Expr | None = None
     ) -> pl.DataFrame:
         """The same as one table, part after part."""
-        found = list(self.frames(*columns, first_label_day=first_label_day, end_label_day=end_label_day, where=where))
-        if not found:
+        frames = list(self.frames(*columns, first_label_day=first_label_day, end_label_day=end_label_day, where=where))
+        if not frames:
             schema = self.parts[0].frame.clear()
             return schema.select(*(columns or schema.columns))
-        return pl.concat(found, rechunk=False)
+        return pl.concat(frames, rechunk=False)

@@ -1,7 +1,7 @@
 """Days of a log that are far from all its others: a clock that was never set, a year mistyped, a date for "none".
 
 One event of 2099 would move the end of a log, and with it every window that is counted back from there. What is far
-is told from the number of events a day alone, so that the events and the cells folded from them agree about it.
+depends on the number of events a day alone, so that the events and the cells folded from them agree about it.
 """
 
 from collections.abc import Callable
@@ -63,7 +63,7 @@ def far_days(days: Ints, counts: Ints) -> FarDays:
     - The gap is of five years or more, and longer than the log itself without them; at most a twentieth of the events
       (or a single one) lie beyond.
     - The gap is of a week or more, and more than twice as long as any within the log; at most one event in a hundred
-      lies beyond, and on no day more than a tenth of what a usual day (the median) holds.
+      lies beyond, and on no day more than a tenth of a usual day (the median) has.
 
     So a shop that was closed for weeks is whole: the day on which it opens again is a usual one, or the log is too
     sparse to say. Where half of the log or more would be far, nothing is.
@@ -110,10 +110,10 @@ def _walk(days: Ints, counts: Ints, start: int, inner: int, usual: float, ends: 
     """Place of the last day before the first gap after `start` that is the log's end."""
     busiest = np.maximum.accumulate(counts[::-1])[::-1]  # from each day on
     longest = inner
-    for place in range(start, len(days) - 1):
-        gap = int(days[place + 1] - days[place])
-        if ends(gap, longest, int(days[place] - days[0]), busiest[place + 1] / usual):
-            return place
+    for number in range(start, len(days) - 1):
+        gap = int(days[number + 1] - days[number])
+        if ends(gap, longest, int(days[number] - days[0]), busiest[number + 1] / usual):
+            return number
         longest = max(longest, gap)
     return len(days) - 1
 

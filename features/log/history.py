@@ -1,4 +1,4 @@
-"""What each user had engaged with, oldest first: what lies before a day is one slice of it."""
+"""Engagements of each user, oldest first, so that those before a day are one slice."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from features.log.asof import Counts, Ints, before, stamps_of
 from features.log.interactions import Interactions
-from features.log.places import Places
+from features.log.positions import Positions
 
 __all__ = ["History"]
 
@@ -20,11 +20,11 @@ class History:
 
     Attributes:
         done: The engagements.
-        order: Their places in that order.
+        order: Their positions in that order.
     """
 
     done: Interactions
-    order: Places
+    order: Positions
 
     @classmethod
     def of(cls, done: Interactions) -> Self:
@@ -45,9 +45,9 @@ class History:
         """Day of each."""
         return self.done.day[self.order]
 
-    def taken(self, places: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
-        """Item, day and count of the engagements at some places."""
-        at = self.order[places]
+    def taken(self, positions: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
+        """Item, day and count of the engagements at some positions."""
+        at = self.order[positions]
         return self.done.item[at], self.done.day[at], self.done.n[at]
 
     def slices(self, user: Ints, as_of_day: Ints) -> tuple[Ints, Ints]:
@@ -56,4 +56,4 @@ class History:
 
     @cached_property
     def _stamps(self) -> Ints:
-        return self.stamps  # NOTE: kept for the users of a portion alone; of a whole log, nobody asks for slices
+        return self.stamps  # NOTE: kept for the users of a portion alone; nothing slices the history of a whole log

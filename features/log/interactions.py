@@ -10,7 +10,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.log.asof import DAY_BITS, DAY_MASK, NEVER, AsOfIndex, Counts, Ints, stamps_of
-from features.log.places import Places, by_code, parts_of
+from features.log.positions import Positions, by_code, parts_of
 
 __all__ = ["Interactions", "by_item", "spread"]
 
@@ -45,13 +45,13 @@ class Interactions:
         day, n = np.empty(most, np.int32), np.empty(most, width)
         end = 0
         for stamps, amounts in parts:
-            place = slice(end, end := end + len(stamps))
+            target = slice(end, end := end + len(stamps))
             pair = stamps >> DAY_BITS
             of_user = pair // n_items
-            user[place], item[place] = of_user, pair - of_user * n_items
-            day[place], n[place] = stamps & DAY_MASK, amounts
+            user[target], item[target] = of_user, pair - of_user * n_items
+            day[target], n[target] = stamps & DAY_MASK, amounts
         for column in (user, item, day, n):
-            column.resize(end, refcheck=False)  # NOTE: room that was never written to was no memory yet
+            column.resize(end, refcheck=False)  # NOTE: pages that were never written to took no memory
         return cls(user, item, day, n)
 
     def __len__(self) -> int:
@@ -71,13 +71,13 @@ class Interactions:
         return first
 
     def slices(self) -> Iterator[slice]:
-        """Places in parts, one at least, all of a user in one."""
-        return parts_of(len(self), lambda place: int(np.searchsorted(self.user, self.user[place - 1], side="right")))
+        """Slices of rows in parts, one at least, all of a user in one."""
+        return parts_of(len(self), lambda row: int(np.searchsorted(self.user, self.user[row - 1], side="right")))
 
     def parts(self) -> Iterator[Self]:
         """The same in such parts."""
-        for place in self.slices():
-            yield replace(self, user=self.user[place], item=self.item[place], day=self.day[place], n=self.n[place])
+        for part in self.slices():
+            yield replace(self, user=self.user[part], item=self.item[part], day=self.day[part], n=self.n[part])
 
     def pairs(self, n_items: int) -> Ints:
         """The pair of each: ``user * n_items + item``."""
@@ -87,28 +87,28 @@ class Interactions:
         return pairs
 
     @property
-    def by_day(self) -> Places:
-        """Places in the order of days, those of one day in their own order."""
+    def by_day(self) -> Positions:
+        """Positions in the order of days, those of one day in their own order."""
         return self._by_day[1]
 
     @cached_property
-    def _by_day(self) -> tuple[int, Places, Ints]:
+    def _by_day(self) -> tuple[int, Positions, Ints]:
         """The first day, `by_day`, and where each day from the first on begins in it."""
         first, last = (int(end(self.day)) for end in (np.min, np.max)) if len(self) else (0, 0)
         return first, *by_code(lambda part: self.day[part] - np.int32(first), len(self), last - first + 1)
 
-    def between(self, first_day: int, end_day: int) -> Places:
-        """Places of the days ``first_day <= day < end_day``, by day."""
-        first, places, begins = self._by_day
+    def between(self, first_day: int, end_day: int) -> Positions:
+        """Positions of the days ``first_day <= day < end_day``, by day."""
+        first, positions, begins = self._by_day
         start, end = (begins[min(max(day - first, 0), len(begins) - 1)] for day in (first_day, end_day))
-        return places[start:end]
+        return positions[start:end]
 
     def first_days(self, user: Ints, item: Ints) -> Ints:
         """(N,) the day of the first event of each pair of user and item; `NEVER` where there is none."""
-        found = np.full(len(user), NEVER, np.int64)
+        first = np.full(len(user), NEVER, np.int64)
         for part in parts_of(len(user)):
-            found[part] = self._first_days(user[part], item[part])
-        return found
+            first[part] = self._first_days(user[part], item[part])
+        return first
 
     def _first_days(self, user: Ints, item: Ints) -> Ints:
         if not len(self):
@@ -120,11 +120,11 @@ class Interactions:
             middle = (low + high) >> 1
             is_before = self.item[np.minimum(middle, last)] < item
             low, high = np.where(open_ & is_before, middle + 1, low), np.where(open_ & ~is_before, middle, high)
-        place = np.minimum(low, last)
-        return np.where((low < end) & (self.item[place] == item), self.day[place], NEVER)
+        position = np.minimum(low, last)
+        return np.where((low < end) & (self.item[position] == item), self.day[position], NEVER)
 
     def of_users(self, users: Ints) -> tuple[Ints, Ints]:
-        """The places of some users, one user after the other, and where each one's begin in that (users + 1)."""
+        """The positions of some users, one user after the other, and where each one's begin in that (users + 1)."""
         wanted = users.astype(np.uint32)  # NOTE: of another type, all codes would be cast for each search
         return spread(*(np.searchsorted(self.user, wanted + np.uint32(after)) for after in (0, 1)))
 
@@ -135,7 +135,7 @@ def by_item(parts: Iterable[Interactions]) -> AsOfIndex:
 
 
 def spread(start: Ints, end: Ints) -> tuple[Ints, Ints]:
-    """The places of several slices one after another, and where each slice begins in that.
+    """The positions of several slices one after another, and where each slice begins in that.
 
     >>> spread(np.array([5, 0]), np.array([7, 1]))
     (array([5, 6, 0]), array([0, 2, 3]))

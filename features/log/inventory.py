@@ -1,4 +1,4 @@
-"""What a log offers to features: decided once, at training, and held by every night of that version.
+"""What a log offers to features: decided once, at training, and kept with the version.
 
 A log without prices has no price columns, rather than columns of nothing. So that a version reads at night what it
 learned from, the bundle keeps the inventory of its training, and a night that lacks part of it is refused.
@@ -46,13 +46,13 @@ class FeatureInventory(FrozenConfig):
     def of(
         cls, log: EventLog, config: FeaturesConfig, *, text: Sequence[str] = (), context: Sequence[str] = ()
     ) -> "FeatureInventory":
-        """What a log has of what the configuration asks for.
+        """The inventory of a log, of the columns that the configuration names.
 
         Args:
             log: The log of the training.
             config: Attributes, vectors, sentiment.
             text: Text fields of the catalogue.
-            context: Columns of events that tell of a request.
+            context: Columns of events that describe a request.
 
         Raises:
             ConfigError: A configured column is not there; the nearest is named.
@@ -84,7 +84,7 @@ class FeatureInventory(FrozenConfig):
         return tuple(kind for kind in self.kinds if kind not in present)
 
     def require(self, log: EventLog, inputs: Iterable[str]) -> None:
-        """Hold a later log against this inventory.
+        """Check that a later log has what this inventory has.
 
         An event type that occurs no longer is no fault: its counts go down to 0 by themselves, see `gone`.
 
@@ -158,33 +158,36 @@ def _values(log: EventLog, table: str, column: str) -> pl.Series:
 
 
 def _require_configured(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> None:
-    for table, key, asked in (
+    for table, key, configured in (
         ("items", "features.attributes.items", config.attributes.items),
         ("users", "features.attributes.users", config.attributes.users),
         ("items", "features.vectors", config.vectors),
         ("events", "features.sentiment", config.sentiment_columns),
         ("events", "requests.context", context),
     ):
-        require_columns(asked, _columns(log, table), key=key, table=table)
+        require_columns(configured, _columns(log, table), key=key, table=table)
 
 
 def _inputs(log: EventLog, config: FeaturesConfig, context: Sequence[str]) -> list[str]:
     """Optional and configured columns that hold anything."""
-    asked = {
+    wanted = {
         "items": (*_OPTIONAL["items"], *config.attributes.items, *config.vectors),
         "events": (*_OPTIONAL["events"], *config.sentiment_columns, *context),
         "users": config.attributes.users,
         "offers": _OPTIONAL["offers"],
     }
     return [
-        f"{table}.{name}" for table, names in asked.items() for name in dict.fromkeys(names) if _holds(log, table, name)
+        f"{table}.{name}"
+        for table, names in wanted.items()
+        for name in dict.fromkeys(names)
+        if _holds(log, table, name)
     ]
 
 
 def _holds(log: EventLog, table: str, column: str) -> bool:
     """Whether a table has anything in a column; values of events that do not count are nothing."""
     if (table, column) == ("events", "value"):
-        return log.has_worth
+        return log.has_values
     if table == "events":
         return log.raw is not None and log.raw.has(column)
     frame = _tables(log)[table]

@@ -1,6 +1,6 @@
-"""What labels and requests are made of: the events that count, by the day that they make labels for.
+"""The events that labels and requests are made of: those with a gain, by the day that they make labels for.
 
-Training and evaluation alone hold them; a night holds cells (`features.log.engagements`).
+Only training and evaluation keep them; a night has the daily counts (`features.log.engagements`) alone.
 """
 
 from collections.abc import Iterator
@@ -50,14 +50,14 @@ class LabelEvents(EventParts):
         return self.table(first_label_day=first_day, end_label_day=end_day)
 
     def by_part(self, first_day: int, end_day: int, *columns: str) -> Iterator[pl.DataFrame]:
-        """The same, some columns and a file at a time: no more is held than what is made of each."""
+        """The same, some columns and a file at a time: the whole table is never in memory."""
         return self.frames(*columns, first_label_day=first_day, end_label_day=end_day)
 
     @property
     def days(self) -> pl.Series:
         """The label days that have an event that counts, ascending."""
-        found = [frame["label_day"].unique() for frame in self.frames("label_day")]
-        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *found]).unique().sort()
+        days_of_parts = [frame["label_day"].unique() for frame in self.frames("label_day")]
+        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *days_of_parts]).unique().sort()
 
     @property
     def last_day(self) -> int:
@@ -76,8 +76,8 @@ class LabelEvents(EventParts):
 
     @property
     def _spans(self) -> pl.DataFrame:
-        is_known = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
-        return self.spans if self._is_open else self.spans.filter(is_known & (pl.col("label_day") < self.end_label_day))
+        in_batch = pl.col("day").is_between(self.first_day, self.end_day, closed="left")
+        return self.spans if self._is_open else self.spans.filter(in_batch & (pl.col("label_day") < self.end_label_day))
 
     @property
     def _is_open(self) -> bool:

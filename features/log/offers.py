@@ -1,4 +1,4 @@
-"""Offers: what is known ahead about items for a span of days, such as a leaflet, a display or a price cut."""
+"""Offers: conditions of items that are planned for a span of days, such as a leaflet, a display or a price cut."""
 
 from datetime import date
 
@@ -20,21 +20,21 @@ _NO_END = date(2299, 12, 31)
 def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     """Check a table of offers and code it.
 
-    An offer holds from the batch of its first day to that of its last, and no batch before the first knows of it. Write
-    down what the plan was when the first day opened: what was learned afterwards would leak. Offers of items that are
+    An offer is in force from the batch of its first day to that of its last, and no earlier batch sees it. Write down
+    the plan as of the first day: what was learned afterwards would leak. Offers of items that are
     not in the catalogue say nothing.
 
     Args:
         frame: item_id, offer (its kind), first_day (a date), and optionally last_day (a date, included; null for until
-            further notice) and reach (the share of shops, or of people, that it holds for; null for all).
+            further notice) and reach (the share of shops, or of people, that it reaches; null for all).
         log: The log whose items it must name.
 
     Returns:
         item (UInt32 code), offer, first_day, last_day (Int32), reach (Float64).
 
     Raises:
-        ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is known; all with
-            counts.
+        ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is in the catalogue;
+            all with counts.
     """
     checked = check_table(frame, Offers, name=_NAME, required=("item_id", "offer", "first_day"))
     items = log.items.select("item", "item_id")
@@ -45,8 +45,8 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     if len(kinds) > _MOST_KINDS:
         faults.append(f"offer has {len(kinds)} kinds, {_MOST_KINDS} at most")
     coded = good.with_columns(ids_like(good["item_id"], items.schema["item_id"]))
-    known = coded.join(items, on="item_id", maintain_order="left")
-    if known.is_empty() and not good.is_empty():
+    in_catalogue = coded.join(items, on="item_id", maintain_order="left")
+    if in_catalogue.is_empty() and not good.is_empty():
         faults.append(
             f"none of the {frame.height} rows names an item of the catalogue (item_id is "
             f"{dtype_name(good['item_id'].dtype)} here and {dtype_name(items['item_id'].dtype)} there)"
@@ -57,4 +57,4 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         )
     days = pl.col("first_day"), pl.col("last_day").fill_null(_NO_END)
     numbers = [day.cast(pl.Int32) for day in days]  # days since 1970, as everywhere
-    return known.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))
+    return in_catalogue.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))

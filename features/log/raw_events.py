@@ -1,4 +1,4 @@
-"""What only a single event tells: queries, comments, sentiments, context and logged requests, where a log has them."""
+"""Single events with further columns: queries, comments, sentiments, context and logged requests."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -21,10 +21,10 @@ OPTIONAL = ("query", "text")
 
 @dataclass(frozen=True, eq=False)
 class RawEvents(EventParts):
-    """The rows that hold something in a further column, with `RAW_COLUMNS` and these; see `asks_every_event`.
+    """The rows with a value in a further column, with `RAW_COLUMNS` and these; see `asks_every_event`.
 
     Attributes:
-        further: The further columns: those of `OPTIONAL` that any row has, and those that were asked for.
+        further: The further columns: those of `OPTIONAL` that any row has, and those that the configuration reads.
         is_whole: Whether these are all events of the log.
     """
 
@@ -37,7 +37,7 @@ class RawEvents(EventParts):
 
         Args:
             single: All events, with `RAW_COLUMNS`.
-            keep: Further columns that are asked for.
+            keep: Further columns that the configuration reads.
         """
         return cls.of_parts([Part.of(raw_rows(single, keep))], keep)
 
@@ -48,10 +48,10 @@ class RawEvents(EventParts):
             return None
         present = parts[0].frame.columns
 
-        def is_held(name: str) -> bool:
+        def has_values(name: str) -> bool:
             return any(part.frame[name].null_count() < part.frame.height for part in parts)
 
-        further = [name for name in OPTIONAL if name in present and is_held(name)]
+        further = [name for name in OPTIONAL if name in present and has_values(name)]
         further += [name for name in keep if name in present and name not in (*OPTIONAL, *RAW_COLUMNS)]
         is_whole = asks_every_event(keep)
         return cls(parts, further=tuple(further), is_whole=is_whole) if further or is_whole else None
@@ -80,7 +80,7 @@ class RawEvents(EventParts):
 
 
 def asks_every_event(keep: Collection[str]) -> bool:
-    """Whether columns are among those asked for that each event has, or that tell of lists: then all rows are kept."""
+    """Whether all rows must be kept: some of the columns stand in every event, or describe logged lists."""
     return bool(set(keep) & ({*Events.column_names(), "label_day"} - set(OPTIONAL)))
 
 

@@ -1,7 +1,7 @@
-"""Requests, the unit of ranking and of NDCG, and what turned out to be true about them.
+"""Requests, the unit of ranking and of NDCG, and their positives: the items that users then engaged with.
 
-A request is a user's day: asked when the batch day opens, for every user who engaged on it, and answered from
-what was known strictly before its as-of. Its positives are the user's engagements of the
+A request is a user's day: it is ranked when the batch day opens, for every user who engaged on it, from events
+strictly before its as-of. Its positives are the user's engagements of the
 `labels.horizon_days` days from then on. At night the same table is made for all users of tonight, without
 positives. Where the log says what was shown, `features.requests.logged` takes requests from there.
 """
@@ -45,7 +45,7 @@ _AT_ONCE = 4_000_000  # events that are grouped at a time
 
 
 class RequestSource(Protocol):
-    """Where requests and what turned out true of them come from."""
+    """Where requests and their positives come from."""
 
     def between(self, first_day: int, end_day: int) -> pl.DataFrame:
         """The requests of the batch days ``first_day <= day < end_day``; see `requests_between` for the columns."""
@@ -77,8 +77,8 @@ def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFram
         Sorted by (as_of_day, user): request (UInt32, 0..n-1), user, as_of_day (Int32).
     """
     none = pl.DataFrame(schema={"user": pl.UInt32, "label_day": pl.Int32})
-    asked = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "label_day")]
-    return _numbered(pl.concat([none, *asked]).unique().rename({"label_day": "as_of_day"}))
+    active_days = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "label_day")]
+    return _numbered(pl.concat([none, *active_days]).unique().rename({"label_day": "as_of_day"}))
 
 
 def requests_tonight(users: pl.Series, as_of_day: int) -> pl.DataFrame:
@@ -96,32 +96,32 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
 
     Args:
         requests: As `requests_between` makes them.
-        log: All that is known today.
+        log: The whole log, with the events that labels are made of.
         labels: Gains' horizon.
 
     Returns:
         Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
         the item before the request's as-of); with `labels.value_gain` then `VALUE_LABEL` (Int32, 1-30).
     """
-    asked = requests.select("request", "user", "as_of_day").sort("as_of_day")
-    days, horizon = asked["as_of_day"], labels.horizon_days
-    first, last = (0, 0) if asked.is_empty() else (int(days[0]), int(days[-1]))
+    by_day = requests.select("request", "user", "as_of_day").sort("as_of_day")
+    days, horizon = by_day["as_of_day"], labels.horizon_days
+    first, last = (0, 0) if by_day.is_empty() else (int(days[0]), int(days[-1]))
     label_day, opens = pl.col("label_day"), pl.col("as_of_day")
-    told = ("user", "item", "gain", "label_day", *(() if labels.value_gain is None else ("value",)))
+    columns = ("user", "item", "gain", "label_day", *(() if labels.value_gain is None else ("value",)))
     followed = [
-        _asked_near(asked, part["label_day"], horizon)
+        _requests_near(by_day, part["label_day"], horizon)
         .join(part, on="user")
         .filter(label_day.is_between(opens, opens + horizon, closed="left"))
         .drop("label_day")
-        for part in log.label_events.by_part(first, last + horizon, *told)
+        for part in log.label_events.by_part(first, last + horizon, *columns)
         if part.height
     ]
-    none = asked.clear().join(log.label_events.between(0, 0).select(told), on="user").drop("label_day")
+    none = by_day.clear().join(log.label_events.between(0, 0).select(columns), on="user").drop("label_day")
     return with_newness(_graded_by_item([none, *followed], labels), log)
 
 
 def _graded_by_item(followed: list[pl.DataFrame], labels: LabelsConfig) -> pl.DataFrame:
-    """What followed requests, an event a row, as `graded` for each request and item: some users at a time."""
+    """`graded` for each request and item, of engagements that followed, one row an event; some users at a time."""
     shares = sum(rows.height for rows in followed) // _AT_ONCE + 1
     graded_parts = []
     for share in range(shares):
@@ -130,7 +130,7 @@ def _graded_by_item(followed: list[pl.DataFrame], labels: LabelsConfig) -> pl.Da
     return pl.concat(graded_parts)
 
 
-def _asked_near(requests: pl.DataFrame, label_day: pl.Series, horizon_days: int) -> pl.DataFrame:
+def _requests_near(requests: pl.DataFrame, label_day: pl.Series, horizon_days: int) -> pl.DataFrame:
     """Those of some requests (by day) whose horizon meets the label days of some events."""
     days = requests["as_of_day"].to_numpy()
     edges = label_day.to_numpy().min() - horizon_days + 1, label_day.to_numpy().max() + 1
@@ -145,12 +145,12 @@ def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
     bound: what revenue-weighted NDCG counts, in the whole labels that LambdaMART takes. Null, NaN and what is below the
     unit raise nothing.
     """
-    told = labels.value_gain
+    raised = labels.value_gain
     gain = pl.col("gain")
-    if told is None:
+    if raised is None:
         return {"label": gain.max()}
     value = pl.col("value").cast(pl.Float64).fill_nan(None)
-    steps = [(value >= told.unit * (2**step - 1)).fill_null(value=False) for step in range(1, told.most + 1)]
+    steps = [(value >= raised.unit * (2**step - 1)).fill_null(value=False) for step in range(1, raised.most + 1)]
     return {"label": gain.max(), VALUE_LABEL: (gain + pl.sum_horizontal(steps).cast(pl.Int32)).max()}
 
 

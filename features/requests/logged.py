@@ -22,7 +22,7 @@ class LoggedRequests:
         log: The event log.
         labels: Gains' horizon.
         requests: Sorted by (as_of_day, user, requested_at, request_id), one row a request_id: request_id, user,
-            as_of_day (Int32: the batch day that holds requested_at), requested_at (of its first shown event), query
+            as_of_day (Int32: the batch day of requested_at), requested_at (of its first shown event), query
             (the latest of its events that has one, else null), the context columns (each the first of its shown events
             that is not null), shown (List(UInt32): the codes of its items, ascending) and positions (List(Int32): the
             best position of each, null where unknown).
@@ -55,7 +55,7 @@ class LoggedRequests:
             log: The event log, with request_id and position.
             labels: Gains' horizon.
             shown: Event types that say that the item was shown.
-            context: Columns of events that tell of a request.
+            context: Columns of events that describe a request.
             max_faulty_share: Largest share (0-1) of the shown events that may be left out.
 
         Raises:
@@ -94,8 +94,8 @@ class LoggedRequests:
         Returns:
             In the order of `requests`: request (UInt32, 0..n-1), user, as_of_day, then its other columns.
         """
-        asked = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
-        return asked.select(
+        within = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
+        return within.select(
             pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"),
             "user",
             "as_of_day",
@@ -116,7 +116,7 @@ class LoggedRequests:
             Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
             item before the request's as-of); with `labels.value_gain` then `features.requests.engaged.VALUE_LABEL`.
         """
-        asked = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
+        lists = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
         carried = pl.col("request_id").alias("carried")
         closes = pl.col("as_of_day") + self.labels.horizon_days
         days = requests["as_of_day"]
@@ -125,7 +125,7 @@ class LoggedRequests:
         engaged = engaged.select("user", "item", "gain", "label_day", "timestamp", "value", carried)
         later = pl.col("carried").is_null() & (pl.col("timestamp") >= pl.col("requested_at"))
         followed = (
-            asked.explode("item")
+            lists.explode("item")
             .join(engaged, on=["user", "item"])
             .filter(pl.col("label_day").is_between(pl.col("as_of_day"), closes, closed="left"))
             .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
@@ -150,7 +150,7 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
     Args:
         events: All events that carry a request_id.
         seen: Those of them that were shown.
-        context: Columns of events that tell of a request.
+        context: Columns of events that describe a request.
     """
     heads = seen.sort("timestamp", *context).group_by("request_id", maintain_order=True)
     requests = heads.agg(
@@ -164,8 +164,8 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
         queries = searched.agg(pl.col("query").last())
     else:
         queries = requests.select("request_id", query=pl.lit(None, pl.String)).head(0)
-    places = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
-    lists = places.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
+    positions = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
+    lists = positions.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
     return (
         requests.join(queries, on="request_id", how="left")
         .join(lists, on="request_id")

@@ -18,7 +18,7 @@ class Span:
     Attributes:
         start: First day.
         end: Day after the last.
-        closed_end: Day after the last request whose labels have closed, and are known, when `end` opens.
+        closed_end: Day after the last request whose labels have closed and come in when `end` opens.
     """
 
     start: int
@@ -67,7 +67,7 @@ class Split:
                 f"valid_days ({timeline.valid_days}), test_days ({timeline.test_days}) or min_history_days "
                 f"({timeline.min_history_days}), or give a longer log."
             )
-        # NOTE: test labels need not be known by the morning after, only complete.
+        # NOTE: test labels need not have come in by the morning after, only be complete.
         test = Span(test_start, end, end - (labels.horizon_days - 1))
         return cls(
             warm_up=span(warm_start, ranker_start),
@@ -102,7 +102,7 @@ class Split:
 
 
 def _delay_days(log: EventLog, labels: LabelsConfig) -> int:
-    """Days after a request's own until its labels have closed and are known."""
+    """Days after a request's own until its labels have closed and come in."""
     return labels.horizon_days - 1 + log.calendar.lag_days
 
 

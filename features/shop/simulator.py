@@ -1,7 +1,7 @@
 """A simulated shop: who visits, what it shows them, what they do, and what it logs of it.
 
 No public log holds clicks, purchases, positions and text together, so methods are first tried here, where
-`features.shop.truth` knows the answer. The shop learns popularity and habits from clicks and views, and each
+`features.shop.truth` has the true probabilities. The shop learns popularity and habits from clicks and views, and each
 day it ranks by what it knew the night before. Pure: a configuration in, frames out.
 """
 
@@ -28,9 +28,9 @@ from features.shop.truth import (
     draw_fashion,
     ids,
     items_frame,
-    moments,
     search_book,
     users_frame,
+    utc_times,
 )
 from features.shop.words import LANGUAGES, THEMES
 
@@ -55,8 +55,8 @@ class Shop:
     """The tables a shop would export, and the truth behind them.
 
     Attributes:
-        items: item_id, title, description, category, price, available_from; ids and row order tell nothing.
-        users: user_id, country, segment, signed_up; ids and row order tell nothing.
+        items: item_id, title, description, category, price, available_from; ids and row order carry no information.
+        users: user_id, country, segment, signed_up; ids and row order carry no information.
         events: The columns of `schemas.Events` but `text`, by timestamp, then event_id. `request_id` and
             `query` stand on all that a list led to, `position` on impressions and clicks, `propensity` (the
             chance that the position is examined) on impressions, `value` (the price) on purchases.
@@ -165,8 +165,8 @@ class _Shelves:
         """Draw an index into `items_N` for each theme; -1, or a theme that is sold out, draws from all."""
         chosen = np.where(self._width[themes] > 0, themes, -1)
         targets = self._low[chosen] + rng.random(themes.shape) * self._width[chosen]
-        found: Ints = np.searchsorted(self._edges, targets, side="right") - 1
-        return np.minimum(found, len(self.items_N) - 1)
+        drawn: Ints = np.searchsorted(self._edges, targets, side="right") - 1
+        return np.minimum(drawn, len(self.items_N) - 1)
 
 
 class _Trade:
@@ -277,14 +277,14 @@ class _Trade:
         rng = self._rng
         users_R1, wanted_R1 = visits.users_R[:, None], visits.wanted_R[:, None]
         appeal_RL = self._truth.attraction(users_R1, items_RL, day, wanted_R1)
-        row, place = np.nonzero(rng.random(items_RL.shape) < appeal_RL * self._examined_L)
+        row, position = np.nonzero(rng.random(items_RL.shape) < appeal_RL * self._examined_L)
         if self._truth.config.impressions:
             seconds_R1, requests_R1 = visits.seconds_R[:, None], visits.requests_R[:, None]
             self.log.add(_IMPRESSION, users_R1, items_RL, seconds_R1, requests_R1, np.arange(items_RL.shape[1]) + 1)
-        users, items, requests = visits.users_R[row], items_RL[row, place], visits.requests_R[row]
-        seconds = visits.seconds_R[row] + 4 + 3 * place + rng.integers(12, size=len(row))
-        self.log.add(_CLICK, users, items, seconds, requests, place + 1)
-        self._follow(users, items, seconds, appeal_RL[row, place], requests)
+        users, items, requests = visits.users_R[row], items_RL[row, position], visits.requests_R[row]
+        seconds = visits.seconds_R[row] + 4 + 3 * position + rng.integers(12, size=len(row))
+        self.log.add(_CLICK, users, items, seconds, requests, position + 1)
+        self._follow(users, items, seconds, appeal_RL[row, position], requests)
 
     def _browse(self, visits: _Visits, shelves: _Shelves, day: int) -> None:
         """Some visitors open one item outside any list."""
@@ -334,8 +334,8 @@ def _choose(weights_RT: Floats, n_draws: int, rng: np.random.Generator) -> Ints:
     row_R1 = np.arange(n_rows)[:, None]
     # Row r owns the interval [r, r + 1), so that one search serves all rows.
     targets = rng.random((n_rows, n_draws)) + row_R1
-    found = np.searchsorted((edges_RT + row_R1).ravel(), targets, side="right") - row_R1 * n_columns
-    column: Ints = np.minimum(found, n_columns - 1)
+    column_number = np.searchsorted((edges_RT + row_R1).ravel(), targets, side="right") - row_R1 * n_columns
+    column: Ints = np.minimum(column_number, n_columns - 1)
     return column
 
 
@@ -369,7 +369,7 @@ def _requests_frame(truth: Truth, log: _Log) -> pl.DataFrame:
         {
             "request_id": ids("r", np.arange(len(users))),
             "user_id": truth.user_ids.gather(users),
-            "requested_at": moments(truth.config, seconds),
+            "requested_at": utc_times(truth.config, seconds),
             "query": _looked_up(truth.searches["query"], searches),
             "randomised": randomised,
         }
@@ -378,7 +378,7 @@ def _requests_frame(truth: Truth, log: _Log) -> pl.DataFrame:
 
 def _events_frame(truth: Truth, log: _Log, requests: pl.DataFrame) -> pl.DataFrame:
     columns = {name: np.concatenate(parts) for name, parts in log.parts.items()}
-    log.parts.clear()  # else a large log would be held twice
+    log.parts.clear()  # else a large log would be in memory twice
     rows = _kept_rows(truth, columns)
     columns = {name: column[rows] for name, column in columns.items()}
     kind, item, position = columns["kind"], columns["item"], columns["position"]
@@ -391,7 +391,7 @@ def _events_frame(truth: Truth, log: _Log, requests: pl.DataFrame) -> pl.DataFra
             "user_id": truth.user_ids.gather(columns["user"]),
             "item_id": truth.item_ids.gather(item),
             "event": pl.Series(_KINDS).gather(kind),
-            "timestamp": moments(truth.config, columns["second"]),
+            "timestamp": utc_times(truth.config, columns["second"]),
             "request_id": _looked_up(requests["request_id"], columns["request"]),
             "position": pl.Series(position).replace(0, None),
             "propensity": pl.Series(propensity).fill_nan(None),

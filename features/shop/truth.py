@@ -3,7 +3,7 @@
 A user examines position r with probability r**-eta and clicks what is examined with probability
 sigmoid(utility): the position-based model of Craswell et al. (2008), "An experimental comparison of click
 position-bias models". Utility comes from what the item's text says (theme, style, language), from its price,
-from what was searched for, and from a quality that no text tells. Tastes move with time.
+from what was searched for, and from a quality that no text mentions. Tastes move with time.
 """
 
 # U users, I items, T themes, S styles, C countries, G languages
@@ -37,9 +37,9 @@ __all__ = [
     "draw_fashion",
     "ids",
     "items_frame",
-    "moments",
     "search_book",
     "users_frame",
+    "utc_times",
 ]
 
 Ints = NDArray[np.integer[Any]]
@@ -151,10 +151,10 @@ class ShopConfig(FrozenConfig):
         faults = []
         if self.language_shares[0] < 0:
             faults.append("german_, russian_, chinese_ and arabic_share sum to more than 1: lower one")
-        opening = self.items - sum(self.arrivals)
-        if opening < self.list_length:
+        first_day_items = self.items - sum(self.arrivals)
+        if first_day_items < self.list_length:
             faults.append(
-                f"{max(opening, 0)} items on the first day are too few for a list of {self.list_length}: "
+                f"{max(first_day_items, 0)} items on the first day are too few for a list of {self.list_length}: "
                 "raise items, or lower list_length, new_items_per_day or days"
             )
         if faults:
@@ -169,7 +169,7 @@ class Catalogue:
     theme_I: Ints
     style_I: Ints
     language_I: Ints
-    quality_I: Floats  # utility that no text tells
+    quality_I: Floats  # utility that no text mentions
     expense_I: Floats  # log price above the theme's typical price, in standard deviations
     price_I: Floats
     available_I: Ints  # seconds since the start of the log, negative before it
@@ -196,7 +196,7 @@ class Truth:
     """The probabilities behind the log.
 
     Attributes:
-        config: What was asked for.
+        config: Settings of the simulation.
         catalogue: The items.
         crowd: The users.
         item_ids: Id of each row of `catalogue`.
@@ -248,19 +248,19 @@ class Truth:
         """
         wanted: Ints | int = -1
         if "query" in pairs.columns:
-            known = self.searches
-            wanted = pairs["query"].replace_strict(known["query"], known["theme"], default=-1).to_numpy()
+            book = self.searches
+            wanted = pairs["query"].replace_strict(book["query"], book["theme"], default=-1).to_numpy()
         days = (pairs["timestamp"].dt.date() - self.config.start).dt.total_days().to_numpy()
         users, items = _rows(pairs["user_id"], self.user_ids), _rows(pairs["item_id"], self.item_ids)
         return pl.Series("affinity", self.attraction(users, items, days, wanted))
 
 
-def _rows(ids: pl.Series, known: pl.Series) -> Ints:
-    return ids.replace_strict(known, pl.int_range(len(known), eager=True)).to_numpy()
+def _rows(ids: pl.Series, all_ids: pl.Series) -> Ints:
+    return ids.replace_strict(all_ids, pl.int_range(len(all_ids), eager=True)).to_numpy()
 
 
 def draw_catalogue(config: ShopConfig, rng: np.random.Generator) -> Catalogue:
-    """Fill the shelves: all traits are independent of each other and of the moment an item arrives."""
+    """Fill the shelves: all traits are independent of each other and of the time an item arrives."""
     n_items = config.items
     theme_I = rng.integers(len(THEMES), size=n_items)
     expense_I = np.clip(rng.normal(size=n_items), -2.5, 2.5)
@@ -334,7 +334,7 @@ def ids(prefix: str, numbers: Ints) -> pl.Series:
     return prefix + pl.Series(numbers).cast(pl.String).str.zfill(width)
 
 
-def moments(config: ShopConfig, seconds: Ints) -> pl.Series:
+def utc_times(config: ShopConfig, seconds: Ints) -> pl.Series:
     """Seconds since the start of the log as UTC times."""
     start_us = int(datetime.combine(config.start, time(), tzinfo=UTC).timestamp()) * 1_000_000
     return pl.Series(seconds.astype(np.int64) * 1_000_000 + start_us).cast(pl.Datetime("us", "UTC"))
@@ -356,7 +356,7 @@ def items_frame(truth: Truth, rng: np.random.Generator) -> pl.DataFrame:
             "description": [description for _, description in texts],
             "category": [shelf.category for shelf in shelves],
             "price": goods.price_I,
-            "available_from": moments(config, goods.available_I),
+            "available_from": utc_times(config, goods.available_I),
         }
     ).with_columns(
         title=pl.col("title") + pl.Series(np.where(smiling < config.emoji_share, [f" {sign}" for sign in emoji], "")),
@@ -369,13 +369,13 @@ def items_frame(truth: Truth, rng: np.random.Generator) -> pl.DataFrame:
 
 
 def users_frame(truth: Truth) -> pl.DataFrame:
-    """What the shop knows of its users: user_id, country, segment, signed_up."""
+    """The users as the shop exports them: user_id, country, segment, signed_up."""
     crowd = truth.crowd
     return pl.DataFrame(
         {
             "user_id": truth.user_ids,
             "country": [COUNTRIES[country][0] for country in crowd.country_U],
             "segment": [SEGMENTS[segment][0] for segment in crowd.segment_U],
-            "signed_up": moments(truth.config, crowd.signed_up_U),
+            "signed_up": utc_times(truth.config, crowd.signed_up_U),
         }
     )

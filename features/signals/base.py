@@ -1,7 +1,6 @@
 """What a signal is: a model of behaviour that is fitted on what came before a day, and read by generators and families.
 
-To add one, subclass `Signal` as a frozen dataclass whose fields are its settings, and ask `features.signals.cache` for
-its fit. A signal that scores items (or other users) for users subclasses `UserSignal`, and its rows are kept as well.
+The docstring of `features.signals` says how to add one.
 """
 
 from abc import ABC, abstractmethod
@@ -21,9 +20,9 @@ class Signal(ABC, Generic[Fitted]):
     """A model of behaviour. Two signals that are equal share their fits.
 
     Attributes:
-        name: How profiles call it.
+        name: Its name in profiles.
         refresh_days: Days from one fit to the next.
-        most_bytes: Of the fits that are kept of all signals of the class; the latest is kept in any case.
+        most_bytes: Bytes of fits that the cache keeps for the class; the latest fit is kept in any case.
     """
 
     name: ClassVar[str]
@@ -38,7 +37,7 @@ class Signal(ABC, Generic[Fitted]):
     def fit(self, log: EventLog, fit_day: int) -> Fitted:
         """Fit on what happened before a day.
 
-        Logs that end on other days (`EventLog.before`) share fits: events may be looked at by their day alone.
+        Logs that end on other days (`EventLog.before`) share fits: an event may count by its day alone.
 
         Returns:
             An array, a series, a sparse matrix, or a tuple of them.

@@ -1,4 +1,4 @@
-"""One cache of what signals make of a log: fits by their day, and rows of users by day, for all that ask."""
+"""One cache for the fits of signals by their day, and for the rows of users by day."""
 
 from collections import OrderedDict
 from typing import Any
@@ -18,10 +18,10 @@ _ROW_BYTES = 1 << 27  # of the rows that are kept of all signals of a class: tho
 
 
 class AsOfCache:
-    """The fits of signals and the rows that they have for users, each made once for all that ask about one log.
+    """The fits of signals and the rows that they have for users, each made once for one log.
 
-    However many are made of one log, or of the same log that ends on another day, they are one cache. What was used
-    longest ago goes first, as soon as the fits, or the rows, of a class of signals take more than their bound.
+    All caches of one log, or of the same log that ends on another day, share their content. The least recently used
+    goes first, as soon as the fits, or the rows, of a class of signals take more than their bound.
 
     Args:
         log: The event log.
@@ -46,7 +46,7 @@ class AsOfCache:
     def rows(self, signal: UserSignal[Fitted], user: Ints, day: int) -> sparse.csr_matrix:
         """What a signal's `scores` are for users (codes, ascending, each once) as of a day, one row a user.
 
-        The rows of the users that were asked about last on a day are kept.
+        The rows of the users of the latest call for a day are kept.
         """
         kept = self._rows.setdefault(type(signal), _Latest())
         users, rows = kept.get((signal, day)) or (np.empty(0, np.int64), None)
@@ -86,16 +86,16 @@ def cells_of(matrix: sparse.csr_matrix, row: Ints, column: Ints) -> Ints | Float
 
     Args:
         matrix: CSR; its indices need no order, and sorting them is what this saves.
-        row: (N,) places of rows.
-        column: (N,) places of columns.
+        row: (N,) row numbers.
+        column: (N,) column numbers.
     """
     values = np.zeros(len(row), matrix.dtype)
     step = max(_CELLS // max(matrix.shape[1], 1), 1)
     order = np.argsort(row, kind="stable")
     edges = np.searchsorted(row, np.arange(0, matrix.shape[0] + step, step), sorter=order)
     for first, start, end in zip(range(0, matrix.shape[0], step), edges[:-1], edges[1:], strict=True):
-        asked = order[start:end]
-        values[asked] = matrix[first : first + step].toarray()[row[asked] - first, column[asked]]
+        in_step = order[start:end]
+        values[in_step] = matrix[first : first + step].toarray()[row[in_step] - first, column[in_step]]
     return values
 
 

@@ -1,8 +1,8 @@
-"""What a linear autoencoder over items makes of a history, as of any day (EASE: Steck 2019, arXiv 1905.03375).
+"""EASE, a linear autoencoder over items, as of any day (EASE: Steck 2019, arXiv 1905.03375).
 
 Each item is predicted by the ridge regression of its own on all other items of a user's history. All regressions come
 out of one inverse. Weights are rounded to whole multiples of small steps, and sums of products are exact, so that a
-user gets the same scores to the last bit beside whomever they are asked. The inverse itself moves with BLAS and its
+user's scores do not depend, to the last bit, on the other users of a batch. The inverse itself moves with BLAS and its
 threads, far less than by a step.
 """
 
@@ -25,7 +25,7 @@ from features.signals.top_k import leaders_of_blocks, top_k
 __all__ = ["MOST_ITEMS", "ByEase", "Ease"]
 
 MOST_ITEMS = 5000
-"""Items that it knows, those with most weight: its time grows with their cube, its memory with their square."""
+"""Items that are modelled, those with most weight: its time grows with their cube, its memory with their square."""
 
 _RIDGE = 100.0
 _STRONGEST = 100  # regression weights of an item that are kept
@@ -40,7 +40,7 @@ class Ease(UserSignal[sparse.csr_matrix]):
 
     A history is the decayed count of the user's engagements with each item (half-life 30 days), at most 1. With ``X``
     (users, items) the histories before a day and ``P = (X'X + 100 I)^-1``, item i counts ``-P_ij / P_jj`` for item j.
-    It knows the 5,000 items with most weight, ties by code, and keeps the 100 strongest weights of each item that are
+    It models the 5,000 items with most weight, ties by code, and keeps the 100 strongest weights of each item that are
     above 0. It is fitted again every seventh day. The fit is CSR (items, items), row = item of the history, in steps of
     1/65536; scores are above 0.
     """
@@ -70,11 +70,11 @@ class Ease(UserSignal[sparse.csr_matrix]):
     def scores(self, fitted: sparse.csr_matrix, log: EventLog, user: Ints, day: int) -> sparse.csr_matrix:
         """See `UserSignal`."""
         done = log.interactions
-        places, begins = done.of_users(user)
+        positions, begins = done.of_users(user)
         row = np.repeat(np.arange(len(user)), np.diff(begins))
-        before = done.day[places] < day
-        row, places = row[before], places[before]
-        return sparse.csr_matrix(_decayed(done, places, day, row=row, shape=(len(user), log.items.height)) @ fitted)
+        before = done.day[positions] < day
+        row, positions = row[before], positions[before]
+        return sparse.csr_matrix(_decayed(done, positions, day, row=row, shape=(len(user), log.items.height)) @ fitted)
 
 
 class ByEase(Generator):
@@ -91,15 +91,15 @@ class ByEase(Generator):
 def _histories(log: EventLog, day: int) -> Iterator[sparse.csr_matrix]:
     """CSR (users, items) of some users at a time: histories before a day, with or without users who have none."""
     for part in log.interactions.parts():
-        places = _remembered(part, day)
-        users = part.user[places].astype(np.int64)
+        positions = _remembered(part, day)
+        users = part.user[positions].astype(np.int64)
         row = users - (users[0] if len(users) else 0)
         shape = int(row[-1]) + 1 if len(row) else 0, log.items.height
-        yield _decayed(part, places, day, row=row, shape=shape)
+        yield _decayed(part, positions, day, row=row, shape=shape)
 
 
 def _remembered(done: Interactions, day: int) -> Ints:
-    """Places of the pairs of which a day's histories may hold something; of the others too little is left.
+    """Positions of the pairs that may have a weight in a day's histories; the others have decayed below a step.
 
     That is sure where all engagements of a pair, had they been as late as its last before the day, weigh less than a
     step.
@@ -117,16 +117,16 @@ def _remembered(done: Interactions, day: int) -> Ints:
     most = pair_n[of] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[before]]
     left = np.zeros(len(pair_n), np.bool_)
     left[of[most >= FIXED // _GRID]] = True
-    places: Ints = before[left[of]]
-    return places
+    positions: Ints = before[left[of]]
+    return positions
 
 
 def _decayed(
-    done: Interactions, places: Ints, day: int, *, row: npt.NDArray[np.integer], shape: tuple[int, int]
+    done: Interactions, positions: Ints, day: int, *, row: npt.NDArray[np.integer], shape: tuple[int, int]
 ) -> sparse.csr_matrix:
-    """CSR of that shape (rows, items), float64, in steps of 1/1024: histories as of a day of what stands at places."""
-    weight = done.n[places] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[places]]
-    histories = sparse.csr_matrix((weight, (row, done.item[places])), shape=shape)
+    """Histories as of a day, of the interactions at some positions: CSR (rows, items), float64, steps of 1/1024."""
+    weight = done.n[positions] * decay_weights(_HALF_LIFE_DAYS)[day - done.day[positions]]
+    histories = sparse.csr_matrix((weight, (row, done.item[positions])), shape=shape)
     histories.data = np.minimum(histories.data, FIXED) * _GRID // FIXED / _GRID
     histories.eliminate_zeros()
     return histories

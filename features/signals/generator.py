@@ -1,8 +1,7 @@
-"""What a generator is: it answers *which items, with which score* for requests as of their day.
+"""What a generator is: it proposes items, each with a score, for requests as of their day.
 
-To add one, subclass `Generator`, give it a `name` that is a quota of `CandidatesConfig`, a one-line `meaning`, and a
-`propose`; then list it in `features.candidates.catalog.GENERATORS`. Its rank and score become features, and its recall
-a row of the table.
+Its rank and score become features, and its recall a row of the table of recall. The docstring of `features.candidates`
+says how to add one.
 """
 
 from abc import ABC, abstractmethod
@@ -52,7 +51,7 @@ class Generator(ABC):
     """One way to propose items.
 
     Attributes:
-        name: Its quota in `CandidatesConfig`, and the stem of its two columns.
+        name: Key of its quota in `CandidatesConfig`, or in its `extra`; and the stem of its two columns.
         meaning: One line for people.
         is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
         reads: Columns of single events that it needs, as in `features.families.base.Family`.
@@ -69,7 +68,7 @@ class Generator(ABC):
     @classmethod
     def quota(cls, config: CandidatesConfig) -> int:
         """The most items it proposes a request."""
-        return int(getattr(config, cls.name))
+        return int(config.extra[cls.name] if cls.name in config.extra else getattr(config, cls.name))
 
     @property
     def most(self) -> int:

@@ -42,13 +42,13 @@ def _transitions(done: History, part: slice, fit_day: int, n_items: int) -> tupl
 
     Args:
         done: The engagements of all users.
-        part: Places of those of some users.
+        part: Slice of the engagements of some users.
         fit_day: The day.
         n_items: Items of the catalogue.
     """
     item, day, _ = done.taken(part)
     before = day < fit_day
-    user = done.done.user[part][before]  # NOTE: users stand in the same order, and each in the same places
+    user = done.done.user[part][before]  # NOTE: users stand in the same order, and each at the same positions
     item, day = item[before], day[before]
     first = np.ones(len(user), np.bool_)
     first[1:] = (user[1:] != user[:-1]) | (day[1:] != day[:-1])

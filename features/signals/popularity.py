@@ -1,4 +1,4 @@
-"""What everybody engages with, and users of one kind: engagements of items in the days before a day."""
+"""Popularity of items in the days before a day: over all users, in the user's categories, in the user's segment."""
 
 from dataclasses import dataclass
 
@@ -51,10 +51,10 @@ class SegmentPopularity(Signal[sparse.csr_matrix]):
     def fit(self, log: EventLog, fit_day: int) -> sparse.csr_matrix:
         """See `Signal`."""
         segments, done = log.shared(_SegmentsBy(self.column)), log.interactions
-        places = done.between(fit_day - self.window_days, fit_day)
-        segment = segments[done.user[places]]
-        places, segment = places[segment != _NO_SEGMENT], segment[segment != _NO_SEGMENT]
-        cells = (done.n[places].astype(np.int64), (segment, done.item[places]))
+        positions = done.between(fit_day - self.window_days, fit_day)
+        segment = segments[done.user[positions]]
+        positions, segment = positions[segment != _NO_SEGMENT], segment[segment != _NO_SEGMENT]
+        cells = (done.n[positions].astype(np.int64), (segment, done.item[positions]))
         return sparse.csr_matrix(cells, shape=(int(segments.max()) + 1, log.items.height))
 
 

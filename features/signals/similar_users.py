@@ -1,7 +1,7 @@
-"""Users alike and what they engaged with lately: collaborative filtering by users (Resnick et al. 1994) as of any day.
+"""The nearest users of a user and their recent items: user-based collaborative filtering (Resnick et al. 1994).
 
-Two users are alike as far as they engaged with the same items. Weights are whole numbers, and sums of products exact,
-so that a user gets the same neighbours to the last bit beside whomever they are asked.
+Two users are similar as far as they engaged with the same items. Weights are whole numbers and sums of products exact,
+so that a user's neighbours do not depend, to the last bit, on the other users of a batch.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _POOL = 20_000  # users that neighbours are looked for among: those of the lates
 _GRID = 1024  # weights of items are multiples of 1/1024: sums of their products are exact in float64
 _NO_DAY = 1 << 17  # after all days
 _NOT_POOLED = -1
-_ROWS = 500  # users whose similarities to the pool are held at a time
+_ROWS = 500  # users whose similarities to the pool are in memory at a time
 
 
 class _Pool(NamedTuple):
@@ -100,10 +100,10 @@ class LatelyEngaged(Signal[tuple[sparse.csr_matrix, ...]]):
         row_of = np.full(_n_users(log), _NOT_POOLED)
         row_of[users] = np.arange(len(users))
         edges = np.array([fit_day - window for window in (*reversed(self.windows), 0)])
-        places = done.between(int(edges[0]), fit_day)
-        places = np.sort(places[row_of[done.user[places]] != _NOT_POOLED])  # by user, item and day
-        row, item, day = row_of[done.user[places]], done.item[places], done.day[places]
-        last = np.ones(len(places), np.bool_)
+        positions = done.between(int(edges[0]), fit_day)
+        positions = np.sort(positions[row_of[done.user[positions]] != _NOT_POOLED])  # by user, item and day
+        row, item, day = row_of[done.user[positions]], done.item[positions], done.day[positions]
+        last = np.ones(len(positions), np.bool_)
         last[:-1] = (row[1:] != row[:-1]) | (item[1:] != item[:-1])
         row, item = row[last], item[last]
         narrowest = len(self.windows) - np.searchsorted(edges, day[last], side="right")
@@ -157,11 +157,11 @@ def _histories(log: EventLog, users: Ints, day: int) -> tuple[sparse.csr_matrix,
     The length of an empty history is 1.
     """
     done = log.interactions
-    places, begins = done.of_users(users)
+    positions, begins = done.of_users(users)
     row = np.repeat(np.arange(len(users)), np.diff(begins))
-    before = done.day[places] < day
-    places, row = places[before], row[before]
-    cells = (done.n[places].astype(np.float64), (row, done.item[places]))
+    before = done.day[positions] < day
+    positions, row = positions[before], row[before]
+    cells = (done.n[positions].astype(np.float64), (row, done.item[positions]))
     weight = sparse.csr_matrix(cells, shape=(len(users), log.items.height))  # of several days, the sum
     weight.data = np.rint(np.log1p(weight.data) * _GRID) / _GRID
     norm = np.sqrt(np.asarray(weight.multiply(weight).sum(axis=1)).ravel())
@@ -191,4 +191,4 @@ def _first_days(log: EventLog) -> npt.NDArray[np.int32]:
 
 
 def _n_users(log: EventLog) -> int:
-    return log.user_ids.len() + 1  # and nobody, as the list for unknown users asks
+    return log.user_ids.len() + 1  # and one for unknown users, who did nothing

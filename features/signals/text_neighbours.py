@@ -1,4 +1,4 @@
-"""Items whose texts are alike."""
+"""Items with similar texts."""
 
 from functools import cached_property
 
@@ -52,7 +52,7 @@ def text_similarity(vectors: npt.NDArray[np.int16]) -> sparse.csr_matrix:
 
 
 class TextNeighbours(Generator):
-    """Neighbours of the history by item text. Their similarity knows no day, so that it is no fit of the log."""
+    """Neighbours of the history by item text. Their similarity does not depend on a day, so it is no fit of the log."""
 
     name = "text_neighbours"
     meaning = "neighbours of the history by item text"
@@ -83,10 +83,10 @@ class TextNeighbours(Generator):
 
 
 def _distinct(vectors: npt.NDArray[np.int16]) -> tuple[npt.NDArray[np.int16], Ints]:
-    """Distinct rows in order of first appearance, and the place of each row among them."""
-    _, first, place = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
+    """Distinct rows in order of first appearance, and the number of each row among them."""
+    _, first, group = np.unique(vectors, axis=0, return_index=True, return_inverse=True)
     order = np.argsort(first)
-    return vectors[first[order]], np.argsort(order)[place.ravel()]
+    return vectors[first[order]], np.argsort(order)[group.ravel()]
 
 
 def _nearest(texts: npt.NDArray[np.float32], most: int) -> tuple[Ints, Ints, Ints]:

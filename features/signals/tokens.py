@@ -9,6 +9,7 @@ import polars as pl
 from scipy import sparse
 
 from features.log.asof import Floats, Ints
+from features.tables.text import folded
 
 __all__ = ["WORD", "Tokens", "phrases_of", "words_of"]
 
@@ -30,10 +31,11 @@ def words_of(items: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
 def phrases_of(items: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
     """Each text field as one token, lower-cased, white space folded; in another field the same text is another."""
     parts = []
-    for place, name in enumerate(fields):
-        folded = pl.col(name).str.to_lowercase().str.replace_all(r"\s+", " ").str.strip_chars(" ")
-        some = items.select("item", text=folded).filter(pl.col("text").str.len_bytes() > 0)
-        parts.append(some.select("item", token=pl.format("{} {}", pl.lit(place), pl.col("text"))))
+    for number, name in enumerate(fields):
+        some = items.select("item", text=folded(pl.col(name).str.to_lowercase())).filter(
+            pl.col("text").str.len_bytes() > 0
+        )
+        parts.append(some.select("item", token=pl.format("{} {}", pl.lit(number), pl.col("text"))))
     return pl.concat(parts)
 
 
@@ -61,9 +63,9 @@ class Tokens:
         once = occurring.unique()
         frequent = once["token"].value_counts().sort(["count", "token"], descending=[True, False]).head(most)
         vocabulary = frequent["token"].sort()
-        coded = once.join(vocabulary.to_frame("token").with_row_index("place"), on="token")
-        places = (coded["item"].to_numpy(), coded["place"].to_numpy())
-        matrix = sparse.csr_matrix((np.ones(coded.height), places), shape=(n_items, len(vocabulary)))
+        coded = once.join(vocabulary.to_frame("token").with_row_index("code"), on="token")
+        cells = (coded["item"].to_numpy(), coded["code"].to_numpy())
+        matrix = sparse.csr_matrix((np.ones(coded.height), cells), shape=(n_items, len(vocabulary)))
         matrix.sort_indices()
         return cls(matrix, vocabulary)
 

@@ -13,7 +13,7 @@ from features.log.asof import Ints
 __all__ = ["NOTHING", "largest", "leaders", "leaders_of_blocks", "table_of", "top_k", "top_k_of_rows"]
 
 NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
-"""What a generator gives that proposes nothing."""
+"""The result of a generator that proposes nothing."""
 
 _BLOCK_ROWS = 200  # dense rows that are made at a time
 
@@ -60,12 +60,12 @@ def leaders_of_blocks(
         begins = np.searchsorted(row, np.arange(len(dense) + 1))
         above = sparse.csr_matrix((dense[row, column], column, begins), shape=dense.shape)
         parts.append(leaders(above, most, requests=requests[rows]))
-    found = pl.concat(parts)
-    return found.with_columns(item=pl.Series(items[found["item"].to_numpy()], dtype=pl.UInt32))
+    table = pl.concat(parts)
+    return table.with_columns(item=pl.Series(items[table["item"].to_numpy()], dtype=pl.UInt32))
 
 
 def table_of(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: Ints) -> pl.DataFrame:
-    """Some of the entries of a matrix, by their places, as request, item, score."""
+    """Some of the entries of a matrix, by their positions, as request, item, score."""
     return pl.DataFrame(
         {
             "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
@@ -76,7 +76,7 @@ def table_of(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept:
 
 
 def largest(data: npt.NDArray[np.number[Any]], begins: npt.NDArray[np.integer], most: Ints) -> Ints:
-    """Places of the entries that are among the `most[row]` largest of their row; all that tie with the last stay.
+    """Positions of the entries that are among the `most[row]` largest of their row; all that tie with the last stay.
 
     Args:
         data: Entries, row after row.

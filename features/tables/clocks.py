@@ -54,7 +54,7 @@ class Clock:
     opens: DayOpens | None = None
     unit: EpochUnit | None = None
 
-    def opening(self, day: date) -> datetime:
+    def opens_at(self, day: date) -> datetime:
         """The instant (UTC) at which a date opens."""
         opens = self.opens or (lambda when: datetime.combine(when, time(0), ZoneInfo(self.zone)))
         return opens(day).astimezone(UTC)
@@ -148,12 +148,12 @@ def _from_text(column: pl.Series, clock: Clock) -> pl.Series:
         _parsed(chosen["aware"], "UTC"),
         _localized(_parsed(chosen["naive"], None), clock),
     ]
-    found = pl.select(pl.coalesce(read)).to_series()
-    left = (found.is_null() & text.is_not_null() & (text != "")).arg_true()
+    times = pl.select(pl.coalesce(read)).to_series()
+    left = (times.is_null() & text.is_not_null() & (text != "")).arg_true()
     if len(left):
         others = _of_rarer_forms(text.gather(left), clock)
-        found = found.scatter(left, others)
-    return found.alias(column.name)
+        times = times.scatter(left, others)
+    return times.alias(column.name)
 
 
 def _parsed(text: pl.Series, zone: str | None) -> pl.Series:
@@ -220,7 +220,7 @@ def _opened(days: pl.Series, clock: Clock) -> pl.Series:
     near = days.filter(days.is_between(date(1900, 1, 1), date(2400, 1, 1))).unique().sort()
     if near.is_empty():
         return plain
-    opened = pl.Series([clock.opening(day) for day in near], dtype=_UTC)
+    opened = pl.Series([clock.opens_at(day) for day in near], dtype=_UTC)
     return pl.select(pl.coalesce(days.replace_strict(near, opened, default=None, return_dtype=_UTC), plain)).to_series()
 
 

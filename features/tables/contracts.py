@@ -1,4 +1,4 @@
-"""Hold a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
+"""Check a table against its contract: good rows go on, bad ones are set aside with the rules they broke.
 
 Whatever is wrong with a whole table (columns missing, ids of a wrong kind) is collected and raised in one
 message. Messages name tables, columns, counts and row numbers, and how a value is written where that tells what is
@@ -64,7 +64,7 @@ class Checked:
         remarks: By rule: how its first value is written, and what would be read.
         as_missing: By column: how many NaN were read as missing.
         cut: By column: how many texts are longer than `features.tables.text.MAX_TEXT_CHARS` and were cut to that.
-        files: Place and number of rows of each file that the table was read from, in order, where that is known.
+        files: Path and number of rows of each file that the table was read from, in order; empty for a frame in memory.
     """
 
     name: str
@@ -91,9 +91,9 @@ class Checked:
         "row 1 of 'b.csv'"
         """
         if len(self.files) > 1:
-            for place, rows in self.files:
+            for path, rows in self.files:
                 if row < rows:
-                    return f"row {row} of {place!r}"
+                    return f"row {row} of {path!r}"
                 row -= rows
         return f"row {row}"
 
@@ -107,7 +107,7 @@ def check_table(
     extra: Mapping[str, dy.Column] | None = None,
     clock: Clock = Clock(),  # noqa: B008 - it is frozen
 ) -> Checked:
-    """Hold `frame` against `schema`.
+    """Check `frame` against `schema`.
 
     A NaN is a missing number, a whole float (`3.0`) an integer, a date without a time its day.
 
@@ -132,7 +132,7 @@ def check_table(
     if faults:
         raise ContractError("\n".join(f"{name}: {fault}" for fault in faults))
     columns = [column for column in frame.columns if column in full.column_names() and column != ROW]
-    # NOTE: an event may be exported twice, so when it was exported does not tell two events apart.
+    # NOTE: an event may be exported twice, so when it was exported does not make two events different.
     telling = [column for column in columns if column != Events.extracted_at.name]
     unique = frame.select(columns).with_row_index(ROW).unique(telling, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]
@@ -167,31 +167,31 @@ def check_references(items: Checked, events: Checked) -> Checked:
             f"item_id is {kinds[0]} in items and {kinds[1]} in events, so no event would find its item. "
             "Write both as text or both as integers."
         )
-    known = pl.col(key).is_in(items.good[key].cast(kinds[1]).implode())
-    stray = events.good.filter(~known).with_columns(pl.lit(STRAY).alias(RULES))
+    in_catalogue = pl.col(key).is_in(items.good[key].cast(kinds[1]).implode())
+    stray = events.good.filter(~in_catalogue).with_columns(pl.lit(STRAY).alias(RULES))
     if stray.is_empty():
         return events
     like = written_otherwise(stray[key], items.good[key])
     return replace(
         events,
-        good=events.good.filter(known),
+        good=events.good.filter(in_catalogue),
         bad=stacked([events.bad, stray]),
         rules=_ordered(pl.concat([events.rules, counted(stray.select(ROW, pl.concat_list(RULES)))])),
         remarks={**events.remarks, STRAY: like} if like else events.remarks,
     )
 
 
-def written_otherwise(stray: pl.Series, known: pl.Series) -> str:
+def written_otherwise(stray: pl.Series, catalogue_ids: pl.Series) -> str:
     """How ids that match nothing differ from those that they may mean; empty where nothing is alike."""
     if stray.dtype != pl.String:
         return ""
-    found = []
+    likenesses = []
     for what, alike in _SIMILAR.items():
-        mine, theirs = (ids.implode().list.eval(alike).explode() for ids in (stray, known))
+        mine, theirs = (ids.implode().list.eval(alike).explode() for ids in (stray, catalogue_ids))
         count = int(mine.is_in(theirs.implode()).sum())
         if count:
-            found.append(f"{count} would match without {what}")
-    return "; ".join(found) and f"{'; '.join(found)}: write them alike in both tables"
+            likenesses.append(f"{count} would match without {what}")
+    return "; ".join(likenesses) and f"{'; '.join(likenesses)}: write them alike in both tables"
 
 
 def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, object] | None = None) -> None:
@@ -212,8 +212,8 @@ def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, o
         f"{table.name}: {table.bad.height} of {table.n_rows} rows break the contract: {', '.join(rules_broken(table))}."
         for table in above
     ]
-    places = [str(kept[table.name]) for table in above if kept and table.name in kept]
-    lie = f"; the rows lie in {', '.join(places)}" if places else ""
+    folders = [str(kept[table.name]) for table in above if kept and table.name in kept]
+    lie = f"; the rows lie in {', '.join(folders)}" if folders else ""
     faults.append(
         f"That is above data.quarantine.max_share ({max_share:g}). Mend them upstream, or raise that share{lie}."
     )
@@ -222,11 +222,11 @@ def enforce(tables: Sequence[Checked], max_share: float, *, kept: Mapping[str, o
 
 def rules_broken(table: Checked) -> list[str]:
     """Each rule that rows broke, for a message: how many did, which was the first, and how that is written."""
-    told = []
+    lines = []
     for rule, rows, first in table.rules.rows():
         remark = f": {table.remarks[rule]}" if rule in table.remarks else ""
-        told.append(f"{rule} {rows} (first at {table.where(first)}{remark})")
-    return told
+        lines.append(f"{rule} {rows} (first at {table.where(first)}{remark})")
+    return lines
 
 
 def refuse_written_twice(ids: pl.Series, column: str, *, tables: str) -> None:

@@ -146,23 +146,23 @@ def stacked(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
         for name, dtype in frame.schema.items():
             if dtype != pl.Null and dtype not in types.setdefault(name, []):
                 types[name].append(dtype)
-    plans = {name: _common(found) for name, found in types.items() if len(found) > 1}
+    plans = {name: _common(dtypes) for name, dtypes in types.items() if len(dtypes) > 1}
     mixed = [f"{name!r} is {' and '.join(map(dtype_name, types[name]))}" for name, plan in plans.items() if not plan]
     if mixed:
         raise ContractError(f"its files disagree about the type of a column: {'; '.join(mixed)}. Write one type.")
     return pl.concat([_planned(frame, plans) for frame in frames], how="diagonal_relaxed")
 
 
-def _common(found: Sequence[pl.DataType]) -> str | None:
+def _common(dtypes: Sequence[pl.DataType]) -> str | None:
     """How columns of these types become one: "number", "clock", "list", "text"; None where nothing would be right."""
-    if all(dtype.is_numeric() for dtype in found):
+    if all(dtype.is_numeric() for dtype in dtypes):
         return "number"
-    if all(isinstance(dtype, pl.Datetime) for dtype in found):
-        zones = {dtype.time_zone for dtype in found if isinstance(dtype, pl.Datetime)}
+    if all(isinstance(dtype, pl.Datetime) for dtype in dtypes):
+        zones = {dtype.time_zone for dtype in dtypes if isinstance(dtype, pl.Datetime)}
         return "clock" if None not in zones or zones == {None} else "text"
-    if all(isinstance(dtype, pl.List | pl.Array) for dtype in found):
+    if all(isinstance(dtype, pl.List | pl.Array) for dtype in dtypes):
         return "list"
-    return None if any(dtype.is_nested() or dtype == pl.Object for dtype in found) else "text"
+    return None if any(dtype.is_nested() or dtype == pl.Object for dtype in dtypes) else "text"
 
 
 def _planned(frame: pl.DataFrame, plans: Mapping[str, str | None]) -> pl.DataFrame:

@@ -2,7 +2,7 @@
 
 Integers go through the finaliser of splitmix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom
 number generators"). A text is read eight bytes at a time, least significant first, each word mixed into what
-went before, then its length; the empty text and all-zero words are therefore told apart. Of a text longer than
+went before, then its length; the empty text and all-zero words therefore have different hashes. Of a text longer than
 `MOST_BYTES` the rest is mixed in as one word, its BLAKE2b digest: 10 MB take milliseconds.
 """
 
@@ -43,9 +43,10 @@ def stable_hash(ids: pl.Series) -> Hashes:
     lengths = np.diff(starts)
     padded = np.concatenate([data, np.zeros(_WORD, np.uint8)])
     hashes = np.zeros(len(ids), np.uint64)
-    for place in range(0, min(int(lengths.max(initial=0)), MOST_BYTES), _WORD):
-        held = np.flatnonzero(lengths > place)
-        hashes[held] = _mixed(hashes[held] ^ _words(padded, starts[held] + place, lengths[held] - place))
+    for offset in range(0, min(int(lengths.max(initial=0)), MOST_BYTES), _WORD):
+        reaching = np.flatnonzero(lengths > offset)
+        words = _words(padded, starts[reaching] + offset, lengths[reaching] - offset)
+        hashes[reaching] = _mixed(hashes[reaching] ^ words)
     longer = np.flatnonzero(lengths > MOST_BYTES)
     ends = zip(starts[longer] + MOST_BYTES, starts[longer] + lengths[longer], strict=True)
     rest = [hashlib.blake2b(data[start:end].tobytes(), digest_size=_WORD).digest() for start, end in ends]
@@ -72,6 +73,6 @@ def _words(padded: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], lengths
     """The eight bytes at each start, little-endian, those past `lengths` as 0."""
     words = np.zeros(len(starts), np.uint64)
     for byte in range(_WORD):
-        found = np.where(byte < lengths, padded[starts + byte], 0).astype(np.uint64)
-        words |= found << np.uint64(_WORD * byte)
+        values = np.where(byte < lengths, padded[starts + byte], 0).astype(np.uint64)
+        words |= values << np.uint64(_WORD * byte)
     return words

@@ -1,4 +1,4 @@
-"""What tells one event from another, small enough to keep of every event: 64 bits.
+"""The identity of an event in 64 bits, small enough to keep of every event.
 
 Two rows are the same event where they agree in `event_id`, or, without one, in all columns of the contract but
 `extracted_at`. Different events meet in 64 bits once in a few hundred million pairs of logs of ten million events; it
@@ -38,7 +38,9 @@ class Identities:
     def of(cls, events: pl.DataFrame) -> Self:
         """Of rows under the contract's column names, as they came."""
         named = Events.event_id.name
-        telling = [name for name in Events.column_names() if name in events.columns and name != "extracted_at"]
+        telling = [
+            name for name in Events.column_names() if name in events.columns and name != Events.extracted_at.name
+        ]
         ids = events[named] if named in events.columns else pl.Series([None] * events.height, dtype=pl.Int64)
         missing = ids.is_null().to_numpy()
         hashes = np.empty(events.height, np.uint64)
@@ -60,8 +62,8 @@ class Identities:
         """How many of the events are among others (ascending)."""
         if not len(others):
             return 0
-        place = np.minimum(np.searchsorted(others, self.hashes), len(others) - 1)
-        return int((others[place] == self.hashes).sum())
+        position = np.minimum(np.searchsorted(others, self.hashes), len(others) - 1)
+        return int((others[position] == self.hashes).sum())
 
 
 def _number(event_id: object) -> int | None:

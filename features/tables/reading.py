@@ -69,22 +69,22 @@ def written_twice(ids: pl.Series) -> int:
 
 def remedy(declared: dy.Column, column: pl.Series, clock: Clock, *, table: str) -> str | None:
     """How to write a column that cannot be read as what is declared; None where it can."""
-    found = column.dtype
+    dtype = column.dtype
     if isinstance(declared, dy.Any):
-        fits, wanted = found in _IDS, "ids as text or integers"
+        fits, wanted = dtype in _IDS, "ids as text or integers"
     elif isinstance(declared, dy.Datetime):
-        fits, wanted = found in _CLOCKS or (clock.unit is not None and found.is_numeric()), _clock_remedy(column, table)
+        fits, wanted = dtype in _CLOCKS or (clock.unit is not None and dtype.is_numeric()), _clock_remedy(column, table)
     elif isinstance(declared, dy.Date):
         # NOTE: a clock with a zone has another date elsewhere, and a number might count from anywhere.
-        is_date = found in (pl.Date, pl.String, pl.Null) or (isinstance(found, pl.Datetime) and found.time_zone is None)
+        is_date = dtype in (pl.Date, pl.String, pl.Null) or (isinstance(dtype, pl.Datetime) and dtype.time_zone is None)
         fits, wanted = is_date, "it as Date or as text like 2024-12-31"
     elif isinstance(declared, dy.List):
-        is_list = isinstance(found, pl.List | pl.Array) and found.inner.is_numeric()
-        fits, wanted = found == pl.Null or is_list, "a list of numbers in each row"
+        is_list = isinstance(dtype, pl.List | pl.Array) and dtype.inner.is_numeric()
+        fits, wanted = dtype == pl.Null or is_list, "a list of numbers in each row"
     elif declared.dtype.is_numeric():
-        fits, wanted = found.is_numeric() or found in (pl.String, pl.Null, pl.Boolean), "it as numbers"
+        fits, wanted = dtype.is_numeric() or dtype in (pl.String, pl.Null, pl.Boolean), "it as numbers"
     else:
-        fits, wanted = not (found.is_nested() or found in (pl.Binary, pl.Object, pl.Duration)), "it as text"
+        fits, wanted = not (dtype.is_nested() or dtype in (pl.Binary, pl.Object, pl.Duration)), "it as text"
     return None if fits else wanted
 
 
@@ -187,7 +187,7 @@ def remarks(
     rules: pl.DataFrame, came: pl.DataFrame, schema: type[dy.Schema], clock: Clock, *, table: str
 ) -> dict[str, str]:
     """How the first value that broke a rule about times or numbers is written, and what would be read."""
-    found = {}
+    by_rule = {}
     for rule, _, first in rules.rows():
         name = rule.removesuffix(_UNREADABLE).removesuffix(_DTYPE)
         if name == rule or name not in came.columns:
@@ -198,5 +198,5 @@ def remarks(
         if isinstance(declared, dy.Datetime):
             counts = clock.unit is None and not shape.strip("9.")
             accepted = f"{FORMS}; {_by_unit(came[name], table)}" if counts else FORMS
-        found[rule] = f"written like {shape!r}; read is {accepted}"
-    return found
+        by_rule[rule] = f"written like {shape!r}; read is {accepted}"
+    return by_rule

@@ -96,12 +96,12 @@ class SuppliedCandidates(dy.Schema):
     user_id_present = _present("user_id")
     item_id_present = _present("item_id")
 
-    # NOTE: a null day is a key of its own: the row holds always.
+    # NOTE: a null day is a key of its own: the row counts for every day.
     row_unique = _rule(lambda: ~pl.struct("user_id", "item_id", "day").is_duplicated())
 
 
 class Offers(dy.Schema):
-    """What is known ahead of an item: an offer of some kind holds from its first day to its last, if it has one."""
+    """Offers of items: an offer of some kind is in force from its first day to its last, if it has one."""
 
     item_id = dy.Any()
     offer = dy.String(nullable=False, min_length=1)

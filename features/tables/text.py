@@ -6,7 +6,7 @@ import polars as pl
 
 from features.config import TextFieldConfig
 
-__all__ = ["GRID", "MAX_TEXT_CHARS", "SEPARATOR", "item_texts"]
+__all__ = ["GRID", "MAX_TEXT_CHARS", "SEPARATOR", "folded", "item_texts"]
 
 SEPARATOR = " | "
 MAX_TEXT_CHARS = 20_000
@@ -17,13 +17,18 @@ is exact, since by Cauchy-Schwarz no partial sum exceeds about GRID**2 < 2**24: 
 batch, threads or BLAS."""
 
 
+def folded(text: pl.Expr) -> pl.Expr:
+    """A text with each run of white space as one space, and none at its ends."""
+    return text.str.replace_all(r"\s+", " ").str.strip_chars(" ")
+
+
 def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> pl.Series:
     """Join the text fields of each item, white space folded; null and empty fields are left out.
 
     Args:
         items: The catalogue.
         fields: Text columns in the order they are read: names, or names with how many words or characters of each are
-            read at most, so that a long one leaves room for those after it.
+            read at most, so that a long one leaves something of the encoder's length to those after it.
 
     Returns:
         One text an item in the order of `items`; empty where all fields are.
@@ -39,9 +44,9 @@ def item_texts(items: pl.DataFrame, fields: Sequence[TextFieldConfig | str]) -> 
     return items.select(pl.concat_str(filled, separator=SEPARATOR, ignore_nulls=True).alias("text"))["text"]
 
 
-def _read(told: TextFieldConfig) -> pl.Expr:
+def _read(field: TextFieldConfig) -> pl.Expr:
     """A field, white space folded, cut to what is read of it."""
-    text = pl.col(told.field).str.replace_all(r"\s+", " ").str.strip_chars(" ")
-    if told.max_words is not None:
-        text = text.str.split(" ").list.head(told.max_words).list.join(" ")
-    return text if told.max_chars is None else text.str.head(told.max_chars).str.strip_chars(" ")
+    text = folded(pl.col(field.field))
+    if field.max_words is not None:
+        text = text.str.split(" ").list.head(field.max_words).list.join(" ")
+    return text if field.max_chars is None else text.str.head(field.max_chars).str.strip_chars(" ")

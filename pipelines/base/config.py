@@ -1,15 +1,14 @@
 """The one configuration file: composed of each package's own, read from YAML, changed by `--set`."""
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from encoders.config import ClickModelConfig, EncoderConfig
 from features.config import (
@@ -26,8 +25,9 @@ from features.config import (
 )
 from features.errors import ConfigError
 from features.tables.clocks import EpochUnit
+from pipelines.base.audit_config import AuditsConfig
+from pipelines.base.config_faults import explained, yaml_fault
 from pipelines.base.outside import without_credentials
-from pipelines.base.removed import REMOVED, REMOVED_VALUES
 from pipelines.base.scalars import load_yaml
 from pipelines.base.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig, ValidationConfig
@@ -45,17 +45,22 @@ class TableConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     path: str = Field(
-        description="A .parquet, .csv or .tsv file (the latter perhaps gzipped), a glob, or a folder of them (day "
-        "partitions; links are followed); relative to the configuration file."
+        description="A .parquet, .csv or .tsv file (CSV and TSV perhaps gzipped), a glob, or a folder of such files "
+        "(day partitions; links are followed); relative to the configuration file."
     )
-    columns: dict[str, str] = Field(default_factory=dict, description="Our column name: your column name.")
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="What columns are called in your file, as `nightrank's name: your name` (user_id: customer).",
+    )
     constants: dict[str, str] = Field(
-        default_factory=dict, description="Our column name: one value for every row (event: purchase, say)."
+        default_factory=dict,
+        description="Columns that have one value in every row, as `nightrank's name: value` (event: purchase).",
     )
 
     times: EpochUnit | None = Field(
         default=None,
-        description="What numbers in columns of times count from 1970 (UTC): s, ms, us or ns; null: they are refused.",
+        description="Unit of times that are written as numbers since 1970 in UTC: s, ms, us or ns; null refuses such "
+        "numbers.",
     )
 
     @field_validator("constants", mode="before")
@@ -65,47 +70,74 @@ class TableConfig(FrozenConfig):
 
 
 class ItemsConfig(TableConfig):
-    """The catalogue."""
+    """The table of items, your catalogue."""
 
     text: Annotated[tuple[TextFieldConfig, ...], Owner.VERSION] = Field(
         default=(TextFieldConfig(field="title"),),
         min_length=1,
-        description="Text fields the encoder reads, most telling first: names, or {field: NAME, max_words: N}.",
+        description="Text columns that the encoder reads, the most telling first: names, or {field: NAME, max_words: "
+        "N}.",
     )
 
     @property
     def text_fields(self) -> tuple[str, ...]:
         """Names of the text fields."""
-        return tuple(told.field for told in self.text)
+        return tuple(text.field for text in self.text)
+
+
+Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+
+class EventsConfig(TableConfig):
+    """The log of events."""
+
+    expected: tuple[Weekday, ...] | None = Field(
+        default=None,
+        description="Weekdays on which there must be events, [mon, tue, ...]; null: those that had some in four of the "
+        "five weeks before. A night after such a day without events is blocked by the audit `eve`.",
+    )
 
 
 class QuarantineConfig(FrozenConfig):
-    """What happens to rows that break a contract."""
+    """What happens to rows that break a table's contract."""
 
     owner = Owner.TONIGHT
 
-    max_share: float = Field(default=0.05, ge=0, le=1, description="Largest share of a table's rows set aside.")
+    max_share: float = Field(
+        default=0.05,
+        ge=0,
+        le=1,
+        description="Largest share of a table's rows that may break its contract and be set aside before the command "
+        "stops.",
+    )
 
 
 class DataConfig(FrozenConfig):
-    """The input tables."""
+    """Your input tables: where they lie and what their columns are called."""
 
     owner = Owner.TONIGHT
 
     items: ItemsConfig
-    events: TableConfig
-    users: TableConfig | None = Field(default=None, description="Optional; users without events get rankings too.")
+    events: EventsConfig
+    users: TableConfig | None = Field(
+        default=None, description="Optional table of users with attributes; users without events get rankings too."
+    )
     candidates: TableConfig | None = Field(
-        default=None, description="Optional; items you name for users (user_id, item_id, perhaps day and score)."
+        default=None,
+        description="Optional table of items that you propose for users (user_id, item_id, perhaps day and score).",
     )
     offers: TableConfig | None = Field(
         default=None,
-        description="Optional; what is known ahead of items (item_id, offer, first_day, last_day, perhaps reach).",
+        description="Optional table of what is planned for items, such as price cuts (item_id, offer, first_day, "
+        "last_day, perhaps reach).",
     )
-    timezone: ZoneName = Field(default="UTC", description="IANA zone of timestamps that carry none.")
+    timezone: ZoneName = Field(default="UTC", description="IANA time zone of timestamps that carry none.")
     quarantine: QuarantineConfig = Field(default_factory=QuarantineConfig)
     max_unknown_share: float = Field(
-        default=0.2, ge=0, le=1, description="Largest share of a text field's tokens unknown to the encoder."
+        default=0.2,
+        ge=0,
+        le=1,
+        description="Largest share of a text field's tokens that the encoder may not know before the command stops.",
     )
 
     @model_validator(mode="after")
@@ -119,57 +151,68 @@ class DataConfig(FrozenConfig):
 
 
 class PromotionConfig(FrozenConfig):
-    """The gates before a version goes live; the metric is NDCG at the last of `evaluation.cutoffs`."""
+    """The gates that a version must pass to go live; the metric is NDCG at the last of `evaluation.cutoffs`."""
 
     owner = Owner.EVALUATION
 
     min_lift_over_baseline: float = Field(
         default=0.0,
-        description="The lower bound of the paired lift over personal frequency must exceed this.",
+        description="Least NDCG by which a version must beat the user's own most frequent items: the lower end of the "
+        "95 % interval must exceed it.",
     )
     max_loss_to_champion: float = Field(
         default=0.005,
         ge=0,
-        description="The lower bound of the paired lift over the champion may be this far below 0.",
+        description="NDCG by which a version may at most be worse than the champion: the lower end of the 95 % "
+        "interval may be this far below 0.",
     )
     min_distinct_share: float = Field(
-        default=0.5, ge=0, le=1, description="Least share of requests whose scores are not all alike."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Least share of requests in which the scores of the candidates are not all the same.",
     )
 
 
 class NightConfig(FrozenConfig):
-    """The nightly batch."""
+    """The nightly job: what is published, and when it refuses to publish."""
 
     owner = Owner.TONIGHT
 
-    top: int = Field(default=20, ge=1, le=1000, description="Items published a user.")
+    top: int = Field(default=20, ge=1, le=1000, description="Items published for each user.")
     max_days_behind: int = Field(
-        default=3, ge=0, description="Days that the log's latest event may lie before the eve of the day."
+        default=3,
+        ge=0,
+        description="Days that may be missing at the end of the log, up to the day before the one that is ranked.",
     )
     reasons: int = Field(
         default=0,
         ge=0,
         le=20,
-        description="Feature families named for each published item, those that lifted its score most; 0: none.",
+        description="Feature families named with each published item as reasons, those that raised its score most; 0 "
+        "names none.",
     )
-    shard_users: int = Field(default=5000, ge=1, description="Users a shard of the published rankings holds.")
+    audits: AuditsConfig = Field(
+        default_factory=AuditsConfig, description="What is looked at before a night goes live, and what stops it."
+    )
+    shard_users: int = Field(default=5000, ge=1, description="Users in each file of the published rankings.")
 
 
 class VectorsConfig(FrozenConfig):
-    """The stores of text vectors."""
+    """The stores of text vectors, so that no text is encoded twice."""
 
     owner = Owner.TONIGHT
 
     keep_days: float = Field(
         default=7.0,
         ge=0,
-        description="Days after its last use before `nightrank vectors gc` may remove a store that no registered "
-        "version needs.",
+        description="Days after its last use for which a store of text vectors is kept by `nightrank vectors gc`, if "
+        "no registered version needs it.",
     )
 
 
 class Config(FrozenConfig):
-    """All that nightrank can be told. The resolved configuration is stored with every run and bundle.
+    """The whole configuration file. The resolved configuration is stored with every run and bundle.
 
     Each key's description ends with whose it is:
 
@@ -186,16 +229,16 @@ class Config(FrozenConfig):
 
     data: DataConfig
     output: Annotated[str, Owner.TONIGHT] = Field(
-        default="out", description="Folder of everything that is written; relative to this file."
+        default="out", description="Folder of everything that nightrank writes; relative to the configuration file."
     )
     seed: Annotated[int, Owner.TRAINING] = Field(
-        default=0, ge=0, lt=2**31, description="Seed of all randomness, resamples too."
+        default=0, ge=0, lt=2**31, description="Seed of everything random, in training and in bootstrap intervals."
     )
     max_memory_gb: Annotated[float, Owner.TONIGHT] = Field(
         default=8.0,
         ge=1,
-        description="Memory (GB, pages of files not counted) that `train`, `evaluate` and `score` may take: they work "
-        "in smaller portions and learn from fewer lists, or refuse to start.",
+        description="Memory in GB (without cached files) that `train`, `evaluate` and `score` may take; they work in "
+        "smaller portions, learn from fewer requests, or refuse to start.",
     )
     calendar: CalendarConfig = Field(default_factory=CalendarConfig)
     requests: RequestsConfig = Field(default_factory=RequestsConfig)
@@ -223,7 +266,7 @@ class Config(FrozenConfig):
         return self
 
     @model_validator(mode="after")
-    def _given_by_the_log(self) -> Self:
+    def _needs_logged_requests(self) -> Self:
         if self.requests.source == "logged":
             return self
         for key, value in (("requests.mode", self.requests.mode), ("candidates.source", self.candidates.source)):
@@ -271,10 +314,10 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     >>> flat({"a": {"b": 1, "c": [2]}})
     {'a.b': 1, 'a.c': [2]}
     """
-    found: dict[str, Any] = {}
+    paths: dict[str, Any] = {}
     for key, value in values.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-    return found
+        paths |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+    return paths
 
 
 class ClickDataConfig(FrozenConfig):
@@ -285,13 +328,15 @@ class ClickDataConfig(FrozenConfig):
 
 
 class ClickConfig(FrozenConfig):
-    """All that `nightrank click-model` can be told: a configuration file of its own, since it needs no users."""
+    """The configuration file of `nightrank click-model`: one of its own, since it needs no users."""
 
     data: ClickDataConfig
     output: Annotated[str, Owner.TONIGHT] = Field(
-        default="out", description="Folder of everything that is written; relative to this file."
+        default="out", description="Folder of everything that nightrank writes; relative to the configuration file."
     )
-    seed: Annotated[int, Owner.TRAINING] = Field(default=0, ge=0, lt=2**31, description="Seed of all randomness.")
+    seed: Annotated[int, Owner.TRAINING] = Field(
+        default=0, ge=0, lt=2**31, description="Seed of everything random in the training."
+    )
     encoder: EncoderConfig = Field(default_factory=EncoderConfig)
     click_model: ClickModelConfig = Field(default_factory=ClickModelConfig)
 
@@ -339,7 +384,8 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"no configuration at {str(path)!r}. Write one (see the README), or name it with --config."
+            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or "
+            "name it with --config."
         ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -347,29 +393,27 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
     except OSError as error:
         raise ConfigError(f"{path.name} is not readable ({error.strerror}). Name a file with --config.") from error
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path.name} is not readable as YAML: {_told(error)}.") from error
+        raise ConfigError(
+            f"{path.name} is not readable as YAML: {yaml_fault(error)}. Mend it there; text with a colon or a # needs "
+            "quotes."
+        ) from error
     if not isinstance(raw, dict):
-        raise ConfigError(f"{path.name} must hold keys such as `data:`; see the README for an example.")
+        raise ConfigError(
+            f"{path.name} holds no keys. Write some, such as `data:`; `nightrank help config` lists them."
+        )
     for override in overrides:
         _override(raw, override)
     try:
         # A section whose keys are all commented out is null in YAML.
         return kind.model_validate({key: value for key, value in raw.items() if value is not None})
     except ValidationError as error:
-        raise ConfigError("\n".join(_explained(fault, kind) for fault in error.errors())) from error
-
-
-def _told(error: yaml.YAMLError) -> str:
-    """What is wrong with a YAML text, and on which line."""
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return problem if mark is None else f"{problem} (line {mark.line + 1}, column {mark.column + 1})"
+        raise ConfigError("\n".join(explained(fault, kind) for fault in error.errors())) from error
 
 
 def _override(raw: dict[str, Any], override: str) -> None:
-    key, found, value = override.partition("=")
-    if not found:
-        raise ConfigError(f"--set {override}: write it as key.path=value.")
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise ConfigError(f"--set {override}: there is no value. Write it as key.path=value.")
     *parents, last = keys = key.strip().split(".")
     node = raw
     for parent in parents:
@@ -377,42 +421,13 @@ def _override(raw: dict[str, Any], override: str) -> None:
             node[parent] = {}
         node = node[parent]
         if not isinstance(node, dict):
-            raise ConfigError(f"--set {key}: {parent!r} holds a value, not keys.")
+            raise ConfigError(f"--set {key}: {parent!r} has a value and no keys below it. Set {parent!r} itself.")
     try:
         node[last] = load_yaml(value, keys)
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: the value is not readable as YAML: {_told(error)}.") from error
-
-
-def _explained(fault: Mapping[str, Any], kind: type[BaseModel]) -> str:
-    """One line: the YAML path, what is wrong, and of an unknown key what became of it or the nearest one."""
-    location = [str(part) for part in fault["loc"]]
-    path = ".".join(location) or "configuration"
-    if fault["type"] == "tuple_type":
-        return f"{path}: write a list, such as [ONE, OTHER]"
-    if fault["type"] == "literal_error" and (path, fault["input"]) in REMOVED_VALUES:
-        return f"{path}: {fault['input']} is no value of it any more. {REMOVED_VALUES[path, fault['input']]}"
-    if fault["type"] != "extra_forbidden":
-        return f"{path}: {fault['msg'].removeprefix('Value error, ')}"
-    if path in REMOVED:
-        return f"{path}: there is no such key any more. {REMOVED[path].remedy}"
-    known = _keys_at(kind, location[:-1])
-    near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-    hint = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(sorted(known))}."
-    return f"{path}: unknown key. {hint}"
-
-
-def _keys_at(model: type[BaseModel], location: list[str]) -> list[str]:
-    for part in location:
-        if part.isdigit():  # the place in a list
-            continue
-        field = model.model_fields.get(part)
-        arguments = getattr(field.annotation, "__args__", (field.annotation,)) if field else ()
-        models = [kind for kind in arguments if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if not models:
-            return []
-        model = models[0]
-    return list(model.model_fields)
+        raise ConfigError(
+            f"--set {key}: the value is not readable as YAML: {yaml_fault(error)}. Put text in quotes."
+        ) from error
 
 
 def _anchored(config: Config, folder: Path) -> Config:

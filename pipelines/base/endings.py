@@ -13,8 +13,8 @@ _LIBRARIES: dict[str, tuple[type[NightrankError], str]] = {
     "sqlite3": (TryAgainError, "Check the keys of `tracking`, then run it again."),
     "requests": (TryAgainError, "Check the keys of `tracking`, then run it again."),
     "urllib3": (TryAgainError, "Check the keys of `tracking`, then run it again."),
-    "polars": (ContractError, "Look for what is unlike the README's tables; `nightrank check` names what breaks them."),
-    "pyo3_runtime": (ContractError, "Look for what is unlike the README's tables; `nightrank check` names it."),
+    "polars": (ContractError, "Compare yours with `nightrank help tables`; `nightrank check` names what breaks them."),
+    "pyo3_runtime": (ContractError, "Compare yours with `nightrank help tables`; `nightrank check` names it."),
     "pyarrow": (IntegrityError, "Fetch the file again."),
     "safetensors_rust": (IntegrityError, "Fetch the model again."),
     "lightgbm": (ConfigError, "Check the keys of `ranker`."),
@@ -45,8 +45,8 @@ def _from_outside(error: BaseException) -> NightrankError | None:
     """Translate an error of the machine or of a library into one of ours; None for a fault of nightrank itself."""
     if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _MEMORY):
         return TryAgainError(
-            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: encoder.requests_per_batch, "
-            "encoder.max_tokens, candidates.max_per_request."
+            f"memory does not suffice ({words_of(error)}). Free some, or ask for less: max_memory_gb, "
+            "encoder.requests_per_batch, encoder.max_tokens, candidates.max_per_request."
         )
     if isinstance(error, OSError) or errno_of(error) is not None:
         return disk_error(error, doing="read or written")

@@ -9,19 +9,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
 from rich.text import Text
 
 from pipelines.base.outside import printable, without_credentials
 
-__all__ = ["Advance", "Terminal", "json_line", "say", "task"]
+__all__ = ["Advance", "Terminal", "close", "duration", "json_line", "say", "task"]
 
 Advance = Callable[..., None]
 """advance(n) reports n more as done; advance(n, note="...") adds a remark."""
@@ -68,6 +61,41 @@ def say(event: str, **facts: object) -> None:
         _line(event, **facts)
 
 
+def duration(seconds: float) -> str:
+    """A span of time in words, to two units.
+
+    >>> duration(7.26), duration(200), duration(7260)
+    ('7.3 s', '3 min 20 s', '2 h 1 min')
+    """
+    if seconds < 59.95:  # noqa: PLR2004 - what rounds to a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def close(done: str, *, seconds: float, lies_in: object = None, then: str | None = None) -> None:
+    """Say in one line how a command ended well.
+
+    Args:
+        done: What was done.
+        seconds: How long it took.
+        lies_in: The file or folder that holds the outcome, if there is one.
+        then: The command to go on with, if there is one.
+    """
+    if not sys.stderr.isatty():
+        parts = {"lies_in": lies_in, "next": then}
+        kept = {key: str(value) for key, value in parts.items() if value is not None}
+        _line("done", what=done, seconds=round(seconds, 1), **kept)
+        return
+    line = Text.assemble(("Done: ", "bold green"), _shown(done), (f" in {duration(seconds)}.", "dim"))
+    if lies_in is not None:
+        line.append(f" It lies in {_shown(lies_in)}.")
+    if then is not None:
+        line.append_text(Text.assemble(" Next: ", (_shown(then), "bold")))
+    Terminal().print(line, soft_wrap=True)
+
+
 @contextmanager
 def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
     """Show the progress of a piece of work: a bar on a terminal, JSON lines every ten seconds elsewhere.
@@ -77,21 +105,61 @@ def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
         total: How many there are.
         unit: What they are.
     """
-    start = time.monotonic()
+    pace = _Pace(total)
     if sys.stderr.isatty():
         with _bar() as bar:
-            row = bar.add_task(_shown(name), total=total, note="", unit=_shown(unit))
+            row = bar.add_task(_shown(name), total=total, note="", unit=_shown(unit), pace=pace)
 
             def advance(done: int, note: str = "") -> None:
+                pace.add(done)
                 bar.update(row, advance=done, note=_shown(note))
 
             yield advance
-    else:
-        with _lines(name, total, unit) as advance_line:
-            yield advance_line
-    took = time.monotonic() - start
-    if not sys.stderr.isatty():
-        _line(name, done=total, unit=unit, seconds=round(took, 1))
+        return
+    with _lines(name, pace, unit) as advance_line:
+        yield advance_line
+    _line(name, done=total, unit=unit, seconds=round(pace.elapsed(), 1))
+
+
+class _Pace:
+    """How fast a piece of work goes, by all of it so far.
+
+    Attributes:
+        done: How much is done.
+        total: Of how much.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.done, self.total = 0, total
+        self._start = time.monotonic()
+        self._end: float | None = None
+
+    def add(self, more: int) -> None:
+        """Count what was done now."""
+        self.done += more
+        if self.done:
+            now = time.monotonic()
+            self._end = now + (now - self._start) * max(self.total - self.done, 0) / self.done
+
+    def elapsed(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self._start
+
+    def left(self) -> float | None:
+        """Seconds that the rest takes; None before anything is done."""
+        return None if self._end is None else max(self._end - time.monotonic(), 0.0)
+
+
+class _TimeLeft(ProgressColumn):
+    """How long a piece of work has taken, and about how long it still takes."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        pace: _Pace = task.fields["pace"]
+        left = pace.left()
+        rest = "" if left is None or task.finished else f", about {duration(left)} left"
+        return Text(duration(pace.elapsed()) + rest)
 
 
 def _bar() -> Progress:
@@ -100,23 +168,25 @@ def _bar() -> Progress:
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}", markup=False),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
+        _TimeLeft(),
         TextColumn("{task.fields[note]}", markup=False, style="dim"),
         console=Terminal(),
     )
 
 
 @contextmanager
-def _lines(name: str, total: int, unit: str) -> Iterator[Advance]:
-    done, last = 0, time.monotonic()
+def _lines(name: str, pace: _Pace, unit: str) -> Iterator[Advance]:
+    last = time.monotonic()
 
     def advance(more: int, note: str = "") -> None:
-        nonlocal done, last
-        done += more
+        nonlocal last
+        pace.add(more)
         if time.monotonic() - last >= _EVERY_SECONDS:
             last = time.monotonic()
-            _line(name, done=done, total=total, unit=unit, **({"note": note} if note else {}))
+            left = pace.left()
+            facts: dict[str, object] = {"done": pace.done, "total": pace.total, "unit": unit}
+            facts["eta_s"] = None if left is None else round(left, 1)
+            _line(name, **facts, **({"note": note} if note else {}))
 
     yield advance
 

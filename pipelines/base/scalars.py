@@ -18,7 +18,7 @@ _TEXT = "tag:yaml.org,2002:str"
 
 
 def load_yaml(text: str, at: Sequence[str] = ()) -> Any:  # noqa: ANN401 - whatever YAML holds
-    """What a YAML text holds, values under `candidates.blocked` and `constants` as they are written.
+    """Parse YAML, keeping values under `candidates.blocked` and `constants` as the text that is written.
 
     Args:
         text: The text; an empty one is None.

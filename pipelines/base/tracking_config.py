@@ -24,29 +24,33 @@ _SQLITE = re.compile(r"(sqlite(?:\+\w+)?:///)([^?]+)(.*)")
 
 
 class TrackingConfig(FrozenConfig):
-    """MLflow."""
+    """MLflow: where runs are recorded and versions are registered."""
 
     owner = Owner.TONIGHT
 
     uri: str | None = Field(
         default=None,
         description="Tracking and registry server: http(s)://HOST:PORT, sqlite:///FILE (a relative file is meant from "
-        "the configuration file), another database, or databricks; SQLite under `output` if null or empty. A user and "
-        "password in it are used, and never written; MLFLOW_TRACKING_USERNAME and _PASSWORD do as well.",
+        "the configuration file), another database, or databricks; null keeps a SQLite file under `output`. A user "
+        "and password in it are used and never written; MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD work "
+        "as well.",
     )
-    experiment: str = Field(default="nightrank", min_length=1, description="Name of the experiment.")
+    experiment: str = Field(
+        default="nightrank", min_length=1, description="Name of the MLflow experiment that runs are recorded in."
+    )
     model_name: str = Field(
-        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model."
+        default="nightrank", pattern=r"^[A-Za-z0-9_.-]+$", description="Name of the registered model in MLflow."
     )
     tensorboard: bool = Field(
         default=False,
-        description="Write a training's curves under `output`/tensorboard too; needs the extra tensorboard.",
+        description="Whether the curves of a training are also written under `output`/tensorboard; needs the extra "
+        "tensorboard.",
     )
 
     @field_validator("uri")
     @classmethod
     def _is_a_server(cls, uri: str | None) -> str | None:
-        """Refuse what is no URI, in a message that does not repeat it: it may hold a password."""
+        """Refuse a value that is no URI; the message does not repeat it, since it may hold a password."""
         if uri is None or not uri.strip():
             return None
         if _SERVER.fullmatch(uri):

@@ -5,9 +5,12 @@ from typing import Annotated
 
 import typer
 
+from pipelines.cli.commands import Closing, command, next_command
 from pipelines.cli.options import DEFAULT, AllowEmpty, ConfigPath, Overrides, open_inputs, open_settings
 
 __all__ = ["click_app", "features_app", "vectors_app"]
+
+_CLICKS = Path("clicks.yaml")
 
 features_app = typer.Typer(no_args_is_help=True, help="The feature families: what they are, and how they look now.")
 
@@ -19,9 +22,9 @@ click_app = typer.Typer(
 vectors_app = typer.Typer(no_args_is_help=True, help="The vector stores: what they hold, and what nobody needs.")
 
 
-@features_app.command("list")
-def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
-    """Every family and its columns, what they mean, and whether they are on; reads no data."""
+@command(features_app, ["nightrank features list"], name="list")
+def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
+    """List every feature family and its columns, what they mean, and whether they are on; reads no data."""
     from pipelines.base import report
     from pipelines.verbs.feature_columns import catalogue_of_columns
 
@@ -29,13 +32,27 @@ def features_list(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> No
     kinds = tuple(settings.labels.gains)
     text = settings.data.items.text_fields
     columns = catalogue_of_columns(
-        settings.features, kinds=kinds, text=text, requests=settings.requests, offers=settings.data.offers is not None
+        settings.features,
+        kinds=kinds,
+        text=text,
+        requests=settings.requests,
+        candidates=settings.candidates,
+        offers=settings.data.offers is not None,
     )
     report.show(*report.features_table(columns))
     report.result({"columns": columns})
+    return Closing(f"listed {len(columns)} columns", then="nightrank help config features")
 
 
-@features_app.command("describe")
+@command(
+    features_app,
+    [
+        "nightrank features describe",
+        "nightrank features describe --to reference.json",
+        "nightrank features describe --reference reference.json --latest",
+    ],
+    name="describe",
+)
 def features_describe(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
@@ -44,8 +61,8 @@ def features_describe(
     to: Annotated[Path | None, typer.Option("--to", help="Write the statistics, as a later reference.")] = None,
     latest: Annotated[bool, typer.Option("--latest", help="The log's latest requests, not validation's.")] = False,
     allow_empty: AllowEmpty = False,
-) -> None:
-    """Mean, spread, undefined share of every feature, and its drift (PSI) against a reference."""
+) -> Closing:
+    """Show mean, spread and undefined share of every feature, and its drift (PSI) against a reference."""
     from pipelines.base import report
     from pipelines.verbs.feature_columns import describe, write_reference
 
@@ -57,15 +74,18 @@ def features_describe(
         report.show(f"columns of the reference that there are no longer: {', '.join(described.gone)}")
     if to is not None:
         write_reference(described, to)
-        report.show(f"wrote {to}; compare with it by: nightrank features describe --reference {to}")
     report.result(facts)
+    again = None if to is None else next_command(f"features describe --reference {to}", config)
+    return Closing(f"described {len(facts['columns'])} columns", lies_in=to, then=again)
 
 
-@click_app.command("train")
+@command(
+    click_app, ["nightrank click-model train", "nightrank click-model train --config headlines.yaml"], name="train"
+)
 def click_model_train(
-    config: ConfigPath = Path("clicks.yaml"), overrides: Overrides = [], *, allow_empty: AllowEmpty = False
-) -> None:
-    """Learn from a table of group, text, impressions and clicks; written under `output`/click-model."""
+    config: ConfigPath = _CLICKS, overrides: Overrides = [], *, allow_empty: AllowEmpty = False
+) -> Closing:
+    """Learn from a table of group, text, impressions and clicks; the model is written under `output`/click-model."""
     from pipelines.base import report
     from pipelines.base.config import load_click_config
     from pipelines.verbs.headlines import train_click_model
@@ -73,17 +93,19 @@ def click_model_train(
     facts = train_click_model(load_click_config(config, overrides), allow_empty=allow_empty)
     report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
     report.result(facts)
+    then = next_command("click-model score TABLE --to FILE", config, default=_CLICKS)
+    return Closing("trained the click model", lies_in=facts["folder"], then=then)
 
 
-@click_app.command("score")
+@command(click_app, ["nightrank click-model score tomorrow.csv --to scored.parquet"], name="score")
 def click_model_score(
     table: Annotated[Path, typer.Argument(help="Table with the texts: a file, a glob or a folder.")],
-    config: ConfigPath = Path("clicks.yaml"),
+    config: ConfigPath = _CLICKS,
     overrides: Overrides = [],
     *,
     to: Annotated[Path, typer.Option("--to", help="Parquet file to write: the table with logit and probability.")],
-) -> None:
-    """Score texts: the higher of a group is the one to show."""
+) -> Closing:
+    """Score texts: the one with the highest score of a group is the one to show."""
     from pipelines.base import report
     from pipelines.base.config import load_click_config
     from pipelines.verbs.headlines import score_click_model
@@ -91,11 +113,12 @@ def click_model_score(
     facts = score_click_model(load_click_config(config, overrides), table, to)
     report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
     report.result(facts)
+    return Closing(f"scored {facts['texts']:,} texts", lies_in=to)
 
 
-@vectors_app.command("stats")
-def vectors_stats(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
-    """A row an encoder: segments, texts, bytes, the registered versions that use it, the last use."""
+@command(vectors_app, ["nightrank vectors stats"], name="stats")
+def vectors_stats(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
+    """Show the stores, one for each encoder: segments, texts, bytes, versions that use it, last use."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.vector_stores import stores
@@ -103,27 +126,28 @@ def vectors_stats(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> No
     facts = [store.as_json() for store in stores(load_config(config, overrides))]
     report.show(*report.stores_table(facts))
     report.result({"stores": facts})
+    return Closing(f"looked at {len(facts)} stores", then=next_command("vectors gc --dry-run", config))
 
 
-@vectors_app.command("verify")
-def vectors_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
-    """Hold every segment against its checksum."""
+@command(vectors_app, ["nightrank vectors verify"], name="verify")
+def vectors_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
+    """Check every segment of the stores against its checksum."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.vector_stores import verify
 
     facts = verify(load_config(config, overrides))
-    report.show(f"{facts['segments']} segments of {facts['stores']} stores are whole ({facts['bytes'] / 1e6:.1f} MB)")
     report.result(facts)
+    return Closing(f"verified {facts['segments']} segments of {facts['stores']} stores ({facts['bytes'] / 1e6:.1f} MB)")
 
 
-@vectors_app.command("gc")
+@command(vectors_app, ["nightrank vectors gc --dry-run", "nightrank vectors gc --set vectors.keep_days=0"], name="gc")
 def vectors_gc(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and remove nothing.")] = False,
-) -> None:
+) -> Closing:
     """Remove the stores that no registered version needs (`vectors.keep_days` after their last use)."""
     from pipelines.base import report
     from pipelines.base.config import load_config
@@ -131,5 +155,7 @@ def vectors_gc(
 
     facts = collect(load_config(config, overrides), dry_run=dry_run)
     verb = "would remove" if dry_run else "removed"
-    report.show(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB): {facts['removed']}")
+    report.show(f"{verb}: {', '.join(facts['removed']) or 'nothing'}")
     report.result(facts)
+    then = next_command("vectors gc", config) if dry_run and facts["removed"] else None
+    return Closing(f"{verb} {len(facts['removed'])} stores ({facts['freed_bytes'] / 1e6:.1f} MB)", then=then)

@@ -17,17 +17,45 @@ __all__ = [
     "AllowEmpty",
     "ConfigPath",
     "Overrides",
+    "VersionName",
+    "config_keys",
+    "dataset_names",
     "open_inputs",
     "open_settings",
     "registry_of",
     "say_read",
+    "version_names",
 ]
+
+
+def config_keys(incomplete: str) -> list[str]:
+    """Completions of `--set`: the keys of the configuration that begin so."""
+    from pipelines.base.option_tables import paths
+
+    return [f"{path}=" for path in paths() if path.startswith(incomplete)]
+
+
+def version_names(incomplete: str) -> list[str]:
+    """Completions of a version: the aliases; numbers are in the registry, which is not asked for them."""
+    return [alias for alias in ("champion", "challenger", "previous") if alias.startswith(incomplete)]
+
+
+def dataset_names(incomplete: str) -> list[str]:
+    """Completions of `nightrank data`."""
+    from pipelines.verbs.datasets import NAMES
+
+    return [name for name in NAMES if name.startswith(incomplete)]
+
 
 ConfigPath = Annotated[Path, typer.Option("--config", "-c", help="The configuration file.")]
 Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="KEY=VALUE", help="Override a key: ranker.num_leaves=31.")
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Override a key, such as ranker.num_leaves=31.", autocompletion=config_keys
+    ),
 ]
 AllowEmpty = Annotated[bool, typer.Option("--allow-empty", help="Accept partitions without rows.")]
+VersionName = Annotated[str, typer.Option("--version", help="Number or alias.", autocompletion=version_names)]
 
 DEFAULT = Path("nightrank.yaml")
 
@@ -51,11 +79,11 @@ def open_inputs(
 
 
 def open_settings(config: Path, overrides: list[str]) -> "Config":
-    """The configuration, with the feature families that other packages bring."""
+    """The configuration, after the classes that other packages bring are registered."""
     from pipelines.base.config import load_config
-    from pipelines.training.feature_plan import load_families
+    from pipelines.training.feature_plan import load_plugins
 
-    load_families()
+    load_plugins()
     return load_config(config, overrides)
 
 
@@ -79,9 +107,9 @@ def say_read(inputs: "Inputs") -> "Inputs":
     return inputs
 
 
-def _left_out(places: "Sequence[str]") -> dict[str, Any]:
+def _left_out(paths: "Sequence[str]") -> dict[str, Any]:
     """How many files were not read, and the first of them; nothing where all were."""
-    return {"files_left_out": len(places), "such_as": list(places[:5])} if places else {}
+    return {"files_left_out": len(paths), "such_as": list(paths[:5])} if paths else {}
 
 
 def registry_of(settings: "Config") -> "Registry":

@@ -6,27 +6,45 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from features.errors import ConfigError, IntegrityError
-from pipelines.cli.options import DEFAULT, AllowEmpty, ConfigPath, Overrides, open_settings, registry_of, say_read
+from pipelines.cli.commands import Closing, command, next_command
+from pipelines.cli.options import (
+    DEFAULT,
+    AllowEmpty,
+    ConfigPath,
+    Overrides,
+    VersionName,
+    open_settings,
+    registry_of,
+    say_read,
+)
 
 if TYPE_CHECKING:
     from pipelines.registry.registry import Registry
 
-__all__ = ["history", "promote", "registry_app", "rollback"]
+__all__ = ["champion_app", "registry_app"]
+
+champion_app = typer.Typer()
+_PANEL = "Versions"
 
 registry_app = typer.Typer(no_args_is_help=True, help="The registry: whether it is whole, and how to mend it.")
 
 Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the history.")]
 
 
+@command(
+    champion_app,
+    ["nightrank promote", "nightrank promote --version 3 --reason 'the weekly training'"],
+    panel=_PANEL,
+)
 def promote(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
-    version: Annotated[str, typer.Option("--version", help="Number or alias.")] = "challenger",
+    version: VersionName = "challenger",
     reason: Reason = "",
     allow_empty: AllowEmpty = False,
-) -> None:
-    """Make a version champion, if it passes every gate."""
+) -> Closing:
+    """Make a version the champion, which `score` ranks by, if it passes every gate."""
     from pipelines.base import report
     from pipelines.inputs.read import read_events
     from pipelines.registry.versions import load_version, working_config
@@ -34,38 +52,49 @@ def promote(
 
     settings = open_settings(config, overrides)
     registry = registry_of(settings)
-    if version == "challenger" and _completed_a_promotion(registry):
-        return
+    then = next_command("score --date DAY", config)
+    if version == "challenger" and (closing := _completed(registry, then)) is not None:
+        return closing
     _, bundle = load_version(registry, version)
     inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
     promoted, gates = promote_version(inputs.log, settings, registry, version, reason=reason)
     for gate in gates:
         report.show(f"passed: {gate.name}: {gate.finding}")
-    report.show(f"champion: {promoted.name}")
     report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
+    how = f"passed {len(gates)} gates and is champion" if gates else "is champion already"
+    return Closing(f"{promoted.name} {how}", then=then)
 
 
-def _completed_a_promotion(registry: "Registry") -> bool:
-    """Whether what is asked for was decided by a command that was killed, and was completed just now."""
+def _completed(registry: "Registry", then: str) -> Closing | None:
+    """What to say where the promotion of the challenger was decided by a command that was killed, and is completed now.
+
+    None where nothing was left unfinished, or there is a later challenger.
+    """
     from pipelines.base import report
     from pipelines.registry.champion import Champion
 
     standing = Champion(registry).settle()
     completed, champion = standing.completed, standing.champion
     if completed is None or champion is None or registry.find("challenger") is not None:
-        return False
-    report.show(f"champion: {champion.name}, by decision {completed.number}, which was completed just now")
+        return None
     report.result({"champion": champion.name, "gates": dict(completed.figures)})
-    return True
+    return Closing(
+        f"{champion.name} is champion by decision {completed.number}, which was completed just now", then=then
+    )
 
 
+@command(
+    champion_app,
+    ["nightrank rollback", "nightrank rollback --to 7 --reason 'complaints about new arrivals'"],
+    panel=_PANEL,
+)
 def rollback(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     to: Annotated[int | None, typer.Option("--to", min=1, help="Number of the version to go back to.")] = None,
     reason: Reason = "",
-) -> None:
+) -> Closing:
     """Make a version from before champion again: the one that is named, or the one before the present champion."""
     from pipelines.base import report
     from pipelines.base.config import load_config
@@ -73,10 +102,12 @@ def rollback(
 
     went, came = roll_back(registry_of(load_config(config, overrides)), None if to is None else str(to), reason=reason)
     was = None if went is None else went.name
-    report.show(f"champion: {came.name} " + ("already" if was == came.name else f"(was {was or 'nothing'})"))
     report.result({"champion": came.name, "was": was})
+    how = "is champion already" if was == came.name else f"is champion again, after {was or 'none'}"
+    return Closing(f"{came.name} {how}", then=next_command("score --date DAY", config))
 
 
+@command(champion_app, ["nightrank history", "nightrank history --on 2024-05-01"], panel=_PANEL)
 def history(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
@@ -84,8 +115,8 @@ def history(
     on: Annotated[
         datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="What was live on this day, in UTC.")
     ] = None,
-) -> None:
-    """Who was made champion, when, by whom and why; refusals too."""
+) -> Closing:
+    """Show which versions were made champion, when, by whom and why, refusals too; or what was live on a day."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.history import entry_lines, live_on
@@ -97,7 +128,7 @@ def history(
         for entry in entries:
             report.show(*entry_lines(entry))
         report.result({"history": entries})
-        return
+        return Closing(f"showed {len(entries)} decisions about the champion")
     facts = live_on(registry, on.date())
     report.show(f"champion when {facts['on']} began: {facts['at_start'] or 'none'}")
     for entry in facts["decisions"]:
@@ -109,10 +140,11 @@ def history(
     if facts["note"]:
         report.show(f"note: {facts['note']}")
     report.result(facts)
+    return Closing(f"showed what was live on {facts['on']}")
 
 
-@registry_app.command("verify")
-def registry_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> None:
+@command(registry_app, ["nightrank registry verify"], name="verify")
+def registry_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
     """Hold aliases, decisions and bundles against each other; each fault with the command that mends it."""
     from pipelines.base import report
     from pipelines.base.config import load_config
@@ -123,23 +155,27 @@ def registry_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> 
         report.show(f"note: {note}")
     for fault in facts.faults:
         report.show(fault.what, f"    mend it: {fault.mend}")
-    whole = "whole" if not facts.faults else f"{len(facts.faults)} wrong"
-    report.show(
-        f"champion: {facts.champion or 'none'}; {facts.decisions} decisions and {facts.versions} versions: {whole}"
-    )
     report.result(facts.as_json())
+    checked = f"{facts.decisions} decisions and {facts.versions} versions"
     if facts.faults:
-        raise IntegrityError(f"the registry has {len(facts.faults)} faults; each is named above with what mends it.")
+        raise IntegrityError(
+            f"of {checked}, {len(facts.faults)} things are wrong; each is named above with what mends it."
+        )
+    return Closing(f"{checked} are whole; champion: {facts.champion or 'none'}")
 
 
-@registry_app.command("repair")
+@command(
+    registry_app,
+    ["nightrank registry repair", "nightrank registry repair --adopt --reason 'set by hand in the outage'"],
+    name="repair",
+)
 def registry_repair(
     config: ConfigPath = DEFAULT,
     overrides: Overrides = [],
     *,
     adopt: Annotated[bool, typer.Option("--adopt", help="Keep a champion that was made by hand.")] = False,
     reason: Reason = "",
-) -> None:
+) -> Closing:
     """Finish what was left unfinished, and set the aliases as was decided last."""
     from pipelines.base import report
     from pipelines.base.config import load_config
@@ -154,5 +190,5 @@ def registry_repair(
     champion = registry.find(CHAMPION)
     name = champion.name if champion else None
     by = "nothing was decided anew" if decision is None else f"by decision {decision.number}"
-    report.show(f"champion: {name or 'none'}; {by}")
     report.result({"champion": name, "decision": decision and decision.number})
+    return Closing(f"champion: {name or 'none'}, {by}")

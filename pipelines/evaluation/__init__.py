@@ -1,1 +1,4 @@
-"""What every judgement shares: systems on a window, scores of other systems, windows one after the other."""
+"""Judging systems on the same requests: a version's, the baselines, other systems' scores, versions without a part.
+
+Metrics and intervals themselves are in `ranker`. Nothing here promotes, registers or publishes.
+"""

@@ -14,7 +14,6 @@ from functools import cached_property
 import polars as pl
 
 from features.families.manifest import Column, columns_of
-from features.families.request import SOURCE_GROUP
 from features.log.event_log import EventLog
 from features.requests.split import Span
 from pipelines.base.config import Config
@@ -76,7 +75,7 @@ class Whole:
         return cls(
             chain=chain,
             config=config,
-            columns=columns_of(chain.assembler.families, [SOURCE_GROUP, chain.interest]),
+            columns=columns_of(chain.assembler.families, [chain.assembler.sources, chain.interest]),
             ranker=trained.ranker,
             behaviour_ranker=trained.behaviour_ranker,
             encoder_day=trained.encoder_day,

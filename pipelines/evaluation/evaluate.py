@@ -97,7 +97,7 @@ class Evaluation:
     ablated: Mapping[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values, the conventions included; None is what is undefined (an interval over a single user)."""
+        """Plain values, the conventions included; undefined figures (an interval over a single user) are None."""
         return {
             "window": [str(date_of(self.first_day)), str(date_of(self.end_day - 1))],
             "requests": self.n_requests,

@@ -13,7 +13,7 @@ from pipelines.base.progress import say
 from pipelines.inputs.tables import read_raw
 from pipelines.training.labelled import Labelled
 
-__all__ = ["External", "coded_scores", "read_scores"]
+__all__ = ["External", "coded_scores", "read_as", "read_scores", "unfit_reason"]
 
 _DAY = r"^(\d{4}[-/]\d\d[-/]\d\d)(?:[T ]00:00(?::00(?:\.0+)?)?(?:Z|[+-]00:?00)?)?$"  # also as its midnight
 _FORMS = {
@@ -55,7 +55,7 @@ def read_scores(entries: Sequence[str]) -> dict[str, pl.DataFrame]:
 
 
 def _name_and_path(entry: str) -> tuple[str, str]:
-    """NAME=PATH; a path that has a `=` in it and is there is a path."""
+    """Split NAME=PATH; an existing path that contains `=` is a path, named by its stem."""
     before, separator, after = entry.partition("=")
     if separator and not Path(entry).exists():
         return before, after
@@ -138,7 +138,7 @@ def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[
         return frame, [f"there is no column {', '.join(missing)}; it must have {', '.join(wanted)}"]
     if frame.is_empty():
         return frame, [f"there are no rows; {requests.height} requests are judged: score them"]
-    wrong = {name: _unfit(frame.schema[name], theirs) for name, theirs in wanted.items()}
+    wrong = {name: unfit_reason(frame.schema[name], theirs) for name, theirs in wanted.items()}
     faults = [
         f"all {frame.height} rows: {name} is {frame.schema[name].base_type()}, and {accepted}: cast it"
         for name, accepted in wrong.items()
@@ -146,7 +146,7 @@ def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[
     ]
     if faults:
         return frame, faults
-    rows = pl.DataFrame({name: _read(frame[name], theirs) for name, theirs in wanted.items()})
+    rows = pl.DataFrame({name: read_as(frame[name], theirs) for name, theirs in wanted.items()})
     for name, theirs in wanted.items():
         absent = frame[name].null_count()
         if absent:
@@ -160,7 +160,7 @@ def _typed(frame: pl.DataFrame, requests: pl.DataFrame, log: EventLog) -> tuple[
     return rows, faults
 
 
-def _unfit(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
+def unfit_reason(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
     """Which types are accepted, if values of `dtype` cannot be read as `wanted`; None if they can, as text can."""
     if dtype in (pl.String, pl.Null):
         return None
@@ -174,7 +174,7 @@ def _unfit(dtype: pl.DataType, wanted: pl.DataType) -> str | None:
     return None if fits else accepted
 
 
-def _read(column: pl.Series, wanted: pl.DataType) -> pl.Series:
+def read_as(column: pl.Series, wanted: pl.DataType) -> pl.Series:
     """A column read as another type; values that are none of it become null."""
     if wanted == pl.Date:
         return _dates(column)

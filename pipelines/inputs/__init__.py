@@ -1,1 +1,4 @@
-"""From files to a checked log: tables read and held against their contracts, the log folded file by file."""
+"""From files to checked tables and the event log: reading, contracts, the quarantine, folding file by file.
+
+Nothing here depends on a model or on a version. The contracts themselves are in `features.tables`.
+"""

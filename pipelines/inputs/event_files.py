@@ -79,7 +79,7 @@ class EventFiles:
             pl.Series("user", user.astype(np.uint32)),
             pl.Series("item", item),
             pl.Series("day", self._calendar.days(good["timestamp"])),
-            pl.Series("label_day", self._calendar.days(good["timestamp"], known=False)),
+            pl.Series("label_day", self._calendar.days(good["timestamp"], by_as_of=False)),
             *dict.fromkeys(("timestamp", "value", *further)),
             gain=gain,
             kind="event",

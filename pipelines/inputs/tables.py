@@ -147,7 +147,7 @@ def table_files(table: TableConfig, *, name: str) -> Files:
 
 
 def _root(path: str) -> Path:
-    """The folder that a path starts from: itself, a file's own, or what is there before the first wildcard."""
+    """The root folder of a path: itself, a file's folder, or the existing part before the first wildcard."""
     named = Path(path)
     if named.exists() or named.is_symlink():
         return named if named.is_dir() else named.parent

@@ -1,1 +1,5 @@
-"""Versions: a bundle that can be verified, MLflow's runs and registry, who is champion."""
+"""Versions: verifiable bundles, MLflow's runs and registry, aliases and the journal of promotions.
+
+All calls of MLflow are made here, inside `tracking_errors`. Whether a version may go live is decided by the gates
+(`pipelines.verbs.gates`).
+"""

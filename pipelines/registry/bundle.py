@@ -1,6 +1,7 @@
 """The bundle of a version: a verifiable folder of encoder, rankers, features, configuration and evaluation."""
 
 import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
@@ -16,25 +17,20 @@ from pydantic import ValidationError
 
 from encoders.model import InterestModel
 from features.candidates.cut import CandidateCut
-from features.errors import ContractError, IntegrityError, listed
+from features.errors import ConfigError, ContractError, IntegrityError, listed
 from features.families.manifest import FeatureManifest, columns_of
-from features.families.request import SOURCE_GROUP
 from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.training.train import Trained
-from ranker.ranker import Ranker
+from ranker.ranker import Ranker, ranker_kind
 
-__all__ = ["Bundle", "library_versions", "load_bundle", "verify_files", "write_bundle"]
+__all__ = ["Bundle", "library_versions", "load_bundle", "rescore_golden", "verify_files", "write_bundle"]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
-_RANKERS = (
-    ("ranker/booster.txt", "ranker/network.safetensors"),
-    ("ranker/behaviour.txt", "ranker/behaviour.safetensors"),
-)
 _FILES = {
     "candidates.json",
     "config.yaml",
@@ -44,8 +40,9 @@ _FILES = {
     "encoder/config.json",
     "encoder/model.safetensors",
     "encoder/tokenizer.json",
-    *(name for names in _RANKERS for name in names),
 }
+_RANKER = "ranker"  # folder of the files of both rankers
+_BEHAVIOUR = "behaviour"  # what all files of the ranker that sees no text are called, but for their suffix
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -131,8 +128,9 @@ def write_bundle(
             (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
             write_json(evaluation, staging / "evaluation.json")
             (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
+            names = _FILES | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
             manifest = {
-                "files": {name: sha256_of(staging / name) for name in sorted(_FILES)},
+                "files": {name: sha256_of(staging / name) for name in sorted(names)},
                 "cutoff": trained.cutoff().isoformat(),
                 "training": _lineage(trained),
                 "data": fingerprints,
@@ -152,13 +150,17 @@ def write_bundle(
 def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> None:
     """Write the encoder, both rankers with their features, and the golden rows with their scores."""
     ranker = trained.ranker
-    for inner in ("encoder", "ranker"):
+    for inner in ("encoder", _RANKER):
         (folder / inner).mkdir()
     trained.model.save(folder / "encoder")
-    for of, (forest, network) in zip((ranker, trained.behaviour_ranker), _RANKERS, strict=True):
-        text, arrays = of.files()
-        (folder / forest).write_text(text, encoding="utf-8")
-        (folder / network).write_bytes(arrays)
+    contents = ranker.files() | {_behaviour(name): each for name, each in trained.behaviour_ranker.files().items()}
+    if not _of_rankers(f"{_RANKER}/{name}" for name in contents):
+        raise ConfigError(
+            f"ranker.kind: the files of a ranker ({listed(ranker.files())}) need plain names with different suffixes, "
+            f"and none of them may be called {_BEHAVIOUR}."
+        )
+    for name, content in contents.items():
+        (folder / _RANKER / name).write_bytes(content)
     golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
     write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), folder / "golden.parquet")
     write_json(_manifest_of(trained).model_dump(mode="json"), folder / "features.json")
@@ -190,11 +192,11 @@ def verify_files(folder: Path) -> dict[str, Any]:
     """
     manifest: dict[str, Any] = read_json(folder / _MANIFEST, what="bundle")
     named = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(named, dict) or set(named) != _FILES:
+    if not isinstance(named, dict) or not set(named) >= _FILES or not _of_rankers(named):
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(present - _FILES - {_MANIFEST})]
-    for name in sorted(_FILES):
+    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST})]
+    for name in sorted(named):
         path = folder / name
         if path.is_symlink() or not path.is_file():
             faults.append(f"{name} is missing or a link")
@@ -211,14 +213,13 @@ def load_bundle(folder: Path) -> Bundle:
     Raises:
         IntegrityError: Anything is not as it was written, or golden rows score differently here, by more than
             `Ranker.tolerance`.
+        ConfigError: Its ranker is of a kind that no installed package brings.
     """
     manifest = verify_files(folder)
     features = _read_manifest(folder)
-    ranker, behaviour = (
-        Ranker.read((folder / forest).read_text(encoding="utf-8"), (folder / network).read_bytes(), names)
-        for (forest, network), names in zip(_RANKERS, (features.ranker, features.behaviour), strict=True)
-    )
-    _rescore(folder, ranker)
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    ranker, behaviour = _read_rankers(folder, features, config["ranker"].get("kind"))
+    rescore_golden(folder, ranker)
     cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
@@ -229,10 +230,36 @@ def load_bundle(folder: Path) -> Bundle:
         ranker=ranker,
         behaviour_ranker=behaviour,
         features=features,
-        config=yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")),
+        config=config,
         window=(date.fromisoformat(first), date.fromisoformat(last)),
         cut=None if cut == "null" else CandidateCut.from_json(cut),
     )
+
+
+def _behaviour(name: str) -> str:
+    """What a file of a ranker is called where the ranker is the one that sees no text."""
+    return f"{_BEHAVIOUR}{Path(name).suffix}"
+
+
+def _of_rankers(names: Iterable[str]) -> bool:
+    """Whether what is named beside the files of every bundle can be the files of two rankers of one kind."""
+    paths = [Path(name) for name in set(names) - _FILES]
+    behaviour = [path for path in paths if path.stem == _BEHAVIOUR]
+    suffixes = {path.suffix for path in paths}
+    return (
+        bool(paths)
+        and len(paths) == 2 * len(behaviour) == 2 * len(suffixes)
+        and all(path.parent == Path(_RANKER) for path in paths)
+    )
+
+
+def _read_rankers(folder: Path, features: FeatureManifest, kind: str | None) -> tuple[Ranker, Ranker]:
+    """The full ranker, and the one that sees no text."""
+    paths = {path.name: path for path in (folder / _RANKER).iterdir() if path.stem != _BEHAVIOUR}
+    full = {name: path.read_bytes() for name, path in paths.items()}
+    behaviour = {name: path.with_name(_behaviour(name)).read_bytes() for name, path in paths.items()}
+    read = ranker_kind(kind).read
+    return read(full, features.ranker), read(behaviour, features.behaviour)
 
 
 def _backend_version(model: InterestModel) -> dict[str, str]:
@@ -251,7 +278,7 @@ def _manifest_of(trained: Trained) -> FeatureManifest:
     return FeatureManifest(
         ranker=trained.ranker.features,
         behaviour=trained.behaviour_ranker.features,
-        columns=columns_of(assembler.families, [SOURCE_GROUP, trained.chain.interest]),
+        columns=columns_of(assembler.families, [assembler.sources, trained.chain.interest]),
         inventory=assembler.plan.inventory,
         unknown_code=UNKNOWN,
         zero_shot_pooling=trained.pooling,
@@ -268,7 +295,12 @@ def _read_manifest(folder: Path) -> FeatureManifest:
         ) from error
 
 
-def _rescore(folder: Path, ranker: Ranker) -> None:
+def rescore_golden(folder: Path, ranker: Ranker) -> None:
+    """Score a bundle's golden rows again.
+
+    Raises:
+        IntegrityError: Rows lack features, or score differently by more than `Ranker.tolerance`.
+    """
     golden = read_parquet(folder / "golden.parquet")
     try:
         scores = ranker.predict(golden)

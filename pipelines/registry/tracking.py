@@ -36,10 +36,11 @@ from pipelines.registry.tracking_errors import tracking_errors
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-__all__ = ["Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
+__all__ = ["EVERY_SECONDS", "Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
-_EVERY_SECONDS = 5.0
+EVERY_SECONDS = 5.0
+"""Seconds between two writes of a run's series."""
 _AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
 
 
@@ -73,7 +74,7 @@ def probe(config: Config) -> None:
 
 
 class Tracking:
-    """A client of the configured tracking server, whose answer was awaited once.
+    """A client of the configured tracking server, which answered once when it was made.
 
     Args:
         config: Server and experiment.
@@ -135,7 +136,7 @@ class Tracking:
 
     @contextmanager
     def run(self) -> Iterator["Run"]:
-        """A run with the configuration, open while its training goes on; it is marked as failed where that fails.
+        """Context of a run that is open while its training goes on; it is marked as failed if that fails.
 
         A process that is killed leaves it as running, with what was written until then. The next training of the same
         configuration in the same output folder (the tag `job_key`) marks it as killed.
@@ -186,7 +187,7 @@ class Tracking:
         run_id = str(made.info.run_id)
         folder = Path(self._config.output) / "tensorboard" / run_id
         with written(folder):
-            writer = None if curves is None else curves(str(folder), flush_secs=_EVERY_SECONDS)
+            writer = None if curves is None else curves(str(folder), flush_secs=EVERY_SECONDS)
         run = Run(self.client, run_id, self._config, writer)
         with written(lock.name):
             lock.truncate(0)
@@ -306,7 +307,7 @@ class Run:
             for start in range(0, len(self._waiting), _METRICS_AT_ONCE):
                 self._client.log_batch(self.id, metrics=self._waiting[start : start + _METRICS_AT_ONCE])
         self._waiting.clear()
-        self._due = time.monotonic() + _EVERY_SECONDS
+        self._due = time.monotonic() + EVERY_SECONDS
 
 
 def _summary_writer() -> "type[SummaryWriter]":

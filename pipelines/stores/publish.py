@@ -1,24 +1,30 @@
 """Published rankings: immutable attempt folders, and one small pointer file that readers follow.
 
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
-attempt that is live. The pointer is replaced in one step, after everything it points to was verified, and never by an
-attempt of an earlier day than the one that is live.
+attempt that is live, and ``rankings/journal.jsonl`` says when each became so. The pointer is replaced in one step,
+after everything it points to was verified, and never by an attempt of an earlier day than the one that is live.
 """
 
+import json
+import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from features.errors import IntegrityError, listed
+from pipelines.base.outside import written
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
-__all__ = ["Attempt", "Published", "live_day", "published"]
+__all__ = ["Attempt", "Published", "live_day", "published", "published_attempts"]
 
 _POINTER = "published.json"
 _MANIFEST = "manifest.json"
+_JOURNAL = "journal.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,18 +105,49 @@ class Attempt:
             )
         return manifest  # type: ignore[no-any-return]
 
-    def publish(self) -> bool:
-        """Move the pointer here, unless it points to a later day. Returns whether it moved."""
+    @property
+    def is_live(self) -> bool:
+        """Whether the pointer names this attempt."""
+        live = _pointed(self.root)
+        return live is not None and live[0] == self
+
+    def publish(self, *, forced: Sequence[str] = (), reason: str | None = None) -> bool:
+        """Move the pointer here, unless it points to a later day, and write that down in the journal.
+
+        Args:
+            forced: Names of audits that blocked the night and were overruled.
+            reason: Why, in the words of who did.
+
+        Returns:
+            Whether the pointer moved.
+        """
         self.verify()
         pointer = {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
         path = self.root / _POINTER
         if path.is_file() and read_json(path, what="rankings") == pointer:
+            if not _journal(self.root) or _journal(self.root)[-1]["attempt"] != self.name:
+                self._note(forced, reason)  # killed between the pointer and the journal
             return False
         live = live_day(self.root)
         if live is not None and live > self.day:
             return False
         write_json(pointer, path)
+        self._note(forced, reason)
         return True
+
+    def _note(self, forced: Sequence[str], reason: str | None) -> None:
+        entry: dict[str, Any] = {
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "attempt": self.name,
+            "date": str(self.day),
+        }
+        if forced:
+            entry |= {"forced": list(forced), "reason": reason}
+        path = self.root / _JOURNAL
+        with written(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry, sort_keys=True) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +170,32 @@ class Published:
     def fallback(self) -> pl.DataFrame:
         """The list for users that no night has seen: rank, item_id, score, model_version."""
         return read_parquet(self.attempt.folder / "fallback.parquet")
+
+
+def published_attempts(root: Path) -> list[Attempt]:
+    """The attempts that were live, the latest first, each once; not those that somebody forced past an audit.
+
+    Without a journal, as earlier versions left it, that is the attempt which the pointer names.
+    """
+    entries = [entry for entry in reversed(_journal(root)) if not entry.get("forced")]
+    names = [str(entry["attempt"]) for entry in entries]
+    if not names and (live := _pointed(root)) is not None:
+        return [live[0]]
+    return [Attempt(root, name) for name in dict.fromkeys(names) if Path(name).name == name and _is_dated(name)]
+
+
+def _journal(root: Path) -> list[dict[str, Any]]:
+    """The lines of the journal, oldest first; a last line that was cut off is left out."""
+    path = root / _JOURNAL
+    if not path.is_file():
+        return []
+    entries = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and "attempt" in entry:
+                entries.append(entry)
+    return entries
 
 
 def live_day(root: Path) -> date | None:

@@ -90,7 +90,7 @@ class Summed:
     @staticmethod
     def put(store: StateStore, daily: Engagements, users: Codes, items: Codes, holds: Collection[str]) -> Snapshot:
         """Keep cells that were added up."""
-        value_sums = np.zeros(len(daily.cells), np.int64) if daily.worth is None else daily.worth
+        value_sums = np.zeros(len(daily.cells), np.int64) if daily.values is None else daily.values
         frame = pl.DataFrame({"cell": daily.cells, "n": daily.counts.astype(np.int64), "worth": value_sums})
         cells = store.put(frame, compression="lz4")
         ids = [store.put(pl.DataFrame({"id": codes.ids})) for codes in (users, items)]
@@ -134,7 +134,7 @@ def added_up(
         counts.append(narrowed(n[there]))
         value_sums.append(of_cell[there])
     packed = _joined(cells)
-    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), worth=_joined(value_sums))
+    return Engagements.fold(packed, n_items=n_items, kinds=kinds, counts=_joined(counts), values=_joined(value_sums))
 
 
 def _joined(parts: list[npt.NDArray[Whole]]) -> npt.NDArray[Whole]:

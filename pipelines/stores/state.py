@@ -191,7 +191,7 @@ class StateStore:
         return name
 
     def get(self, name: str, columns: list[str] | None = None) -> pl.DataFrame | None:
-        """A table that was kept; None where it is missing or no longer what it was."""
+        """A kept table; None where it is missing or damaged."""
         content = self._content(name)
         return None if content is None else pl.read_parquet(io.BytesIO(content), columns=columns)
 
@@ -210,7 +210,7 @@ class StateStore:
                     path.unlink()
 
     def _content(self, name: str) -> bytes | None:
-        """Bytes of a file, None where they are not what its name says."""
+        """Bytes of a file; None where it is missing or its sha256 is not its name."""
         try:
             content = self._path(name).read_bytes()
         except OSError:

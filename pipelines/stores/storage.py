@@ -96,7 +96,7 @@ def read_json(path: Path, *, what: str) -> Any:  # noqa: ANN401
 
 
 def apply_umask(folder: Path) -> None:
-    """Give every file and folder below a folder, and itself, what the umask gives: libraries keep theirs to themselves.
+    """Set permissions below a folder, and its own, as the umask would: some libraries write files for one account only.
 
     Raises:
         TryAgainError: The disk refuses.

@@ -24,7 +24,7 @@ from features.errors import IntegrityError
 from pipelines.base.outside import written
 from pipelines.stores.storage import atomic_writer, sha256_of
 
-__all__ = ["LOCK", "SEGMENT_TEXTS", "VectorStore", "segment_files", "verified"]
+__all__ = ["LOCK", "MERGED_BYTES", "SEGMENT_TEXTS", "VectorStore", "segment_files", "verified"]
 
 Encode = Callable[[list[str]], npt.NDArray[np.int16]]
 _Bytes = npt.NDArray[np.bytes_]
@@ -35,8 +35,10 @@ SEGMENT_TEXTS = 1 << 16
 LOCK = "lock"
 """Lock file of a store, locked shared while it is used; its modification time is that of the last use."""
 
+MERGED_BYTES = 1 << 26
+"""Most bytes of the small segments that are merged into one."""
+
 _MERGED = 16  # small segments before they become one
-_MERGED_BYTES = 1 << 26  # that they may take together
 
 
 class VectorStore:
@@ -55,7 +57,7 @@ class VectorStore:
         """Number of texts that this object had to encode because the store lacked them."""
 
     def vectors(self, texts: Sequence[str], encode: Encode) -> npt.NDArray[np.int16]:
-        """Vectors of distinct texts, in order; what is new is encoded and kept, `SEGMENT_TEXTS` at a time.
+        """Vectors of distinct texts, in order; new texts are encoded and kept, `SEGMENT_TEXTS` at a time.
 
         Args:
             texts: Distinct texts.
@@ -158,7 +160,7 @@ class VectorStore:
         paths = segment_files(self._folder)[::-1]
         try:
             total = np.cumsum([path.stat().st_size for path in paths])
-            small = paths[: int(np.searchsorted(total, _MERGED_BYTES, side="right"))]
+            small = paths[: int(np.searchsorted(total, MERGED_BYTES, side="right"))]
             if len(small) < _MERGED:
                 return
             both = np.concatenate([verified(path) for path in small])

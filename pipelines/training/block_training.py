@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -25,6 +26,7 @@ from pipelines.base.config import Config
 from pipelines.base.progress import Advance, say, task
 from pipelines.training.backend import refuse_unfit_backend
 from pipelines.training.chain import Catalogue, store_vectors
+from ranker.metrics import ndcg_at
 
 __all__ = ["BlockTrainer", "Watch", "block_series", "settle_precision", "spill_file"]
 
@@ -146,6 +148,7 @@ class BlockTrainer:
                     report=self._follow(advance),
                     old=old,
                     checkpoints=self._unfinished() / f"block-{number}",
+                    linear_ndcg=partial(ndcg_at, k=10, gain="linear"),
                 )
 
         before = self._model.weights()

@@ -82,7 +82,7 @@ class Quota:
         return Quota(self.whole + other.whole, self.new + other.new)
 
     def less(self, other: "Quota") -> "Quota":
-        """What is left of it after another one."""
+        """The quota that remains after another one, at least 0."""
         return Quota(max(self.whole - other.whole, 0), max(self.new - other.new, 0))
 
 

@@ -1,35 +1,40 @@
 """The feature plan of a version: configured families, and families that installed packages register."""
 
-from importlib.metadata import entry_points
+from collections.abc import Callable
+from typing import Any
 
+from features.candidates import catalog
 from features.errors import ConfigError
+from features.families import registry
 from features.families.base import Family, Plan
-from features.families.registry import inputs_read, register
+from features.families.registry import inputs_read
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
+from features.signals.generator import Generator
 from pipelines.base.config import Config
+from pipelines.base.plugins import installed
 from pipelines.base.progress import say
 
-__all__ = ["GROUP", "load_families", "plan_of"]
+__all__ = ["GROUPS", "load_plugins", "plan_of"]
 
-GROUP = "nightrank.families"
-"""Entry points of feature families that other packages bring."""
+GROUPS: dict[str, tuple[type[Any], Callable[[Any], object]]] = {
+    "nightrank.families": (Family, registry.register),
+    "nightrank.generators": (Generator, catalog.register),
+}
+"""Entry point groups by which installed packages bring classes: what such a class must be, and how it is registered."""
 
 
-def load_families() -> None:
-    """Register the families that installed packages offer under the entry point group `nightrank.families`.
+def load_plugins() -> None:
+    """Register the feature families and candidate generators that installed packages bring, by `GROUPS`.
 
     Raises:
-        ConfigError: One cannot be imported, is no family, or has a name that is taken.
+        ConfigError: One cannot be imported, is of another class, or has a name that is taken.
     """
-    for point in entry_points(group=GROUP):
-        try:
-            family = point.load()
-        except (ImportError, AttributeError) as error:
-            raise ConfigError(f"the feature family {point.value!r} cannot be imported: {error}") from error
-        if not (isinstance(family, type) and issubclass(family, Family)):
-            raise ConfigError(f"{point.value!r} is no subclass of features.families.base.Family.")
-        register(family)
+    for group, (base, register) in GROUPS.items():
+        for name, plugin in installed(group, base.__name__.lower()):
+            if not (isinstance(plugin, type) and issubclass(plugin, base)):
+                raise ConfigError(f"{name!r} is no subclass of {base.__module__}.{base.__name__}.")
+            register(plugin)
 
 
 def plan_of(log: EventLog, config: Config, inventory: FeatureInventory | None = None) -> Plan:

@@ -1,15 +1,17 @@
 """Fits a ranker on labelled rows that lie in a mapped file; training and ablations share it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
 import polars as pl
 
 from pipelines.base.config import Config
 from pipelines.base.progress import Advance, say, task
 from pipelines.stores.mapped import let_go, mapped_array, picked
-from pipelines.training.labelled import IS_NEW, one_after_the_other, with_a_positive
+from pipelines.training.labelled import IS_NEW, one_after_the_other
 from ranker.config import Report
-from ranker.lambdamart import LambdaMart
-from ranker.listnet_fit import fit_listnet, steps_of
-from ranker.ranker import Ranker
+from ranker.ranker import FitSupport, Ranker, ranker_kind
 
 __all__ = ["fit_ranker", "new_item_lists", "with_new_item_lists"]
 
@@ -19,41 +21,35 @@ _LET_GO_EVERY = 10  # trees or steps
 def fit_ranker(
     name: str, features: tuple[str, ...], fitted: pl.DataFrame, valid: pl.DataFrame, config: Config
 ) -> Ranker:
-    """Fit the trees, and the network beside them if configured, and choose their shares.
+    """A ranker of labelled rows, of the kind that `ranker.kind` names.
 
     Args:
-        name: How progress calls the ranker.
-        features: Columns that it reads, in order.
-        fitted: Rows to learn from; rows of a request together.
-        valid: Rows by which training stops and the shares are chosen.
-        config: `ranker`, `seed`, and the last of `evaluation.cutoffs`.
+        name: What it is called where progress is shown.
+        features: Ordered names of the columns it learns from.
+        fitted: Labelled rows that it learns from; rows of a request together.
+        valid: The same of later requests, by which it is stopped.
+        config: Everything configured.
     """
-    settings, stop_at = config.ranker, config.evaluation.cutoffs[-1]
-    fitted, valid = with_new_item_lists(fitted, config), with_new_item_lists(valid, config)
-    with task(f"Training the {name}", settings.max_trees, "trees") as advance:
-        forest = LambdaMart.fit(
-            fitted,
-            picked(valid, with_a_positive, config),
-            features=features,
-            config=settings,
-            seed=config.seed,
-            stop_at=stop_at,
-            report=_following(advance, f"ndcg@{stop_at} {{:.4f}}"),
-        )
-    network = None
-    if settings.learns_network:
-        with task(f"Training the {name}'s network", steps_of(settings, fitted), "steps") as advance:
-            network = fit_listnet(
-                fitted,
-                features=features,
-                config=settings,
-                seed=config.seed,
-                report=_following(advance, "loss {:.3f}"),
-                held=lambda rows, inputs: mapped_array(rows, inputs, config),
-            )
-    ranker = Ranker.of(forest, network, valid, gain=settings.gain, stop_at=stop_at)
-    say(name, trees=forest.trees, network_share=ranker.share)
-    return ranker
+
+    @contextmanager
+    def progress(part: str, total: int, unit: str, note: str) -> Iterator[Report]:
+        with task(f"Training the {name}{part}", total, unit) as advance:
+            yield _following(advance, note)
+
+    return ranker_kind(config.ranker.kind).fit(
+        with_new_item_lists(fitted, config),
+        with_new_item_lists(valid, config),
+        features=features,
+        config=config.ranker,
+        seed=config.seed,
+        stop_at=config.evaluation.cutoffs[-1],
+        support=FitSupport(
+            progress=progress,
+            tell=partial(say, name),
+            pick=lambda rows, choose: picked(rows, choose, config),
+            allocate=lambda rows, columns: mapped_array(rows, columns, config),
+        ),
+    )
 
 
 def _following(advance: Advance, note: str) -> Report:

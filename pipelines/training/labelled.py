@@ -9,13 +9,14 @@ import polars as pl
 from encoders.data import Examples
 from encoders.interest import FINE_TUNED
 from features.assemble import Portion
-from features.candidates.union import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import behaviour_ranks
 from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
 from pipelines.base.config import Config
 from pipelines.stores.mapped import mapped, picked
 from pipelines.training.chain import Chain
 from pipelines.training.draw import Quota, Round, in_hash_order, whole_users
+from ranker.groups import with_a_positive
 
 __all__ = [
     "IS_NEW",
@@ -29,7 +30,6 @@ __all__ = [
     "latest_lists",
     "one_after_the_other",
     "rows_of",
-    "with_a_positive",
 ]
 
 IS_NEW = ~(pl.col("pair_events_all") > 0)
@@ -120,7 +120,7 @@ class Lists:
 
     @classmethod
     def latest_first(cls, rows: pl.DataFrame) -> "Lists":
-        """Rows whose requests are numbered in the order of time."""
+        """Lists of rows whose requests are numbered in the order of time: the latest come first."""
         order = -pl.col("request").cast(pl.Int64)
         return cls(rows, rows.select(pl.col("request").unique()).select("request", order=order))
 
@@ -144,7 +144,7 @@ class Lists:
 
 
 def latest_lists(parts: Sequence[Lists], most: int, config: Config) -> pl.DataFrame:
-    """What a ranker learns from: the `most` latest lists, and twice as many of new items.
+    """The rows that a ranker learns from: the `most` latest lists, and twice as many of new items.
 
     Args:
         parts: Of spans of time one after the other.
@@ -357,12 +357,6 @@ def _teaching(rows: pl.DataFrame, *, whole: bool) -> pl.DataFrame:
     return with_a_positive(rows)
 
 
-def with_a_positive(rows: pl.DataFrame) -> pl.DataFrame:
-    """Rows of the requests that have a positive among them."""
-    return rows.filter((pl.col("label").max() > 0).over("request"))
-
-
 def behaviour_candidates(rows: pl.DataFrame) -> pl.DataFrame:
     """The rows whose candidate was proposed by a generator that reads no text."""
-    sources = [f"{source}_rank" for source in SOURCES if source not in TEXT_SOURCES]
-    return rows.filter(pl.any_horizontal(pl.col(name).is_not_nan() for name in sources))
+    return rows.filter(pl.any_horizontal(pl.col(behaviour_ranks(rows.columns)).is_not_nan()))

@@ -52,7 +52,7 @@ class Memory:
             ConfigError: Too little to compute with.
         """
         read = 0 if log.labels is None else log.labels.file_rows
-        event_bytes = sum(events.held_bytes for events in (log.labels, log.raw) if events is not None)
+        event_bytes = sum(events.memory_bytes for events in (log.labels, log.raw) if events is not None)
         cells = log.cells.nbytes + _INDEX_BYTES * len(log.cells.counts)
         taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + event_bytes + cells + log.items.estimated_size()
         taken += _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)

@@ -55,6 +55,8 @@ __all__ = [
     "Predecessor",
     "Trained",
     "best_pooling",
+    "coded_items",
+    "engaged_before",
     "ndcg_of_new_items",
     "refuse_unknown_features",
     "train",
@@ -188,7 +190,7 @@ def train(
     scored = None
     for number, (block, quota) in enumerate(zip((*split.blocks, split.valid), (*begun.quotas, None), strict=True)):
         if number == 0 or prequential:
-            chain.refresh(trainer.teach(examples, _coded(chain, block.start)))
+            chain.refresh(trainer.teach(examples, coded_items(chain, block.start)))
             encoder_day = block.start
         if quota is None:
             labelled = validation(chain, config, block, encoder_day)
@@ -273,7 +275,7 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
         learned = request_source(log, config).between(split.warm_up.start, split.valid.start)
         catalogue = catalogue.with_queries(learned)
     if config.encoder.item_embeddings is not None:
-        model.embed_items(config.encoder.item_embeddings, log.items, _engaged(log, split.valid.start))
+        model.embed_items(config.encoder.item_embeddings, log.items, engaged_before(log, split.valid.start))
     trainer = BlockTrainer(model, catalogue, config, watch)
     chain = Chain(log, config, model, inventory, catalogue=catalogue)
     _warn_of_short_windows(chain, split)
@@ -370,7 +372,7 @@ def _reminders(
 
 
 def refuse_unknown_features(features: Sequence[str], config: Config) -> None:
-    """Stop where `ranker.monotone` names what is no feature.
+    """Refuse names in `ranker.monotone` that are no features.
 
     Raises:
         ConfigError: It does; the nearest feature is named.
@@ -388,14 +390,14 @@ def event_types_with_prior(inventory: FeatureInventory, config: Config) -> tuple
     return counting if len(counting) > 1 else ()
 
 
-def _engaged(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
+def engaged_before(log: EventLog, day: int) -> npt.NDArray[np.bool_]:
     """(items,) whether anybody engaged with the item before a day."""
     engaged = np.zeros(log.items.height, np.bool_)
     engaged[seen_items(log, day).to_numpy()] = True
     return engaged
 
 
-def _coded(chain: Chain, day: int) -> CodedItems | None:
+def coded_items(chain: Chain, day: int) -> CodedItems | None:
     """Text and item codes of each position, for a block that ends before a day; None without item embeddings.
 
     An item that nobody engaged with by then gets id 0: an id of its own would reveal that somebody will.
@@ -406,7 +408,7 @@ def _coded(chain: Chain, day: int) -> CodedItems | None:
     code_UN = np.zeros((len(catalogue.text_of_unit), len(model.item_embeddings.tables)), np.int64)
     code_UN[: log.items.height] = model.item_embeddings.codes(log.items)
     if "item_id" in model.item_embeddings.vocabularies:
-        code_UN[: log.items.height][~_engaged(log, day), 0] = 0  # the id stands first
+        code_UN[: log.items.height][~engaged_before(log, day), 0] = 0  # the id stands first
     return CodedItems(catalogue.text_of_unit, code_UN)
 
 

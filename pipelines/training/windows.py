@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from features.candidates.union import SOURCES, TEXT_SOURCES, histories
+from features.candidates.catalog import behaviour_ranks
+from features.candidates.union import histories
 from features.errors import ConfigError, ContractError, listed
 from features.log.event_log import EventLog, date_of
 from features.requests.engaged import RequestSource
@@ -142,13 +143,16 @@ def _retrieved(chain: Chain, span: Span) -> bool:
     requests = chain.request_source.between(span.start, span.closed_end)
     truth = chain.request_source.truth(requests)
     with_positive = requests.join(truth.select("request").unique(), on="request", how="semi", maintain_order="left")
-    ranks = [pl.col(f"{source}_rank").is_not_null() for source in SOURCES if source not in TEXT_SOURCES]
     generators = chain.assembler.generators
     for start in range(0, with_positive.height, _AT_ONCE):
         some = with_positive.slice(start, _AT_ONCE)
         proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
         retrieved = proposed.join(truth, on=["request", "item"], how="semi")
-        if (retrieved if generators.given else retrieved.filter(pl.any_horizontal(ranks))).height:
+        if (
+            retrieved
+            if generators.logged_lists
+            else retrieved.filter(pl.any_horizontal(pl.col(behaviour_ranks(retrieved.columns)).is_not_null()))
+        ).height:
             return True
     return False
 

@@ -16,6 +16,7 @@ import polars as pl
 
 from features.errors import ConfigError, ContractError, IntegrityError, NightrankError, listed
 from features.shop.simulator import ShopConfig, simulate
+from features.tables.text import folded
 from pipelines.base.config import TableConfig
 from pipelines.inputs.tables import read_raw
 from pipelines.stores.storage import read_parquet
@@ -288,7 +289,7 @@ def _purchases(raw: pl.DataFrame) -> pl.DataFrame:
         item_id="StockCode",
         timestamp=pl.coalesce(dates),
         value=quantity * price,
-        title=pl.col("Description").str.replace_all(r"\s+", " ").str.strip_chars(),
+        title=folded(pl.col("Description")),
     )
 
 

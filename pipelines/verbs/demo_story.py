@@ -42,7 +42,6 @@ _REASONS = {
     "text_words": "its words are like what they buy",
     "user": "how much they buy",
     "user_category": "they buy in its category",
-    "user_attribute": "they buy its brand or kind",
     "user_item_attribute": "they buy its brand or kind",
     "value": "what it costs",
 }

@@ -9,11 +9,11 @@ import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from features.assemble import Assembler
-from features.config import FeaturesConfig, RequestsConfig
+from features.config import CandidatesConfig, FeaturesConfig, RequestsConfig
 from features.errors import ConfigError, IntegrityError
 from features.families.base import Plan
 from features.families.registry import FAMILIES, chosen
-from features.families.request import SOURCE_GROUP
+from features.families.request import source_group
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.log.event_log import EventLog, date_of
 from features.log.inventory import FeatureInventory
@@ -74,6 +74,7 @@ def catalogue_of_columns(
     kinds: tuple[str, ...],
     text: tuple[str, ...],
     requests: RequestsConfig,
+    candidates: CandidatesConfig,
     offers: bool = False,
 ) -> list[dict[str, Any]]:
     """Every column there can be: column, family, on, text, windows_days, meaning.
@@ -86,6 +87,7 @@ def catalogue_of_columns(
         kinds: Event types that are counted one by one.
         text: Text fields of the catalogue.
         requests: Whether a request's own time and context are known.
+        candidates: Which generators of your own there are.
         offers: Whether there is a table of offers; KIND stands for each kind of it.
     """
     on = {family.name for family in chosen(config)}
@@ -105,10 +107,11 @@ def catalogue_of_columns(
                     "meaning": meaning,
                 }
             )
+    sources = source_group(candidates)
     rows += [
-        {"family": SOURCE_GROUP.name, "column": name, "on": True, "text": name in SOURCE_GROUP.text, "windows_days": []}
+        {"family": sources.name, "column": name, "on": True, "text": name in sources.text, "windows_days": []}
         | {"meaning": meaning}
-        for name, meaning in SOURCE_GROUP.columns.items()
+        for name, meaning in sources.columns.items()
     ]
     return rows
 
@@ -162,7 +165,9 @@ def read_reference(path: Path) -> dict[str, ColumnStatistics]:
     try:
         return _REFERENCE.validate_python(read_json(path, what="reference")["columns"])
     except (ValidationError, KeyError, TypeError) as error:
-        raise IntegrityError(f"{path} is no reference that `nightrank features describe --to` wrote.") from error
+        raise IntegrityError(
+            f"{path} is no reference. Write one with: nightrank features describe --to FILE."
+        ) from error
 
 
 def write_reference(described: Described, path: Path) -> None:

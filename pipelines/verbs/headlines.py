@@ -44,7 +44,7 @@ def train_click_model(config: ClickConfig, *, allow_empty: bool = False) -> dict
             report=lambda _, losses: advance(1, note=f"held-out loss {min(losses):.4f}"),
         )
     folder = write_click_model(model, Path(config.output), data=facts["data"])
-    least_losses = [round(min(losses), 6) for losses in model.held_losses]
+    least_losses = [round(min(losses), 6) for losses in model.validation_losses]
     return {**facts, "held_out_loss": least_losses, "digest": model.digest(), "folder": str(folder)}
 
 
@@ -77,7 +77,7 @@ def _texts_to_score(config: ClickConfig, table: Path) -> tuple[pl.DataFrame, pl.
     try:
         frame = read_raw(table_config, name="clicks", allow_empty=True).frame
     except ConfigError as error:
-        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there.") from error
+        raise ConfigError(f"{table}: no .parquet, .csv or .tsv file there. Name another.") from error
     if theirs not in frame.columns:
         raise ContractError(
             f"{table}: there is no column {theirs!r}; the table has {listed(frame.columns, most=20)}. Add it, or "
@@ -109,7 +109,7 @@ def _read_clicks(config: ClickConfig, *, allow_empty: bool) -> tuple[pl.DataFram
     if checked.good.is_empty():
         raise ContractError(
             f"clicks: all {checked.n_rows} rows were set aside, and none is left to learn from; they lie, with the "
-            f"rules they broke, in {path}."
+            f"rules they broke, in {path}. Mend them, or name the right columns in data.clicks.columns."
         )
     rows = checked.good.group_by("group", "text").agg(pl.col("impressions", "clicks").sum()).sort("group", "text")
     totals = {name: int(rows[name].sum()) for name in ("impressions", "clicks")}

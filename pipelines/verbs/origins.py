@@ -50,7 +50,7 @@ from pipelines.training.windows import refuse_unteachable
 from ranker.baselines import BASELINES
 from ranker.judge import by_request, pooled
 
-__all__ = ["RollingOrigin", "origins_of", "rolling_origin"]
+__all__ = ["RollingOrigin", "judge_external", "origins_of", "rolling_origin", "windows_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class _Kept:
         one, other = (rows.filter(system=rows["system"][0]).select(keys) for rows in (self.per_request, others.rows))
         if not one.sort(keys).equals(other.sort(keys)):
             raise IntegrityError(
-                f"{path} is of other requests than today's. Remove it, and the origin is judged again."
+                f"{path} is of other requests than today's. Remove it, so that the origin is judged again."
             )
         is_ours = pl.col("system").is_in(OURS)
         parts = [self.per_request.filter(is_ours), others.rows, self.per_request.filter(~is_ours)]
@@ -135,9 +135,9 @@ def rolling_origin(
     kept = []
     cuts = origins_of(inputs.log, config, count)
     # What cannot be judged is refused before anything is trained.
-    windows = _windows(cuts, config)
+    windows = windows_of(cuts, config)
     chosen_systems(chosen, [*OURS, *external, *BASELINES, *((AS_SHOWN,) if windows[0].logged_lists else ())])
-    others = _judged(external, cuts, windows, config) if external else [None] * count
+    others = judge_external(external, cuts, windows, config) if external else [None] * count
     folder = Path(config.output) / "origins" / _key(inputs, config)
     for number, ((log, split), beside) in enumerate(zip(cuts, others, strict=True), start=1):
         first_day = str(date_of(split.test.start))
@@ -174,7 +174,7 @@ def origins_of(log: EventLog, config: Config, count: int) -> list[tuple[EventLog
     return origins
 
 
-def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
+def windows_of(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Labelled]:
     """Each origin's requests and truth, and the shown pairs where the candidates are logged lists.
 
     Raises:
@@ -198,7 +198,7 @@ def _windows(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[Lab
     return windows
 
 
-def _judged(
+def judge_external(
     external: External, cuts: Sequence[tuple[EventLog, Split]], windows: Sequence[Labelled], config: Config
 ) -> list[_Others]:
     """Results of other systems in each window.
@@ -257,7 +257,7 @@ def _read(path: Path) -> _Kept:
     table = path.with_suffix(".parquet")
     record = read_json(path, what="origin")
     if not table.is_file() or sha256_of(table) != record.get("per_request"):
-        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, and the origin is judged again.")
+        raise IntegrityError(f"{table} is missing or was altered. Remove {path}, so that the origin is judged again.")
     return _Kept(record["evaluation"], read_parquet(table))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from features.candidates.union import unmatched_ids
 from features.errors import ContractError, NightrankError, listed
 from features.families.registry import column_names
-from features.families.request import SOURCE_COLUMNS
+from features.families.request import source_group
 from features.log.event_log import EventLog, date_of
 from features.log.event_parts import OPEN_END
 from features.log.inventory import slug
@@ -183,7 +183,7 @@ def _spelled_apart(counts: dict[str, int], config: Config) -> list[Caution]:
 
 
 def _texts(fields: Sequence[TextField], config: Config) -> list[Caution]:
-    """Text fields most of whose texts the encoder does not read to the end."""
+    """Text fields of which the encoder cuts most texts."""
     return [
         Caution(
             "encoder.max_tokens",
@@ -244,13 +244,13 @@ def _timeline(log: EventLog, config: Config) -> list[Caution]:
 
 
 def _features(log: EventLog, config: Config) -> list[Caution]:
-    """Columns that a training could not make, and constraints of columns that there are not."""
+    """Columns that a training could not make, and monotone constraints of unknown columns."""
     from pipelines.training.chain import interest_group
     from pipelines.training.train import refuse_unknown_features
 
     try:
         plan = plan_of(log, config)
-        available = (*column_names(plan), *SOURCE_COLUMNS)
+        available = (*column_names(plan), *source_group(config.candidates).columns)
     except NightrankError as error:
         return [Caution("features", str(error))]
     queries = config.requests.mode == "online" and plan.inventory.has(["events.query"])
@@ -329,6 +329,6 @@ def _disk(inputs: Inputs, config: Config, weights: _Weights | None) -> list[Caut
 def _columns(log: EventLog, config: Config) -> int:
     """How many columns a ranker's row has, about."""
     try:
-        return len(column_names(plan_of(log, config))) + len(SOURCE_COLUMNS)
+        return len(column_names(plan_of(log, config))) + len(source_group(config.candidates).columns)
     except NightrankError:
-        return len(SOURCE_COLUMNS)
+        return len(source_group(config.candidates).columns)

@@ -1,38 +1,19 @@
 """Verbs `promote` and `rollback`: make a version champion if it passes every gate, or one from before without."""
 
-import math
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from features.errors import BlockedError
 from features.log.event_log import EventLog, day_of
 from pipelines.base.config import Config
-from pipelines.evaluation.evaluate import FULL, Evaluation
+from pipelines.evaluation.evaluate import Evaluation
 from pipelines.registry.bundle import Bundle, load_bundle
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import Action, last_move, read_journal
 from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry, Version
 from pipelines.registry.versions import judge_versions
+from pipelines.verbs.gates import Gate, gates_of
 
-__all__ = ["BASELINE", "Gate", "gates_of", "promote", "rollback"]
-
-BASELINE = "personal frequency"
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """One condition of a promotion.
-
-    Attributes:
-        name: What the gate asks for.
-        passed: Whether it holds.
-        finding: The figures that decided it, in words.
-    """
-
-    name: str
-    passed: bool
-    finding: str
+__all__ = ["promote", "rollback"]
 
 
 def promote(
@@ -78,6 +59,7 @@ def promote(
         raise BlockedError(
             f"{version.name} stays out; {len(failed)} of {len(gates)} gates failed:\n"
             + "\n".join(f"- {gate.name}: {gate.finding}" for gate in failed)
+            + "\nTrain a better version, or change the limits under `promotion`."
         )
     champions.decide(Action.PROMOTE, version, standing, reason=reason, figures=figures, policy=policy)
     return version, gates
@@ -115,7 +97,7 @@ def _one_before(registry: Registry, champions: Champion, now: Version | None) ->
     """The version that a rollback without a target goes back to."""
     last = last_move(champions.decisions.read())
     kept = read_journal(Path(registry.config.output) / "registry")
-    old = next((entry for entry in reversed(kept) if entry["action"] != Action.REFUSED), {})
+    old: dict[str, str] = next((entry for entry in reversed(kept) if entry["action"] != Action.REFUSED), {})
     if (last.action if last else old.get("action")) == Action.ROLLBACK:
         at = last.words(registry.model) if last else f"by {old['by']} at {old['at']}"
         raise BlockedError(
@@ -129,39 +111,6 @@ def _one_before(registry: Registry, champions: Champion, now: Version | None) ->
             f"nothing to roll back to: {now.name} has no champion before it. Name a version: nightrank rollback --to N."
         )
     return previous
-
-
-def gates_of(evaluation: Evaluation, config: Config, champion: str | None) -> list[Gate]:
-    """Every gate of the policy, passed or not.
-
-    Args:
-        evaluation: The challenger's full system judged against baselines and champion.
-        config: The policy, and the rank that NDCG is cut at (the last of `evaluation.cutoffs`).
-        champion: Name of the champion in the evaluation, None if there is none.
-    """
-    policy, metric = config.promotion, f"ndcg@{config.evaluation.cutoffs[-1]}"
-    row = evaluation.judged.row(FULL, "all", metric)
-    share = evaluation.share_distinct
-    gates = [
-        Gate("metric is finite", math.isfinite(row["mean"]), f"{metric} {row['mean']:.4f}"),
-        Gate(
-            "scores tell candidates apart",
-            share >= policy.min_distinct_share,
-            f"in {share:.1%} of requests; at least {policy.min_distinct_share:.1%} asked",
-        ),
-        _lift(evaluation, metric, BASELINE, policy.min_lift_over_baseline, strictly=True),
-    ]
-    if champion is not None:
-        gates.append(_lift(evaluation, metric, champion, -policy.max_loss_to_champion, strictly=False))
-    return gates
-
-
-def _lift(evaluation: Evaluation, metric: str, against: str, least: float, *, strictly: bool) -> Gate:
-    pair: dict[str, Any] = evaluation.judged.pair(FULL, against, "all", metric)
-    low = pair["low"]
-    passed = math.isfinite(low) and (low > least if strictly else low >= least)
-    finding = f"{pair['difference']:+.4f} [{low:+.4f}, {pair['high']:+.4f}]; lower bound asked: {least:+.4f}"
-    return Gate(f"{metric} against {against}", passed, finding)
 
 
 def _judge(log: EventLog, config: Config, versions: dict[str, Bundle], bundle: Bundle) -> Evaluation:

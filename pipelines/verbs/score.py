@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,13 @@ from features.log.event_log import EventLog, batch_day, date_of
 from features.requests.engaged import requests_tonight
 from features.signals.top_k import top_k
 from features.tables.schemas import Rankings
+from pipelines.base import report
 from pipelines.base.config import TABLES, Config
 from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
+from pipelines.night.audits import Finding, blocking
+from pipelines.night.guard import audited, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.publish import Attempt, live_day
@@ -26,7 +30,7 @@ from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["Night", "score"]
+__all__ = ["Night", "attempt_identity", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -45,6 +49,7 @@ def score(
     bundle: Bundle,
     dry_run: bool = False,
     allow_hindsight: bool = False,
+    force: str | None = None,
 ) -> Night:
     """Rank every user as of the cut-off that opens a day, and publish.
 
@@ -60,23 +65,25 @@ def score(
         bundle: The version.
         dry_run: Say what would be done, and write nothing.
         allow_hindsight: Rank a day of which the version has seen the future, too. That never goes live.
+        force: Why the night goes live although an audit blocks it; None lets audits block.
 
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
-            or no user gets a list.
+            no user gets a list; or an audit blocks the night.
         ContractError: What would be published breaks the rankings' contract.
     """
     own = working_config(config, bundle)
     _refuse_unanswerable(own, version)
     day = batch_day(when)
     log = inputs.log.before(day)
-    _refuse_stale(inputs.log, day, config)
+    refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
     users = _users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
-    attempt = Attempt(Path(config.output) / "rankings", f"{when}-{_identity(inputs, own, when, version, bundle)}")
+    name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
+    attempt = Attempt(Path(config.output) / "rankings", name)
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True
@@ -90,8 +97,16 @@ def score(
     if not rows:
         raise BlockedError(
             f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
-            "candidates.already_bought and available_from and available_until of items. What was live stays live."
+            "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
+            "rankings stay live."
         )
+    live = live_day(attempt.root)
+    forced: list[str] = []
+    if not (hindsight or attempt.is_live or (live is not None and live > when)):
+        findings = audited(attempt, parts, log, users, day, version=version, config=own)
+        report.show(audits_table(findings))
+        forced = _refuse_blocked(findings, when, force=force)
+        facts["audits"] = {finding.audit: finding.verdict for finding in findings}
     return {
         **facts,
         **differences,
@@ -99,9 +114,25 @@ def score(
         "rows": rows,
         "shards_written": written,
         "texts_encoded": encoded,
-        "pointer_moved": not hindsight and attempt.publish(),
+        "pointer_moved": not hindsight and attempt.publish(forced=forced, reason=force),
         "live": _say_live(attempt, hindsight=hindsight),
     }
+
+
+def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
+    """Names of the audits that block a night and are overruled.
+
+    Raises:
+        BlockedError: There are some, and nobody gave a reason to go on.
+    """
+    blocked = blocking(findings)
+    if blocked and force is None:
+        words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
+        raise BlockedError(
+            f"the night of {when} is written and does not go live: {words}. What was live stays live. Mend the input "
+            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
+        )
+    return [finding.audit for finding in blocked]
 
 
 def _write(
@@ -122,7 +153,7 @@ def _write(
     unlisted = 0
     with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
         for part, users in missing.items():
-            rankings = _rank(chain, config, users, day, version, bundle)
+            rankings = rank_users(chain, config, users, day, version, bundle)
             attempt.write(part, rankings)
             unlisted += len(users) - rankings["user_id"].n_unique()
             advance(len(users))
@@ -164,7 +195,7 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
+def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
     """The published rows of some users."""
     ranker, most = bundle.ranker, config.night.reasons
     requests = requests_tonight(users, day)
@@ -187,7 +218,9 @@ def _rank(chain: Chain, config: Config, users: pl.Series, day: int, version: str
     )
     good, failure = Rankings.filter(rankings, cast=True)
     if len(failure):
-        raise ContractError(f"rankings: {failure.counts()} rows break the contract; nothing was published.")
+        raise ContractError(
+            f"rankings: {failure.counts()} rows break the contract, so nothing was published. Please report it."
+        )
     return good.with_columns(best["reasons"]) if most else good
 
 
@@ -219,11 +252,17 @@ def _refuse_unanswerable(config: Config, version: str) -> None:
         )
 
 
-def _refuse_stale(log: EventLog, day: int, config: Config) -> None:
+def refuse_stale(log: EventLog, day: int, config: Config) -> None:
+    """Refuse a day that the log does not reach.
+
+    Raises:
+        BlockedError: No event lies before the day, or the latest one more than `night.max_days_behind` before its eve.
+    """
     last = log.before(day).latest_day
     if last is None:
         raise BlockedError(
-            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}."
+            f"no event lies before the cut-off of {date_of(day)}; the log starts on {date_of(log.first_day)}. "
+            "Name a later --date, or deliver earlier events (data.events.path)."
         )
     behind = day - 1 - last
     if behind > config.night.max_days_behind:
@@ -250,8 +289,8 @@ def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed
     return True
 
 
-def _identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
-    """Hash of everything that decides what is published: what is not tonight's is the bundle's."""
+def attempt_identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
+    """Hash of everything that decides the published rankings: inputs, version, bundle, and tonight's keys."""
     tonight = keys_of(config, {Owner.TONIGHT})
     for table in TABLES:
         if tonight.get(f"data.{table}") is not None:

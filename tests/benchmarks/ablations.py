@@ -75,8 +75,8 @@ def conclude(judged, names: list[str]) -> int:
         for slice_name in SLICES:
             pair = judged.pair(FULL, name, slice_name, "ndcg@10")
             full = judged.row(FULL, slice_name, "ndcg@10")["mean"]
-            told = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
-            report.show(f"{name:26}{slice_name:14}loses {told} of {full:.4f} ({pair['difference'] / full:+.1%})")
+            interval = f"{pair['difference']:+.4f} [{pair['low']:+.4f}, {pair['high']:+.4f}]"
+            report.show(f"{name:26}{slice_name:14}loses {interval} of {full:.4f} ({pair['difference'] / full:+.1%})")
             facts[f"{name}, {slice_name}"] = {key: pair[key] for key in ("difference", "low", "high")} | {"full": full}
     lost = facts[f"{TYPOS}, all"]["difference"] / facts[f"{TYPOS}, all"]["full"]
     bars = {f"typos lose {lost:.1%} <= {MOST_LOST:.0%}": lost <= MOST_LOST} | {
@@ -101,10 +101,10 @@ def with_typos(log: EventLog, field: str) -> EventLog:
 
 def typo(text: str, rng: np.random.Generator) -> str:
     """The text with two neighbouring letters swapped, or one lost, doubled or replaced."""
-    places = [at for at in range(len(text) - 1) if text[at : at + 2].isalpha()]
-    if not places:
+    starts = [at for at in range(len(text) - 1) if text[at : at + 2].isalpha()]
+    if not starts:
         return text
-    at = int(rng.choice(places))
+    at = int(rng.choice(starts))
     letter = str(rng.choice(LETTERS))
     middle = (text[at + 1] + text[at], text[at + 1], text[at] * 2 + text[at + 1], letter + text[at + 1])
     return text[:at] + middle[int(rng.integers(4))] + text[at + 2 :]

@@ -42,16 +42,16 @@ def main() -> int:
     last = -2 if run.validate else -1
     if run.validate:
         sequences = [sequences[row] for row in rng.choice(len(sequences), 4000, replace=False)]
-    asked = histories_of([s[:last] for s in sequences], run.config.history_items)
+    histories = histories_of([s[:last] for s in sequences], run.config.history_items)
     everything = np.arange(len(texts.of_item))
-    found = {
+    scores = {
         name: _ndcg(batches, sequences, last)
         for name, batches in (
-            *plain_scores(model, asked, texts, everything),
-            (TUNED, catalogue_scores(model, asked, texts, everything)),
+            *plain_scores(model, histories, texts, everything),
+            (TUNED, catalogue_scores(model, histories, texts, everything)),
         )
     }
-    return run.conclude("ndcg@10", found, lift=BAR)
+    return run.conclude("ndcg@10", scores, lift=BAR)
 
 
 def read(data: Path, rng: np.random.Generator) -> tuple[Texts, list[Ints]]:
@@ -75,16 +75,16 @@ def steps_of(run: Run, texts: Texts, sequences: list[Ints]) -> Examples:
 def _ndcg(batches, sequences: list[Ints], last: int, first: int = 10) -> npt.NDArray[np.float64]:
     """NDCG with one relevant item: 1 / log2(rank + 1) in the first ten, ties by expectation over their order."""
     gains = np.concatenate([1 / np.log2(np.arange(2, first + 2)), np.zeros(1)])
-    found = np.zeros(len(sequences))
+    ndcg = np.zeros(len(sequences))
     for rows, score_BC in batches:
         for row, score in zip(rows, score_BC, strict=True):
             s = sequences[row]
             own = score[s[last]]
             score[s[:last]] = -np.inf
             better, equal = int((score > own).sum()), int((score == own).sum())
-            places = np.minimum(np.arange(better, better + max(equal, 1)), first)
-            found[row] = gains[places].mean() if s[last] not in s[:last] else 0.0
-    return found
+            ranks = np.minimum(np.arange(better, better + max(equal, 1)), first)
+            ndcg[row] = gains[ranks].mean() if s[last] not in s[:last] else 0.0
+    return ndcg
 
 
 if __name__ == "__main__":

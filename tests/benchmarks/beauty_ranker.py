@@ -35,11 +35,12 @@ from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet
 from ranker.metrics import per_request
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 FULL, PEERS = "full system", "beauty"
 BAR = 0.060
-PARTS, HELD, STOPS = 20, range(3), range(3, 5)  # parts of the users, by hash: who is held out, who stops the ranker
+PARTS = 20  # of the users, by hash
+TEST_PARTS, STOP_PARTS = range(3), range(3, 5)  # who is left for the test, who stops the ranker
 USERS = 512  # whose candidates are made at a time
 PROPOSED = 120  # items, by each source
 NEAREST, SHARPNESS = 30, 10.0  # neighbours of an item by text, and how fast their weight falls with the cosine
@@ -67,36 +68,39 @@ def main() -> int:
     peers = {} if run.validate else peer_results(PEERS)
     texts, sequences = read(run.data, np.random.default_rng(run.seed))
     model = run.fine_tune(steps_of(run, texts, sequences), texts)
-    known = Known.of(model, texts, [s[:-2] for s in sequences], run.config.history_items)
+    signals = Signals.of(model, texts, [s[:-2] for s in sequences], run.config.history_items)
     part = pl.Series(part_of(pl.Series(np.arange(len(sequences)).astype(str)), PARTS))
-    taught = lists(known, [s[:-2] for s in sequences], [s[-2] for s in sequences])
+    taught = lists(signals, [s[:-2] for s in sequences], [s[-2] for s in sequences])
     of_row = part.gather(taught["request"])
-    stops = taught.filter(of_row.is_in(list(STOPS)))
+    stops = taught.filter(of_row.is_in(list(STOP_PARTS)))
     if run.validate:
-        judged, users = taught.filter(of_row.is_in(list(HELD))), np.flatnonzero(part.is_in(list(HELD)))
-        taught = taught.filter(~of_row.is_in([*HELD, *STOPS]))
+        judged, users = taught.filter(of_row.is_in(list(TEST_PARTS))), np.flatnonzero(part.is_in(list(TEST_PARTS)))
+        taught = taught.filter(~of_row.is_in([*TEST_PARTS, *STOP_PARTS]))
     else:
-        judged, users = lists(known, [s[:-1] for s in sequences], [s[-1] for s in sequences]), np.arange(len(sequences))
-        taught = taught.filter(~of_row.is_in(list(STOPS)))
+        judged, users = (
+            lists(signals, [s[:-1] for s in sequences], [s[-1] for s in sequences]),
+            np.arange(len(sequences)),
+        )
+        taught = taught.filter(~of_row.is_in(list(STOP_PARTS)))
     wanted = np.array([sequences[user][-2 if run.validate else -1] for user in users])
     truth = pl.DataFrame({"request_id": users.astype(np.uint32), "item_id": wanted.astype(np.uint32), "label": 1})
     tell(f"wanted among the candidates: {judged['label'].sum() / len(users):.3f}")
     features = tuple(name for name in judged.columns if name not in ("request", "item", "label", "interest"))
-    found = {name: ndcg(judged, judged[name].cast(pl.Float64), truth) for name in ("knn", "zero_shot_top3", "interest")}
+    ndcgs = {name: ndcg(judged, judged[name].cast(pl.Float64), truth) for name in ("knn", "zero_shot_top3", "interest")}
     for name, left_out in (("behaviour only", TEXT), ("no order", ORDER), (FULL, ())):
         kept = tuple(feature for feature in features if not feature.startswith(left_out or ("-",)))
         forest = LambdaMart.fit(taught, stops, features=kept, config=RANKER, seed=run.seed)
         network = fit_listnet(taught, features=kept, config=RANKER, seed=run.seed)
-        ranker = Ranker.of(forest, network, stops, gain=RANKER.gain)
-        found[name] = ndcg(judged, pl.Series(ranker.predict(judged)), truth)
+        ranker = TreesAndNetwork.of(forest, network, stops, gain=RANKER.gain)
+        ndcgs[name] = ndcg(judged, pl.Series(ranker.predict(judged)), truth)
         best = ", ".join(forest.gains()["feature"].head(6))
         tell(f"{name}: {forest.trees} trees, {ranker.share:g} of the network; most gain by {best}")
-    found |= {name: pl.read_parquet(path)["ndcg@10"].to_numpy() for name, path in peers.items()}
-    return run.conclude("ndcg@10", found, least=BAR, ours=FULL, others="best of the others")
+    ndcgs |= {name: pl.read_parquet(path)["ndcg@10"].to_numpy() for name, path in peers.items()}
+    return run.conclude("ndcg@10", ndcgs, least=BAR, ours=FULL, others="best of the others")
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class Signals:
     """What is known of the catalogue from the users' items.
 
     Attributes:
@@ -144,7 +148,7 @@ class Known:
         last = incidence([s[-1:] for s in histories], items)
         users = sparse.csr_array(recent @ self.had.T)
         users.data **= 2
-        found = {
+        columns = {
             "knn": recent @ self.cosine,
             "knn_all": alike @ self.cosine,
             "knn_last": last @ self.cosine,
@@ -158,7 +162,7 @@ class Known:
             "tfidf_last": last @ self.words @ self.words.T,
             "tfidf_mean": alike @ self.words @ self.words.T,
         } | {name: recent @ near for name, near in self.near.items()}
-        return {name: np.asarray(score.toarray(), np.float32) for name, score in found.items()}
+        return {name: np.asarray(score.toarray(), np.float32) for name, score in columns.items()}
 
 
 def incidence(sequences: Sequence[Ints], items: int, decay: float = 1.0) -> sparse.csr_array:
@@ -181,19 +185,19 @@ def nearest(vectors: npt.NDArray[np.int16]) -> sparse.csr_array:
     return sparse.csr_array((weight.ravel(), (rows, best.ravel())), similar.shape).astype(np.float32)
 
 
-def lists(known: Known, histories: Sequence[Ints], targets: Sequence[int]) -> pl.DataFrame:
+def lists(signals: Signals, histories: Sequence[Ints], targets: Sequence[int]) -> pl.DataFrame:
     """Candidates of each user: request, item, label and the features; what the history holds is none."""
     starts = range(0, len(histories), USERS)
     table = pl.concat(
-        _lists(known, histories[start : start + USERS], targets[start : start + USERS], start) for start in starts
+        _lists(signals, histories[start : start + USERS], targets[start : start + USERS], start) for start in starts
     )
-    place = pl.col(SOURCES).rank("min", descending=True).over("request").cast(pl.Float32)
-    return table.with_columns(place.name.suffix("_rank"))
+    rank = pl.col(SOURCES).rank("min", descending=True).over("request").cast(pl.Float32)
+    return table.with_columns(rank.name.suffix("_rank"))
 
 
-def _lists(known: Known, histories: Sequence[Ints], targets: Sequence[int], first: int) -> pl.DataFrame:
-    scores = known.scores(histories)
-    had = incidence(histories, known.had.shape[1]).toarray() > 0
+def _lists(signals: Signals, histories: Sequence[Ints], targets: Sequence[int], first: int) -> pl.DataFrame:
+    scores = signals.scores(histories)
+    had = incidence(histories, signals.had.shape[1]).toarray() > 0
     chosen = np.zeros_like(had)
     for name in SOURCES:
         score = np.where(had, 0, scores[name])
@@ -212,12 +216,12 @@ def _lists(known: Known, histories: Sequence[Ints], targets: Sequence[int], firs
             "event_type": np.zeros(length.sum(), np.uint16),
         }
     )
-    asked = pl.DataFrame({"request": (np.arange(len(length)) + first).astype(np.uint32)})
+    requests = pl.DataFrame({"request": (np.arange(len(length)) + first).astype(np.uint32)})
     columns = {name: score[row, item] for name, score in scores.items()}
-    columns |= {"wanted": known.scorer.wanted()[item], "history": length[row].astype(np.float32)}
+    columns |= {"wanted": signals.scorer.wanted()[item], "history": length[row].astype(np.float32)}
     label = (item == np.array(targets)[row]).astype(np.int32)
     return pl.concat(
-        [rows.with_columns(label=label, **columns), known.scorer.columns(asked, history, rows)], how="horizontal"
+        [rows.with_columns(label=label, **columns), signals.scorer.columns(requests, history, rows)], how="horizontal"
     )
 
 

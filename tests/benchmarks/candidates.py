@@ -33,19 +33,19 @@ def main() -> int:
         log = read_inputs(config).log
     split = Split.of(log, config.timeline, config.labels)
     generators = Chain(log, config, InterestModel.start(config.encoder)).assembler.generators
-    asked = requests_between(log, split.test.start, split.test.closed_end)
-    history = histories(log, asked, config.candidates)
-    asked = asked.join(history, on="request", how="semi", maintain_order="left")
-    truth, seen = truth_of(asked, log, config.labels), seen_items(log, split.test.start)
+    requests = requests_between(log, split.test.start, split.test.closed_end)
+    history = histories(log, requests, config.candidates)
+    requests = requests.join(history, on="request", how="semi", maintain_order="left")
+    truth, seen = truth_of(requests, log, config.labels), seen_items(log, split.test.start)
     figures = {}
     for name in ("best rank", "fitted cut"):
         if name == "fitted cut":
             lessons = requests_between(log, split.warm_up.start, split.warm_up.closed_end)
             generators.cut = generators.fit_cut(lessons, truth_of(lessons, log, config.labels))
-        union = generators.scored_union(asked, history)
-        table = recall_by_source(asked, history, union, truth, seen=seen)
+        union = generators.scored_union(requests, history)
+        table = recall_by_source(requests, history, union, truth, seen=seen)
         rows = table.with_columns(at=pl.format("@{}", "k")).pivot("at", index=["source", "slice"], values="recall")
-        report.show(f"{name}: {asked.height} requests, {union.height / asked.height:.0f} candidates each, uncut")
+        report.show(f"{name}: {requests.height} requests, {union.height / requests.height:.0f} candidates each, uncut")
         for row in rows.iter_rows():
             cells = "".join("     -  " if value is None else f"{value:8.4f}" for value in row[2:])
             report.show(f"{row[0]:22}{row[1]:14}{cells}")

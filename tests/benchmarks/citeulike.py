@@ -44,15 +44,15 @@ def main() -> int:
     rng = np.random.default_rng(run.seed)
     texts, unseen = data.texts, data.unseen
     model = run.fine_tune(dealt(rng, list(data.library.values()), texts, run.config, deals=DEALS), texts)
-    asked = histories_of([rng.permutation(data.library[user]) for user in data.users], LIBRARY, aged=False)
-    found = {
+    histories = histories_of([rng.permutation(data.library[user]) for user in data.users], LIBRARY, aged=False)
+    scores = {
         name: recall(batches, data.wanted, data.first)
         for name, batches in (
-            *plain_scores(model, asked, texts, unseen),
-            (TUNED, catalogue_scores(model, asked, texts, unseen)),
+            *plain_scores(model, histories, texts, unseen),
+            (TUNED, catalogue_scores(model, histories, texts, unseen)),
         )
     }
-    return run.conclude(f"recall@{data.first}", found, least=BAR)
+    return run.conclude(f"recall@{data.first}", scores, least=BAR)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,26 +85,26 @@ class Libraries:
         unseen, first = np.array([int(line.split(b",")[0]) - 1 for line in rows]), 100
         if run.validate:
             papers = np.unique(train[:, 1])
-            held = papers[part_of(pl.Series(papers.astype(str)), 10) == 0]
-            first = round(first * len(held) / len(unseen))
-            out = np.isin(train[:, 1], held)
-            train, test, unseen = train[~out], train[out], held
+            test_papers = papers[part_of(pl.Series(papers.astype(str)), 10) == 0]
+            first = round(first * len(test_papers) / len(unseen))
+            out = np.isin(train[:, 1], test_papers)
+            train, test, unseen = train[~out], train[out], test_papers
         library, truth = _by_user(train), _by_user(test)
         users = [user for user in truth if user in library]
-        place = np.full(len(titles), -1)
-        place[unseen] = np.arange(len(unseen))
-        wanted = [place[truth[user]] for user in users]
+        position = np.full(len(titles), -1)
+        position[unseen] = np.arange(len(unseen))
+        wanted = [position[truth[user]] for user in users]
         return cls(Texts.of(titles.fill_null("").to_list()), library, unseen, users, wanted, first)
 
 
 def recall(batches, wanted: list[Ints], first: int) -> npt.NDArray[np.float64]:
     """Share of what each user wanted that is among the first."""
-    found = np.zeros(len(wanted))
+    recalls = np.zeros(len(wanted))
     for rows, score_BC in batches:
         least = np.partition(score_BC, -first, axis=1)[:, -first]
         for row, score, threshold in zip(rows, score_BC, least, strict=True):
-            found[row] = (score[wanted[row]] >= threshold).mean()
-    return found
+            recalls[row] = (score[wanted[row]] >= threshold).mean()
+    return recalls
 
 
 def _by_user(pairs: Ints) -> dict[int, Ints]:

@@ -42,29 +42,29 @@ def main() -> int:
     seconds: dict[str, float] = {}
     clock = time.monotonic()
 
-    def told(name: str) -> None:
+    def say(name: str) -> None:
         nonlocal clock
         seconds[name], clock = round(time.monotonic() - clock, 1), time.monotonic()
         sys.stderr.write(f"{name}: {seconds[name]} s, peak {peak_gib():.2f} GiB\n")
 
     model = InterestModel.start(config)
     tokenised = model.tokenise(list(titles(arguments.items)))
-    told("titles and tokens")
+    say("titles and tokens")
     examples = lessons(arguments.items, config)
     items = np.concatenate([examples.item, examples.histories.item_RH.ravel()])
     used = np.unique(items[items >= 0])  # an item's text is its own
-    place = np.zeros(arguments.items, np.int64)
-    place[used] = np.arange(len(used))
-    texts, examples = tokenised.take(used), replace(examples, text_of_item=place)
-    told(f"{REQUESTS} requests with {len(used)} texts")
+    text_of_item = np.zeros(arguments.items, np.int64)
+    text_of_item[used] = np.arange(len(used))
+    texts, examples = tokenised.take(used), replace(examples, text_of_item=text_of_item)
+    say(f"{REQUESTS} requests with {len(used)} texts")
     in_file = model.hidden_bytes(texts) > config.cache_gb * 1e9
     with TemporaryFile() as file:
         lower = model.read_lower(texts, file=file if in_file else None)
-    told("frozen layers")
+    say("frozen layers")
     pooled = model.pool("tuned", texts, lower=lower)
-    told("upper layers")
+    say("upper layers")
     losses = fit_block(model, examples, ReadTexts(texts, lower, pooled), config=config, seed=0).losses
-    told(f"{len(losses)} steps")
+    say(f"{len(losses)} steps")
     peak = peak_gib()
     sys.stderr.write(f"{'reached' if peak < BAR_GIB else 'MISSED '}  peak {peak:.2f} GiB < {BAR_GIB}\n")
     facts = {"items": arguments.items, "texts": len(used), "in_file": in_file, "seconds": seconds, "peak_gib": peak}

@@ -34,14 +34,14 @@ def load(mode: str, model: str, threads: int) -> SentenceTransformer:
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    told = {"session_options": options, "provider": "CPUExecutionProvider"}
+    settings = {"session_options": options, "provider": "CPUExecutionProvider"}
     folder = Path(tempfile.gettempdir()) / "nightrank-bench-onnx"
     if not (folder / "onnx" / "model_O3.onnx").is_file():
         plain = SentenceTransformer(model, device="cpu", backend="onnx", model_kwargs={"export": True})
         plain.save_pretrained(str(folder))
         export_optimized_onnx_model(plain, "O3", str(folder))
     return SentenceTransformer(
-        str(folder), device="cpu", backend="onnx", model_kwargs={"file_name": "onnx/model_O3.onnx", **told}
+        str(folder), device="cpu", backend="onnx", model_kwargs={"file_name": "onnx/model_O3.onnx", **settings}
     )
 
 

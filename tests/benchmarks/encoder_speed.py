@@ -66,8 +66,8 @@ def main() -> int:
         jobs = {"embed": embed, "night": night} | {
             name: partial(embed, config=config) for name, config in OTHERS.items()
         }
-        told = jobs[kind](json.loads(Path(texts).read_text(encoding="utf-8")), Path(out))
-        sys.stdout.write(json.dumps(told) + "\n")
+        measured = jobs[kind](json.loads(Path(texts).read_text(encoding="utf-8")), Path(out))
+        sys.stdout.write(json.dumps(measured) + "\n")
         return 0
     arguments.to.mkdir(parents=True, exist_ok=True)
     texts = arguments.to / "texts.json"
@@ -111,11 +111,11 @@ def against_peers(arguments: argparse.Namespace, texts: Path) -> tuple[dict[str,
         for name, runs in took.items()
     }
     exact = unit(arguments.to / "fp32.npy")
-    for name, found in facts.items():
-        found["least_cosine"] = float((unit(arguments.to / f"{name}.npy") * exact).sum(1).min())
-        found["wall_ratio"] = found["seconds"] / facts["ours"]["seconds"]
-        found["cpu_ratio"] = found["cpu_seconds"] / facts["ours"]["cpu_seconds"]
-        sys.stderr.write(f"{name:10}" + "  ".join(f"{key} {value:.5g}" for key, value in found.items()) + "\n")
+    for name, fact in facts.items():
+        fact["least_cosine"] = float((unit(arguments.to / f"{name}.npy") * exact).sum(1).min())
+        fact["wall_ratio"] = fact["seconds"] / facts["ours"]["seconds"]
+        fact["cpu_ratio"] = fact["cpu_seconds"] / facts["ours"]["cpu_seconds"]
+        sys.stderr.write(f"{name:10}" + "  ".join(f"{key} {value:.5g}" for key, value in fact.items()) + "\n")
     eligible = [name for name in facts if not name.startswith("ours") and facts[name]["least_cosine"] >= LEAST_COSINE]
     best = min(eligible, key=lambda name: facts[name]["cpu_seconds"])
     cosine = facts["ours"]["least_cosine"]
@@ -147,10 +147,10 @@ def night(texts: list[str], folder: Path) -> dict[str, float]:
     changed = [f"{text} new" if number % 100 == 0 else text for number, text in enumerate(texts)]
     seconds = []
     with tempfile.TemporaryDirectory(dir=folder) as root:
-        for asked in (texts, changed):
+        for some in (texts, changed):
             start = time.perf_counter()
             store = VectorStore(Path(root), model.digest("zero_shot"))
-            store.vectors(asked, lambda new: model.embed("zero_shot", model.tokenise(new)))
+            store.vectors(some, lambda new: model.embed("zero_shot", model.tokenise(new)))
             seconds.append(time.perf_counter() - start)
     return {"texts": len(texts), "new": store.encoded, "all_s": seconds[0], "night_s": seconds[1]} | {
         "ratio": seconds[0] / seconds[1]

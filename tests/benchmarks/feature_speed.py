@@ -54,7 +54,7 @@ INCREMENTAL_BAR = 20.0
 DUCKDB_BAR, PANDAS_BAR = 1.0, 10.0
 FAMILIES = ("user", "item", "pair")
 PORTION_ROWS = 200_000  # of a thousand requests, as commands ask
-GIVEN = ("row", "user_id", "item_id", "as_of")
+INPUT_COLUMNS = ("row", "user_id", "item_id", "as_of")
 
 
 def main() -> int:
@@ -67,8 +67,8 @@ def main() -> int:
     parser.add_argument("--job", nargs=2, metavar=("KIND", "FOLDER"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.job:
-        told = {"ours": ours, "read": read}[arguments.job[0]](Path(arguments.job[1]))
-        sys.stdout.write(json.dumps(told) + "\n")
+        measured = {"ours": ours, "read": read}[arguments.job[0]](Path(arguments.job[1]))
+        sys.stdout.write(json.dumps(measured) + "\n")
         return 0
     size = sized(arguments.events)
     folder = write_tables(arguments.to / f"{size.events}", size)
@@ -150,7 +150,7 @@ def incremental(folder: Path, size: Size, runs: int) -> dict[str, bool]:
         ran["one"].append(run([*OURS, "--job", "read", str(folder)]))
         shutil.rmtree(out)
         ran["all"].append(run([*OURS, "--job", "read", str(folder)]))
-    if ran["one"][-1].told["digest"] != ran["all"][-1].told["digest"]:
+    if ran["one"][-1].printed["digest"] != ran["all"][-1].printed["digest"]:
         raise SystemExit("the logs differ")
     one, whole = (statistics.median([each.seconds for each in ran[name]]) for name in ("one", "all"))
     say(f"one new day {one:.3f} s, all {size.days} days {whole:.2f} s; peak of all {ran['all'][-1].peak:.2f} GiB")
@@ -176,7 +176,7 @@ def ours(folder: Path) -> dict[str, float]:
     log = read_inputs(config).log
     families = FeatureSet(log, plan_of(log, config))
     rows = pl.read_parquet(folder / "rows.parquet").with_row_index("row")
-    asked = pl.DataFrame(
+    coded = pl.DataFrame(
         {
             "user": Codes.of(log.user_ids).code(rows["user_id"]),
             "item": Codes.of(log.items["item_id"]).code(rows["item_id"]),
@@ -184,8 +184,8 @@ def ours(folder: Path) -> dict[str, float]:
         }
     )
     for number, first in enumerate(range(0, rows.height, PORTION_ROWS)):
-        found = families.compute(asked.slice(first, PORTION_ROWS))
-        table = pl.concat([rows.slice(first, PORTION_ROWS), found], how="horizontal")
+        columns = families.compute(coded.slice(first, PORTION_ROWS))
+        table = pl.concat([rows.slice(first, PORTION_ROWS), columns], how="horizontal")
         write_parquet(table, out / f"{number:05d}.parquet")
     return {"seconds": time.perf_counter() - start}
 
@@ -224,19 +224,19 @@ class Ran:
     """A process that ended well.
 
     Attributes:
-        told: What it printed last.
+        printed: What it printed last.
         processor: Seconds of processor time, imports included.
         peak: Largest resident set, in GiB.
     """
 
-    told: dict[str, object]
+    printed: dict[str, object]
     processor: float
     peak: float
 
     @property
     def seconds(self) -> float:
         """Of its work, by the clock."""
-        return float(self.told["seconds"])
+        return float(self.printed["seconds"])
 
 
 def run(command: list[str]) -> Ran:
@@ -248,9 +248,11 @@ def run(command: list[str]) -> Ran:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(err.decode()[-2000:])
-    told = json.loads(out.splitlines()[-1])
+    printed = json.loads(out.splitlines()[-1])
     return Ran(
-        told if isinstance(told, dict) else {"seconds": told}, used.ru_utime + used.ru_stime, used.ru_maxrss / 2**20
+        printed if isinstance(printed, dict) else {"seconds": printed},
+        used.ru_utime + used.ru_stime,
+        used.ru_maxrss / 2**20,
     )
 
 
@@ -261,7 +263,7 @@ def agree(folder: Path, name: str) -> None:
     """
     mine = pl.read_parquet(folder / "ours" / "*.parquet").sort("row")
     other = pl.read_parquet(folder / f"{name}.parquet").sort("row").fill_null(float("nan"))
-    columns = [column for column in mine.columns if column not in GIVEN]
+    columns = [column for column in mine.columns if column not in INPUT_COLUMNS]
     if set(columns) != set(other.columns) - {"row"} or not mine["row"].equals(other["row"].cast(mine["row"].dtype)):
         raise SystemExit(f"{name}: another table")
     for column in columns:

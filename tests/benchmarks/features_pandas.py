@@ -23,22 +23,22 @@ OF_PAIRS = ("met", "gap", "gaps", "again")
 PRIOR_EVENTS = 5.0
 MICROSECONDS = 86_400_000_000
 
-Known = Callable[[pd.DataFrame, pd.DataFrame, list[str], tuple[str, ...]], pd.DataFrame]
+SumsBefore = Callable[[pd.DataFrame, pd.DataFrame, list[str], tuple[str, ...]], pd.DataFrame]
 
 
-def known_at_once(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
+def sums_at_once(rows: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
     """Sums, first, last and number of days of each distinct question, from days before its as-of."""
-    both = asked[[*keys, "as_of_day"]].drop_duplicates().merge(daily, on=keys)
+    both = rows[[*keys, "as_of_day"]].drop_duplicates().merge(daily, on=keys)
     both = both[both["day"] < both["as_of_day"]]
     return aggregated(both, both["as_of_day"], [*keys, "as_of_day"], sums)
 
 
-def known_by_day(asked: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
+def sums_by_day(rows: pd.DataFrame, daily: pd.DataFrame, keys: list[str], sums: tuple[str, ...]) -> pd.DataFrame:
     """The same of every key that has a past, one as-of day after the other."""
     parts = []
-    for day in sorted(asked["as_of_day"].unique()):
+    for day in sorted(rows["as_of_day"].unique()):
         past = aggregated(daily[daily["day"] < day].copy(), day, keys, sums).assign(as_of_day=day)
-        parts.append(asked.loc[asked["as_of_day"] == day, [*keys, "as_of_day"]].drop_duplicates().merge(past))
+        parts.append(rows.loc[rows["as_of_day"] == day, [*keys, "as_of_day"]].drop_duplicates().merge(past))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -68,15 +68,15 @@ def of_pairs(daily: pd.DataFrame) -> pd.DataFrame:
     return ordered.groupby(["item_id", "day"], as_index=False)[list(OF_PAIRS)].sum()
 
 
-def user_items(asked: pd.DataFrame, daily: pd.DataFrame) -> pd.DataFrame:
+def user_items(rows: pd.DataFrame, daily: pd.DataFrame) -> pd.DataFrame:
     """Distinct items that each user knew."""
     met = daily.groupby(["user_id", "item_id"], as_index=False)["day"].min()
-    both = asked[["user_id", "as_of_day"]].drop_duplicates().merge(met, on="user_id")
+    both = rows[["user_id", "as_of_day"]].drop_duplicates().merge(met, on="user_id")
     both = both[both["day"] < both["as_of_day"]]
     return both.groupby(["user_id", "as_of_day"], as_index=False).agg(u_items=("item_id", "size"))
 
 
-def features(events: pd.DataFrame, rows: pd.DataFrame, known: Known) -> pd.DataFrame:
+def features(events: pd.DataFrame, rows: pd.DataFrame, sums_before: SumsBefore) -> pd.DataFrame:
     """The feature table."""
     events = events[events["event"].isin(KINDS)]
     events = events.assign(day=events["timestamp"].dt.floor("D").astype("int64") // MICROSECONDS, events=1)
@@ -87,9 +87,9 @@ def features(events: pd.DataFrame, rows: pd.DataFrame, known: Known) -> pd.DataF
     user_daily = daily.groupby(["user_id", "day"], as_index=False)[counts].sum()
     item_daily = daily.groupby(["item_id", "day"], as_index=False)[counts].sum()
     item_daily = item_daily.merge(of_pairs(daily), on=["item_id", "day"])
-    user = known(rows, user_daily, ["user_id"], COUNTED).add_prefix("u_")
-    item = known(rows, item_daily, ["item_id"], (*COUNTED, *OF_PAIRS)).add_prefix("i_")
-    pair = known(rows, daily, ["user_id", "item_id"], ("events",)).add_prefix("p_")
+    user = sums_before(rows, user_daily, ["user_id"], COUNTED).add_prefix("u_")
+    item = sums_before(rows, item_daily, ["item_id"], (*COUNTED, *OF_PAIRS)).add_prefix("i_")
+    pair = sums_before(rows, daily, ["user_id", "item_id"], ("events",)).add_prefix("p_")
     everything = daily.groupby("day")["events"].sum().cumsum()
     before = np.searchsorted(everything.index, rows["as_of_day"]) - 1
     table = rows.assign(everything=np.where(before < 0, 0, everything.to_numpy()[before]))
@@ -140,11 +140,11 @@ def written(table: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     """Read, compute, write."""
     events, rows, out, way = sys.argv[1:]
-    known = {"by-day": known_by_day, "at-once": known_at_once}[way]
+    sums_before = {"by-day": sums_by_day, "at-once": sums_at_once}[way]
     start = time.perf_counter()
     columns = ["user_id", "item_id", "event", "timestamp"]
     log = pd.concat([pd.read_parquet(path, columns=columns) for path in sorted(Path(events).glob("*.parquet"))])
-    features(log, pd.read_parquet(rows), known).to_parquet(out, compression="zstd", index=False)
+    features(log, pd.read_parquet(rows), sums_before).to_parquet(out, compression="zstd", index=False)
     sys.stdout.write(f"{time.perf_counter() - start}\n")
 
 

@@ -38,7 +38,7 @@ from encoders.folders import resolve
 from encoders.model import InterestModel
 
 Ints = npt.NDArray[np.int64]
-Lesson = tuple[Ints, Ints]
+TrainingPair = tuple[Ints, Ints]
 """What the user had, the most recent last, and what came next."""
 OURS = (sys.executable, __file__)
 BAR, NEAR = 3.0, 0.99
@@ -59,22 +59,22 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], dest="overrides", metavar="KEY=VALUE", help="Of ours.")
     parser.add_argument("--ours", nargs=2, metavar=("DATA", "OUT"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    changes = {key: json.loads(value) for key, value in (told.split("=", 1) for told in arguments.overrides)}
-    texts, taught, held = lessons(arguments.held, arguments.seed)
+    changes = {key: json.loads(value) for key, value in (facts.split("=", 1) for facts in arguments.overrides)}
+    texts, taught, validation = training_pairs(arguments.held, arguments.seed)
     if arguments.ours:
-        told = train(texts, taught, EncoderConfig(**SETTINGS | changes), arguments)
-        sys.stdout.write(json.dumps(told) + "\n")
+        facts = train(texts, taught, EncoderConfig(**SETTINGS | changes), arguments)
+        sys.stdout.write(json.dumps(facts) + "\n")
         return 0
     arguments.to.mkdir(parents=True, exist_ok=True)
     data = arguments.to / "pairs.json"
-    told = {
+    facts = {
         "texts": texts.distinct,
         "batch": arguments.batch,
         "check_every": arguments.check_every,
         "rate": arguments.rate,
     }
     pairs = pairs_of(texts, taught, arguments.steps * arguments.batch, arguments.seed)
-    data.write_text(json.dumps({"pairs": pairs, "seed": arguments.seed, **told}), encoding="utf-8")
+    data.write_text(json.dumps({"pairs": pairs, "seed": arguments.seed, **facts}), encoding="utf-8")
     changed = [part for override in arguments.overrides for part in ("--set", override)]
     shared = ["--held", str(arguments.held), "--seed", str(arguments.seed)]
     python, model = peer_python(arguments.to, PACKAGES), resolve(EncoderConfig().model)
@@ -86,7 +86,7 @@ def main() -> int:
     for name, command in commands.items():
         curves[name] = run(command)
         vectors = np.load(arguments.to / f"fit-{name}.npy").astype(np.float32)
-        curves[name]["ndcg"] = [ndcg(unit(each)[texts.of_item], held) for each in vectors]
+        curves[name]["ndcg"] = [ndcg(unit(each)[texts.of_item], validation) for each in vectors]
         for ndcg_now, *times in zip(*(curves[name][key] for key in ("ndcg", "seconds", "cpu_seconds")), strict=True):
             sys.stderr.write(f"{name:6}ndcg@10 {ndcg_now:.4f}  wall {times[0]:6.1f} s  cpu {times[1]:6.1f} s\n")
     return conclude(curves, arguments.modes)
@@ -112,15 +112,15 @@ def conclude(curves: dict[str, dict[str, list[float]]], modes: list[str]) -> int
         ratio = ratios[mode]["seconds"]
         fast = ratio is not None and ratio >= BAR
         reached &= fast
-        told = (
+        words = (
             "never there" if ratio is None else f"{ratio:.1f}x ({ratios[mode]['cpu_seconds']:.1f}x of processor time)"
         )
-        sys.stderr.write(f"{'reached' if fast else 'MISSED '}  to {goal:.4f}, as {mode}: {told} >= {BAR}x\n")
+        sys.stderr.write(f"{'reached' if fast else 'MISSED '}  to {goal:.4f}, as {mode}: {words} >= {BAR}x\n")
     sys.stdout.write(json.dumps({"curves": curves, "ratios": ratios}) + "\n")
     return 0 if reached else 1
 
 
-def lessons(many: int, seed: int) -> tuple[Texts, list[Lesson], list[Lesson]]:
+def training_pairs(many: int, seed: int) -> tuple[Texts, list[TrainingPair], list[TrainingPair]]:
     """Texts, what each event teaches, and what judges."""
     rng = np.random.default_rng(seed)
     texts, sequences = read(Path(os.environ["NIGHTRANK_DATA"]), rng)
@@ -129,7 +129,7 @@ def lessons(many: int, seed: int) -> tuple[Texts, list[Lesson], list[Lesson]]:
     return texts, taught, [(sequences[row][:-2], sequences[row][-2:-1]) for row in chosen]
 
 
-def pairs_of(texts: Texts, taught: list[Lesson], count: int, seed: int) -> list[tuple[str, str]]:
+def pairs_of(texts: Texts, taught: list[TrainingPair], count: int, seed: int) -> list[tuple[str, str]]:
     """A recent item of the history and the next one, in random order."""
     rng = np.random.default_rng(seed)
     text = [texts.distinct[at] for at in texts.of_item]
@@ -139,7 +139,7 @@ def pairs_of(texts: Texts, taught: list[Lesson], count: int, seed: int) -> list[
 
 
 def train(
-    texts: Texts, taught: list[Lesson], config: EncoderConfig, arguments: argparse.Namespace
+    texts: Texts, taught: list[TrainingPair], config: EncoderConfig, arguments: argparse.Namespace
 ) -> dict[str, list[float]]:
     """Ours: vectors at the start, when the layers join in and a few times after, and when that was."""
     torch.set_num_threads(THREADS)
@@ -150,27 +150,27 @@ def train(
     tokenised = model.tokenise(texts.distinct)
     lower = model.read_lower(tokenised)
     read = ReadTexts(tokenised, lower, model.pool("tuned", tokenised, lower=lower))
-    vectors, apart, told = [], [0.0, 0.0], {"seconds": [], "cpu_seconds": []}
+    vectors, apart, cost = [], [0.0, 0.0], {"seconds": [], "cpu_seconds": []}
     every = max(config.head_steps // 6, 1)
 
-    def check(lesson: Learned, _: int = 0) -> None:
-        step = len(lesson.losses)
+    def check(training: Learned, _: int = 0) -> None:
+        step = len(training.losses)
         if step % (every if step <= config.head_steps else 10):
             return
         now, cpu = time.perf_counter(), time.process_time()
         model.tuned.eval()
-        told["seconds"].append(now - start - apart[0])
-        told["cpu_seconds"].append(cpu - cpu_start - apart[1])
+        cost["seconds"].append(now - start - apart[0])
+        cost["cpu_seconds"].append(cpu - cpu_start - apart[1])
         vectors.append(model.project("tuned", model.pool("tuned", tokenised, lower=lower)))
         model.tuned.train()
-        sys.stderr.write(f"step {step}, {told['seconds'][-1]:.1f} s\n")
+        sys.stderr.write(f"step {step}, {cost['seconds'][-1]:.1f} s\n")
         apart[0] += time.perf_counter() - now
         apart[1] += time.process_time() - cpu
 
     check(Learned())
     fit_block(model, examples, read, config=config, seed=arguments.seed, report=check)
     np.save(arguments.ours[1], np.stack(vectors))
-    return told
+    return cost
 
 
 def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -178,17 +178,17 @@ def unit(vectors: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
-def ndcg(vectors: npt.NDArray[np.float32], held: list[Lesson]) -> float:
+def ndcg(vectors: npt.NDArray[np.float32], validation: list[TrainingPair]) -> float:
     """Mean NDCG@10 of the items new to the user, by their highest cosines to the history."""
-    most, found = SETTINGS["history_items"], []
-    for had, new in held:
+    most, ndcgs = SETTINGS["history_items"], []
+    for had, new in validation:
         similar = vectors[had[-most:]] @ vectors.T
         score = np.partition(similar, -TOP, axis=0)[-TOP:].mean(0) if len(had) > TOP else similar.mean(0)
         score[had] = -np.inf
         best = np.argsort(-score, kind="stable")[:10]
         gain = 1 / np.log2(np.arange(2, 12))
-        found.append(gain[np.isin(best, new)].sum() / gain[: len(new)].sum())
-    return float(np.mean(found))
+        ndcgs.append(gain[np.isin(best, new)].sum() / gain[: len(new)].sum())
+    return float(np.mean(ndcgs))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from outcome import Trial, changes, command_line, data_root, files_sha256, measured, tell
-from peer_results import told_of_peers
+from peer_results import peers_json
 
 from encoders.config import EncoderConfig
 from encoders.data import Examples, Histories
@@ -42,8 +42,8 @@ class Texts:
     def of(cls, texts: Sequence[str]) -> "Texts":
         """From the texts of items in the order of their codes."""
         distinct = sorted(set(texts))
-        place = {text: at for at, text in enumerate(distinct)}
-        return cls(distinct, np.array([place[text] for text in texts]))
+        position = {text: at for at, text in enumerate(distinct)}
+        return cls(distinct, np.array([position[text] for text in texts]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class Run:
         arguments = parser.parse_args()
         data = data_root()
         config = EncoderConfig(**settings | changes(arguments.overrides))
-        beside = told_of_peers(peers) if peers is not None and not arguments.validate else {}
+        beside = peers_json(peers) if peers is not None and not arguments.validate else {}
         resolved = {"encoder": config.model_dump(mode="json"), **protocol, **beside}
         trial = Trial.start(arguments, data=name, config=resolved, data_sha256=files_sha256(data / folder))
         return cls(config, data, arguments.seed, arguments.validate, trial, arguments.model)
@@ -115,7 +115,7 @@ class Run:
             ReadTexts(tokenised, lower, pooled),
             config=self.config,
             seed=self.seed,
-            report=steps_told(),
+            report=report_steps(),
         )
         if self.folder is not None:
             self.folder.mkdir(parents=True)
@@ -125,7 +125,7 @@ class Run:
     def conclude(
         self,
         metric: str,
-        found: dict[str, Floats],
+        scores: dict[str, Floats],
         *,
         lift: float = 0,
         least: float = 0,
@@ -136,7 +136,7 @@ class Run:
 
         Args:
             metric: What was measured.
-            found: (requests,) values by system, one request a user.
+            scores: (requests,) values by system, one request a user.
             lift: What our system must reach, as a share of the best other one.
             least: What it must reach in any case.
             ours: Its name.
@@ -145,10 +145,10 @@ class Run:
         Returns:
             The exit status: 0 if the bars were reached and the difference from the best other one lies above zero.
         """
-        best = max((name for name in found if name != ours), key=lambda name: found[name].mean())
-        ordered = {ours: found[ours], others: found[best], **found}
-        figures, pairs = measured(ordered, np.arange(len(found[ours])), metric)
-        name, ratio = f"{ours}, {metric}", found[ours].mean() / found[best].mean()
+        best = max((name for name in scores if name != ours), key=lambda name: scores[name].mean())
+        ordered = {ours: scores[ours], others: scores[best], **scores}
+        figures, pairs = measured(ordered, np.arange(len(scores[ours])), metric)
+        name, ratio = f"{ours}, {metric}", scores[ours].mean() / scores[best].mean()
         tell(f"{others} is {best}; {ours} has {ratio:.3f} of it")
         return self.trial.conclude(
             figures,
@@ -202,23 +202,23 @@ def dealt(
 Scored = Iterator[tuple[Ints, npt.NDArray[np.float32]]]
 
 
-def catalogue_scores(model: InterestModel, asked: Histories, texts: Texts, candidates: Ints) -> Scored:
+def catalogue_scores(model: InterestModel, histories: Histories, texts: Texts, candidates: Ints) -> Scored:
     """Fine-tuned scores (B, C) of all candidates, batch by batch, with the rows of the requests."""
     vectors = model.embed("tuned", model.tokenise(texts.distinct))[texts.of_item]
     wanted = torch.from_numpy(InterestScorer(model.user_tower, vectors, vectors, 1).wanted()[candidates])
-    for rows, *tensors in _batches(asked, vectors, candidates):
+    for rows, *tensors in _batches(histories, vectors, candidates):
         with torch.inference_mode():
             yield rows, (model.user_tower(*tensors) + wanted).numpy()
 
 
 def plain_scores(
-    model: InterestModel, asked: Histories, texts: Texts, candidates: Ints
+    model: InterestModel, histories: Histories, texts: Texts, candidates: Ints
 ) -> Iterator[tuple[str, Scored]]:
     """The same for each zero-shot pooling, with its name."""
     vectors = model.embed("zero_shot", model.tokenise(texts.distinct))[texts.of_item]
 
     def pooled(pooling: str) -> Scored:
-        for rows, similar_BHC, age_BH, _, mask_BHC in _batches(asked, vectors, candidates):
+        for rows, similar_BHC, age_BH, _, mask_BHC in _batches(histories, vectors, candidates):
             with torch.inference_mode():
                 yield rows, pooled_similarity(similar_BHC, age_BH, mask_BHC, pooling).numpy()
 
@@ -227,32 +227,32 @@ def plain_scores(
 
 
 def _batches(
-    asked: Histories, vectors: npt.NDArray[np.int16], candidates: Ints
+    histories: Histories, vectors: npt.NDArray[np.int16], candidates: Ints
 ) -> Iterator[tuple[Ints, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]]:
     """Rows of requests, short histories first, with cosines (B, H, C), ages, gains and the mask."""
     wide = vectors.astype(np.float32) / np.float32(GRID)
-    length = (asked.item_RH >= 0).sum(1)
+    length = (histories.item_RH >= 0).sum(1)
     order = np.argsort(length, kind="stable")
     while len(order):
         widest = np.maximum.accumulate(length[order]) * np.arange(1, len(order) + 1) * len(candidates)
         rows = order[: max(int(np.searchsorted(widest, _CELLS, side="right")), 1)]
         order = order[len(rows) :]
         most = max(int(length[rows].max()), 1)
-        item_BH = asked.item_RH[rows, :most]
-        held, place = np.unique(item_BH, return_inverse=True)
-        similar_IC = torch.from_numpy(wide[np.maximum(held, 0)] @ wide[candidates].T)
-        similar_BHC = similar_IC[torch.from_numpy(place.reshape(item_BH.shape))]
+        item_BH = histories.item_RH[rows, :most]
+        distinct, position = np.unique(item_BH, return_inverse=True)
+        similar_IC = torch.from_numpy(wide[np.maximum(distinct, 0)] @ wide[candidates].T)
+        similar_BHC = similar_IC[torch.from_numpy(position.reshape(item_BH.shape))]
         mask_BHC = torch.from_numpy(item_BH >= 0).unsqueeze(-1).expand_as(similar_BHC)
-        age_BH, gain_BH = (torch.from_numpy(part[rows, :most]) for part in (asked.age_RH, asked.gain_RH))
+        age_BH, gain_BH = (torch.from_numpy(part[rows, :most]) for part in (histories.age_RH, histories.gain_RH))
         yield rows, similar_BHC, age_BH, gain_BH, mask_BHC
 
 
-def steps_told() -> Report:
+def report_steps() -> Report:
     """Tells the loss of each fiftieth step."""
     start = time.monotonic()
 
-    def report(lesson: BlockTraining, _: int) -> None:
-        if len(lesson.losses) % 50 == 0:
-            tell(f"step {len(lesson.losses)}, loss {lesson.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
+    def report(training: BlockTraining, _: int) -> None:
+        if len(training.losses) % 50 == 0:
+            tell(f"step {len(training.losses)}, loss {training.losses[-1]:.3f}, {time.monotonic() - start:.0f} s")
 
     return report

@@ -74,7 +74,7 @@ def _model(arguments: argparse.Namespace) -> Iterator[str]:
 
 
 def _encoding(name: str, count: int) -> dict[str, dict[str, float | bool]]:
-    texts, found = list(titles(count)), {}
+    texts, vectors = list(titles(count)), {}
     kinds: list[tuple[Backend, str]] = [("torch", "fp32"), ("torch", "bf16")]
     kinds += [("cuda", "fp32"), ("cuda", "bf16")] if torch.cuda.is_available() else []
     for backend, precision in kinds:
@@ -86,10 +86,10 @@ def _encoding(name: str, count: int) -> dict[str, dict[str, float | bool]]:
         start = time.perf_counter()
         model.pool("zero_shot", tokens)
         taken = time.perf_counter() - start
-        told = {"texts_a_second": round(count / taken), "cosine": round(cosine, 6)}
-        found[f"{backend} {precision}"] = told | {"same_in_any_batch": model.batch_independent(tokens)}
-        tell(f"{backend} {precision}: {found[f'{backend} {precision}']}")
-    return found
+        facts = {"texts_a_second": round(count / taken), "cosine": round(cosine, 6)}
+        vectors[f"{backend} {precision}"] = facts | {"same_in_any_batch": model.batch_independent(tokens)}
+        tell(f"{backend} {precision}: {vectors[f'{backend} {precision}']}")
+    return vectors
 
 
 def _steps_a_second(name: str, arguments: argparse.Namespace) -> dict[str, float | str]:
@@ -105,8 +105,8 @@ def _steps_a_second(name: str, arguments: argparse.Namespace) -> dict[str, float
         model, lessons(ITEMS, config), read, config=config, seed=0, report=lambda *_: at.append(time.perf_counter())
     )
     first, last = at[half - 1] - at[0], at[-1] - at[half]
-    told = {"head": round((half - 1) / first, 2), "layers": round((half - 1) / last, 2)}
-    return told | {"precision": "bf16" if model.bf16 else "fp32"}
+    steps_a_second = {"head": round((half - 1) / first, 2), "layers": round((half - 1) / last, 2)}
+    return steps_a_second | {"precision": "bf16" if model.bf16 else "fp32"}
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from features.families.value import EventValue
 from features.log.engagements import first_days
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
-from features.log.packed_values import packed_worth
+from features.log.packed_values import pack_values
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
@@ -46,7 +46,7 @@ KINDS = ("cart", "click", "purchase", "view")
 GAINS = {"view": 1, "click": 1, "cart": 2, "purchase": 3}
 ITEMS, DAYS, EVENTS_A_USER = 4000, 112, 25
 FIRST_DAY = (date(2024, 1, 1) - date(1970, 1, 1)).days
-ASKED, PORTIONS = 1000, 5
+REQUESTED_USERS, PORTIONS = 1000, 5
 _STATUS = Path("/proc/self/status")
 _EVERY_SECONDS = 0.002
 
@@ -64,7 +64,7 @@ def main() -> None:
     watched.cells = len(log.cells.cells)
     for name, make in stages_of(log):
         watched.stage(name, make)
-    sys.stdout.write("\n".join([*watched.lines(), json.dumps(watched.told)]) + "\n")
+    sys.stdout.write("\n".join([*watched.lines(), json.dumps(watched.figures)]) + "\n")
 
 
 def cells_by_day(n_events: int, n_users: int) -> Iterator[tuple[str, pl.DataFrame]]:
@@ -79,8 +79,8 @@ def cells_by_day(n_events: int, n_users: int) -> Iterator[tuple[str, pl.DataFram
         kind = rng.choice(len(KINDS), many, p=(0.1, 0.3, 0.1, 0.5))
         value = np.where(kind == KINDS.index("purchase"), rng.lognormal(3, 1, many), np.nan)
         events = pl.DataFrame({"user": user, "item": item, "kind": kind, "value": value})
-        worth = pl.col("value").fill_nan(None)
-        sums = {"n": pl.len().cast(pl.UInt32), "worth": packed_worth(worth).sum()}
+        in_money = pl.col("value").fill_nan(None)
+        sums = {"n": pl.len().cast(pl.UInt32), "worth": pack_values(in_money).sum()}
         key = [pl.col("user").cast(pl.UInt32), pl.col("item").cast(pl.UInt32), pl.col("kind").cast(pl.UInt16)]
         cells = events.group_by(key).agg(**sums).with_columns(day=pl.lit(FIRST_DAY + day, pl.Int32))
         yield str(day), cells.select("user", "item", "kind", "day", "n", "worth").sort("user", "item", "kind")
@@ -103,7 +103,7 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
         FeatureInventory(kinds=KINDS, counted=KINDS, inputs=inputs, text=(), vocabularies={}, offers=()),
     )
     end = FIRST_DAY + DAYS
-    yield "questions: ends, kinds, users", lambda: asked_of(log.before(end - 7))
+    yield "questions: ends, kinds, users", lambda: summary_of(log.before(end - 7))
     yield "first days of items", lambda: first_days(log.cells)
     yield "interactions", lambda: log.interactions
     yield "interactions by day", lambda: log.interactions.between(end - 7, end)
@@ -123,19 +123,21 @@ def stages_of(log: EventLog) -> Iterator[tuple[str, Callable[[], Any]]]:
     yield "portions", lambda: portions_of(log)
 
 
-def asked_of(log: EventLog) -> tuple[Any, ...]:
+def summary_of(log: EventLog) -> tuple[Any, ...]:
     """What training and the night ask of the whole log."""
-    ends = log.first_day, log.latest_day, len(log.kinds), len(log.active_users), log.has_worth
+    ends = log.first_day, log.latest_day, len(log.kinds), len(log.active_users), log.has_values
     return (*ends, log.without_far_days().far.events, log.events_a_day[1].sum())
 
 
 def portions_of(log: EventLog) -> int:
     """What families make of portions of users."""
-    n_users, held = len(log.user_ids), 0
-    for users in np.array_split(np.random.default_rng(1).choice(n_users, ASKED * PORTIONS, replace=False), PORTIONS):
+    n_users, cells = len(log.user_ids), 0
+    for users in np.array_split(
+        np.random.default_rng(1).choice(n_users, REQUESTED_USERS * PORTIONS, replace=False), PORTIONS
+    ):
         some = log.only(np.sort(users))
-        held += len(some.user_index.stamps) + len(some.history.slices(users, np.full_like(users, 1 << 16))[0])
-    return held
+        cells += len(some.user_index.stamps) + len(some.history.slices(users, np.full_like(users, 1 << 16))[0])
+    return cells
 
 
 @dataclass(slots=True)
@@ -143,18 +145,18 @@ class Watched:
     """Stages that were measured.
 
     Attributes:
-        told: Bytes that stayed, most bytes meanwhile and seconds, by stage.
+        figures: Bytes that stayed, most bytes meanwhile and seconds, by stage.
         made: What each made.
         cells: Cells of the log; 0 while they are not known.
     """
 
-    told: dict[str, dict[str, float]]
+    figures: dict[str, dict[str, float]]
     made: dict[str, Any]
     cells: int
     _seen: set[int]
 
     def __init__(self) -> None:
-        self.told, self.made, self.cells, self._seen = {}, {}, 0, set()
+        self.figures, self.made, self.cells, self._seen = {}, {}, 0, set()
 
     def stage(self, name: str, make: Callable[[], Any]) -> None:
         """Make something, and note what that took."""
@@ -175,34 +177,34 @@ class Watched:
         watcher.join()
         self.made[name] = made
         stays = self._bytes(made)
-        self.told[name] = {"stays": stays, "most": max(peak[0] - before, 0), "rss": peak[0], "seconds": seconds}
+        self.figures[name] = {"stays": stays, "most": max(peak[0] - before, 0), "rss": peak[0], "seconds": seconds}
 
-    def _bytes(self, held: Any) -> int:
+    def _bytes(self, content: Any) -> int:
         """Bytes of arrays and tables in an object that were in none before."""
-        if id(held) in self._seen:
+        if id(content) in self._seen:
             return 0
-        self._seen.add(id(held))
-        if isinstance(held, np.ndarray):
-            return self._bytes(held.base) if isinstance(held.base, np.ndarray) else held.nbytes
-        if isinstance(held, pl.DataFrame | pl.Series):
-            return int(held.estimated_size())
+        self._seen.add(id(content))
+        if isinstance(content, np.ndarray):
+            return self._bytes(content.base) if isinstance(content.base, np.ndarray) else content.nbytes
+        if isinstance(content, pl.DataFrame | pl.Series):
+            return int(content.estimated_size())
         parts: list[Any] = []
-        if is_dataclass(held) and not isinstance(held, EventLog):
-            parts += [getattr(held, field.name) for field in fields(held)]
-        if not isinstance(held, EventLog):
-            parts += [*getattr(held, "__dict__", {}).values()]
-        if isinstance(held, Mapping):
-            parts += [*held.values()]
-        if isinstance(held, tuple | list):
-            parts += held
+        if is_dataclass(content) and not isinstance(content, EventLog):
+            parts += [getattr(content, field.name) for field in fields(content)]
+        if not isinstance(content, EventLog):
+            parts += [*getattr(content, "__dict__", {}).values()]
+        if isinstance(content, Mapping):
+            parts += [*content.values()]
+        if isinstance(content, tuple | list):
+            parts += content
         return sum(self._bytes(part) for part in parts)
 
     def lines(self) -> Iterator[str]:
         """For people."""
         yield f"{self.cells:,} cells; bytes a cell that stay, most meanwhile; seconds"
-        for name, told in self.told.items():
-            a_cell = [told[key] / self.cells for key in ("stays", "most")]
-            yield f"{name:32}{a_cell[0]:8.1f}{a_cell[1]:8.1f}{told['seconds']:8.2f} s{told['rss'] / 1e6:9.0f} MB"
+        for name, stage in self.figures.items():
+            a_cell = [stage[key] / self.cells for key in ("stays", "most")]
+            yield f"{name:32}{a_cell[0]:8.1f}{a_cell[1]:8.1f}{stage['seconds']:8.2f} s{stage['rss'] / 1e6:9.0f} MB"
 
 
 def anonymous_bytes() -> int:

@@ -27,9 +27,9 @@ Arrays = tuple[np.ndarray, np.ndarray]
 def chunks(folder: Path, requests: int, most: int | None = None) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """Rankings and truth of some requests at a time."""
     tables = [pl.scan_parquet(folder / f"{name}.parquet") for name in ("rankings", "truth")]
-    asked = tables[1].select(pl.col("request_id").max()).collect().item() + 1
-    for first in range(0, most or asked, requests):
-        rows = pl.col("request_id").is_between(first, min(first + requests, most or asked) - 1)
+    n_requests = tables[1].select(pl.col("request_id").max()).collect().item() + 1
+    for first in range(0, most or n_requests, requests):
+        rows = pl.col("request_id").is_between(first, min(first + requests, most or n_requests) - 1)
         yield tuple(table.filter(rows).collect() for table in tables)
 
 
@@ -52,11 +52,11 @@ def nested(frame: pl.DataFrame, value: str) -> dict[str, dict[str, float]]:
 def judged(way: str, rankings: pl.DataFrame, truth: pl.DataFrame, metrics: list[str]) -> np.ndarray:
     """Sum of each metric over the requests."""
     if way == "arrays":
-        told = evaluate(arrays(truth, "label"), arrays(rankings, "score"), metrics, return_mean=False)
-        return np.array([told[name].sum() for name in metrics])
+        means = evaluate(arrays(truth, "label"), arrays(rankings, "score"), metrics, return_mean=False)
+        return np.array([means[name].sum() for name in metrics])
     run = Run.from_dict(nested(rankings, "score"))
-    told = evaluate(Qrels.from_dict(nested(truth, "label")), run, metrics, save_results_in_run=False)
-    return np.array([told[name] for name in metrics]) * len(run)
+    means = evaluate(Qrels.from_dict(nested(truth, "label")), run, metrics, save_results_in_run=False)
+    return np.array([means[name] for name in metrics]) * len(run)
 
 
 def main() -> None:
@@ -70,13 +70,13 @@ def main() -> None:
     for rankings, truth in chunks(Path(folder), int(chunk)):
         sums += judged(way, rankings, truth, metrics)
         requests += truth["request_id"].n_unique()
-    told = {
+    facts = {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "means": dict(zip(metrics, (sums / requests).tolist(), strict=True)),
     }
-    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.write(json.dumps(facts) + "\n")
 
 
 if __name__ == "__main__":

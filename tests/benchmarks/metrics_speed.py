@@ -77,12 +77,12 @@ def conclude(runs: dict[str, list[dict[str, float]]]) -> int:
     """Print medians and bars."""
     keys = ("seconds", "cpu_seconds", "peak_bytes")
     facts = {name: {key: statistics.median(each[key] for each in some) for key in keys} for name, some in runs.items()}
-    for name, found in facts.items():
-        found["cpu_ratio"] = found["cpu_seconds"] / facts["ours"]["cpu_seconds"]
-        found["wall_ratio"] = found["seconds"] / facts["ours"]["seconds"]
+    for name, fact in facts.items():
+        fact["cpu_ratio"] = fact["cpu_seconds"] / facts["ours"]["cpu_seconds"]
+        fact["wall_ratio"] = fact["seconds"] / facts["ours"]["seconds"]
         sys.stderr.write(
-            f"{name:8} wall {found['seconds']:7.1f} s  cpu {found['cpu_seconds']:7.1f} s  "
-            f"peak {found['peak_bytes'] / 2**30:5.2f} GiB  {found['cpu_ratio']:5.2f}x of our cpu\n"
+            f"{name:8} wall {fact['seconds']:7.1f} s  cpu {fact['cpu_seconds']:7.1f} s  "
+            f"peak {fact['peak_bytes'] / 2**30:5.2f} GiB  {fact['cpu_ratio']:5.2f}x of our cpu\n"
         )
     means = {name: some[0]["means"] for name, some in runs.items()}
     apart = max(
@@ -104,8 +104,8 @@ def ours(folder: Path) -> dict[str, object]:
     """Every metric with its interval."""
     start, cpu = time.perf_counter(), time.process_time()
     rankings, truth, users = (pl.read_parquet(folder / f"{name}.parquet") for name in ("rankings", "truth", "users"))
-    found = per_request(rankings, truth, cutoffs=CUTOFFS).join(users, on="request_id", maintain_order="left")
-    intervals = clustered_intervals(found.select(*METRICS), found["user"])
+    judged = per_request(rankings, truth, cutoffs=CUTOFFS).join(users, on="request_id", maintain_order="left")
+    intervals = clustered_intervals(judged.select(*METRICS), judged["user"])
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": time.process_time() - cpu,
@@ -143,15 +143,15 @@ def portion(rng: np.random.Generator, request: np.ndarray) -> dict[str, dict[str
     width = CATALOGUE // POSITIVES
     positive = rng.integers(0, width, size=(count, POSITIVES), dtype=np.uint32) + np.arange(0, CATALOGUE, width)
     label = rng.integers(1, 4, size=(count, POSITIVES), dtype=np.int32)
-    place = rng.permuted(np.tile(np.arange(CATALOGUE, dtype=np.uint32), (count, 1)), axis=1)[:, :LENGTH]
+    item = rng.permuted(np.tile(np.arange(CATALOGUE, dtype=np.uint32), (count, 1)), axis=1)[:, :LENGTH]
     lift = np.zeros((count, CATALOGUE), dtype=np.float32)
     np.put_along_axis(lift, positive.astype(np.int64), 0.1 * label.astype(np.float32), axis=1)
     score = rng.permuted(np.tile(np.arange(LENGTH, dtype=np.float32) / LENGTH, (count, 1)), axis=1)
-    score += np.take_along_axis(lift, place.astype(np.int64), axis=1) + place.astype(np.float32) * 1e-5
+    score += np.take_along_axis(lift, item.astype(np.int64), axis=1) + item.astype(np.float32) * 1e-5
     return {
         "rankings": {
             "request_id": np.repeat(request, LENGTH),
-            "item_id": place.ravel(),
+            "item_id": item.ravel(),
             "score": score.ravel(),
         },
         "truth": {

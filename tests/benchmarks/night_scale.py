@@ -89,8 +89,8 @@ def trained_project(folder: Path, users: int) -> Path:
     config = write_project(SHOP, folder, users, SETTINGS)
     if not (config.parent / "trained.json").exists():
         shutil.rmtree(config.parent / "out", ignore_errors=True)
-        told = run([sys.executable, "-m", "pipelines.cli.app", "train", "--config", str(config)])
-        (config.parent / "trained.json").write_text(json.dumps(told), encoding="utf-8")
+        output = run([sys.executable, "-m", "pipelines.cli.app", "train", "--config", str(config)])
+        (config.parent / "trained.json").write_text(json.dumps(output), encoding="utf-8")
     return config
 
 
@@ -110,7 +110,7 @@ def job(config: Path, first: int | None, *, profile: bool) -> dict[str, Any]:
 
     of_all: Callable[..., pl.Series] = pipelines.verbs.score._users
     if first is not None:
-        pipelines.verbs.score._users = lambda *told: of_all(*told).head(first)
+        pipelines.verbs.score._users = lambda *arguments: of_all(*arguments).head(first)
     stages, bare = Stages(), Bare(every=BARE_EVERY)
     time_product(stages)
     bare.follow(stages)
@@ -123,14 +123,14 @@ def job(config: Path, first: int | None, *, profile: bool) -> dict[str, Any]:
         else:
             app(arguments, standalone_mode=False)
     ranked = read_json(next((config.parent / "out/rankings").rglob("manifest.json")), what="rankings")["users"]
-    told = {
+    facts = {
         "ranked": ranked,
         "rows": bare.scored,
         "bare_rows": bare.rows,
         "bare_seconds": bare.seconds,
         "model": bare.model,
     }
-    return {**stages.facts(), **told, "bare_cpu_seconds": bare.cpu_seconds}
+    return {**stages.facts(), **facts, "bare_cpu_seconds": bare.cpu_seconds}
 
 
 def figures(users: int, night: Mapping[str, Any]) -> dict[str, float]:
@@ -157,16 +157,16 @@ def figures(users: int, night: Mapping[str, Any]) -> dict[str, float]:
 
 def night_lines(users: int, night: Mapping[str, Any]) -> list[str]:
     """A night for people: its figures, its stages, and the parts of them."""
-    found = figures(users, night)
+    measured = figures(users, night)
     few = "" if night["ranked"] == users else f" (reckoned from {night['ranked']} of them)"
-    told = (
-        f"{users} users{few}: {found['seconds']:.1f} s, {found['cpu_seconds']:.1f} processor s; "
-        f"{found['ms_a_user']:.2f} ms a user, {found['cpu_ms_a_user']:.2f} processor ms; "
-        f"{found['rows_a_second']:.0f} rows/s, {found['share_of_bare']:.1%} of bare predict "
-        f"({found['cpu_share_of_bare']:.1%} by processor time) of {night['model']}; "
-        f"peak {found['peak_rss'] / 1e9:.2f} GB, anonymous {found['peak_anon'] / 1e9:.2f} GB"
+    words = (
+        f"{users} users{few}: {measured['seconds']:.1f} s, {measured['cpu_seconds']:.1f} processor s; "
+        f"{measured['ms_a_user']:.2f} ms a user, {measured['cpu_ms_a_user']:.2f} processor ms; "
+        f"{measured['rows_a_second']:.0f} rows/s, {measured['share_of_bare']:.1%} of bare predict "
+        f"({measured['cpu_share_of_bare']:.1%} by processor time) of {night['model']}; "
+        f"peak {measured['peak_rss'] / 1e9:.2f} GB, anonymous {measured['peak_anon'] / 1e9:.2f} GB"
     )
-    lines, stages = [told], by_stage(night["spent"])
+    lines, stages = [words], by_stage(night["spent"])
     for stage, of in sorted(stages.items(), key=lambda pair: -pair[1]["seconds"]):
         lines.append(spent_line(stage, of, night["ranked"]))
         parts = [(name, part) for name, part in night["spent"].items() if name.partition("/")[0] == stage]
@@ -189,15 +189,15 @@ def spent_line(name: str, of: Mapping[str, float], users: int) -> str:
 
 def judged(nights: Mapping[int, Mapping[str, Any]]) -> dict[str, bool]:
     """Which bars were reached, by what they say; those of a million users only where they were scored."""
-    found = {users: figures(users, night) for users, night in nights.items()}
-    few, many = min(found), max(found)
-    growth = found[many]["ms_a_user"] / found[few]["ms_a_user"]
-    share = min(of["share_of_bare"] for of in found.values())
+    measured = {users: figures(users, night) for users, night in nights.items()}
+    few, many = min(measured), max(measured)
+    growth = measured[many]["ms_a_user"] / measured[few]["ms_a_user"]
+    share = min(of["share_of_bare"] for of in measured.values())
     bars = {f"{share:.1%} of bare predict >= {BAR:.0%} (aim {AIM:.0%})": share >= BAR}
     if many > few:
         bars[f"time a user from {few} to {many} users: {growth:.2f}x <= {GROWTH}x"] = growth <= GROWTH
     if many >= MILLION:
-        seconds, peak = found[many]["seconds"], found[many]["peak_rss"]
+        seconds, peak = measured[many]["seconds"], measured[many]["peak_rss"]
         bars[f"{many} users in {seconds / 60:.1f} minutes <= {MOST_SECONDS / 60:.0f}"] = seconds <= MOST_SECONDS
         bars[f"{many} users in {peak / 1e9:.2f} GB <= {MOST_BYTES / 1e9:.0f} GB"] = peak <= MOST_BYTES
     return bars

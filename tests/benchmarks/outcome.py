@@ -66,24 +66,24 @@ def tables_sha256(*tables: pl.DataFrame) -> str:
 
 
 def measured(
-    found: Mapping[str, npt.ArrayLike], clusters: npt.NDArray | pl.Series, metric: str
+    by_system: Mapping[str, npt.ArrayLike], clusters: npt.NDArray | pl.Series, metric: str
 ) -> tuple[dict[str, Figure], dict[str, Difference]]:
     """Each system's mean, and the first one's paired difference from each of the others; told as they are found.
 
     Args:
-        found: (requests,) values by system.
+        by_system: (requests,) values by system.
         clusters: (requests,) the user of each.
         metric: Name of what was measured.
     """
-    ours, *others = found
+    ours, *others = by_system
     figures, pairs = {}, {}
-    for system, values in found.items():
+    for system, values in by_system.items():
         mean = clustered_interval(values, clusters)
         tell(f"{system:30}{metric} {mean.mean:.4f} [{mean.low:.4f}, {mean.high:.4f}]")
         figures[f"{system}, {metric}"] = figure(mean.mean, mean.low, mean.high)
     for other in others:
         name = f"{ours} over {other}, {metric}"
-        gap = paired_difference(found[ours], found[other], clusters).difference
+        gap = paired_difference(by_system[ours], by_system[other], clusters).difference
         tell(f"{name}: {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]")
         pairs[name] = difference(gap.mean, gap.low, gap.high)
     return figures, pairs

@@ -21,11 +21,11 @@ def peer_results(data: str, folder: Path | None = None) -> dict[str, Path]:
     Of `beauty` NDCG@10 by request (request_id, ndcg@10), requests being users in the order of the file; of
     `online-retail` lists as `nightrank evaluate --scores` reads them.
     """
-    found = ((folder or peers_folder()) / data / "judged").glob("*.parquet")
-    return {path.stem: path for path in sorted(found)}
+    files = ((folder or peers_folder()) / data / "judged").glob("*.parquet")
+    return {path.stem: path for path in sorted(files)}
 
 
-def told_of_peers(data: str) -> dict[str, Any]:
+def peers_json(data: str) -> dict[str, Any]:
     """What a benchmark's configuration says of the peers it is compared with: their files' hash, if there are any."""
-    found = peer_results(data)
-    return {"peers": fingerprint_of([(name, sha256_of(path)) for name, path in found.items()])} if found else {}
+    results = peer_results(data)
+    return {"peers": fingerprint_of([(name, sha256_of(path)) for name, path in results.items()])} if results else {}

@@ -34,5 +34,5 @@ def run(command: Sequence[str]) -> dict[str, float]:
     threads = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
     environment = {**os.environ, **threads, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
     ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
-    told: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
-    return told
+    facts: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
+    return facts

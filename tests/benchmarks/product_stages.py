@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from stages import Stages
 
-import ranker.ranker
+import ranker.trees_and_network
 from features.candidates.catalog import GENERATORS
 from features.families.registry import FAMILIES
 from features.signals.co_visitation import CoVisitation
@@ -28,7 +28,7 @@ _LEAST_ROWS = 10_000  # of a table: fewer (a bundle's own test, the fallback) te
 BARE = "bare"
 """The stage of what the benchmark itself does in between."""
 
-_PLACES = {
+_TIMED = {
     "pipelines.inputs.read:read_for": "reading",
     "pipelines.inputs.read:read_events": "reading",
     "pipelines.inputs.check:read_inputs": "reading",
@@ -49,8 +49,8 @@ _PLACES = {
     "features.candidates.cut:CandidateCut.score": "candidates/score of the cut",
     "features.families.registry:FeatureSet.compute": "features",
     "pipelines.training.chain:Chain.with_interest": "interest",
-    "pipelines.verbs.score:_rank": "ranking",
-    "ranker.ranker:Ranker.predict": "ranking",
+    "pipelines.verbs.score:rank_users": "ranking",
+    "ranker.trees_and_network:TreesAndNetwork.predict": "ranking",
     "ranker.listnet:ListNet.score": "network",
     "ranker.lambdamart:LambdaMart.score": "trees",
     "pipelines.stores.publish:Attempt.write": "writing",
@@ -65,7 +65,7 @@ _PLACES = {
 
 def time_product(stages: Stages) -> None:
     """Time the product's stages, each signal, generator and family by its name."""
-    stages.time(_PLACES)
+    stages.time(_TIMED)
     for kind, of, method in (
         ("fits", _SIGNALS, "fit"),
         ("candidates", GENERATORS, "propose"),
@@ -99,21 +99,21 @@ class Bare:
 
     def follow(self, stages: Stages) -> None:
         """Predict after the product does; its time is the stage `BARE`."""
-        product: Callable[..., Any] = ranker.ranker.Ranker.predict
+        product: Callable[..., Any] = ranker.trees_and_network.TreesAndNetwork.predict
 
-        def predict(made: ranker.ranker.Ranker, table: pl.DataFrame) -> object:
-            found = product(made, table)
+        def predict(made: ranker.trees_and_network.TreesAndNetwork, table: pl.DataFrame) -> object:
+            facts = product(made, table)
             self.scored += table.height
             if table.height >= _LEAST_ROWS:
                 if self._calls % self.every == 0:
                     with stages.stage(BARE):
                         self._predict(made, table)
                 self._calls += 1
-            return found
+            return facts
 
-        ranker.ranker.Ranker.predict = predict  # type: ignore[method-assign, assignment]
+        ranker.trees_and_network.TreesAndNetwork.predict = predict  # type: ignore[method-assign, assignment]
 
-    def _predict(self, made: ranker.ranker.Ranker, table: pl.DataFrame) -> None:
+    def _predict(self, made: ranker.trees_and_network.TreesAndNetwork, table: pl.DataFrame) -> None:
         booster = made.forest.boosters[0]
         matrix = np.ascontiguousarray(table.select(made.features).to_numpy(), np.float32)
         self.model = {"trees": booster.num_trees(), "features": booster.num_feature()}

@@ -59,14 +59,14 @@ def main() -> int:
         with Tracking(config).run() as run:
             registered = register(train(inputs.log, config, run.series), inputs, config, run, external=peers)
     report.show(*report.systems_table(registered.evaluation.as_json(), k=10))
-    figures, pairs = found_in(registered.evaluation)
+    figures, pairs = figures_of(registered.evaluation)
     least = {f"{FULL}, {slice_name}, {METRIC}": bar for slice_name, bar in LEAST[setup.data].items()}
     best = [max(peers, key=lambda name: figures[f"{name}, all, {METRIC}"].mean)] if peers else []
     above_zero = [*LIFTS[setup.data], *(f"{FULL} over {name}, all, {METRIC}" for name in best)]
     return trial.conclude(figures, pairs, least=least, above_zero=above_zero)
 
 
-def found_in(evaluation: Evaluation) -> tuple[dict[str, Figure], dict[str, Difference]]:
+def figures_of(evaluation: Evaluation) -> tuple[dict[str, Figure], dict[str, Difference]]:
     """Every system's figure by slice, the candidates' recall, and the comparisons."""
     facts = evaluation.as_json()
     figures = {

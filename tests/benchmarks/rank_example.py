@@ -46,12 +46,12 @@ def main() -> int:
     tables = read_tables(folder)
     if arguments.validate:
         tables["test"] = tables["train"]
-    ours, theirs, told = both(tables, conf, config, seed=arguments.seed)
+    ours, theirs, curve = both(tables, conf, config, seed=arguments.seed)
     figures, pairs, bars = {}, {}, {}
     for k in CUTOFFS:
         values = by_its_conventions(ours.predict(tables["test"]), tables["test"], k)
         mean = clustered_interval(values, np.arange(len(values)))
-        name, printed = f"ours, ndcg@{k}", told[f"ndcg@{k}"][-1]
+        name, printed = f"ours, ndcg@{k}", curve[f"ndcg@{k}"][-1]
         figures[name] = figure(mean.mean, mean.low, mean.high)
         figures[f"lightgbm.train, ndcg@{k}"] = figure(printed)
         pairs[f"ours over lightgbm.train, ndcg@{k}"] = difference(mean.mean - printed)
@@ -75,8 +75,8 @@ def read_tables(folder: Path) -> dict[str, pl.DataFrame]:
 def read_conf(folder: Path) -> dict[str, str | int | bool]:
     """The example's parameters, less what only its command line needs."""
     lines = (folder / "train.conf").read_text(encoding="utf-8").splitlines()
-    told = dict(line.replace(" ", "").split("=") for line in lines if "=" in line and not line.startswith("#"))
-    return {key: value for key, value in told.items() if key not in OTHERS} | {
+    settings = dict(line.replace(" ", "").split("=") for line in lines if "=" in line and not line.startswith("#"))
+    return {key: value for key, value in settings.items() if key not in OTHERS} | {
         "deterministic": True,
         "force_row_wise": True,
         "verbosity": -1,
@@ -121,10 +121,10 @@ def trained(
         )
         for name, table in tables.items()
     }
-    told: dict[str, dict[str, list[float]]] = {}
-    callbacks = [lgb.record_evaluation(told)]
+    evaluations: dict[str, dict[str, list[float]]] = {}
+    callbacks = [lgb.record_evaluation(evaluations)]
     booster = lgb.train(params, data["train"], rounds, [data["test"]], ["test"], callbacks=callbacks)
-    return booster, told["test"]
+    return booster, evaluations["test"]
 
 
 def by_its_conventions(scores: npt.ArrayLike, table: pl.DataFrame, k: int) -> npt.NDArray[np.float64]:

@@ -36,17 +36,17 @@ def main() -> int:
     """Run and print."""
     parser = command_line(__doc__)
     parser.set_defaults(data="online-retail", households=None)
-    with project(parser, name="{}-schedules") as (told, _):
-        config = told.model_copy(update={"ranker": told.ranker.model_copy(update={"max_trees": 1})})
+    with project(parser, name="{}-schedules") as (base, _):
+        config = base.model_copy(update={"ranker": base.ranker.model_copy(update={"max_trees": 1})})
         log = read_inputs(config).log
-        found = {"rise and fall": pipelines.training.train.train(log, config).valid_ndcg}
+        ndcgs = {"rise and fall": pipelines.training.train.train(log, config).valid_ndcg}
         encoders.module.rise_and_fall = constant
         encoders.fit.InterestModule = Branching
         pipelines.training.train.BlockTrainer = FromTheBranch
-        found["constant"] = pipelines.training.train.train(log, config).valid_ndcg
-    for name, values in found.items():
+        ndcgs["constant"] = pipelines.training.train.train(log, config).valid_ndcg
+    for name, values in ndcgs.items():
         report.show(f"{name:16}{'  '.join(f'{value:.4f}' for value in values)}")
-    sys.stdout.write(json.dumps({"seed": config.seed, "new_to_user_ndcg_at_10": found}) + "\n")
+    sys.stdout.write(json.dumps({"seed": config.seed, "new_to_user_ndcg_at_10": ndcgs}) + "\n")
     return 0
 
 

@@ -117,7 +117,7 @@ class Difference(FrozenConfig):
     high: float | None
 
 
-class Found(FrozenConfig):
+class Measured(FrozenConfig):
     """What a benchmark found."""
 
     figures: dict[str, Figure] = Field(description="By system, slice and metric.")
@@ -129,11 +129,11 @@ class Found(FrozenConfig):
     peak_gib: float = Field(ge=0, description="Peak resident memory.")
 
 
-class Outcome(Setup, Found):
+class Outcome(Setup, Measured):
     """The last line of a benchmark: what it ran, and what it found."""
 
 
-class Run(Found):
+class Run(Measured):
     """One scoring of a cut, and where it was made."""
 
     seed: int
@@ -221,7 +221,7 @@ class Results(BaseModel):
         """
         write_json({"series": [series.as_json() for series in self.series]}, path)
 
-    def asked_for(self, setup: Setup) -> Series:
+    def series_of(self, setup: Setup) -> Series:
         """The series of a setup, begun if need be; from now on it is its data set's last."""
         of_setup = [series for series in self.series if series.is_of(setup)]
         series = of_setup[0] if of_setup else Series.model_validate(setup.model_dump(by_alias=True, exclude={"seed"}))
@@ -247,13 +247,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--validate", action="store_true", help="score validation cuts, not the tests")
     parser.add_argument("--again", action="store_true", help="score once more what the file holds")
     parser.add_argument("--table", action="store_true", help="print the README's table from the file; run nothing")
-    told = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     try:
-        if told.table:
-            sys.stdout.write(markdown(Results.read(told.to / RESULTS)))
+        if parsed.table:
+            sys.stdout.write(markdown(Results.read(parsed.to / RESULTS)))
             return 0
-        facts = run_quality(told.data, seeds_of(told.seeds), told.to, validate=told.validate, again=told.again)
-        sys.stderr.write(markdown(Results.read(told.to / RESULTS)))
+        facts = run_quality(
+            parsed.data, seeds_of(parsed.seeds), parsed.to, validate=parsed.validate, again=parsed.again
+        )
+        sys.stderr.write(markdown(Results.read(parsed.to / RESULTS)))
         sys.stdout.write(json.dumps(facts) + "\n")
         refuse_missed(facts)
     except NightrankError as error:
@@ -346,8 +348,8 @@ def refuse_missed(facts: Mapping[str, Any]) -> None:
     """
     missed, failed = facts["missed"], facts["failed"]
     if missed or failed:
-        told = [f"missed: {bar}" for bar in missed] + [f"failed: {why}" for why in failed]
-        raise BlockedError("\n".join([f"{len(missed)} bars were missed, {len(failed)} benchmarks failed.", *told]))
+        faults = [f"missed: {bar}" for bar in missed] + [f"failed: {why}" for why in failed]
+        raise BlockedError("\n".join([f"{len(missed)} bars were missed, {len(failed)} benchmarks failed.", *faults]))
 
 
 def markdown(results: Results, benchmarks: Sequence[Benchmark] = BENCHMARKS) -> str:
@@ -363,9 +365,9 @@ def markdown(results: Results, benchmarks: Sequence[Benchmark] = BENCHMARKS) -> 
             continue
         spreads, seeds, scored = series.over_seeds(), len(series.first), results.scorings(benchmark.data)
         for bar, by in series.reached().items():
-            found, range_ = _cells(bar, spreads)
+            measured, range_ = _cells(bar, spreads)
             reached = f"{len(by)} of {seeds} seed{'s' if seeds > 1 else ''}"
-            lines.append(f"| {benchmark.title} | {bar} | {found} | {range_} | {reached} | {scored}x |")
+            lines.append(f"| {benchmark.title} | {bar} | {measured} | {range_} | {reached} | {scored}x |")
     return "\n".join(lines) + "\n"
 
 
@@ -374,9 +376,9 @@ def _cells(bar: str, spreads: Mapping[str, Mapping[str, float | None]]) -> tuple
     named = max((name for name in spreads if bar.startswith(name)), key=len, default=None)
     if named is None:
         return "", ""
-    told = {key: "-" if value is None else f"{value:.4f}" for key, value in spreads[named].items()}
-    interval = f" [{told['low']}, {told['high']}]" if told["low"] != "-" else ""
-    return f"{told['mean']}{interval}", f"{told['least']} to {told['most']}"
+    cells = {key: "-" if value is None else f"{value:.4f}" for key, value in spreads[named].items()}
+    interval = f" [{cells['low']}, {cells['high']}]" if cells["low"] != "-" else ""
+    return f"{cells['mean']}{interval}", f"{cells['least']} to {cells['most']}"
 
 
 def _spread(rows: Sequence[tuple[float, float | None, float | None]]) -> dict[str, float | None]:
@@ -389,11 +391,11 @@ def _spread(rows: Sequence[tuple[float, float | None, float | None]]) -> dict[st
 
 def _picked(chosen: Sequence[str], benchmarks: Sequence[Benchmark], scripts: Path) -> list[Benchmark]:
     """The benchmarks to run; all faults are told at once."""
-    known = {benchmark.data: benchmark for benchmark in benchmarks}
+    by_name = {benchmark.data: benchmark for benchmark in benchmarks}
     picked = [benchmark for benchmark in benchmarks if not chosen or benchmark.data in chosen]
     faults = []
-    if unknown := sorted(set(chosen) - set(known)):
-        faults.append(f"--data: unknown {listed(unknown)}. There are {listed(known, most=len(known))}.")
+    if unknown := sorted(set(chosen) - set(by_name)):
+        faults.append(f"--data: unknown {listed(unknown)}. There are {listed(by_name, most=len(by_name))}.")
     away = [benchmark.data for benchmark in picked if benchmark.local]
     if away and not os.environ.get("NIGHTRANK_DATA"):
         others = " ".join(f"--data {benchmark.data}" for benchmark in benchmarks if not benchmark.local)
@@ -414,28 +416,28 @@ def _run(
     planned = _ended(Setup, benchmark, seeds[0], scripts, validate=validate, plan=True)
     for seed in seeds:
         results = Results.read(path)
-        if seed in {run.seed for run in results.asked_for(planned).runs} and not again:
+        if seed in {run.seed for run in results.series_of(planned).runs} and not again:
             say("benchmark kept", data=benchmark.data, seed=seed)
         else:
             say("benchmark runs", data=benchmark.data, seed=seed)
             outcome = _ended(Outcome, benchmark, seed, scripts, validate=validate)
             results = Results.read(path)  # hours may have passed
-            series = results.asked_for(planned)
+            series = results.series_of(planned)
             if not series.is_of(outcome):
                 raise _FailedError(f"{benchmark.data}: it ran with another configuration or data than it had planned")
             scoring = results.scorings(benchmark.data, validation=validate) + 1
             series.runs.append(_record(outcome, scoring))
             say("benchmark ended", data=benchmark.data, seed=seed, scoring=scoring, bars=outcome.bars)
         results.write(path)
-    return results.asked_for(planned)
+    return results.series_of(planned)
 
 
-_Told = TypeVar("_Told", bound=Setup)
+_Result = TypeVar("_Result", bound=Setup)
 
 
 def _ended(
-    kind: type[_Told], benchmark: Benchmark, seed: int, scripts: Path, *, validate: bool, plan: bool = False
-) -> _Told:
+    kind: type[_Result], benchmark: Benchmark, seed: int, scripts: Path, *, validate: bool, plan: bool = False
+) -> _Result:
     """What a script prints last, once it has ended."""
     flags = [name for name, on in (("--validate", validate), ("--plan", plan)) if on]
     command = [sys.executable, str(scripts / benchmark.script), *benchmark.arguments, "--seed", str(seed), *flags]
@@ -447,12 +449,12 @@ def _ended(
     if ended.returncode not in (0, 1) or not last:
         raise _FailedError(f"{what} ended with {ended.returncode} and no result; its own words stand above")
     try:
-        told = kind.model_validate_json(last[0])
+        result = kind.model_validate_json(last[0])
     except ValidationError as error:
         raise _FailedError(f"{what} printed another last line than expected: {_first_fault(error)}") from error
-    if (told.data, told.seed, told.validation) != (benchmark.data, seed, validate):
-        raise _FailedError(f"{what} told of {told.data}, seed {told.seed}, validate {told.validation}")
-    return told
+    if (result.data, result.seed, result.validation) != (benchmark.data, seed, validate):
+        raise _FailedError(f"{what} told of {result.data}, seed {result.seed}, validate {result.validation}")
+    return result
 
 
 def _record(outcome: Outcome, scoring: int) -> Run:
@@ -473,12 +475,12 @@ def _commit() -> str | None:
     if git is None:
         return None
 
-    def told(*arguments: str) -> str:
+    def run_git(*arguments: str) -> str:
         command = [git, "-C", str(_ROOT), *arguments]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return told("rev-parse", "HEAD") + ("-dirty" if told("status", "--porcelain", "--", "*.py") else "")
+        return run_git("rev-parse", "HEAD") + ("-dirty" if run_git("status", "--porcelain", "--", "*.py") else "")
     except subprocess.CalledProcessError:
         return None
 
@@ -487,13 +489,13 @@ def _versions() -> dict[str, str]:
     """Of Python and of the packages that figures may depend on, as far as they are installed."""
     from pipelines.registry.bundle import library_versions
 
-    found = {"python": platform.python_version()} | library_versions()
+    versions = {"python": platform.python_version()} | library_versions()
     for name in _BESIDE:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def _hardware() -> dict[str, str | float | None]:

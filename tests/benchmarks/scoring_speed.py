@@ -38,12 +38,12 @@ from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
 from ranker.listnet_fit import fit_listnet
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 TREES_ALONE, BOTH, BARE = ("night", "evaluation"), ("night_both", "evaluation_both"), ("float32", "float64")
 OURS = (*TREES_ALONE, *BOTH)
 BAR, AIM = 0.5, 0.8
-NETWORK = "network.safetensors"
+RANKER = "ranker"
 LENGTH, TOP, PORTION = 100, 10, 1000
 TREES, LEAVES, TAUGHT = 300, 63, 1000
 FEATURES = tuple(f"feature_{number:02}" for number in range(40))
@@ -74,13 +74,13 @@ def conclude(runs: dict[str, list[dict[str, float]]], rows: int, *, apart: float
     keys = ("seconds", "cpu_seconds", "peak_bytes")
     facts = {way: {key: statistics.median(each[key] for each in some) for key in keys} for way, some in runs.items()}
     least = {key: min(facts[way][key] for way in BARE) for key in keys}
-    for way, found in facts.items():
-        found["cpu_share"] = least["cpu_seconds"] / found["cpu_seconds"]
-        found["wall_share"] = least["seconds"] / found["seconds"]
+    for way, fact in facts.items():
+        fact["cpu_share"] = least["cpu_seconds"] / fact["cpu_seconds"]
+        fact["wall_share"] = least["seconds"] / fact["seconds"]
         sys.stderr.write(
-            f"{way:15} wall {found['seconds']:6.2f} s  cpu {found['cpu_seconds']:6.2f} s  "
-            f"{rows / found['seconds']:8.0f} rows/s  "
-            f"peak {found['peak_bytes'] / 2**30:.2f} GiB  {found['cpu_share']:.0%} of bare\n"
+            f"{way:15} wall {fact['seconds']:6.2f} s  cpu {fact['cpu_seconds']:6.2f} s  "
+            f"{rows / fact['seconds']:8.0f} rows/s  "
+            f"peak {fact['peak_bytes'] / 2**30:.2f} GiB  {fact['cpu_share']:.0%} of bare\n"
         )
     same = {
         what: len({each[what] for way in ways for each in runs[way]}) == 1
@@ -103,9 +103,9 @@ def conclude(runs: dict[str, list[dict[str, float]]], rows: int, *, apart: float
 
 def job(way: str, folder: Path) -> dict[str, float | str]:
     """Score once, and say what it took."""
-    text, network = (folder / "ranker.txt").read_text(encoding="utf-8"), (folder / NETWORK).read_bytes()
-    ranker = Ranker.read(text, network, FEATURES)
-    ranker = ranker if way in BOTH else Ranker(ranker.forest)
+    files = {path.name: path.read_bytes() for path in (folder / RANKER).iterdir()}
+    ranker = TreesAndNetwork.read(files, FEATURES)
+    ranker = ranker if way in BOTH else TreesAndNetwork(ranker.forest)
     table = pl.read_parquet(folder / "table.parquet").rechunk()
     work = bare(way, ranker, table) if way in BARE else partial(ranked, way, ranker, table)
     del table
@@ -123,13 +123,13 @@ def job(way: str, folder: Path) -> dict[str, float | str]:
     }
 
 
-def bare(way: str, ranker: Ranker, table: pl.DataFrame) -> Callable[[], tuple[np.ndarray, None]]:
+def bare(way: str, ranker: TreesAndNetwork, table: pl.DataFrame) -> Callable[[], tuple[np.ndarray, None]]:
     """LightGBM's own prediction of a matrix that is ready."""
     matrix = table.select(FEATURES).to_numpy(order="c").astype(way)
     return lambda: (ranker.forest.boosters[0].predict(matrix), None)
 
 
-def ranked(way: str, ranker: Ranker, table: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame]:
+def ranked(way: str, ranker: TreesAndNetwork, table: pl.DataFrame) -> tuple[np.ndarray, pl.DataFrame]:
     """Scores of all rows and lists of all requests."""
     most = PORTION * LENGTH if way.startswith("night") else table.height
     scores, lists = [], []
@@ -147,7 +147,7 @@ def digest(values: np.ndarray) -> str:
 
 def prepared(folder: Path, requests: int) -> Path:
     """The candidates, and a ranker of as many requests of other ones."""
-    if not (folder / NETWORK).exists():
+    if not (folder / RANKER).exists():
         folder.mkdir(parents=True, exist_ok=True)
         rng = np.random.default_rng(0)
         table(rng, requests).write_parquet(folder / "table.parquet")
@@ -161,9 +161,9 @@ def prepared(folder: Path, requests: int) -> Path:
         assert booster.num_trees() == TREES
         forest = LambdaMart((lgb.Booster(model_str=booster.model_to_string()),), FEATURES)
         network = fit_listnet(taught.with_columns(label=label), features=FEATURES, config=RankerConfig(), seed=0)
-        text, arrays = Ranker(forest, network, share=0.5).files()
-        (folder / "ranker.txt").write_text(text, encoding="utf-8")
-        (folder / NETWORK).write_bytes(arrays)
+        (folder / RANKER).mkdir()
+        for name, content in TreesAndNetwork(forest, network, share=0.5).files().items():
+            (folder / RANKER / name).write_bytes(content)
     return folder
 
 

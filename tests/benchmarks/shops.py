@@ -9,7 +9,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from outcome import Trial, tables_sha256
-from peer_results import told_of_peers
+from peer_results import peers_json
 
 from pipelines.base.config import Config, load_config
 from pipelines.verbs.datasets import Dataset, complete_journey, load_dataset
@@ -52,7 +52,7 @@ def project(
     parser.add_argument("--to", type=Path, default=None)
     arguments = parser.parse_args()
     dataset = _dataset(arguments.data, arguments.households)
-    beside = told_of_peers(arguments.data) if peers and not arguments.validate else {}
+    beside = peers_json(arguments.data) if peers and not arguments.validate else {}
     until = dataset.span[1].date() + timedelta(days=1 - dataset.config["timeline"]["test_days"])
     with tempfile.TemporaryDirectory(prefix=f"nightrank-{arguments.data}-") as passing:
         path = write_dataset(dataset, arguments.to or Path(passing), until=until if arguments.validate else None)

@@ -90,30 +90,34 @@ class Stages:
             self._charge()
             self._open.pop()
 
-    def time(self, places: Mapping[str, Name]) -> None:
+    def time(self, timed: Mapping[str, Name]) -> None:
         """Time functions, found as `package.module:function` or `package.module:Class.method`; note which are gone."""
-        for place, name in places.items():
-            module, _, path = place.partition(":")
+        for path_of, name in timed.items():
+            module, _, path = path_of.partition(":")
             *within, attribute = path.split(".")
             owner: Any = importlib.import_module(module)
             for part in within:
                 owner = getattr(owner, part, None)
             if owner is None or inspect.getattr_static(owner, attribute, None) is None:
-                self.missing.append(place)
+                self.missing.append(path_of)
             else:
                 self.wrap(owner, attribute, name)
 
     def wrap(self, owner: Any, attribute: str, name: Name) -> None:
         """Time what an attribute of a module or class calls."""
-        found = inspect.getattr_static(owner, attribute)
-        inner = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+        attribute_value = inspect.getattr_static(owner, attribute)
+        inner = attribute_value.__func__ if isinstance(attribute_value, classmethod | staticmethod) else attribute_value
 
         @wraps(inner)
         def timed(*args: Any, **kwargs: Any) -> Any:
             with self.stage(name if isinstance(name, str) else name(args[0])):
                 return inner(*args, **kwargs)
 
-        setattr(owner, attribute, type(found)(timed) if isinstance(found, classmethod | staticmethod) else timed)
+        setattr(
+            owner,
+            attribute,
+            type(attribute_value)(timed) if isinstance(attribute_value, classmethod | staticmethod) else timed,
+        )
 
     def _charge(self) -> None:
         now = time.perf_counter(), time.process_time()
@@ -124,9 +128,9 @@ class Stages:
 
     def _watch(self) -> None:
         while not self._ended.wait(_EVERY_SECONDS):
-            spent, held = self.spent[self._open[-1]], memory_bytes()
-            spent.peak_rss = max(spent.peak_rss, held["VmRSS"])
-            spent.peak_anon = max(spent.peak_anon, held["RssAnon"])
+            spent, memory = self.spent[self._open[-1]], memory_bytes()
+            spent.peak_rss = max(spent.peak_rss, memory["VmRSS"])
+            spent.peak_anon = max(spent.peak_anon, memory["RssAnon"])
 
     def facts(self) -> dict[str, Any]:
         """For a line of JSON: `spent`, `missing`, and the process's own peak of the resident set."""

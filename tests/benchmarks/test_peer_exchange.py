@@ -12,7 +12,7 @@ import pytest
 
 from pipelines.evaluation.external import read_scores
 from pipelines.inputs.check import read_inputs
-from pipelines.verbs.origins import _judged, _windows, origins_of
+from pipelines.verbs.origins import judge_external, origins_of, windows_of
 
 HERE = Path(__file__).resolve().parent
 BENCH = Path(os.environ.get("BENCH_FOLDER", HERE.parents[1] / ".bench"))
@@ -45,7 +45,7 @@ def exchange(peers):
     )
 
 
-def test_what_a_history_holds_ends_before_what_is_asked(peers, tmp_path):
+def test_what_a_history_holds_ends_before_its_request(peers, tmp_path):
     import gzip
 
     folder = tmp_path / "amazon_beauty"
@@ -54,11 +54,11 @@ def test_what_a_history_holds_ends_before_what_is_asked(peers, tmp_path):
         gzip.compress(b"item_id\ttitle\n" + b"".join(b"%d\tt\n" % i for i in range(9)))
     )
     (folder / "sequences.tsv.gz").write_bytes(gzip.compress(b"u\t0 1 2 3 4\nv\t5 6 7\n"))
-    found, truth = peers.beauty(tmp_path)
-    of = {name: getattr(found, name)["item"].to_list() for name in ("train", "valid", "history")}
+    exchanged, truth = peers.beauty(tmp_path)
+    of = {name: getattr(exchanged, name)["item"].to_list() for name in ("train", "valid", "history")}
     assert (len(of["train"]), len(of["valid"]), len(of["history"])) == (4, 2, 6)
     assert of["history"] == [*of["train"][:3], of["valid"][0], of["train"][3], of["valid"][1]]
-    assert found.valid["at"].to_list() == [3, 1]
+    assert exchanged.valid["at"].to_list() == [3, 1]
     assert not {*truth["item_id"]} & {*of["history"]}
     assert truth["request_id"].to_list() == [0, 1]
 
@@ -73,45 +73,46 @@ def windows(peers, shop_project, tmp_path):
 
 
 def test_peers_learn_as_of_each_cut_off_from_what_lies_before_it(windows):
-    log, _, found = windows
+    log, _, exchanges = windows
     engaged = sys.modules["exchange"].in_order(log)
-    for window in found:
+    for window in exchanges:
         exchange = window.exchange()
         learned = pl.concat([exchange.train, exchange.valid])
-        told = engaged.join(learned, on="at", how="semi")
-        assert learned.height == told.height == engaged.filter(pl.col("day") < window.first_day).height
+        training = engaged.join(learned, on="at", how="semi")
+        assert learned.height == training.height == engaged.filter(pl.col("day") < window.first_day).height
         assert exchange.valid.height
-        known = exchange.history.join(engaged.select("at", "day", "user"), on="at")
-        asked = window.requests.cast(pl.Int64).join(known, on="request", suffix="_of")
-        assert (asked["user"] == asked["user_of"]).all()
-        assert (asked["day"] < asked["as_of_day"]).all()
+        history = exchange.history.join(engaged.select("at", "day", "user"), on="at")
+        requests = window.requests.cast(pl.Int64).join(history, on="request", suffix="_of")
+        assert (requests["user"] == requests["user_of"]).all()
+        assert (requests["day"] < requests["as_of_day"]).all()
         assert (
-            asked.height == window.requests.join(engaged, on="user").filter(pl.col("day") < pl.col("as_of_day")).height
+            requests.height
+            == window.requests.join(engaged, on="user").filter(pl.col("day") < pl.col("as_of_day")).height
         )
-    assert found[1].first_day < found[0].first_day
+    assert exchanges[1].first_day < exchanges[0].first_day
 
 
 def test_lists_of_all_cut_offs_are_read_by_origins(peers, windows, tmp_path, monkeypatch):
-    log, config, found = windows
+    log, config, exchanges = windows
 
     def first_items(exchange, names, *_):
         made = {name: exchange.requests.to_frame().join(pl.DataFrame({"item": [3, 4]}), how="cross") for name in names}
         return {name: rows.with_columns(score=pl.col("item").cast(pl.Float64)) for name, rows in made.items()}
 
     monkeypatch.setattr(peers, "scores", first_items)
-    latest, *earlier = found
+    latest, *earlier = exchanges
     lists = {"some": latest.named(first_items(latest.exchange(), ["some"])["some"])}
     peers.over_all(lists, earlier, tmp_path, 0)
     read = read_scores([str(tmp_path / "origins-2" / "some.parquet")])
     cuts = origins_of(log, config, 2)
-    judged = _judged(read, cuts, _windows(cuts, config), config)
+    judged = judge_external(read, cuts, windows_of(cuts, config), config)
     assert [one.rows["system"].unique().to_list() for one in judged] == [["some"]] * 2
 
 
 def test_a_request_without_a_list_gets_what_most_users_had(exchange):
-    found = pl.DataFrame({"request": range(30), "item": [3] * 30, "score": [-1.0] * 30})
-    filled = exchange.filled(found)
-    assert filled.filter(pl.col("request") < 30).equals(found)
+    lists = pl.DataFrame({"request": range(30), "item": [3] * 30, "score": [-1.0] * 30})
+    filled = exchange.filled(lists)
+    assert filled.filter(pl.col("request") < 30).equals(lists)
     had = exchange.train.group_by("item").agg(pl.len()).sort("len", "item", descending=[True, False]).head(4)
     assert (
         filled.filter(request=30).sort("score", "item", descending=[True, False])["item"].to_list()
@@ -121,8 +122,8 @@ def test_a_request_without_a_list_gets_what_most_users_had(exchange):
 
 def test_ndcg_counts_a_hit_by_its_rank_and_a_missing_list_as_nothing(peers):
     truth = pl.DataFrame({"request_id": [0, 1, 2], "item_id": [5, 6, 7], "label": 1})
-    found = pl.DataFrame({"request": [0, 0, 1], "item": [4, 5, 6], "score": [2.0, 1.0, 0.5]})
-    assert peers.ndcg(found, truth)["ndcg@10"].to_list() == pytest.approx([1 / log2(3), 1, 0])
+    lists = pl.DataFrame({"request": [0, 0, 1], "item": [4, 5, 6], "score": [2.0, 1.0, 0.5]})
+    assert peers.ndcg(lists, truth)["ndcg@10"].to_list() == pytest.approx([1 / log2(3), 1, 0])
 
 
 def test_a_peer_counts_from_nine_tenths_of_its_published_figure(peers):

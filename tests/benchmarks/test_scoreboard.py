@@ -70,8 +70,8 @@ class Bench:
             self.say(name)
 
     def say(self, name: str, **changes) -> None:
-        told = {"config": {"trees": 10, "rate": [0.5]}, "sha": "d0", "means": [0.25, 0.5, 0.75]} | changes
-        (self.folder / f"{name}.json").write_text(json.dumps(told), encoding="utf-8")
+        result = {"config": {"trees": 10, "rate": [0.5]}, "sha": "d0", "means": [0.25, 0.5, 0.75]} | changes
+        (self.folder / f"{name}.json").write_text(json.dumps(result), encoding="utf-8")
 
     def run(self, *chosen: str, seeds=(0,), **options):
         return run_quality(
@@ -122,8 +122,8 @@ def test_a_run_says_where_it_was_made(bench):
 def test_figures_over_seeds_are_means_with_the_least_and_the_largest(bench):
     bench.run(seeds=(0, 1, 2))
     series = bench.file.last("a")
-    found = series.over_seeds()["ours, ndcg@10"]
-    assert found == pytest.approx({"mean": 0.5, "low": 0.4, "high": 0.7, "least": 0.25, "most": 0.75})
+    ndcg = series.over_seeds()["ours, ndcg@10"]
+    assert ndcg == pytest.approx({"mean": 0.5, "low": 0.4, "high": 0.7, "least": 0.25, "most": 0.75})
     assert series.over_seeds()["theirs, ndcg@10"] == {"mean": 0.1, "low": None, "high": None, "least": 0.1, "most": 0.1}
     assert series.reached() == {"ours, ndcg@10 >= 0.3": [1, 2], "ours over theirs, ndcg@10 > 0": [0, 1, 2]}
     kept = json.loads((bench.results / RESULTS).read_text(encoding="utf-8"))["series"][0]
@@ -188,7 +188,7 @@ def test_a_killed_verb_loses_the_run_under_way_alone(bench):
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"status": 3}, "a: says.py, seed 0, ended with 3"),
         ({"line": "Traceback"}, "printed another last line than expected: the line: Invalid JSON"),
@@ -199,12 +199,12 @@ def test_a_killed_verb_loses_the_run_under_way_alone(bench):
         ({"instead": {"extra": 1}}, "extra: Extra inputs are not permitted"),
     ],
 )
-def test_a_script_without_a_right_last_line_is_passed_over_and_told(bench, changes, told):
+def test_a_script_without_a_right_last_line_is_passed_over_and_named(bench, changes, message):
     bench.say("a", **changes)
     facts = bench.run("a", "b")
     assert (facts["ran"], facts["test_scorings"]) == (1, {"a": 0, "b": 1})
-    assert told in facts["failed"][0]
-    with pytest.raises(BlockedError, match=re.escape(told)):
+    assert message in facts["failed"][0]
+    with pytest.raises(BlockedError, match=re.escape(message)):
         refuse_missed(facts)
 
 
@@ -219,7 +219,7 @@ def test_a_missed_bar_is_a_result_and_refused(bench):
     refuse_missed(bench.run(seeds=(1,)))  # seed 1 reached all
 
 
-def test_a_script_that_ends_without_a_word_is_told(bench):
+def test_a_script_that_ends_without_a_word_is_named(bench):
     (bench.folder / "says.py").write_text("import sys; sys.exit(1)", encoding="utf-8")
     assert "ended with 1 and no result" in bench.run()["failed"][0]
 
@@ -239,7 +239,7 @@ def test_what_cannot_run_is_refused_at_once_with_the_remedy(bench, monkeypatch):
     assert bench.ran == []
 
 
-def test_a_broken_results_file_is_told_before_anything_runs(bench):
+def test_a_broken_results_file_is_named_before_anything_runs(bench):
     bench.results.mkdir()
     (bench.results / RESULTS).write_text('{"series": [{"data": "a"}]}', encoding="utf-8")
     with pytest.raises(IntegrityError, match=r"series\.0\.validate: Field required"):
@@ -295,12 +295,13 @@ sys.exit(trial.conclude(figures, pairs, least=least, above_zero=above_zero, othe
     assert run.bars == {"ours, ndcg@10 >= 0.76": False, "ours over theirs, ndcg@10 > 0": True, "theirs, low": True}
 
 
-def test_the_readme_shows_the_results_file():
+def test_the_readmes_show_the_results_file():
     path = BENCHMARKS_FOLDER / "results" / RESULTS
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (shown,) = re.findall(r"<!-- quality -->\n(.*?)<!-- /quality -->", readme, flags=re.DOTALL)
+    readmes = [(folder / "README.md").read_text(encoding="utf-8") for folder in (BENCHMARKS_FOLDER, ROOT)]
+    shown = re.findall(r"<!-- quality -->\n(.*?)<!-- /quality -->", "".join(readmes), flags=re.DOTALL)
     results = Results.read(path)
-    assert shown == markdown(results)
+    assert shown
+    assert set(shown) == {markdown(results)}
     assert {series.data for series in results.series} <= {benchmark.data for benchmark in BENCHMARKS}
 
 

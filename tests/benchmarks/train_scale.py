@@ -79,12 +79,12 @@ def seconds_beyond(training: Mapping[str, Any]) -> float:
 def training_lines(users: int, events: int, training: Mapping[str, Any]) -> list[str]:
     """A training for people: its figures, its stages, and the parts of them."""
     seconds = sum(of["seconds"] for of in training["spent"].values())
-    told = (
+    words = (
         f"{events} events of {users} users: {seconds:.1f} s, {seconds_beyond(training):.1f} of them beyond reading, "
         f"folding and fits; peak {training['peak_rss'] / 1e9:.2f} GB"
     )
     spent = sorted(training["spent"].items(), key=lambda pair: -pair[1]["seconds"])
-    return [told, *(spent_line(name, of, users) for name, of in spent)]
+    return [words, *(spent_line(name, of, users) for name, of in spent)]
 
 
 def judged(trainings: Mapping[int, Mapping[str, Any]]) -> dict[str, bool]:

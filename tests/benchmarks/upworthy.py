@@ -45,12 +45,12 @@ def read_tests(path: Path) -> pl.DataFrame:
     return rows.with_columns(part=pl.Series(part_of(rows["group"], PARTS)))
 
 
-def split(rows: pl.DataFrame, held: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
+def split(rows: pl.DataFrame, is_test: pl.Series) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The rows to learn from and those held out; tests that share a headline with these are in neither."""
     heading = pl.col("text").str.to_lowercase().str.strip_chars()
-    known = rows.filter(held).select(heading)["text"]
-    shares = heading.is_in(known.implode()).any().over("group")
-    return rows.filter(~held).filter(~shares), rows.filter(held)
+    test_texts = rows.filter(is_test).select(heading)["text"]
+    shares = heading.is_in(test_texts.implode()).any().over("group")
+    return rows.filter(~is_test).filter(~shares), rows.filter(is_test)
 
 
 def significant_pairs(rows: pl.DataFrame) -> pl.DataFrame:
@@ -73,7 +73,7 @@ def correct(score: np.ndarray, pairs: pl.DataFrame) -> np.ndarray:
 def logistic(vectors: Callable, train: pl.DataFrame, test: pl.DataFrame) -> np.ndarray:
     """Scores of the test's texts by a logistic regression on the significant pairs of training."""
     pairs = significant_pairs(train)
-    fitted, asked = vectors(train["text"].to_list(), test["text"].to_list())
+    fitted, predicted = vectors(train["text"].to_list(), test["text"].to_list())
     contrasts = fitted[pairs["first"].to_numpy()] - fitted[pairs["second"].to_numpy()]
     won, part = pairs["first_wins"].to_numpy(), part_of(pairs["group"] + "/inner", PARTS)
 
@@ -85,7 +85,7 @@ def logistic(vectors: Callable, train: pl.DataFrame, test: pl.DataFrame) -> np.n
         right = [(contrasts[part == out] @ fit(strength, part != out) > 0) == won[part == out] for out in range(PARTS)]
         return float(np.concatenate(right).mean())
 
-    return asked @ fit(max(STRENGTHS, key=accuracy), np.ones(len(won), bool))
+    return predicted @ fit(max(STRENGTHS, key=accuracy), np.ones(len(won), bool))
 
 
 def tfidf(train: list[str], test: list[str]) -> tuple:
@@ -110,7 +110,7 @@ def judge(train: pl.DataFrame, test: pl.DataFrame, config: ClickModelConfig, see
     encoder = InterestModel.start(EncoderConfig())
     pairs = significant_pairs(test)
     model = ClickModel.fit(
-        train, encoder=encoder, config=config, seed=seed, report=lambda k, told: tell(f"member {k}: {told}")
+        train, encoder=encoder, config=config, seed=seed, report=lambda k, losses: tell(f"member {k}: {losses}")
     )
     scores = {
         HEAD: model.predict(test["text"].to_list()),
@@ -141,10 +141,10 @@ def main() -> int:
     else:
         judged = [judge(train, test, config, arguments.seed)]
     pairs = pl.concat([pairs for pairs, _ in judged])
-    found = {system: np.concatenate([right[system] for _, right in judged]) for system in (HEAD, TFIDF, FROZEN)}
+    accuracy = {system: np.concatenate([right[system] for _, right in judged]) for system in (HEAD, TFIDF, FROZEN)}
     tell(f"{len(pairs):,} pairs of {pairs['group'].n_unique():,} tests")
     return trial.conclude(
-        *measured(found, pairs["group"], METRIC),
+        *measured(accuracy, pairs["group"], METRIC),
         least={f"{HEAD}, {METRIC}": LEAST},
         above_zero=[f"{HEAD} over {TFIDF}, {METRIC}"],
     )

@@ -102,7 +102,7 @@ def test_same_seed_same_bits_and_another_seed_others_when_layers_are_trained(tra
 def test_training_moves_the_upper_layers_of_its_copies_alone(trained, encoder):
     before = encoder.zero_shot.upper.state_dict()
     assert all(torch.equal(own, before[name]) for name, own in encoder.tuned.upper.state_dict().items())
-    for member, losses in zip(trained.members, trained.held_losses, strict=True):
+    for member, losses in zip(trained.members, trained.validation_losses, strict=True):
         assert losses[1] < losses[0]
         assert member.tower.lower is encoder.tuned.lower
         assert any(not torch.equal(own, before[name]) for name, own in member.tower.upper.state_dict().items())
@@ -111,7 +111,7 @@ def test_training_moves_the_upper_layers_of_its_copies_alone(trained, encoder):
 def test_an_epoch_that_is_no_better_on_the_held_out_groups_is_not_kept(encoder):
     ruined = fit(encoder, epochs=4, learning_rate=1.0, head_learning_rate=10.0)
     before = encoder.tuned.upper.state_dict()
-    for member, losses in zip(ruined.members, ruined.held_losses, strict=True):
+    for member, losses in zip(ruined.members, ruined.validation_losses, strict=True):
         assert len(losses) == 2  # and it stopped there
         assert losses[1] > losses[0]
         assert all(torch.equal(own, before[name]) for name, own in member.tower.upper.state_dict().items())
@@ -133,7 +133,7 @@ def test_what_was_saved_scores_the_same_bits(which, tmp_path, some_texts, reques
     loaded = ClickModel.load(tmp_path)
     assert loaded.digest() == fitted.digest()
     assert np.array_equal(loaded.predict(some_texts(20)), fitted.predict(some_texts(20)))
-    assert loaded.held_losses == fitted.held_losses
+    assert loaded.validation_losses == fitted.validation_losses
 
 
 def test_a_damaged_folder_is_refused(model, tmp_path):

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,13 @@ from encoders.fit import ReadTexts, fit_block
 from encoders.interest import FINE_TUNED, InterestScorer
 from encoders.module import InterestModule
 from features.errors import ConfigError
+from ranker.metrics import ndcg_at
 
 KITCHEN = ["red mug", "blue mug", "glass teapot", "iron pan", "красная кружка", "红茶杯", "kitchen", "синий чайник"]
 OUTDOOR = ["running shoe", "rain jacket", "warm tent", "wool sock", "тёплая куртка", "跑鞋", "outdoor", "雨衣"]
 TEXTS = KITCHEN + OUTDOOR
+
+linear_ndcg = partial(ndcg_at, k=10, gain="linear")
 
 
 def block(requests: int = 40, seed: int = 0) -> Examples:
@@ -54,7 +58,17 @@ def of_types(examples: Examples) -> Examples:
 def train(tiny_model, tiny_config):
     """Trains a new model; returns it, its weights before, and the losses."""
 
-    def run(*, seed=3, report=None, model=None, examples=None, old=None, checkpoints=None, **changes):
+    def run(
+        *,
+        seed=3,
+        report=None,
+        model=None,
+        examples=None,
+        old=None,
+        checkpoints=None,
+        linear_ndcg=linear_ndcg,
+        **changes,
+    ):
         sizes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2}
         rates = {"head_steps": 6, "steps": 6, "train": {"last": 1}, "learning_rate": 1e-3}
         config = tiny_config(**(sizes | rates | changes))
@@ -71,6 +85,7 @@ def train(tiny_model, tiny_config):
             report=report,
             old=old,
             checkpoints=checkpoints,
+            linear_ndcg=linear_ndcg,
         )
         run.result = taught
         return model, before, taught.losses
@@ -211,7 +226,7 @@ KILLED = """
 import json, os, signal, sys
 from pathlib import Path
 sys.path[:0] = {paths!r}
-from test_fit import TEXTS, block
+from test_fit import TEXTS, block, linear_ndcg
 from encoders.config import EncoderConfig
 from encoders.fit import ReadTexts, fit_block
 from encoders.model import InterestModel
@@ -223,7 +238,7 @@ lower = model.read_lower(texts)
 fit_block(
     model, block(), ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), config=config, seed=3,
     report=lambda training, _: len(training.losses) == int(sys.argv[3]) and os.kill(os.getpid(), signal.SIGKILL),
-    checkpoints=Path(sys.argv[2]),
+    checkpoints=Path(sys.argv[2]), linear_ndcg=linear_ndcg,
 )
 """
 
@@ -365,6 +380,25 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     assert again.digest("tuned") == model.digest("tuned")
 
 
+def test_the_judges_lists_reach_the_metric_whole_and_its_mean_is_the_check(train):
+    seen = []
+
+    def metric(scores, gains, lengths):
+        seen.append((scores, gains, lengths))
+        return np.arange(len(lengths), dtype=np.float64)
+
+    train(stop_requests=3, check_every=100, linear_ndcg=metric)
+    ((scores, gains, lengths),) = seen
+    assert (len(scores), lengths.tolist(), gains.tolist()) == (18, [6, 6, 6], [3, 1, 0, 0, 0, 0] * 3)
+    assert train.result.checks == [1.0]
+
+
+@pytest.mark.parametrize("changes", [{"stop_requests": 3}, {"old": block(4)}], ids=["judges", "earlier requests"])
+def test_requests_to_judge_need_a_metric(train, changes):
+    with pytest.raises(ValueError, match="linear_ndcg is None"):
+        train(linear_ndcg=None, **changes)
+
+
 @pytest.mark.parametrize("stop_requests", [40, 1000])
 def test_judges_that_would_leave_nothing_to_learn_are_half_of_the_requests(train, stop_requests):
     model, _, losses = train(stop_requests=stop_requests, check_every=2)
@@ -454,9 +488,10 @@ def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
     taught, read = searching(model, TEXTS)
     changes = {"requests_per_batch": 10, "candidates_per_request": 6, "positives_per_request": 2, "train": {"last": 1}}
     rates = {"head_steps": 150, "steps": 0, "projection_learning_rate": 2e-2, "stop_requests": 10, "check_every": 150}
-    held = fit_block(model, taught, read, config=tiny_config(**changes, **rates), seed=3)
-    assert np.mean(held.losses[-20:]) < 0.5 * np.mean(held.losses[:3])
-    assert held.checks[-1] > 0.8  # of the latest requests; without a query all shelves are alike
+    config = tiny_config(**changes, **rates)
+    training = fit_block(model, taught, read, config=config, seed=3, linear_ndcg=linear_ndcg)
+    assert np.mean(training.losses[-20:]) < 0.5 * np.mean(training.losses[:3])
+    assert training.checks[-1] > 0.8  # of the latest requests; without a query all shelves are alike
 
 
 def test_training_scores_histories_of_any_length_and_queries_as_the_interest_columns_do(tiny_model, tiny_config):

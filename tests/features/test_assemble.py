@@ -151,7 +151,7 @@ def test_the_leak_check_catches_a_planted_leak(shop, leak_check, monkeypatch, pl
 @given(seeds, st.integers(0, 45), st.sampled_from(CALENDARS))
 def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed, day, calendar):
     tables = shop(seed, n_events=120, calendar=calendar)
-    log, requests = tables.log(), tables.asked(day)
+    log, requests = tables.log(), tables.requests_on(day)
     night = log.before(tables.first_day + day)
     whole, known = (assembled(tables, some).portion(requests) for some in (log, night))
     assert portion_differences(whole, known) == set()
@@ -161,7 +161,7 @@ def test_the_whole_log_gives_what_the_night_gets(shop, portion_differences, seed
 @given(seeds, st.randoms(use_true_random=False), st.integers(1, 20))
 def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, random, size):
     tables = shop(seed, n_events=120)
-    requests = tables.asked(5, 18, 30)
+    requests = tables.requests_on(5, 18, 30)
     together = assembled(tables).portion(requests).rows
     parts = pl.concat([portion.rows for portion in assembled(tables).portions(requests, size=size)])
     assert bits(parts) == bits(together)
@@ -174,7 +174,7 @@ def test_a_request_gets_the_same_rows_whatever_stands_beside_it(shop, seed, rand
 
 def test_many_requests_are_the_same_as_few(shop):
     tables = shop(11, n_users=300, n_items=120, n_events=9000)
-    requests = tables.asked(20, 33)
+    requests = tables.requests_on(20, 33)
     assembler = assembled(tables)
     together = assembler.portion(requests).rows
     some = sorted(np.random.default_rng(0).choice(requests.height, 40, replace=False).tolist())
@@ -184,7 +184,7 @@ def test_many_requests_are_the_same_as_few(shop):
 
 def test_candidates_are_the_keys_of_a_portion_with_its_histories(shop):
     tables = shop(11, n_events=120)
-    requests, assembler = tables.asked(5, 18, 30), assembled(tables)
+    requests, assembler = tables.requests_on(5, 18, 30), assembled(tables)
     portion, bare = assembler.portion(requests), assembler.candidates(requests)
     assert bare.rows.equals(portion.rows.select(KEYS))
     assert bare.history.equals(portion.history)
@@ -195,7 +195,7 @@ def test_candidates_are_the_keys_of_a_portion_with_its_histories(shop):
 
 def test_rows_are_made_where_what_is_asked_for_is_among_the_candidates(shop):
     tables = shop(11, n_events=120)
-    requests, assembler = tables.asked(5, 18, 30), assembled(tables)
+    requests, assembler = tables.requests_on(5, 18, 30), assembled(tables)
     whole = assembler.portion(requests).rows
     held = whole.filter(pl.col("request") % 3 == 1).group_by("request").agg(pl.col("item").last())
     nowhere = pl.DataFrame({"request": requests["request"][:1], "item": [tables.items.height]}, schema=held.schema)
@@ -237,7 +237,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
     tables = shop(12, n_users=300, n_items=120, n_events=9000)
     for name in ("events", "items", "users", "offers"):
         getattr(tables, name).write_parquet(tmp_path / f"{name}.parquet")
-    tables.asked(33).write_parquet(tmp_path / "asked.parquet")
+    tables.requests_on(33).write_parquet(tmp_path / "asked.parquet")
     np.save(tmp_path / "vectors.npy", tables.text_vectors)
     for name in ("config", "inventory"):
         (tmp_path / f"{name}.json").write_text(getattr(tables.plan, name).model_dump_json(), encoding="utf-8")
@@ -255,7 +255,7 @@ def test_the_number_of_threads_changes_no_bit(shop, tmp_path, pytestconfig):
 
 def test_rows_stand_in_order_with_every_feature_as_float32(shop):
     tables = shop(0)
-    requests = tables.asked(10, 30, after=100)
+    requests = tables.requests_on(10, 30, after=100)
     assembler = assembled(tables)
     portion, names = assembler.portion(requests), assembler.features
     assert portion.rows.columns == [*KEYS, *names]
@@ -269,7 +269,7 @@ def test_rows_stand_in_order_with_every_feature_as_float32(shop):
 
 def test_a_source_that_did_not_propose_the_item_is_undefined(shop):
     tables = shop(0)
-    assembler, requests = assembled(tables, popular=0), tables.asked(30)
+    assembler, requests = assembled(tables, popular=0), tables.requests_on(30)
     rows = assembler.portion(requests).rows
     assert rows["popular_rank"].is_nan().all()
     assert not rows["bought_before_rank"].is_nan().all()
@@ -279,7 +279,7 @@ def test_a_source_that_did_not_propose_the_item_is_undefined(shop):
 
 def test_portions_cover_all_requests_in_order(shop):
     tables = shop(0)
-    requests = tables.asked(10, 30)
+    requests = tables.requests_on(10, 30)
     portions = list(assembled(tables).portions(requests, size=4))
     assert [portion.requests.height for portion in portions] == [4, 4, 4, 2]
     assert pl.concat([portion.requests for portion in portions]).equals(requests)
@@ -290,7 +290,7 @@ def test_portions_cover_all_requests_in_order(shop):
 
 def test_after_a_portion_that_fails_no_further_one_is_made(shop, monkeypatch):
     tables, asked = shop(0), []
-    requests = tables.asked(20)
+    requests = tables.requests_on(20)
 
     def fails(_, some, **told):  # noqa: ARG001 - one signature
         asked.append(some.height)
@@ -305,7 +305,7 @@ def test_after_a_portion_that_fails_no_further_one_is_made(shop, monkeypatch):
 @pytest.mark.parametrize("seed", range(3))
 def test_however_little_is_held_or_made_at_a_time_every_bit_is_the_same(shop, monkeypatch, seed):
     tables = shop(seed)
-    requests = tables.asked(39, 25, 31, 4).sort("as_of_day", descending=True)
+    requests = tables.requests_on(39, 25, 31, 4).sort("as_of_day", descending=True)
     whole = assembled(tables).portion(requests)
     for owner, bounds in BOUNDS.items():
         for bound in bounds:

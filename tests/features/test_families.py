@@ -11,7 +11,7 @@ from family_oracles import CONTEXT, NAN, ORACLES, mean_price, shop_of
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from features.candidates.union import SOURCES, TEXT_SOURCES
+from features.candidates.catalog import SOURCES, behaviour_ranks
 from features.config import CalendarConfig, RequestsConfig
 from features.errors import ConfigError
 from features.families.base import Plan
@@ -152,7 +152,7 @@ def test_the_list_counts_only_generators_without_text(shop):
     tables = small(shop, 0)
     rows = asked(tables, 30, 50)
     found = computed("request", tables, tables.log(), rows)
-    silent = [f"{name}_rank" for name in SOURCES if name not in TEXT_SOURCES]
+    silent = behaviour_ranks(f"{name}_rank" for name in SOURCES)
     sources = rows.select(pl.sum_horizontal(pl.col(silent).is_not_null().cast(pl.Int64)))
     assert found["request_sources"].to_list() == sources.to_series().to_list()
     lists = rows.with_columns(n=sources.to_series()).select((pl.col("n") > 0).sum().over("request")).to_series()

@@ -14,7 +14,7 @@ from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, 
 from features.errors import ConfigError, ContractError
 from features.families.base import Family, Plan, Rows, ratio
 from features.families.lexical import TextWords
-from features.families.manifest import FeatureManifest, columns_of
+from features.families.manifest import Column, FeatureManifest, columns_of
 from features.families.registry import (
     FAMILIES,
     FeatureSet,
@@ -25,7 +25,7 @@ from features.families.registry import (
     register,
     short_windows,
 )
-from features.families.request import SOURCE_GROUP
+from features.families.request import source_group
 from features.families.statistics import column_statistics, drifts, psi, statistics_of
 from features.log.asof import AsOfIndex
 from features.log.event_log import Calendar, EventLog, day_of
@@ -33,6 +33,7 @@ from features.log.inventory import FeatureInventory, slug
 from features.requests.engaged import requests_tonight
 
 NAN = float("nan")
+SOURCES = source_group(CandidatesConfig())
 TONIGHT = day_of(date(2024, 1, 20))
 
 
@@ -103,14 +104,24 @@ def test_a_second_family_of_a_name_is_refused(weekends):
         register(other)
 
 
+def test_a_renamed_family_is_read_by_its_old_name_with_a_warning():
+    for old, today in (("own_attribute", "profile_attribute"), ("user_attribute", "user_item_attribute")):
+        with pytest.warns(UserWarning, match=f"'{old}' is called '{today}' now"):
+            assert FeaturesConfig(families=("pair", old)).families == ("pair", today)
+        with pytest.warns(UserWarning, match=today):
+            assert Column(name="own_attribute_age", family=old, meaning="", text=False).family == today
+        with pytest.raises(ConfigError, match=f"'{old}' is what the feature family '{today}' was called"):
+            register(type("Other", (Weekends,), {"name": old}))
+
+
 def test_no_column_enters_the_table_but_through_a_family_or_a_declared_group(shop):
     tables = shop(0)
     assembler = Assembler(tables.log(), CandidatesConfig(), tables.text_vectors, tables.plan)
     asked = requests_tonight(pl.int_range(7, dtype=pl.UInt32, eager=True), tables.first_day + 20)
     declared = [name for family in tables.plan.config.families for name in FAMILIES[family].columns_of(tables.plan)]
-    declared += SOURCE_GROUP.columns
+    declared += SOURCES.columns
     assert assembler.portion(asked).rows.columns == [*KEYS, *declared]
-    assert [column.name for column in columns_of(assembler.families, [SOURCE_GROUP])] == declared
+    assert [column.name for column in columns_of(assembler.families, [SOURCES])] == declared
     assert len(set(declared)) == len(declared)
     assert set(tables.plan.config.families) == set(FAMILIES)  # all of them were on
 
@@ -122,7 +133,7 @@ def test_text_families_are_marked_as_such(shop):
     assert {name for name, family in FAMILIES.items() if family.is_text} == told
     assert families.text == {name for name, family in families.columns.items() if family.name in told}
     content = ("text_neighbours", "new_arrivals", "popular_in_category", "by_query")
-    assert SOURCE_GROUP.text == {f"{source}_{part}" for source in content for part in ("rank", "score")}
+    assert SOURCES.text == {f"{source}_{part}" for source in content for part in ("rank", "score")}
 
 
 def test_what_is_counted_by_a_text_field_knows_a_text(shop):
@@ -229,7 +240,7 @@ def test_fault_58_two_event_types_of_one_column_name_have_a_column_each():
 def test_attributes_of_one_column_name_have_a_column_each():
     catalogue = {"item_id": ["a", "b"], "Brand": [1.0, 2.0], "brand": [3.0, 4.0], "Category": [5.0, 6.0]}
     log = log_of(("u", "a", "click", 5), items={**catalogue, "category": ["x", "y"]})
-    families = ("pair", "user_category", "user_attribute", "item_attribute")
+    families = ("pair", "user_category", "user_item_attribute", "item_attribute")
     told = FeaturesConfig(families=families, attributes={"items": ("Brand", "brand", "Category")})
     plan = Plan(told, FeatureInventory.of(log, told))
     names = column_names(plan)
@@ -262,7 +273,7 @@ def test_a_frozen_vocabulary_keeps_its_codes_and_knows_what_it_does_not_know():
     assert inventory.vocabularies == {"items.brand": ("y", "x")}
     later = log_of(("u", "a", "click", 5), items={**catalogue, "brand": ["new", "x", "y", None]})
     rows = pl.DataFrame({"request": [0] * 4, "user": [0] * 4, "item": range(4), "as_of_day": [day(9)] * 4})
-    rows = rows.with_columns(pl.lit(1).alias(name) for name in SOURCE_GROUP.columns)
+    rows = rows.with_columns(pl.lit(1).alias(name) for name in SOURCES.columns)
     found = FeatureSet(later, Plan(config, inventory)).compute(rows)["item_attribute_brand"]
     assert found.to_list() == pytest.approx([0, 2, 1, NAN], nan_ok=True)
 
@@ -314,7 +325,7 @@ def test_statistics_and_drift_by_hand():
 
 def test_a_manifest_that_contradicts_itself_is_refused(shop):
     tables = shop(0)
-    columns = columns_of(FeatureSet(tables.log(), tables.plan), [SOURCE_GROUP])
+    columns = columns_of(FeatureSet(tables.log(), tables.plan), [SOURCES])
     names = [column.name for column in columns]
     told = {
         "ranker": names,

@@ -59,15 +59,15 @@ def shop_of(log, plan, as_of):
 
 def counted(prefix, shop, has):
     """Counts of the engagements, and of each type of event, that `has` chooses."""
-    found = {}
+    columns = {}
     kinds = {f"{prefix}_events": [event for event in shop.engaged if has(event)]}
     for kind in shop.inventory.counted:
         kinds[f"{prefix}_events_{kind}"] = [event for event in shop.events if event.kind == kind and has(event)]
     for name, events in kinds.items():
         days = [event.day for event in events]
-        found |= {f"{name}_{window}d": within(days, shop.as_of, window) for window in (1, 7, 28, 90)}
-        found[f"{name}_all"] = len(days)
-    return found
+        columns |= {f"{name}_{window}d": within(days, shop.as_of, window) for window in (1, 7, 28, 90)}
+        columns[f"{name}_all"] = len(days)
+    return columns
 
 
 def mean_price(shop, user):
@@ -78,7 +78,7 @@ def of_user(shop, user, _):
     mine = [event for event in shop.engaged if event.user == user]
     days, items = [event.day for event in mine], {event.item for event in mine}
     categories = Counter(c for event in mine if (c := shop.items[event.item]["category"]) is not None)
-    told = categories.total()
+    total = categories.total()
     return {
         **counted("user", shop, lambda event: event.user == user),
         "user_days_since_last": last(days, shop.as_of),
@@ -90,17 +90,19 @@ def of_user(shop, user, _):
         "user_items_all": len(items),
         "user_events_per_item": ratio(len(days), len(items)),
         "user_mean_price": mean_price(shop, user),
-        "user_category_entropy": abs(sum(n / told * math.log(n / told) for n in categories.values())) if told else NAN,
+        "user_category_entropy": abs(sum(n / total * math.log(n / total) for n in categories.values()))
+        if total
+        else NAN,
     }
 
 
 def users_days(events, has):
     """Days of each user's engagements that `has` chooses."""
-    found = {}
+    columns = {}
     for event in events:
         if has(event):
-            found.setdefault(event.user, []).append(event.day)
-    return found
+            columns.setdefault(event.user, []).append(event.day)
+    return columns
 
 
 def of_item(shop, _, item):
@@ -145,16 +147,16 @@ def of_exposure(shop, _, item):
 
 
 def of_offers(shop, _, item):
-    found = {}
+    columns = {}
     for kind, name in (("leaflet", "leaflet"), ("Front page", "front_page")):
         mine = [offer for offer in shop.offers if (offer.item, offer.offer) == (item, kind)]
 
         def reach(day, mine=mine):
             return sum(offer.reach for offer in mine if offer.first_day <= day <= offer.last_day)
 
-        found[f"item_offer_now_{name}"] = reach(shop.as_of)
-        found[f"item_offer_28d_{name}"] = fmean(reach(day) for day in range(shop.as_of - 28, shop.as_of))
-    return found
+        columns[f"item_offer_now_{name}"] = reach(shop.as_of)
+        columns[f"item_offer_28d_{name}"] = fmean(reach(day) for day in range(shop.as_of - 28, shop.as_of))
+    return columns
 
 
 def of_pair_exposure(shop, user, item):
@@ -169,30 +171,32 @@ def of_pair_exposure(shop, user, item):
 
 def of_similar_users(shop, user, item):
     near = alike([(e.user, e.item) for e in shop.engaged], user)
-    found = {}
+    columns = {}
     for window in (3, 7, 28, 90):
         there = {e.user for e in shop.engaged if e.item == item and shop.as_of - window <= e.day}
-        found[f"similar_users_{window}d"] = ratio(sum(n for who, n in near.items() if who in there), sum(near.values()))
-    return found
+        columns[f"similar_users_{window}d"] = ratio(
+            sum(n for who, n in near.items() if who in there), sum(near.values())
+        )
+    return columns
 
 
 def of_ease(shop, user, item):
     def histories(as_of):
-        held = defaultdict(Counter)
+        counts = defaultdict(Counter)
         for e in shop.engaged:
             if e.day < as_of:
-                held[e.user][e.item] += weight(as_of - e.day, 30)
-        return {who: {what: int(min(w, 1) * 1024) / 1024 for what, w in has.items()} for who, has in held.items()}
+                counts[e.user][e.item] += weight(as_of - e.day, 30)
+        return {who: {what: int(min(w, 1) * 1024) / 1024 for what, w in has.items()} for who, has in counts.items()}
 
     fitted = regressed(list(histories(shop.as_of // 7 * 7).values()))
     mine = histories(shop.as_of).get(user, {})
     return {"pair_ease": sum(w * fitted.get((other, item), 0) for other, w in mine.items())}
 
 
-def of_worth(shop, user, item):
+def of_money(shop, user, item):
     def usual(has):
-        worth = [e.value for e in shop.engaged if has(e) and e.value is not None and math.isfinite(e.value)]
-        return mean([round(math.log1p(max(value, 0)) * 1024) / 1024 for value in worth])
+        values = [e.value for e in shop.engaged if has(e) and e.value is not None and math.isfinite(e.value)]
+        return mean([round(math.log1p(max(value, 0)) * 1024) / 1024 for value in values])
 
     every, mine = usual(lambda e: e.item == item), usual(lambda e: e.user == user)
     pair = usual(lambda e: (e.user, e.item) == (user, item))
@@ -251,10 +255,10 @@ def of_value(attribute):
     def oracle(shop, user, item):
         value = shop.items[item][attribute]
         valued = [event for event in shop.engaged if shop.items[event.item][attribute] is not None]
-        found = together(
+        columns = together(
             f"user_{attribute}", shop, user, lambda event: shop.items[event.item][attribute] == value, valued
         )
-        return found if value is not None else dict.fromkeys(found, NAN)
+        return columns if value is not None else dict.fromkeys(columns, NAN)
 
     return oracle
 
@@ -294,13 +298,13 @@ def words(shop, item):
 
 def phrases(shop, item):
     texts = [" ".join((shop.items[item][name] or "").lower().split()) for name in shop.inventory.text]
-    return {(place, text) for place, text in enumerate(texts) if text}
+    return {(column, text) for column, text in enumerate(texts) if text}
 
 
 def lifts(prefix, shop, user, item, tokens):
     """Mean, largest and smallest lift of the item's tokens, plain and decayed."""
     everybody = Counter(token for event in shop.engaged for token in tokens(shop, event.item))
-    found = {}
+    columns = {}
     for name, half_life in (("lift", math.inf), ("decayed_lift", HALF_LIFE)):
         mine = Counter()
         for event in shop.engaged:
@@ -309,15 +313,17 @@ def lifts(prefix, shop, user, item, tokens):
                     mine[token] += weight(shop.as_of - event.day, half_life)
         values = [lift(mine[t], mine.total(), everybody[t], everybody.total()) for t in tokens(shop, item)]
         chosen = (mean(values), max(values), min(values)) if values else (NAN,) * 3
-        found |= {f"{prefix}_{name}_{what}": value for what, value in zip(("mean", "max", "min"), chosen, strict=True)}
-    return found
+        columns |= {
+            f"{prefix}_{name}_{what}": value for what, value in zip(("mean", "max", "min"), chosen, strict=True)
+        }
+    return columns
 
 
 def idf(shop):
-    held = Counter(word for item in range(len(shop.items)) for word in words(shop, item))
+    items_with = Counter(word for item in range(len(shop.items)) for word in words(shop, item))
     count = len(shop.items)
-    weights = {word: round(math.log1p((count - n + 0.5) / (n + 0.5)) * 64) / 64 for word, n in held.items()}
-    return weights, held
+    weights = {word: round(math.log1p((count - n + 0.5) / (n + 0.5)) * 64) / 64 for word, n in items_with.items()}
+    return weights, items_with
 
 
 def bm25_of(shop, item):
@@ -327,15 +333,15 @@ def bm25_of(shop, item):
 
 
 def of_words(shop, user, item):
-    told, (weights, held) = words(shop, item), idf(shop)
+    item_words, (weights, items_with) = words(shop, item), idf(shop)
     mine = Counter(word for event in shop.engaged if event.user == user for word in words(shop, event.item))
-    norms = math.hypot(*(n * weights[w] for w, n in mine.items())) * math.hypot(*(weights[w] for w in told))
-    matched = sum(mine[w] * weights[w] for w in told)
+    norms = math.hypot(*(n * weights[w] for w, n in mine.items())) * math.hypot(*(weights[w] for w in item_words))
+    matched = sum(mine[w] * weights[w] for w in item_words)
     return {
         **lifts("text_words", shop, user, item, words),
-        "text_tfidf_cosine": ratio(sum(mine[w] * weights[w] ** 2 for w in told), norms),
-        "text_bm25_history": ratio(matched, mine.total() if told else 0) * bm25_of(shop, item),
-        "text_shared_rare_words": sum(w in mine and held[w] <= 2 for w in told),
+        "text_tfidf_cosine": ratio(sum(mine[w] * weights[w] ** 2 for w in item_words), norms),
+        "text_bm25_history": ratio(matched, mine.total() if item_words else 0) * bm25_of(shop, item),
+        "text_shared_rare_words": sum(w in mine and items_with[w] <= 2 for w in item_words),
     }
 
 
@@ -364,12 +370,12 @@ def of_context(shop, _, __):
 
 
 def of_query(shop, user, item):
-    asked = [(e.day, e.timestamp, e.query) for e in shop.events if e.user == user and e.query is not None]
+    queries = [(e.day, e.timestamp, e.query) for e in shop.events if e.user == user and e.query is not None]
     if shop.request["query"] is not None:
-        asked = [(shop.as_of, None, shop.request["query"])]
-    if not asked:
+        queries = [(shop.as_of, None, shop.request["query"])]
+    if not queries:
         return {"text_bm25_query": NAN, "text_days_since_query": NAN}
-    day, _, query = max(asked)
+    day, _, query = max(queries)
     shared, (weights, _) = set(query.lower().split()) & words(shop, item), idf(shop)
     return {
         "text_bm25_query": sum(weights[word] for word in shared) * bm25_of(shop, item),
@@ -404,11 +410,11 @@ ORACLES = {
     "pair_exposure": of_pair_exposure,
     "similar_users": of_similar_users,
     "ease": of_ease,
-    "value": of_worth,
+    "value": of_money,
     "user_category": of_value("category"),
-    "user_attribute": lambda *asked: of_value("brand")(*asked) | of_value("size")(*asked),
+    "user_item_attribute": lambda *arguments: of_value("brand")(*arguments) | of_value("size")(*arguments),
     "item_attribute": of_attributes("item_attribute", "items", ("brand", "size")),
-    "own_attribute": of_attributes("own_attribute", "users", ("age", "country")),
+    "profile_attribute": of_attributes("own_attribute", "users", ("age", "country")),
     "request_time": of_time,
     "context": of_context,
     "comments": of_comments,

@@ -64,29 +64,29 @@ def main() -> int:
     parser.add_argument("--requests", type=int, default=max(PORTIONS))
     parser.add_argument("--against", type=Path, default=None)
     parser.add_argument("--tolerance", type=float, default=0.0)
-    told = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    path = told.folder / "golden.json"
-    found: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
-    for name in told.logs.split(","):
+    path = arguments.folder / "golden.json"
+    hashes: dict[str, dict[str, str]] = json.loads(path.read_text()) if path.exists() else {}
+    for name in arguments.logs.split(","):
         began = time.process_time()
         with tempfile.TemporaryDirectory(prefix="nightrank-golden-") as passing:
             config = load_config(project_of(name, Path(passing)))
-            found[name] = {}
-            for table, frame in tables_of(config, told.requests):
-                found[name] |= {f"{table} {column}": digest_of(frame[column]) for column in frame.columns}
-                target = told.folder / name / f"{table}.parquet"
+            hashes[name] = {}
+            for table, frame in tables_of(config, arguments.requests):
+                hashes[name] |= {f"{table} {column}": digest_of(frame[column]) for column in frame.columns}
+                target = arguments.folder / name / f"{table}.parquet"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 frame.write_parquet(target)
-        path.write_text(json.dumps(found, indent=1, sort_keys=True))
+        path.write_text(json.dumps(hashes, indent=1, sort_keys=True))
         seconds = time.process_time() - began
-        sys.stdout.write(f"{name}: {len(found[name])} columns in {seconds:.0f} processor seconds\n")
-    if told.against is None:
+        sys.stdout.write(f"{name}: {len(hashes[name])} columns in {seconds:.0f} processor seconds\n")
+    if arguments.against is None:
         return 0
     faults = [
         fault
-        for name in told.logs.split(",")
-        for fault in differences(told.folder / name, told.against / name, tolerance=told.tolerance)
+        for name in arguments.logs.split(",")
+        for fault in differences(arguments.folder / name, arguments.against / name, tolerance=arguments.tolerance)
     ]
     sys.stdout.write("\n".join([*faults, "" if faults else "all columns are as before"]) + "\n")
     return 1 if faults else 0
@@ -106,21 +106,21 @@ def tables_of(config: Config, n_requests: int) -> Iterator[tuple[str, pl.DataFra
     maker = _Maker(Assembler(log, config.candidates, vectors, plan, event_types=tuple(config.labels.gains)), vectors)
     warm = drawn(source.between(split.warm_up.start, split.warm_up.closed_end), log, _CUT_REQUESTS)
     maker.assembler.generators.cut = maker.assembler.generators.fit_cut(warm, source.truth(warm))
-    asked = drawn(source.between(split.blocks[0].start, split.test.closed_end), log, n_requests)
-    yield "training truth", source.truth(asked)
-    yield from maker.tables("training", asked)
+    requests = drawn(source.between(split.blocks[0].start, split.test.closed_end), log, n_requests)
+    yield "training truth", source.truth(requests)
+    yield from maker.tables("training", requests)
     if config.requests.mode == "online":
         return
     inputs = read_for(plan, config, candidates=config.candidates)
     day = split.test.start
-    known = inputs.log.before(day)
-    users = known.active_users
-    chosen = users.gather(np.sort(np.argsort(stable_hash(known.user_ids.gather(users)))[:_NIGHT_USERS]))
+    before = inputs.log.before(day)
+    users = before.active_users
+    chosen = users.gather(np.sort(np.argsort(stable_hash(before.user_ids.gather(users)))[:_NIGHT_USERS]))
     tonight = Assembler(
-        known,
+        before,
         config.candidates,
         vectors,
-        plan_of(known, config, plan.inventory),
+        plan_of(before, config, plan.inventory),
         cut=maker.assembler.generators.cut,
         event_types=tuple(config.labels.gains),
     )
@@ -181,15 +181,15 @@ def _rich_shop(folder: Path) -> Path:
     bought = shop.events.filter(pl.col("event") == "purchase")
     many = bought.height
 
-    def told(words: list[str | None]) -> pl.Series:
-        return pl.Series([words[place] for place in rng.integers(len(words), size=many)], dtype=pl.String)
+    def drawn_from(words: list[str | None]) -> pl.Series:
+        return pl.Series([words[position] for position in rng.integers(len(words), size=many)], dtype=pl.String)
 
     later = pl.duration(hours=pl.lit(pl.Series(rng.integers(1, 200, many))))
     comments = bought.with_columns(
         event=pl.lit("comment"),
         event_id=pl.format("c{}", "event_id"),
         timestamp=pl.col("timestamp") + later,
-        text=told(["good", "so-so, really", None, "never again!"]),
+        text=drawn_from(["good", "so-so, really", None, "never again!"]),
         mood=pl.Series(rng.choice([-1.0, 0.25, 0.5], many)),
         value=pl.lit(None, pl.Float64),
     )
@@ -258,27 +258,27 @@ def drawn(requests: pl.DataFrame, log: EventLog, most: int) -> pl.DataFrame:
 
 def digest_of(column: pl.Series) -> str:
     """sha256 of type and values; NaN, null and zero have one form."""
-    told = hashlib.sha256(str(column.dtype).encode())
-    told.update(column.is_null().to_numpy().tobytes())
+    digest = hashlib.sha256(str(column.dtype).encode())
+    digest.update(column.is_null().to_numpy().tobytes())
     filled = column.fill_null(0)
     values = filled.to_numpy()
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), np.nan, values) + 0.0
-    told.update(np.ascontiguousarray(values).tobytes())
-    return told.hexdigest()
+    digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()
 
 
 def differences(now: Path, before: Path, *, tolerance: float) -> list[str]:
     """What differs between two runs over one log, by table and column."""
     names = sorted({path.name for folder in (now, before) for path in folder.glob("*.parquet")})
-    found = []
+    faults = []
     for name in names:
         if not ((now / name).exists() and (before / name).exists()):
-            found.append(f"{now.name}: {name} is in one run only")
+            faults.append(f"{now.name}: {name} is in one run only")
             continue
         one, other = (pl.read_parquet(folder / name, glob=False) for folder in (now, before))
-        found += [f"{now.name}: {name}: {fault}" for fault in unequal(one, other, tolerance=tolerance)]
-    return found
+        faults += [f"{now.name}: {name}: {fault}" for fault in unequal(one, other, tolerance=tolerance)]
+    return faults
 
 
 def unequal(one: pl.DataFrame, other: pl.DataFrame, *, tolerance: float) -> list[str]:
@@ -287,7 +287,7 @@ def unequal(one: pl.DataFrame, other: pl.DataFrame, *, tolerance: float) -> list
         return [f"columns {sorted({*one.columns} ^ {*other.columns})} are in one only, or in another order"]
     if one.height != other.height:
         return [f"{one.height} rows and not {other.height}"]
-    found: list[Any] = []
+    faults: list[Any] = []
     for name in one.columns:
         if digest_of(one[name]) == digest_of(other[name]):
             continue
@@ -298,8 +298,8 @@ def unequal(one: pl.DataFrame, other: pl.DataFrame, *, tolerance: float) -> list
         apart[np.isnan(mine) != np.isnan(theirs)] = np.inf
         limit = tolerance if one.schema[name].is_float() else 0.0
         if one.schema[name] != other.schema[name] or apart.max(initial=0) > limit:
-            found.append(f"{name}: {int((apart > limit).sum())} of {len(apart)} differ, by up to {apart.max():.3g}")
-    return found
+            faults.append(f"{name}: {int((apart > limit).sum())} of {len(apart)} differ, by up to {apart.max():.3g}")
+    return faults
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from features.requests.engaged import requests_tonight
 
 def differences(one: Portion, other: Portion) -> set[str]:
     """Names of the columns whose bytes differ, `candidates` if other items are ranked."""
-    found = {f"history {name}" for name in _differing(one.history, other.history)}
+    names = {f"history {name}" for name in _differing(one.history, other.history)}
     if _differing(one.rows.select("request", "item"), other.rows.select("request", "item")):
-        found.add("candidates")
+        names.add("candidates")
         one, other = (
             replace(
                 left,
@@ -25,7 +25,7 @@ def differences(one: Portion, other: Portion) -> set[str]:
             )
             for left, right in ((one, other), (other, one))
         )
-    return found | _differing(one.rows, other.rows)
+    return names | _differing(one.rows, other.rows)
 
 
 def _differing(one: pl.DataFrame, other: pl.DataFrame) -> set[str]:
@@ -58,10 +58,10 @@ def _other_offers(tables: Tables, as_of: datetime, rng: np.random.Generator) -> 
     day = date_of(int(tables.calendar.days(pl.Series([as_of], dtype=pl.Datetime("us", "UTC")))[0]))
     begun = pl.col("first_day") <= day
     longer = pl.when(pl.col("last_day") >= day).then(pl.col("last_day") + timedelta(days=int(rng.integers(9))))
-    known = tables.offers.filter(begun).with_columns(last_day=longer.otherwise("last_day"))
+    offers = tables.offers.filter(begun).with_columns(last_day=longer.otherwise("last_day"))
     later = tables.offers.filter(~begun)
     return pl.concat(
-        [known, later.with_columns(later["item_id"].shuffle(int(rng.integers(1000))), offer=pl.lit("leaflet"))]
+        [offers, later.with_columns(later["item_id"].shuffle(int(rng.integers(1000))), offer=pl.lit("leaflet"))]
     ).unique(maintain_order=True)
 
 
@@ -91,10 +91,10 @@ def moved_by_future(
     users = pl.int_range(tables.users.height, dtype=pl.UInt32, eager=True)
     requests = requests_tonight(users, as_of_day)
     before = list(make(tables).portions(requests, size=4))
-    found: set[str] = set()
+    moved: set[str] = set()
     rng = np.random.default_rng(seed)
     for other in other_futures(tables, tables.calendar.as_of(as_of_day), rng):
         after = make(other).portions(requests, size=4)
         for one, two in zip(before, after, strict=True):
-            found |= differences(one, two)
-    return found
+            moved |= differences(one, two)
+    return moved

@@ -23,16 +23,16 @@ def alike(engagements, user, most=400, pool=None):
     for who, item in engagements:
         counts[who][item] += 1
     weight = {
-        who: {item: round(math.log1p(n) * 1024) / 1024 for item, n in held.items()} for who, held in counts.items()
+        who: {item: round(math.log1p(n) * 1024) / 1024 for item, n in items.items()} for who, items in counts.items()
     }
-    length = {who: math.sqrt(sum(w * w for w in held.values())) or 1.0 for who, held in weight.items()}
+    length = {who: math.sqrt(sum(w * w for w in items.values())) or 1.0 for who, items in weight.items()}
     mine = weight.get(user, {})
-    found = {}
+    similar = {}
     for who in sorted(weight if pool is None else pool):
         dots = sum(w * weight[who].get(item, 0.0) for item, w in mine.items())
         if who != user and (near := round(dots / (length[user] * length[who]) * 65536) if mine else 0):
-            found[who] = near
-    return dict(sorted(found.items(), key=lambda row: (-row[1], row[0]))[:most])
+            similar[who] = near
+    return dict(sorted(similar.items(), key=lambda row: (-row[1], row[0]))[:most])
 
 
 def regressed(histories):
@@ -41,16 +41,18 @@ def regressed(histories):
     Args:
         histories: Of each user, item: weight, at most 1.
     """
-    items = sorted({item for held in histories for item in held})
-    X = np.array([[held.get(item, 0.0) for item in items] for held in histories]).reshape(len(histories), len(items))
-    found = {}
-    for place, item in enumerate(items):
-        others = np.delete(X, place, axis=1)
-        weights = np.linalg.solve(others.T @ others + 100 * np.eye(len(items) - 1), others.T @ X[:, place])
-        for other, weight in zip(items[:place] + items[place + 1 :], weights.tolist(), strict=True):
+    items = sorted({item for history in histories for item in history})
+    X = np.array([[history.get(item, 0.0) for item in items] for history in histories]).reshape(
+        len(histories), len(items)
+    )
+    scores = {}
+    for row, item in enumerate(items):
+        others = np.delete(X, row, axis=1)
+        weights = np.linalg.solve(others.T @ others + 100 * np.eye(len(items) - 1), others.T @ X[:, row])
+        for other, weight in zip(items[:row] + items[row + 1 :], weights.tolist(), strict=True):
             if (near := round(weight * 65536)) > 0:
-                found[other, item] = near / 65536
-    return found
+                scores[other, item] = near / 65536
+    return scores
 
 
 class Scan:
@@ -67,24 +69,24 @@ class Scan:
 
     def history(self, user, as_of_day, half_life=30.0):
         """item: [count, last day, highest gain, weight], most recent first."""
-        held = {}
+        cells = {}
         for who, item, day, gain in self.engagements:
             if who == user and day < as_of_day:
-                count, last, best, weight = held.get(item, (0, 0, 0, 0))
-                worth = max(1, math.floor(2 ** (-(as_of_day - day - 1) / half_life) * self.ONE + 1 / 2))
-                held[item] = count + 1, max(last, day), max(best, gain), weight + worth
-        return dict(sorted(held.items(), key=lambda row: (-row[1][1], -row[1][3], row[0])))
+                count, last, best, weight = cells.get(item, (0, 0, 0, 0))
+                decayed = max(1, math.floor(2 ** (-(as_of_day - day - 1) / half_life) * self.ONE + 1 / 2))
+                cells[item] = count + 1, max(last, day), max(best, gain), weight + decayed
+        return dict(sorted(cells.items(), key=lambda row: (-row[1][1], -row[1][3], row[0])))
 
     def similar_users(self, user, as_of_day, window_days):
         """item: share of the neighbours' summed similarity that had it in the window."""
         near = alike([(who, item) for who, item, day, _ in self.engagements if day < as_of_day], user)
-        held = {
+        pairs = {
             (who, item)
             for who, item, day, _ in self.engagements
             if who in near and as_of_day - window_days <= day < as_of_day
         }
         scores = Counter()
-        for who, item in held:
+        for who, item in pairs:
             scores[item] += near[who]
         return {item: score / sum(near.values()) for item, score in scores.items()}
 
@@ -98,7 +100,7 @@ class Scan:
 
     def ease_history(self, user, as_of_day):
         """item: decayed count, at most 1, cut to 1/1024, above 0."""
-        cut = {item: min(held[3], self.ONE) // 64 / 1024 for item, held in self.history(user, as_of_day).items()}
+        cut = {item: min(cell[3], self.ONE) // 64 / 1024 for item, cell in self.history(user, as_of_day).items()}
         return {item: weight for item, weight in cut.items() if weight}
 
     def _ease_weights(self, before_day):
@@ -110,9 +112,9 @@ class Scan:
         for user, item, day, _ in self.engagements:
             if day < before_day:
                 last[user][item] = max(day, last[user].get(item, 0))
-        held = [sorted(items, key=lambda item: (-items[item], item))[:most] for items in last.values()]
-        users = Counter(item for items in held for item in items)
-        both = Counter((one, two) for items in held for one in items for two in items if one != two)
+        lists = [sorted(items, key=lambda item: (-items[item], item))[:most] for items in last.values()]
+        users = Counter(item for items in lists for item in items)
+        both = Counter((one, two) for items in lists for one in items for two in items if one != two)
         return {(one, two): n / (math.sqrt(users[one] * users[two]) + 10) for (one, two), n in both.items() if n >= 2}
 
     def _next_basket(self, before_day):

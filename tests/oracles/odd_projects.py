@@ -250,7 +250,7 @@ class Odd:
         days = self._events.with_columns(part=pl.col("day").clip(0, N_DAYS - 1) // 20)
         for (part,), rows in days.partition_by("part", as_dict=True, maintain_order=True).items():
             written = self._written(rows, self.ids if part == 0 else self.ids_later)
-            file = self._place(home, int(part))
+            file = self._project_folder(home, int(part))
             file.parent.mkdir(parents=True, exist_ok=True)
             _save(self._spoiled(written, int(part)), file, self.format_of_events)
         files = sorted(path for path in home.rglob("part*") if path.is_file())
@@ -277,7 +277,7 @@ class Odd:
             return written.with_columns(user_id=pl.int_range(pl.len()) + 0.5)
         return written
 
-    def _place(self, home: Path, part: int) -> Path:
+    def _project_folder(self, home: Path, part: int) -> Path:
         if self.layout in {"days", "linked days", "glob of folders"}:
             where = "archive" if self.layout == "linked days" and part == 0 else "log"
             return home / where / f"month={part}" / "part"
@@ -296,14 +296,14 @@ class Odd:
         log: dict[str, Any] = {"path": "log/month=*" if self.layout == "glob of folders" else "log"}
         if self.clock in {"seconds", "microseconds"}:
             log["times"] = {"seconds": "s", "microseconds": "us"}[self.clock]
-        told = {
+        facts = {
             "data": {"items": {"path": items, "text": ["title"]}, "events": log, "timezone": self.zone},
             "calendar": {"timezone": self.zone},
             "labels": {"gains": {"click": 1, "purchase": 3}},
             "timeline": {"test_days": 7, "valid_days": 7, "ranker_days": 14, "blocks": 1, "min_history_days": 7},
             "output": "out put",
         }
-        return told | ({"lables": {}} if self.fault == "unknown key" else {})
+        return facts | ({"lables": {}} if self.fault == "unknown key" else {})
 
 
 _SAYS: Mapping[str, tuple[str, ...]] = {

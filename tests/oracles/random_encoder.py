@@ -42,7 +42,7 @@ def random_encoder(
     letters = sorted({letter for word in counts for letter in word})
     names = [*special.values(), *letters, *(f"##{letter}" for letter in letters)]
     names += sorted((word for word in counts if len(word) > 1), key=lambda word: (-counts[word], word))[:200]
-    tokenizer.model = models.WordPiece({name: place for place, name in enumerate(names)}, unk_token="[UNK]")
+    tokenizer.model = models.WordPiece({name: number for number, name in enumerate(names)}, unk_token="[UNK]")
     ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
     tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ends)
     sizes = {

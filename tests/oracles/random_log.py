@@ -57,7 +57,7 @@ class Tables:
     def first_day(self) -> int:
         return day_of(START.date())
 
-    def asked(self, *days: int, after: int = 0) -> pl.DataFrame:
+    def requests_on(self, *days: int, after: int = 0) -> pl.DataFrame:
         """A request of every user on each of some days after the log's first, numbered from `after`."""
         users = pl.int_range(self.users.height, dtype=pl.UInt32, eager=True)
         requests = pl.concat([requests_tonight(users, self.first_day + day) for day in days])

@@ -14,18 +14,27 @@ __all__ = ["BY_DAY", "assert_all_the_same", "assert_same", "assert_same_events",
 
 BY_DAY = FeaturesConfig(
     families=(
-        *("user", "item", "exposure", "pair", "pair_exposure", "user_category", "user_attribute", "item_attribute"),
-        *("own_attribute", "text_title", "text_words", "text_phrases", "vectors"),
+        *(
+            "user",
+            "item",
+            "exposure",
+            "pair",
+            "pair_exposure",
+            "user_category",
+            "user_item_attribute",
+            "item_attribute",
+        ),
+        *("profile_attribute", "text_title", "text_words", "text_phrases", "vectors"),
     ),
     attributes={"items": ("title",), "users": ("age",)},
 )
 """All families that counts by day are enough for."""
 
 
-def assert_same(found, full):
-    assert found.fingerprints == full.fingerprints
-    assert found.quarantine.keys() == full.quarantine.keys()
-    one, other = found.tables["events"], full.tables["events"]
+def assert_same(actual, full):
+    assert actual.fingerprints == full.fingerprints
+    assert actual.quarantine.keys() == full.quarantine.keys()
+    one, other = actual.tables["events"], full.tables["events"]
     assert (one.n_rows, one.n_duplicates) == (other.n_rows, other.n_duplicates)
     assert set(one.ignored) == set(other.ignored)
     assert one.rules.equals(other.rules)
@@ -34,39 +43,41 @@ def assert_same(found, full):
     assert not wanted.height or one.bad.sort("row", "rules").select(wanted.columns).equals(wanted)
     others = [name for name in one.bad.columns if name not in wanted.columns]
     assert all(one.bad[name].is_null().all() for name in others)
-    assert found.log.user_ids.equals(full.log.user_ids)
-    assert found.log.items.equals(full.log.items)
-    assert (found.log.users is None) == (full.log.users is None)
-    assert found.log.users is None or found.log.users.equals(full.log.users)
+    assert actual.log.user_ids.equals(full.log.user_ids)
+    assert actual.log.items.equals(full.log.items)
+    assert (actual.log.users is None) == (full.log.users is None)
+    assert actual.log.users is None or actual.log.users.equals(full.log.users)
     keys = ["user", "item", "day", "kind"]
-    cells = [log.cells.frame().with_columns(pl.col("kind").cast(pl.String)).sort(keys) for log in (found.log, full.log)]
+    cells = [
+        log.cells.frame().with_columns(pl.col("kind").cast(pl.String)).sort(keys) for log in (actual.log, full.log)
+    ]
     assert cells[0].equals(cells[1])
-    assert found.log.interactions.frame.equals(full.log.interactions.frame)
-    assert found.log.latest_day == full.log.latest_day
-    assert found.log.active_users.equals(full.log.active_users)
+    assert actual.log.interactions.frame.equals(full.log.interactions.frame)
+    assert actual.log.latest_day == full.log.latest_day
+    assert actual.log.active_users.equals(full.log.active_users)
 
 
-def assert_same_features(found, full):
+def assert_same_features(actual, full):
     """What counts by day are enough for, of all pairs on the day after the log."""
     day = full.log.last_day + 1
     users, items = full.log.user_ids.len(), full.log.items.height
     rows = pl.DataFrame({"user": np.repeat(np.arange(users), items), "item": np.tile(np.arange(items), users)})
-    asked = rows.with_columns(as_of_day=pl.lit(day))
+    requests = rows.with_columns(as_of_day=pl.lit(day))
     plan = Plan(BY_DAY, FeatureInventory.of(full.log, BY_DAY))
-    one, other = (FeatureSet(log, plan).compute(asked) for log in (found.log, full.log))
+    one, other = (FeatureSet(log, plan).compute(requests) for log in (actual.log, full.log))
     assert [one[name].to_numpy().tobytes() for name in one.columns] == [
         other[name].to_numpy().tobytes() for name in other.columns
     ]
 
 
-def assert_all_the_same(found, full):
+def assert_all_the_same(actual, full):
     """Also what labels and features need of single events."""
-    assert_same(found, full)
-    one, other = found.tables["events"], full.tables["events"]
+    assert_same(actual, full)
+    one, other = actual.tables["events"], full.tables["events"]
     assert (one.n_good, other.n_good) == (other.good.height, other.good.height)
     assert (dict(one.as_missing), dict(one.cut)) == (other.as_missing, other.cut)
     assert one.files == other.files
-    assert_same_events(found.log, full.log)
+    assert_same_events(actual.log, full.log)
 
 
 def assert_same_events(one, other):
@@ -81,7 +92,7 @@ def assert_same_events(one, other):
         assert one.raw.further == other.raw.further
         rows = [log.raw.rows for log in (one, other)]
         assert rows[0].sort(rows[0].columns).equals(rows[1].sort(rows[0].columns))
-    asked = [requests_between(log, log.first_day, log.last_day + 1) for log in (one, other)]
-    assert asked[0].equals(asked[1])
-    truths = [truth_of(asked[0], log, LabelsConfig(horizon_days=2)) for log in (one, other)]
+    requests = [requests_between(log, log.first_day, log.last_day + 1) for log in (one, other)]
+    assert requests[0].equals(requests[1])
+    truths = [truth_of(requests[0], log, LabelsConfig(horizon_days=2)) for log in (one, other)]
     assert truths[0].equals(truths[1])

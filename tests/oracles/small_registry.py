@@ -20,6 +20,11 @@ from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.stores.storage import sha256_of
 
 
+NAMES = _FILES | {
+    f"ranker/{name}" for name in ("booster.txt", "network.safetensors", "behaviour.txt", "behaviour.safetensors")
+}
+
+
 def config_of(output: Path, uri: str | None = None, model: str = "nightrank") -> Config:
     """A configuration of which only the folder and the store matter."""
     table = {"path": "none.parquet"}
@@ -34,11 +39,11 @@ def config_of(output: Path, uri: str | None = None, model: str = "nightrank") ->
 
 def write_bundle(folder: Path, content: str) -> str:
     """Write files under the names of a bundle's; returns the manifest's digest."""
-    for name in _FILES:
+    for name in NAMES:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(f"{name} of {content}", encoding="utf-8")
-    files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in sorted(_FILES)}
+    files = {name: sha256((folder / name).read_bytes()).hexdigest() for name in sorted(NAMES)}
     (folder / "manifest.json").write_text(json.dumps({"files": files}), encoding="utf-8")
     return sha256_of(folder / "manifest.json")
 

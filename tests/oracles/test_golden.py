@@ -28,8 +28,8 @@ def test_nan_and_zero_have_one_form():
 )
 def test_what_moved_is_named(moved, tolerance, faults):
     now = BEFORE.with_columns(**{name: pl.Series(values) for name, values in moved.items()})
-    found = unequal(now, BEFORE, tolerance=tolerance)
-    assert [fault.split(":")[0] for fault in found] == faults
+    unequal_columns = unequal(now, BEFORE, tolerance=tolerance)
+    assert [fault.split(":")[0] for fault in unequal_columns] == faults
 
 
 def test_rows_columns_and_tables_that_came_or_went_are_named(tmp_path):
@@ -39,12 +39,12 @@ def test_rows_columns_and_tables_that_came_or_went_are_named(tmp_path):
         (tmp_path / name).mkdir()
         for table in tables:
             BEFORE.write_parquet(tmp_path / name / f"{table}.parquet")
-    found = differences(tmp_path / "now", tmp_path / "before", tolerance=0.0)
-    assert found == ["now: one.parquet is in one run only"]
+    faults = differences(tmp_path / "now", tmp_path / "before", tolerance=0.0)
+    assert faults == ["now: one.parquet is in one run only"]
 
 
 def test_the_draw_does_not_depend_on_who_else_is_there(shop):
     log = shop(0).log()
-    asked = pl.DataFrame({"user": [0, 1, 2, 3, 4], "as_of_day": [9] * 5}).with_columns(request=pl.int_range(5))
-    few, many = (set(drawn(asked, log, most)["user"]) for most in (2, 4))
+    requests = pl.DataFrame({"user": [0, 1, 2, 3, 4], "as_of_day": [9] * 5}).with_columns(request=pl.int_range(5))
+    few, many = (set(drawn(requests, log, most)["user"]) for most in (2, 4))
     assert few < many

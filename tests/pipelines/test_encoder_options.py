@@ -1,5 +1,7 @@
 """Options of the encoder through the whole job: what training read and trained, the night reads from the version."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +16,7 @@ from pipelines.registry.register import register
 from pipelines.registry.versions import judge_versions
 from pipelines.stores.vectors import VectorStore
 from pipelines.training.chain import Catalogue
-from pipelines.training.train import _coded, _engaged, train
+from pipelines.training.train import coded_items, engaged_before, train
 
 TEXT = [{"field": "description", "max_words": 3}, "title"]
 
@@ -94,8 +96,9 @@ def test_an_id_that_is_new_to_a_block_learns_nothing_from_it_before_somebody_eng
     first = log.engaged.group_by("item").agg(pl.col("day").min()).sort("day")
     day = int(first["day"].quantile(0.9))
     model = InterestModel.start(shop_project.config.encoder)
-    model.embed_items(ItemEmbeddingsConfig(), log.items, _engaged(log, day + 99))
-    coded = _coded(model, log, Catalogue.of(log, shop_project.config.data.items.text), day)
+    model.embed_items(ItemEmbeddingsConfig(), log.items, engaged_before(log, day + 99))
+    catalogue = Catalogue.of(log, shop_project.config.data.items.text)
+    coded = coded_items(SimpleNamespace(model=model, log=log, catalogue=catalogue), day)
     late = first.filter(pl.col("day") >= day)["item"].to_numpy()
     assert len(late)
     assert (coded.code_UN[late] == 0).all()

@@ -13,6 +13,7 @@ from features.requests.engaged import requests_between, requests_tonight
 from pipelines.evaluation.evaluate import FULL
 from pipelines.registry.bundle import load_bundle
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
+from pipelines.registry.tracking import Tracking
 from pipelines.registry.versions import judge_versions, load_version
 from pipelines.stores.publish import published
 from pipelines.training.chain import Chain
@@ -158,7 +159,7 @@ def test_the_run_records_configuration_losses_metrics_and_bundle(trained_project
     version = registry.version(CHAMPION)
     assert version.number == "1"
     assert registry.find(CHALLENGER) is None
-    client, trained = registry.client, trained_project.trained
+    client, trained = Tracking(trained_project.config).client, trained_project.trained
     run = client.get_run(version.run_id)
     assert run.info.status == "FINISHED"
     assert run.data.params["ranker.max_trees"] == "20"

@@ -27,7 +27,7 @@ def pairs(*rows, **columns):
 WINDOW = Window(
     requests=pl.DataFrame({"request": [0, 1], "user": [7, 8]}, schema_overrides={"request": pl.UInt32}),
     truth=pairs((0, 0, 1, False), (0, 1, 1, True), (1, 2, 1, True), label=pl.Int32, is_new=pl.Boolean),
-    known=pairs((0, 0), (1, 3)),
+    had_before=pairs((0, 0), (1, 3)),
     cold=pl.Series([2], dtype=pl.UInt32),
 )
 GOOD = pairs((0, 0, 3.0), (0, 1, 2.0), (0, 3, 1.0), (1, 3, 2.0), (1, 2, 1.0), score=pl.Float64)
@@ -75,12 +75,12 @@ def many_users(n_users=120, seed=3):
     """Each user asks once: item 0 is true and known to every third, item 1 is true and new; item 2 is wrong."""
     rng = np.random.default_rng(seed)
     request = range(n_users)
-    known = [(user, 0) for user in request if user % 3 == 0]
+    had_before = [(user, 0) for user in request if user % 3 == 0]
     truth = [(user, item, 1, item == 1) for user in request for item in ([0, 1] if user % 3 == 0 else [1])]
     window = Window(
         requests=pl.DataFrame({"request": request, "user": request}, schema_overrides={"request": pl.UInt32}),
         truth=pairs(*truth, label=pl.Int32, is_new=pl.Boolean),
-        known=pairs(*known),
+        had_before=pairs(*had_before),
         cold=pl.Series([], dtype=pl.UInt32),
     )
     lists = [
@@ -130,7 +130,7 @@ def test_the_ceiling_is_the_share_of_positives_among_the_candidates():
 
 
 def test_a_slice_without_a_true_item_is_left_out():
-    window = Window(WINDOW.requests, WINDOW.truth, WINDOW.known, pl.Series([], dtype=pl.UInt32))
+    window = Window(WINDOW.requests, WINDOW.truth, WINDOW.had_before, pl.Series([], dtype=pl.UInt32))
     verdict = judge(window, {"good": GOOD}, candidates=CANDIDATES, config=CONFIG, seed=0)
     assert set(verdict.table["slice"]) == {"all", "repeat", "new-to-user"}
     assert dict(verdict.ceiling.rows())["cold item"] is None
@@ -195,10 +195,10 @@ def test_ndcg_by_value_counts_the_raised_labels_and_leaves_the_others_as_they_we
     truth = pl.DataFrame(rows, schema_overrides=kinds)
     asked = pl.DataFrame({"request": [0], "user": [7]}, schema_overrides={"request": pl.UInt32})
     lists = pl.DataFrame({"request": [0, 0], "item": [1, 2], "score": [1.0, 2.0]}, schema_overrides=kinds)
-    known = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+    had_before = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
 
     def judged(truth):
-        window = Window(asked, truth, known, pl.Series([], dtype=pl.UInt32))
+        window = Window(asked, truth, had_before, pl.Series([], dtype=pl.UInt32))
         better = lists.with_columns(score=-pl.col("score"))
         systems = {"a": lists, "b": better}
         return judge(window, systems, candidates=lists, config=CONFIG, seed=0, compared=[("b", "a")])

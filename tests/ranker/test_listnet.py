@@ -15,7 +15,7 @@ from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE, ListNet, squashed
 from ranker.listnet_fit import fit_listnet, steps_of
 from ranker.metrics import ndcg_at
-from ranker.ranker import SHARES, Ranker
+from ranker.trees_and_network import SHARES, TreesAndNetwork
 
 FEATURES = ("left", "right", "noise")
 CONFIG = RankerConfig(
@@ -153,11 +153,11 @@ def test_the_same_seed_gives_the_same_network_and_leaves_torchs_own_draws_alone(
 def test_where_its_inputs_lie_decides_nothing(network):
     seen = []
 
-    def held(rows, inputs):
+    def allocate(rows, inputs):
         seen.append(np.full((rows, inputs), 7, np.int16))
         return seen[-1]
 
-    there = fit_listnet(lists(0), features=FEATURES, config=CONFIG, seed=0, held=held)
+    there = fit_listnet(lists(0), features=FEATURES, config=CONFIG, seed=0, allocate=allocate)
     assert all(np.array_equal(one, other) for one, other in zip(arrays(there), arrays(network), strict=True))
     (inputs,) = seen
     assert inputs.shape == (1800, 4)  # three features, and whether the left is undefined
@@ -206,7 +206,7 @@ def forest():
 
 def test_together_they_are_no_worse_on_validation_than_the_trees_alone(forest, network):
     valid = lists(1)
-    ranker = Ranker.of(forest, network, valid, gain="exponential")
+    ranker = TreesAndNetwork.of(forest, network, valid, gain="exponential")
     assert ranker.share > 0  # trees cannot see how near two numbers are
     assert ranker.share in SHARES
     assert mean_ndcg(ranker.predict(valid), valid) > mean_ndcg(forest.predict(valid), valid)
@@ -216,7 +216,7 @@ def test_a_network_that_ranks_worse_has_no_share(forest, network):
     layers = [(-weight, -bias) if len(bias) == 1 else (weight, bias) for weight, bias in network.members[0]]
     reversed_ = ListNet(FEATURES, network.mean_F, network.scale_F, network.undefined_M, (tuple(layers),))
     for other in (None, reversed_):
-        ranker = Ranker.of(forest, other, lists(1), gain="exponential")
+        ranker = TreesAndNetwork.of(forest, other, lists(1), gain="exponential")
         assert ranker.network is None
         assert np.array_equal(ranker.predict(lists(2)), forest.predict(lists(2)))
         assert np.array_equal(ranker.contributions(lists(2)), forest.contributions(lists(2)))
@@ -224,29 +224,29 @@ def test_a_network_that_ranks_worse_has_no_share(forest, network):
 
 def test_what_is_kept_is_read_to_the_same_bits(forest, network):
     held_out = lists(2)
-    for ranker in (Ranker(forest), Ranker(forest, network, share=0.25, spreads=(0.3, 2.0))):
-        again = Ranker.read(*ranker.files(), FEATURES)
+    for ranker in (TreesAndNetwork(forest), TreesAndNetwork(forest, network, share=0.25, spreads=(0.3, 2.0))):
+        again = TreesAndNetwork.read(ranker.files(), FEATURES)
         assert again.files() == ranker.files()
         assert np.array_equal(again.predict(held_out), ranker.predict(held_out))
         assert np.array_equal(again.contributions(held_out), ranker.contributions(held_out))
 
 
 def test_a_score_is_the_weighted_mean_of_both(forest, network):
-    ranker, held_out = Ranker(forest, network, share=0.25, spreads=(0.5, 2.0)), lists(2)
+    ranker, held_out = TreesAndNetwork(forest, network, share=0.25, spreads=(0.5, 2.0)), lists(2)
     expected = 0.75 * forest.predict(held_out) / 0.5 + 0.25 * network.predict(held_out) / 2
     assert ranker.predict(held_out) == pytest.approx(expected, abs=1e-12)
     parts = 0.75 * forest.contributions(held_out) / 0.5 + 0.25 * network.contributions(held_out) / 2
     assert ranker.contributions(held_out) == pytest.approx(parts, abs=1e-12)
     assert ranker.tolerance == TOLERANCE
-    assert Ranker(forest).tolerance == 0
+    assert TreesAndNetwork(forest).tolerance == 0
 
 
 @pytest.mark.parametrize("damage", ["text", "features", "layer", "score"])
 def test_what_is_no_network_of_these_features_is_refused(damage, forest, network):
     from safetensors.numpy import load, save
 
-    text, kept = Ranker(forest, network, share=0.5).files()
-    arrays = load(kept)
+    files = TreesAndNetwork(forest, network, share=0.5).files()
+    arrays = load(files["network.safetensors"])
     if damage == "features":
         arrays["mean"] = arrays["mean"][:-1]
     elif damage == "layer":
@@ -254,17 +254,17 @@ def test_what_is_no_network_of_these_features_is_refused(damage, forest, network
     elif damage == "score":
         arrays.pop("0.2.weight")
     with pytest.raises(IntegrityError, match="network"):
-        Ranker.read(text, b"none" if damage == "text" else save(arrays), FEATURES)
+        TreesAndNetwork.read(files | {"network.safetensors": b"none" if damage == "text" else save(arrays)}, FEATURES)
 
 
 def test_a_network_that_rounded_what_it_summed_is_refused_with_the_command_that_makes_another(forest, network):
     from safetensors.numpy import load, save
 
-    text, kept = Ranker(forest, network, share=0.5).files()
-    arrays = {name: np.asarray(values, np.float64) for name, values in load(kept).items()}
+    files = TreesAndNetwork(forest, network, share=0.5).files()
+    arrays = {name: np.asarray(values, np.float64) for name, values in load(files["network.safetensors"]).items()}
     arrays["rate"] = 1024 * arrays.pop("scale")
     with pytest.raises(IntegrityError, match=r"earlier nightrank.*: nightrank train"):
-        Ranker.read(text, save(arrays), FEATURES)
+        TreesAndNetwork.read(files | {"network.safetensors": save(arrays)}, FEATURES)
 
 
 def test_what_training_keeps_in_16_bits_is_what_is_scored_but_for_its_rounding(monkeypatch):

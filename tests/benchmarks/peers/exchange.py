@@ -29,7 +29,7 @@ from pipelines.verbs.project import write_dataset
 from ranker.metrics import per_request
 
 Ints = npt.NDArray[np.int64]
-HELD_OUT = 10  # one user in so many chooses the epoch, where clocks leave no last event but one
+VALIDATION_PART = 10  # one user in so many chooses the epoch, where clocks leave no last event but one
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,17 +66,17 @@ class Exchange:
             digest.update(path.read_bytes())
         return digest.hexdigest()
 
-    def filled(self, found: pl.DataFrame) -> pl.DataFrame:
+    def filled(self, ranked: pl.DataFrame) -> pl.DataFrame:
         """A peer's lists; a request that it has none for gets what most users of `train` had, ties to the lower code.
 
         Args:
-            found: request, item, score.
+            ranked: request, item, score.
         """
         users = self.train.group_by("item").agg(score=pl.col("user").n_unique().cast(pl.Float64))
         popular = users.sort("score", "item", descending=[True, False]).head(self.top)
-        without = self.requests.filter(~self.requests.is_in(found["request"].unique().implode()))
+        without = self.requests.filter(~self.requests.is_in(ranked["request"].unique().implode()))
         lists = pl.DataFrame({"request": without}).cast(pl.Int64).join(popular, how="cross")
-        return pl.concat([found, lists.select("request", pl.col("item").cast(pl.Int64), "score")])
+        return pl.concat([ranked, lists.select("request", pl.col("item").cast(pl.Int64), "score")])
 
 
 def beauty(data: Path) -> tuple[Exchange, pl.DataFrame]:
@@ -101,15 +101,15 @@ def beauty(data: Path) -> tuple[Exchange, pl.DataFrame]:
 def _placed(rows: Sequence[Ints], of: str, first: Sequence[int] | None = None) -> pl.DataFrame:
     """Items of each row, with its number, and their places from `first` on."""
     many = [len(row) for row in rows]
-    places = [np.arange(len(row)) + start for row, start in zip(rows, first or [0] * len(rows), strict=True)]
+    ranks = [np.arange(len(row)) + start for row, start in zip(rows, first or [0] * len(rows), strict=True)]
     return pl.DataFrame(
-        {of: np.repeat(np.arange(len(rows)), many), "item": np.concatenate(rows), "at": np.concatenate(places)}
+        {of: np.repeat(np.arange(len(rows)), many), "item": np.concatenate(rows), "at": np.concatenate(ranks)}
     )
 
 
-def ndcg(found: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
+def ndcg(ranked: pl.DataFrame, truth: pl.DataFrame) -> pl.DataFrame:
     """NDCG@10 of request, item, score: request_id, ndcg@10, by request_id."""
-    lists = found.rename({"request": "request_id", "item": "item_id"})
+    lists = ranked.rename({"request": "request_id", "item": "item_id"})
     return per_request(lists, truth, cutoffs=[10]).select("request_id", "ndcg@10").sort("request_id")
 
 
@@ -154,22 +154,22 @@ class Retail:
         events = in_order(self.log).select("at", "user", "item", "day").cast(pl.Int64)
         before = events.filter(pl.col("day") < self.first_day)
         first, last = pl.col("day").min().over("user"), pl.col("day").max().over("user")
-        held = (pl.col("user") % HELD_OUT == 0) & (pl.col("day") == last) & (first < last)
-        asked = self.requests.cast(pl.Int64)
-        history = asked.join(events, on="user").filter(pl.col("day") < pl.col("as_of_day"))
+        is_validation = (pl.col("user") % VALIDATION_PART == 0) & (pl.col("day") == last) & (first < last)
+        requests = self.requests.cast(pl.Int64)
+        history = requests.join(events, on="user").filter(pl.col("day") < pl.col("as_of_day"))
         return Exchange(
-            train=before.filter(~held).select("user", "item", "at"),
-            valid=before.filter(held).select("user", "item", "at"),
+            train=before.filter(~is_validation).select("user", "item", "at"),
+            valid=before.filter(is_validation).select("user", "item", "at"),
             history=history.sort("request", "at").select("request", "item", "at"),
-            requests=asked["request"],
+            requests=requests["request"],
             seen=True,
             top=200,
         )
 
-    def named(self, found: pl.DataFrame) -> pl.DataFrame:
+    def named(self, lists: pl.DataFrame) -> pl.DataFrame:
         """Lists as `nightrank evaluate --scores` reads them: user_id, day, item_id, score."""
         days = {day: date_of(day) for day in self.requests["as_of_day"].unique()}
-        rows = found.join(self.requests.cast(pl.Int64), on="request", how="left", maintain_order="left")
+        rows = lists.join(self.requests.cast(pl.Int64), on="request", how="left", maintain_order="left")
         return rows.select(
             user_id=self.log.user_ids.gather(rows["user"]),
             day=pl.col("as_of_day").replace_strict({int(day): days[day] for day in days}, return_dtype=pl.Date),
@@ -180,8 +180,8 @@ class Retail:
     def judge(self, scores: Mapping[str, pl.DataFrame]) -> Evaluation:
         """Peers' scores and the baselines, by the judge that judges ours."""
         truth = truth_of(self.requests, self.log, self.config.labels)
-        asked = Labelled(self.requests, truth, pl.DataFrame())
-        lists = coded_scores(scores, asked, self.log)
+        labelled = Labelled(self.requests, truth, pl.DataFrame())
+        lists = coded_scores(scores, labelled, self.log)
         union = pl.concat(lists.values()).select("request", "item").unique()
         return evaluate(
             self.log, self.config, Labelled(self.requests, truth, union), lists=lists, first_day=self.first_day

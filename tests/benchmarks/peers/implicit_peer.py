@@ -39,9 +39,9 @@ def main() -> None:
             model, more = NEIGHBOURS[task["name"]](**task["settings"], num_threads=task["threads"]), {}
         model.fit(counts(train, "user", items)[1], show_progress=False)
         seconds = time.monotonic() - start
-        asked, had = counts(history, "request", items)
+        requests, had = counts(history, "request", items)
         more |= {"N": task["top"], "filter_already_liked_items": not task["seen"]}
-        recommended(model, asked, had, items.to_numpy(), more).write_parquet(task["out"])
+        recommended(model, requests, had, items.to_numpy(), more).write_parquet(task["out"])
     sys.stdout.write(json.dumps({"fit_seconds": seconds, "seconds": time.monotonic() - start}) + "\n")
 
 
@@ -53,16 +53,16 @@ def counts(events: pl.DataFrame, of: str, items: pl.Series) -> tuple[np.ndarray,
     return who, csr_matrix((np.ones(len(row), np.float32), cells), shape=(len(who), len(items)))
 
 
-def recommended(model, asked: np.ndarray, had: csr_matrix, items: np.ndarray, more: dict) -> pl.DataFrame:
+def recommended(model, requests: np.ndarray, had: csr_matrix, items: np.ndarray, more: dict) -> pl.DataFrame:
     """request, item, score; a place that the model leaves empty is left out."""
-    found = []
-    for first in range(0, len(asked), PORTION):
-        rows = np.arange(first, min(first + PORTION, len(asked)))
+    lists = []
+    for first in range(0, len(requests), PORTION):
+        rows = np.arange(first, min(first + PORTION, len(requests)))
         column, score = model.recommend(rows, had[rows], **more)
         kept = (column >= 0) & (score > np.finfo(np.float32).min)
-        request = np.broadcast_to(asked[rows, None], column.shape)
-        found.append(pl.DataFrame({"request": request[kept], "item": items[column[kept]], "score": score[kept]}))
-    return pl.concat(found).cast({"request": pl.Int64, "item": pl.Int64, "score": pl.Float64})
+        request = np.broadcast_to(requests[rows, None], column.shape)
+        lists.append(pl.DataFrame({"request": request[kept], "item": items[column[kept]], "score": score[kept]}))
+    return pl.concat(lists).cast({"request": pl.Int64, "item": pl.Int64, "score": pl.Float64})
 
 
 if __name__ == "__main__":

@@ -76,13 +76,13 @@ class Best(Callback):
         self.start = time.monotonic()
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        found = float(trainer.callback_metrics["ndcg"])
-        if found > self.best:
-            self.best, self.epoch = found, trainer.current_epoch
+        ndcg = float(trainer.callback_metrics["ndcg"])
+        if ndcg > self.best:
+            self.best, self.epoch = ndcg, trainer.current_epoch
             self.weights = {name: value.clone() for name, value in module.state_dict().items()}
         trainer.should_stop |= trainer.current_epoch - self.epoch >= self.patience
-        told = f"epoch {trainer.current_epoch}: ndcg@10 {found:.4f}, best {self.best:.4f}"
-        sys.stderr.write(f"{told}, {time.monotonic() - self.start:.0f} s\n")
+        words = f"epoch {trainer.current_epoch}: ndcg@10 {ndcg:.4f}, best {self.best:.4f}"
+        sys.stderr.write(f"{words}, {time.monotonic() - self.start:.0f} s\n")
 
     def on_train_end(self, _: Trainer, module: LightningModule) -> None:
         module.load_state_dict(self.weights)
@@ -107,14 +107,14 @@ def main() -> None:
     dataset = Dataset.construct(learned)
     model.fit(dataset)
     seconds = time.monotonic() - start
-    found = recommended(model, dataset, history, task)
-    found.write_parquet(task["out"])
-    told = {"fit_seconds": seconds, "seconds": time.monotonic() - start}
+    lists = recommended(model, dataset, history, task)
+    lists.write_parquet(task["out"])
+    facts = {"fit_seconds": seconds, "seconds": time.monotonic() - start}
     if kind != "ease":
         best = next(each for each in model.fit_trainer.callbacks if isinstance(each, Best))
-        told |= {"epoch": best.epoch, "epochs": model.fit_trainer.current_epoch, "validation": best.best}
-        told |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
-    sys.stdout.write(json.dumps(told) + "\n")
+        facts |= {"epoch": best.epoch, "epochs": model.fit_trainer.current_epoch, "validation": best.best}
+        facts |= {"device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"}
+    sys.stdout.write(json.dumps(facts) + "\n")
 
 
 class SeenToo(PositionsThatCount):
@@ -123,8 +123,8 @@ class SeenToo(PositionsThatCount):
     seen = True
 
 
-def transformer(kind: str, settings: dict, held: np.ndarray, *, seen: bool) -> ModelBase:
-    """An untrained transformer, for interactions of which some are `held` out."""
+def transformer(kind: str, settings: dict, validation: np.ndarray, *, seen: bool) -> ModelBase:
+    """An untrained transformer, for interactions of which some are left out for `validation`."""
     epochs, patience, minutes = (settings.pop(name) for name in ("epochs", "patience", "max_minutes"))
     if kind == "esasrec":
         multiplier = settings.pop("ff_factors_multiplier")
@@ -150,7 +150,7 @@ def transformer(kind: str, settings: dict, held: np.ndarray, *, seen: bool) -> M
     return CLASSES[kind](
         **settings,
         lightning_module_type=SeenToo if seen else PositionsThatCount,
-        get_val_mask_func=lambda _: held,
+        get_val_mask_func=lambda _: validation,
         get_trainer_func=trainer,
     )
 
@@ -169,13 +169,13 @@ def table(events: pl.DataFrame, of: str) -> pd.DataFrame:
 
 def recommended(model: ModelBase, dataset: Dataset, history: pl.DataFrame, task: dict) -> pl.DataFrame:
     """request, item, score of the requests that have an item the model knows."""
-    known = history.filter(pl.col("item").is_in(dataset.item_id_map.external_ids.tolist()))
-    asked = table(known, "request")
-    users = IdMap.from_values(asked[Columns.User].to_numpy())
-    requests = Dataset(users, dataset.item_id_map, Interactions.from_raw(asked, users, dataset.item_id_map))
-    found = model.recommend(users.external_ids, requests, k=task["top"], filter_viewed=not task["seen"])
+    in_vocabulary = history.filter(pl.col("item").is_in(dataset.item_id_map.external_ids.tolist()))
+    viewed = table(in_vocabulary, "request")
+    users = IdMap.from_values(viewed[Columns.User].to_numpy())
+    requests = Dataset(users, dataset.item_id_map, Interactions.from_raw(viewed, users, dataset.item_id_map))
+    lists = model.recommend(users.external_ids, requests, k=task["top"], filter_viewed=not task["seen"])
     columns = {"request": Columns.User, "item": Columns.Item, "score": Columns.Score}
-    return pl.DataFrame({name: found[theirs].to_numpy() for name, theirs in columns.items()}).cast(
+    return pl.DataFrame({name: lists[theirs].to_numpy() for name, theirs in columns.items()}).cast(
         {"request": pl.Int64, "item": pl.Int64, "score": pl.Float64}
     )
 

@@ -113,48 +113,48 @@ def main() -> int:
     if arguments.data == "beauty":
         exchange, truth = beauty(Path(os.environ["NIGHTRANK_DATA"]))
         lists = scores(exchange, names, folder, arguments.seed)
-        by_request = {name: ndcg(found, truth) for name, found in lists.items()}
-        for name, found in by_request.items():
-            found.write_parquet(judged / f"{name}.parquet")
-        results = kept(on_beauty) | {name: found["ndcg@10"].mean() for name, found in by_request.items()}
+        by_request = {name: ndcg(measured, truth) for name, measured in lists.items()}
+        for name, measured in by_request.items():
+            measured.write_parquet(judged / f"{name}.parquet")
+        results = kept(on_beauty) | {name: measured["ndcg@10"].mean() for name, measured in by_request.items()}
         on_beauty.write_text(json.dumps(results), encoding="utf-8")
-        told = {"requests": len(exchange.requests), "ndcg@10": results}
+        printed = {"requests": len(exchange.requests), "ndcg@10": results}
     else:
         retail, *earlier = Retail.read(folder / "project", arguments.origins)
         lists = {
-            name: retail.named(found)
-            for name, found in scores(retail.exchange(), names, folder, arguments.seed).items()
+            name: retail.named(measured)
+            for name, measured in scores(retail.exchange(), names, folder, arguments.seed).items()
         }
-        for name, found in lists.items():
-            found.write_parquet(judged / f"{name}.parquet")
+        for name, measured in lists.items():
+            measured.write_parquet(judged / f"{name}.parquet")
         if earlier:
             over_all(lists, earlier, folder, arguments.seed)
         facts = retail.judge(read_scores([f"{name}={judged / f'{name}.parquet'}" for name in lists])).as_json()
         report.show(*report.systems_table(facts, k=10))
-        told = {"systems": [row for row in facts["systems"] if row["metric"] == "ndcg@10"]}
+        printed = {"systems": [row for row in facts["systems"] if row["metric"] == "ndcg@10"]}
     verdicts = {name: verdict(PEERS[name].published, kept(on_beauty).get(name)) for name in names}
     report.show("peer                  N@10 on Beauty  published  counts?")
     for name in names:
-        found, published = kept(on_beauty).get(name), PEERS[name].published
+        measured, published = kept(on_beauty).get(name), PEERS[name].published
         figures = "".join(
             f"{'-' if value is None else format(value, '.4f'):>{width}}"
-            for value, width in ((found, 14), (published, 11))
+            for value, width in ((measured, 14), (published, 11))
         )
         report.show(f"{name:22}{figures}  {verdicts[name]}")
-    sys.stdout.write(json.dumps(told | {"counts": verdicts, "seed": arguments.seed}) + "\n")
+    sys.stdout.write(json.dumps(printed | {"counts": verdicts, "seed": arguments.seed}) + "\n")
     return 0
 
 
 def over_all(lists: dict[str, pl.DataFrame], earlier: list[Retail], folder: Path, seed: int) -> None:
     """Write each peer's lists of all windows to one file, from those of the last one."""
-    found = {name: [last] for name, last in lists.items()}
+    rounds = {name: [last] for name, last in lists.items()}
     for window in earlier:
         made = scores(window.exchange(), list(lists), folder / str(date_of(window.first_day)), seed)
         for name, before in made.items():
-            found[name].append(window.named(before))
+            rounds[name].append(window.named(before))
     together = folder / f"origins-{len(earlier) + 1}"
     together.mkdir(exist_ok=True)
-    for name, each in found.items():
+    for name, each in rounds.items():
         pl.concat(each).write_parquet(together / f"{name}.parquet")
 
 
@@ -163,7 +163,7 @@ def kept(path: Path) -> dict[str, float]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def verdict(published: float | None, found: float | None) -> str:
+def verdict(published: float | None, measured: float | None) -> str:
     """Whether a peer counts.
 
     >>> verdict(0.05, 0.0451), verdict(0.05, 0.0449), verdict(0.05, None)
@@ -171,15 +171,15 @@ def verdict(published: float | None, found: float | None) -> str:
     """
     if published is None:
         return SHOWN
-    if found is None:
+    if measured is None:
         return "unknown: run beauty first"
-    return "yes" if found >= SHARE * published else f"no, below {SHARE * published:.4f}"
+    return "yes" if measured >= SHARE * published else f"no, below {SHARE * published:.4f}"
 
 
 def scores(exchange: Exchange, names: list[str], folder: Path, seed: int) -> dict[str, pl.DataFrame]:
     """Each peer's lists (request, item, score), made where they are not there."""
     data = exchange.write(folder)
-    found = {}
+    lists = {}
     for name in names:
         library = name.partition("-")[0]
         script, requirements = HERE / f"{library}_peer.py", HERE / f"requirements-{library}.txt"
@@ -198,10 +198,10 @@ def scores(exchange: Exchange, names: list[str], folder: Path, seed: int) -> dic
             environments = Path(os.environ.get("BENCH_FOLDER", ROOT / ".bench"))
             python = peer_python(environments / library, ["--requirement", str(requirements)])
             beside.unlink(missing_ok=True)
-            told = run([python, str(script), str(folder / f"{name}.task.json")])
-            beside.write_text(json.dumps({"key": key, **told, **settings}), encoding="utf-8")
-        found[name] = exchange.filled(pl.read_parquet(out))
-    return found
+            output = run([python, str(script), str(folder / f"{name}.task.json")])
+            beside.write_text(json.dumps({"key": key, **output, **settings}), encoding="utf-8")
+        lists[name] = exchange.filled(pl.read_parquet(out))
+    return lists
 
 
 if __name__ == "__main__":

@@ -107,7 +107,7 @@ def answering(log, query):
 @given(seed=seeds)
 def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, queries_of, refresh_days, segment, seed):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(0, 8, 25, 41)
+    log, requests = tables.log(), tables.requests_on(0, 8, 25, 41)
     told = {"refresh_days": refresh_days, "segment": segment, "history_items": 4, "popular_days": 9, "new_days": 11}
     config = wide_open.model_copy(update=told)
     endless = replace(log, items=log.items.with_columns(available_until=pl.lit(None, pl.Datetime("us", "UTC"))))
@@ -150,7 +150,7 @@ def test_every_source_is_what_a_scan_finds(shop, scan, wide_open, queries_of, re
 @given(seeds)
 def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, queries_of, always_on_sale, seed):
     tables = shop(seed)
-    log, requests = always_on_sale(tables.log()), tables.asked(25)
+    log, requests = always_on_sale(tables.log()), tables.requests_on(25)
     queries = queries_of()
     quotas = {
         "bought_before": 3,
@@ -182,7 +182,7 @@ def test_ranks_follow_the_scores_and_quotas_cut_them(shop, wide_open, queries_of
 @pytest.mark.parametrize("source", SOURCES)
 def test_a_quota_of_nothing_switches_a_source_off(shop, wide_open, queries_of, source):
     tables = shop(5)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     queries = queries_of()
     found = proposed(log, requests, wide_open.model_copy(update={source: 0}), tables.text_vectors, queries)
     assert found[f"{source}_rank"].null_count() == found.height
@@ -216,7 +216,7 @@ def test_a_requests_own_query_counts_where_it_is_known_when_it_is_answered(
     tables = shop(6)
     log = always_on_sale(tables.log())
     own = ["lamp", None, "no such word", "Red MUG", None, "чай", "big"]
-    requests = tables.asked(25).with_columns(query=pl.Series(own, dtype=pl.String))
+    requests = tables.requests_on(25).with_columns(query=pl.Series(own, dtype=pl.String))
     found = proposed(log, requests, wide_open, queries=queries_of(online=online))
     scores = by_request(found, "by_query_score")
     answered = 0

@@ -116,7 +116,7 @@ def test_other_facts_are_refused():
 def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, any_cut, seed):
     tables = shop(seed)
     generators = CandidateGenerators(tables.log(), CONFIG, tables.text_vectors)
-    requests = tables.asked(25)
+    requests = tables.requests_on(25)
     history = histories(generators.log, requests, CONFIG)
     generators.cut = any_cut(generators, requests, history, seed)
     union = generators.scored_union(requests, history)
@@ -129,7 +129,7 @@ def test_the_cut_keeps_what_it_scores_highest_ties_by_item(shop, any_cut, seed):
 
 def test_facts_of_a_pair_by_hand(shop):
     tables = shop(7)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
     history = histories(log, requests, CONFIG)
     union = generators.union(requests, history)
@@ -162,7 +162,7 @@ def test_facts_of_a_pair_by_hand(shop):
 
 def test_without_a_positive_there_is_no_cut(shop):
     tables = shop(8)
-    log, requests = tables.log(), tables.asked(10)
+    log, requests = tables.log(), tables.requests_on(10)
     generators = CandidateGenerators(log, CONFIG)
     truth = truth_of(requests, log, LabelsConfig()).head(0)
     assert generators.fit_cut(requests, truth) is None
@@ -171,7 +171,7 @@ def test_without_a_positive_there_is_no_cut(shop):
 
 def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
     tables = shop(9)
-    log, requests = tables.log(), tables.asked(10, 12)
+    log, requests = tables.log(), tables.requests_on(10, 12)
     truth = truth_of(requests, log, LabelsConfig(horizon_days=2))
     cuts = [
         CandidateGenerators(known, CONFIG, tables.text_vectors).fit_cut(requests, truth)
@@ -183,7 +183,7 @@ def test_what_comes_after_the_requests_does_not_change_the_cut(shop):
 
 def test_facts_name_every_source(shop):
     tables = shop(3)
-    log, requests = tables.log(), tables.asked(10, 12, 14)
+    log, requests = tables.log(), tables.requests_on(10, 12, 14)
     generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
     names = generators.fit_cut(requests, truth_of(requests, log, LabelsConfig(horizon_days=2))).names
     for source in SOURCES:

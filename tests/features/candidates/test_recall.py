@@ -11,7 +11,8 @@ def proposals(rows):
     schema = {"request": pl.UInt32, "item": pl.UInt32, "popular_rank": pl.Int32, "bought_before_rank": pl.Int32}
     frame = pl.DataFrame(rows, schema={**schema, "score": pl.Float64}, orient="row")
     absent = [f"{source}_rank" for source in SOURCES if f"{source}_rank" not in schema]
-    return frame.with_columns(pl.lit(None, pl.Int32).alias(name) for name in absent)
+    frame = frame.with_columns(pl.lit(None, pl.Int32).alias(name) for name in absent)
+    return frame.select("request", "item", *(f"{source}_rank" for source in SOURCES), "score")
 
 
 def pairs(*rows):

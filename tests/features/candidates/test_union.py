@@ -19,7 +19,7 @@ seeds = st.integers(0, 10_000)
 @given(seeds, st.sampled_from([0.5, 7.0, 30.0, 1e6]))
 def test_histories_are_what_a_scan_finds(shop, scan, seed, half_life):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(0, 5, 20, 60)
+    log, requests = tables.log(), tables.requests_on(0, 5, 20, 60)
     found, told = histories(log, requests, CandidatesConfig(half_life_days=half_life)), scan(log)
     expected = [
         (request, item, as_of_day, *known)
@@ -43,7 +43,7 @@ def test_an_event_of_yesterday_weighs_one_and_halves_with_the_half_life(shop, sc
 @given(seeds, st.integers(1, 8))
 def test_the_cap_keeps_what_some_generator_ranks_best(shop, wide_open, seed, most):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     history = histories(log, requests, wide_open)
     full = CandidateGenerators(log, wide_open, tables.text_vectors).propose(requests, history)
     capped = wide_open.model_copy(update={"max_per_request": most, "new_share": 0.0})
@@ -62,7 +62,7 @@ def test_the_cap_keeps_what_some_generator_ranks_best(shop, wide_open, seed, mos
 @given(seeds, st.integers(1, 8), st.sampled_from([0.25, 0.5, 1.0]))
 def test_items_new_to_the_user_have_a_share_of_the_list(shop, wide_open, seed, most, share):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     history = histories(log, requests, wide_open)
     config = wide_open.model_copy(update={"max_per_request": most, "new_share": share})
     generators = CandidateGenerators(log, config, tables.text_vectors)
@@ -99,7 +99,7 @@ def test_items_are_proposed_only_while_they_are_on_sale(shop, wide_open):
     items = pl.concat([items, log.items.tail(-len(windows)).with_columns(available_from=None, available_until=None)])
     timed = replace(log, items=items)
     always = replace(log, items=items.with_columns(available_from=None, available_until=None))
-    requests = tables.asked(25)
+    requests = tables.requests_on(25)
     history = histories(log, requests, wide_open)
     full = CandidateGenerators(always, wide_open).propose(requests, history)
     shut = [item for item, sold in enumerate(on_sale) if not sold]
@@ -111,7 +111,7 @@ def test_items_are_proposed_only_while_they_are_on_sale(shop, wide_open):
 @pytest.mark.parametrize("cells", [1, 40, 150])  # a request at a time, few, many
 def test_histories_are_the_same_however_many_cells_are_looked_through_at_a_time(shop, monkeypatch, cells):
     tables = shop(2)
-    log, requests = tables.log(), tables.asked(30, 3, 12).sample(fraction=1, shuffle=True, seed=1)
+    log, requests = tables.log(), tables.requests_on(30, 3, 12).sample(fraction=1, shuffle=True, seed=1)
     whole, made, once = (
         histories(log, requests, CandidatesConfig(), ("click",)),
         [],
@@ -127,9 +127,9 @@ def test_no_requests_and_no_past_give_no_candidates(shop, wide_open):
     tables = shop(2)
     log = tables.log()
     for known, requests in (
-        (log, tables.asked(20).head(0)),
-        (log, tables.asked(-2)),
-        (log.before(log.first_day), tables.asked(log.first_day - tables.first_day)),
+        (log, tables.requests_on(20).head(0)),
+        (log, tables.requests_on(-2)),
+        (log.before(log.first_day), tables.requests_on(log.first_day - tables.first_day)),
     ):
         generators = CandidateGenerators(known, wide_open, tables.text_vectors)
         found = generators.propose(requests, histories(known, requests, wide_open))
@@ -143,7 +143,7 @@ def test_no_requests_and_no_past_give_no_candidates(shop, wide_open):
 
 def test_what_was_bought_is_dropped_where_that_is_asked(shop, wide_open):
     tables = shop(4)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     history = histories(log, requests, wide_open)
     kept = CandidateGenerators(log, wide_open, tables.text_vectors).propose(requests, history)
     dropping = wide_open.model_copy(update={"already_bought": "drop"})
@@ -154,7 +154,7 @@ def test_what_was_bought_is_dropped_where_that_is_asked(shop, wide_open):
 
 def test_blocked_items_are_never_candidates(shop, wide_open):
     tables = shop(4)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     history = histories(log, requests, wide_open)
     kept = CandidateGenerators(log, wide_open, tables.text_vectors).propose(requests, history)
     blocking = wide_open.model_copy(update={"blocked": ("i01", "i03", "no longer in the catalogue")})
@@ -193,7 +193,7 @@ def test_a_blocked_id_is_an_items_as_text_or_as_a_whole_number(item_ids, told, b
 @given(seeds, st.randoms(use_true_random=False))
 def test_a_request_gets_the_same_candidates_in_whatever_batch(shop, wide_open, queries_of, any_cut, seed, random):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(18, 25)
+    log, requests = tables.log(), tables.requests_on(18, 25)
     config = wide_open.model_copy(update={"max_per_request": 6})
     generators = CandidateGenerators(log, config, tables.text_vectors, queries=queries_of())
     history = histories(log, requests, config)
@@ -219,7 +219,7 @@ def test_given_lists_are_ranked_as_they_were_shown_whatever_the_generators_think
     tables = shop(seed)
     log = listed(tables.log(), (0, 3, 1.0), (1, 3, 1.0))
     shown = pl.Series([[0, 3, 7], [11], [1, 2, 3, 4, 5]], dtype=pl.List(pl.UInt32))
-    requests = tables.asked(25).head(3).with_columns(shown=shown, positions=shown.cast(pl.List(pl.Int32)))
+    requests = tables.requests_on(25).head(3).with_columns(shown=shown, positions=shown.cast(pl.List(pl.Int32)))
     history, queries = histories(log, requests, wide_open), queries_of()
     given_config = wide_open.model_copy(update={"source": "logged", "blocked": ("i01",), "max_per_request": 2})
     generators = CandidateGenerators(log, given_config, tables.text_vectors, queries=queries)
@@ -239,7 +239,7 @@ def test_given_lists_are_ranked_as_they_were_shown_whatever_the_generators_think
 
 def test_at_night_the_given_lists_are_the_supplied_ones_without_what_is_blocked(shop, always_on_sale):
     tables = shop(4)
-    log, tonight = always_on_sale(tables.log()), tables.asked(25)
+    log, tonight = always_on_sale(tables.log()), tables.requests_on(25)
     config = CandidatesConfig(source="logged", blocked=("i01",), supplied=1)
 
     def proposed(log):
@@ -252,7 +252,7 @@ def test_at_night_the_given_lists_are_the_supplied_ones_without_what_is_blocked(
 
 def test_context_of_ones_own_under_whatever_name_moves_no_candidate(shop, wide_open, queries_of):
     tables = shop(3)
-    log, requests = listed(tables.log(), (0, 3, 2.0), (1, 5, 1.0)), tables.asked(25)
+    log, requests = listed(tables.log(), (0, 3, 2.0), (1, 5, 1.0)), tables.requests_on(25)
     history = histories(log, requests, wide_open)
     generators = CandidateGenerators(log, wide_open, tables.text_vectors, queries=queries_of())
     found = generators.propose(requests, history)
@@ -264,7 +264,7 @@ def test_context_of_ones_own_under_whatever_name_moves_no_candidate(shop, wide_o
 @given(seeds)
 def test_histories_tell_the_type_of_the_highest_gain(shop, seed):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(5, 20)
+    log, requests = tables.log(), tables.requests_on(5, 20)
     found = histories(log, requests, CandidatesConfig(), ("click", "purchase"))
     code = {1: 1, 2: 0, 3: 2}  # a cart is not among the two
     assert found["event_type"].to_list() == [code[gain] for gain in found["gain"]]
@@ -285,7 +285,7 @@ def test_of_several_types_with_the_gain_the_last_one_named_is_told(shop):
             calendar=tables.calendar,
             gains=gains,
         )
-        requests = tables.asked(39)
+        requests = tables.requests_on(39)
         found = histories(log, requests, CandidatesConfig(), ("like", "purchase"))
         pairs = requests.join(log.engaged.filter(pl.col("day") < requests["as_of_day"][0]), on="user")
         bought = pairs.group_by("request", "item").agg((pl.col("kind") == "purchase").any().alias("bought"))

@@ -14,7 +14,7 @@ from features.errors import ContractError
 from features.log.asof import NEVER
 from features.log.engagements import KEPT_BY_DAY, Engagements, Interactions, fold_events
 from features.log.event_log import EventLog
-from features.log.packed_values import packed_worth, unpacked_worth
+from features.log.packed_values import pack_values, unpack_values
 
 GAINS = {"click": 1, "cart": 2, "purchase": 3}
 KINDS = ("a", "b", "c")
@@ -34,7 +34,7 @@ def daily_of(log):
 def folded(cells, kind, day, **told):
     """Events that are worth something, but for those of the first type."""
     worth = np.where(kind > 0, (1 << 42) + day - DAY, 0)
-    return Engagements.fold(cells, counts=np.ones(len(cells), np.int64), worth=worth, **told)
+    return Engagements.fold(cells, counts=np.ones(len(cells), np.int64), values=worth, **told)
 
 
 def same(one, other):
@@ -45,7 +45,7 @@ def same(one, other):
 
 
 def worth_of(cells):
-    return [0] * len(cells.cells) if cells.worth is None else cells.worth.tolist()
+    return [0] * len(cells.cells) if cells.values is None else cells.values.tolist()
 
 
 def folded_log(log: EventLog) -> EventLog:
@@ -54,9 +54,9 @@ def folded_log(log: EventLog) -> EventLog:
     numbered = log.events["kind"].replace_strict(dict(zip(kinds, range(len(kinds)), strict=True)))
     arrays = [series.cast(pl.Int64).to_numpy() for series in (*log.events.select("user", "item", "day"), numbered)]
     cells = Engagements.cell(*arrays, n_items=log.items.height, n_kinds=len(kinds))
-    worth = log.events.select(packed_worth(pl.col("value"))).to_series().to_numpy().copy()
+    worth = log.events.select(pack_values(pl.col("value"))).to_series().to_numpy().copy()
     counts = np.ones(len(cells), np.int64)
-    told = Engagements.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, worth=worth)
+    told = Engagements.fold(cells, n_items=log.items.height, kinds=kinds, counts=counts, values=worth)
     return EventLog(cells=told, gains=GAINS, user_ids=log.user_ids, items=log.items, calendar=log.calendar)
 
 
@@ -92,10 +92,10 @@ def test_folding_day_by_day_in_any_order_is_folding_at_once(log):
 MOST = 2**31 - 1
 
 
-def cell_of(count, worth=0, day=DAY):
+def cell_of(count, values=0, day=DAY):
     cells = Engagements.cell(*(np.array([number]) for number in (1, 2, day, 0)), n_items=N_ITEMS, n_kinds=len(KINDS))
-    counts, worths = np.array([count], np.int64), np.array([worth], np.int64)
-    return Engagements.fold(cells, n_items=N_ITEMS, kinds=KINDS, counts=counts, worth=worths)
+    counts, worths = np.array([count], np.int64), np.array([values], np.int64)
+    return Engagements.fold(cells, n_items=N_ITEMS, kinds=KINDS, counts=counts, values=worths)
 
 
 def test_counts_take_four_bytes_until_one_does_not_fit():
@@ -126,14 +126,14 @@ def test_types_of_one_day_that_fit_no_longer_together_are_counted():
 
 
 def test_a_log_without_values_holds_no_worth():
-    bare, valued = cell_of(2), cell_of(1, worth=1 << 42, day=DAY + 1)
-    assert (bare.worth, bare.nbytes, valued.nbytes) == (None, 12, 20)
-    assert len(bare.worth_of({"a": 1})) == 0
-    assert unpacked_worth(bare.worth_of({"a": 1}).n).tolist() == []
+    bare, valued = cell_of(2), cell_of(1, values=1 << 42, day=DAY + 1)
+    assert (bare.values, bare.nbytes, valued.nbytes) == (None, 12, 20)
+    assert len(bare.values_of({"a": 1})) == 0
+    assert unpack_values(bare.values_of({"a": 1}).n).tolist() == []
     for both in (bare.plus(valued), valued.plus(bare)):
-        assert both.worth.tolist() == [0, 1 << 42]
-        assert both.worth_of({"a": 1}).frame.rows() == [(1, 2, DAY + 1, 1 << 42)]
-    assert bare.plus(bare).worth is None
+        assert both.values.tolist() == [0, 1 << 42]
+        assert both.values_of({"a": 1}).frame.rows() == [(1, 2, DAY + 1, 1 << 42)]
+    assert bare.plus(bare).values is None
 
 
 def test_what_is_held_of_a_log_takes_few_bytes_a_cell(shop):
@@ -168,7 +168,7 @@ def test_events_fold_by_their_ids_and_days(shop):
     wanted = Counter((*row, int(day)) for row, day in zip(ids, days, strict=True))
     assert {tuple(row[:4]): row[4] for row in found.iter_rows()} == wanted
     assert [tuple(row[:4]) for row in found.iter_rows()] == sorted(wanted)
-    worth = events.select(packed_worth(pl.col("value"))).to_series()
+    worth = events.select(pack_values(pl.col("value"))).to_series()
     assert found["worth"].sum() == worth.sum() > 0
 
 
@@ -183,10 +183,10 @@ def test_cells_from_events_are_cells_from_a_night(shop, seed, after):
     assert folded.cells.frame().with_columns(text).sort(keys).equals(log.cells.frame().with_columns(text).sort(keys))
     for one, other in ((log, folded), (log.before(day), folded.before(day))):
         assert rows_of(other.interactions) == rows_of(one.interactions)
-        assert rows_of(other.worth) == rows_of(one.worth)
+        assert rows_of(other.cells.values_of(other.gains)) == rows_of(one.cells.values_of(one.gains))
         assert other.first_meetings.equals(one.first_meetings)
         assert {*other.kinds} == {*one.kinds} == {*one.events["kind"]}
-        assert other.has_worth == one.has_worth
+        assert other.has_values == one.has_values
         assert other.latest_day == one.latest_day == one.events["day"].max()
         assert other.active_users.equals(one.active_users)
         assert one.active_users.equals(one.events["user"].unique().sort())
@@ -214,7 +214,7 @@ def test_a_log_may_lose_all_its_events(shop):
     log = shop(0).log()
     empty = log.until(log.first_day)
     assert empty.interactions.frame.is_empty()
-    assert (len(empty.kinds), len(empty.active_users), empty.latest_day, empty.has_worth) == (0, 0, None, False)
+    assert (len(empty.kinds), len(empty.active_users), empty.latest_day, empty.has_values) == (0, 0, None, False)
 
 
 def test_interactions_and_first_meetings_are_what_a_count_finds(shop):
@@ -254,18 +254,18 @@ def test_what_is_asked_of_some_days_or_users_copies_no_column():
 
 def test_worth_counts_and_sums_the_logarithms_of_what_has_a_value():
     told = [0.0, 1.5, -3.0, None, math.inf, math.nan, 1e308]
-    worth = pl.DataFrame({"value": told}).select(packed_worth(pl.col("value"))).to_series().to_numpy()
+    worth = pl.DataFrame({"value": told}).select(pack_values(pl.col("value"))).to_series().to_numpy()
     logarithms = [round(math.log1p(value) * 1024) for value in (0.0, 1.5, 0.0, 1e308)]
-    assert unpacked_worth(worth).tolist() == [
+    assert unpack_values(worth).tolist() == [
         [logarithms[0], 1],
         [logarithms[1], 1],
         [0, 1],
         *[[0, 0]] * 3,
         [logarithms[3], 1],
     ]
-    assert unpacked_worth(np.array([worth.sum()])).tolist() == [[sum(logarithms), 4]]
+    assert unpack_values(np.array([worth.sum()])).tolist() == [[sum(logarithms), 4]]
     most = np.array([int(worth[-1]) * (2**21 - 1)])  # of what a cell can hold
-    assert unpacked_worth(most).tolist() == [[logarithms[3] * (2**21 - 1), 2**21 - 1]]
+    assert unpack_values(most).tolist() == [[logarithms[3] * (2**21 - 1), 2**21 - 1]]
 
 
 def test_single_events_of_a_night_have_what_the_cells_tell(shop):

@@ -86,7 +86,7 @@ def test_an_event_belongs_to_the_day_that_opened_last(calendar, when, shift, oth
     opening = calendar.as_of(day_of(when))
     stamps = [opening + timedelta(microseconds=micros) for micros in (shift, -1, 0, 1, *others)]
     for known, opens in ((True, calendar.as_of), (False, calendar.cutoff)):
-        found = calendar.days(utc_series(stamps), known=known).tolist()
+        found = calendar.days(utc_series(stamps), by_as_of=known).tolist()
         for stamp, day in zip(stamps, found, strict=True):
             assert opens(day) <= stamp < opens(day + 1)
 

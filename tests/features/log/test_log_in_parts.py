@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.log import asof, places
+from features.log import asof, positions
 from features.log.asof import AsOfIndex, summed
 from features.log.engagements import first_days
 
@@ -19,13 +19,13 @@ def indexes_of(log):
     indexes = [log.user_index, log.item_index, log.item_return_gaps]
     return {
         "done": done.frame.rows(),
-        "worth": log.worth.frame.rows(),
+        "worth": log.cells.values_of(log.gains).frame.rows(),
         "by day": done.by_day.tolist(),
         "history": [history.stamps.tolist(), *(part.tolist() for part in history.taken(slice(None)))],
         "indexes": [(index.stamps.tolist(), index.running.tolist()) for index in indexes],
         "first days": [part.tolist() for part in first_days(log.cells)],
         "by days": [part.tolist() for part in log.events_a_day],
-        "before": [{*asked.kinds}, asked.has_worth, asked.latest_day, asked.active_users.to_list()],
+        "before": [{*asked.kinds}, asked.has_values, asked.latest_day, asked.active_users.to_list()],
     }
 
 
@@ -33,13 +33,13 @@ def indexes_of(log):
 def test_parts_of_any_size_give_the_same(shop, monkeypatch, rows):
     tables = shop(3)
     whole = indexes_of(tables.log())
-    monkeypatch.setattr(places, "PART_ROWS", rows)
+    monkeypatch.setattr(positions, "PART_ROWS", rows)
     monkeypatch.setattr(asof, "_FEW_TOTALS", rows)
     assert indexes_of(tables.log()) == whole
 
 
 def test_no_part_cuts_a_user(shop, monkeypatch):
-    monkeypatch.setattr(places, "PART_ROWS", 5)
+    monkeypatch.setattr(positions, "PART_ROWS", 5)
     log = shop(3).log()
     for parts in ([part.users for part in log.cells.parts()], [part.user for part in log.interactions.parts()]):
         assert len(parts) > 1

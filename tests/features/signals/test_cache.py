@@ -133,7 +133,7 @@ def test_generators_and_families_share_fits_and_rows(shop, monkeypatch):
     assembler = Assembler(log, CandidatesConfig(), tables.text_vectors, tables.plan)
     pairs = {"pair_ease": "ease", "similar_users_7d": "similar_users", "text_bm25_query": "by_query"}
     assert {*pairs, *(f"{source}_score" for source in pairs.values())} <= set(assembler.features)
-    assembler.portion(tables.asked(30))
+    assembler.portion(tables.requests_on(30))
     day = tables.first_day + 30
     fits = [("ease", "fit", day // 7 * 7), ("nearest_users", "fit", day), ("queries", "fit", log.end_day)]
     assert sorted(made) == sorted([*fits, ("ease", "scores", day), ("nearest_users", "scores", day)])

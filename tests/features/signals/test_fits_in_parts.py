@@ -2,7 +2,7 @@
 
 import pytest
 
-from features.log import places
+from features.log import positions
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
 from features.signals.next_basket import BasketTransitions
@@ -23,6 +23,6 @@ def fits_of(log, signal):
 @pytest.mark.parametrize("signal", SIGNALS, ids=lambda signal: signal.name)
 def test_parts_of_any_size_give_the_same_fit(shop, monkeypatch, signal, rows):
     whole = fits_of(shop(3).log(), signal)
-    monkeypatch.setattr(places, "PART_ROWS", rows)
+    monkeypatch.setattr(positions, "PART_ROWS", rows)
     assert fits_of(shop(3).log(), signal) == whole
     assert any(data for _, _, data in whole)

@@ -32,8 +32,8 @@ def searched(shop):
 def asked(log, signal, days):
     """The words of the query of the one user as of some days, and how old it is."""
     index = AsOfCache(log).fitted(signal, max(days))
-    found = index.asked(np.zeros(len(days), np.int64), np.array(days))
-    words = [index.vocabulary.gather(found.words[row].indices).to_list() if row >= 0 else None for row in found.place]
+    found = index.queries_of(np.zeros(len(days), np.int64), np.array(days))
+    words = [index.vocabulary.gather(found.words[row].indices).to_list() if row >= 0 else None for row in found.row]
     return list(zip(words, found.days_since.tolist(), strict=True))
 
 

@@ -18,7 +18,7 @@ seeds = st.integers(0, 10_000)
 @given(seeds)
 def test_neighbours_reach_into_the_history_where_that_is_asked(shop, scan, seed):
     tables = shop(seed)
-    log, requests = tables.log(), tables.asked(25)
+    log, requests = tables.log(), tables.requests_on(25)
     history, similar = histories(log, requests, CandidatesConfig()), scan.similar_texts(tables.text_vectors)
     found = near(text_similarity(tables.text_vectors), history, outside=False)
     for request, user, as_of_day in requests.iter_rows():

@@ -91,7 +91,7 @@ def test_a_text_field_is_not_cut_to_nothing(load, limit):
 
 def test_an_unknown_key_near_nothing_lists_the_known_ones(load):
     (fault,) = refusal(load, labels={"zzz": 1})
-    assert fault == "labels.zzz: unknown key. Known keys: gains, horizon_days, value_gain."
+    assert fault == "labels.zzz: unknown key. Its keys are gains, horizon_days, value_gain."
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_all_faults_are_named_at_once(load):
 
 def test_a_table_that_is_needed_is_named(load):
     (fault,) = refusal(load, data={"items": {"path": "i.csv"}})
-    assert fault == "data.events: Field required"
+    assert fault == "data.events: the key is missing. `nightrank help config data.events` says what it takes."
 
 
 def test_labels_must_close_before_the_test_opens(load):
@@ -216,14 +216,17 @@ def test_the_last_override_wins(load):
 @pytest.mark.parametrize(
     ("override", "fault"),
     [
-        ("seed", "--set seed: write it as key.path=value."),
-        ("seed.value=3", "--set seed.value: 'seed' holds a value, not keys."),
-        ("data.events.path.x=3", "--set data.events.path.x: 'path' holds a value, not keys."),
+        ("seed", "--set seed: there is no value. Write it as key.path=value."),
+        ("seed.value=3", "--set seed.value: 'seed' has a value and no keys below it. Set 'seed' itself."),
+        (
+            "data.events.path.x=3",
+            "--set data.events.path.x: 'path' has a value and no keys below it. Set 'path' itself.",
+        ),
         (
             "seed=[1",
             (
                 "--set seed: the value is not readable as YAML: expected ',' or ']', but got '<stream end>' (line 1, "
-                "column 3)."
+                "column 3). Put text in quotes."
             ),
         ),
         ("sed=3", "sed: unknown key. Did you mean 'seed'?"),
@@ -365,7 +368,7 @@ def test_blocked_ids_are_text_as_they_are_written_in_the_file_and_in_overrides(l
 
 def test_a_blocked_id_that_is_none_or_a_list_that_is_none_names_the_key(load):
     assert all(line.startswith("candidates.blocked.1.") for line in refusal(load, "candidates.blocked=[i1, ~]"))
-    assert refusal(load, "candidates.blocked=i1") == ["candidates.blocked: write a list, such as [ONE, OTHER]"]
+    assert refusal(load, "candidates.blocked=i1") == ["candidates.blocked: it is no list. Write [ONE, OTHER]."]
 
 
 @pytest.mark.parametrize("content", [b"", b"- a list", b"text", b"data: [1", b"\xff\xfe\x00"])
@@ -377,7 +380,7 @@ def test_what_is_no_configuration_is_refused(tmp_path, content):
 
 
 def test_a_configuration_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"no configuration at '.*absent\.yaml'"):
+    with pytest.raises(ConfigError, match=r"no configuration file '.*absent\.yaml'"):
         load_config(tmp_path / "absent.yaml")
     with pytest.raises(ConfigError, match="not readable"):
         load_config(tmp_path)
@@ -415,3 +418,21 @@ def test_a_path_that_no_file_system_has_is_refused(load):
 def test_the_unit_of_times_is_for_tables_that_have_times(load):
     (told,) = refusal(load, "data.offers={path: offers.csv, times: ms}")
     assert "data.offers.times: the table has no times" in told
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        (
+            "ranker.num_leaves=1",
+            "ranker.num_leaves: Input should be greater than or equal to 2. `nightrank help config ",
+        ),
+        ("evaluation.cutoffs=[5, 0]", "evaluation.cutoffs.1: Input should be greater than 0. `nightrank help config "),
+        ("labels.gains={click: many}", "labels.gains.click: Input should be a valid integer, "),
+    ],
+)
+def test_a_value_out_of_range_names_the_command_that_explains_the_key(load, override, says):
+    (fault,) = refusal(load, override)
+    assert fault.startswith(says)
+    key = override.partition("=")[0]
+    assert fault.endswith(f"`nightrank help config {key}` says what it takes.")

@@ -21,7 +21,7 @@ def by_one_user():
     window = Window(
         requests=pl.DataFrame({"request": [0], "user": [0]}, schema_overrides=kinds),
         truth=truth.with_columns(pl.col("label").cast(pl.Int32)),
-        known=pl.DataFrame(schema=kinds),
+        had_before=pl.DataFrame(schema=kinds),
         cold=pl.Series([], dtype=pl.UInt32),
     )
     good = pl.DataFrame({"request": [0, 0], "item": [1, 2], "score": [2.0, 1.0]}, schema_overrides=kinds)

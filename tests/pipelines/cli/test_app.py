@@ -174,4 +174,4 @@ def test_data_writes_a_project_to_start_from(tmp_path, command, monkeypatch):
 def test_an_unknown_data_set_is_refused(tmp_path, command):
     ended = command(None, "data", "movielens", "--to", str(tmp_path))
     assert ended.code == 2
-    assert "'complete-journey', 'online-retail', 'simulated'" in ended.err
+    assert "'complete-journey', 'ifdb', 'online-retail', 'simulated', 'wikispeedia'" in ended.err

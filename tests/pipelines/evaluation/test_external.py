@@ -10,14 +10,20 @@ from features.errors import ConfigError, ContractError
 from features.log.event_log import date_of, day_of
 from features.requests.engaged import requests_between
 from pipelines.evaluation.evaluate import FULL, OURS, chosen_systems
-from pipelines.evaluation.external import _read, _unfit, coded_scores, read_scores
+from pipelines.evaluation.external import coded_scores, read_as, read_scores, unfit_reason
 from pipelines.registry.registry import Registry
 from pipelines.registry.versions import load_version
 from pipelines.training.draw import whole_users
 from pipelines.training.labelled import Labelled
 from ranker.baselines import BASELINES
 
-IDS_WANTED = "ids as text, integers, categories or whole numbers are wanted"
+
+def assert_says(lines, facts):
+    """Each line begins with the name of a file, and has its other facts."""
+    assert len(lines) == len(facts)
+    for line, (name, *others) in zip(lines, facts, strict=True):
+        assert line.startswith(f"- {name}: ")
+        assert [fact for fact in others if fact not in line] == []
 
 
 @pytest.fixture(scope="module")
@@ -126,17 +132,17 @@ def test_all_faults_of_all_files_are_named_with_counts(evaluated, by_popularity)
         absent=by_popularity.with_columns(user_id=pl.lit(None, pl.String)),
     )
     assert ended.code == 10
-    assert ended.err.splitlines()[-9:] == [
-        "scores: the files cannot be judged.",
-        f"- nan: 3 of {rows} rows have a NaN score: it has no place in an order",
-        f"- twice: 1 of {rows + 4} rows are of requests that are not judged ({strange['day'][0]}): drop them",
-        f"- twice: 1 of {rows + 4} rows name an item that the catalogue lacks: drop them",
-        f"- twice: 2 of {rows + 4} rows repeat a request and item: keep one row a pair",
-        f"- missing: 1 of {asked.height} judged requests have no row ({one['day'][0]}): score them",
-        f"- typed: all {rows} rows: item_id is Boolean, and {IDS_WANTED}: cast it",
-        "- narrow: there is no column day; it must have user_id, day, item_id, score",
-        f"- absent: {rows} of {rows} rows have no user_id: drop them",
+    facts = [
+        ("nan", f"3 of {rows} rows", "NaN"),
+        ("twice", f"1 of {rows + 4} rows", "not judged", str(strange["day"][0])),
+        ("twice", f"1 of {rows + 4} rows", "catalogue"),
+        ("twice", f"2 of {rows + 4} rows", "repeat"),
+        ("missing", f"1 of {asked.height} judged requests", str(one["day"][0])),
+        ("typed", f"all {rows} rows", "item_id is Boolean"),
+        ("narrow", "no column day", "user_id, day, item_id, score"),
+        ("absent", f"{rows} of {rows} rows", "user_id"),
     ]
+    assert_says(ended.err.splitlines()[-len(facts) :], facts)
 
 
 def test_logged_lists_want_a_score_for_every_shown_item_and_for_no_other(trained_project):
@@ -153,12 +159,13 @@ def test_logged_lists_want_a_score_for_every_shown_item_and_for_no_other(trained
     other = scores.with_columns(item_id=ids.gather([3, 5, 3]))
     with pytest.raises(ContractError) as caught:
         coded_scores({"theirs": other, "good": scores, "few": scores.head(2)}, labelled, log)
-    assert str(caught.value).splitlines()[1:] == [
-        "- theirs: 1 of 3 shown pairs have no score: score every shown item",
-        "- theirs: 1 of 3 rows score an item that was not shown: drop them",
-        "- few: 1 of 2 judged requests have no row: score them",
-        "- few: 1 of 3 shown pairs have no score: score every shown item",
+    facts = [
+        ("theirs", "1 of 3 shown pairs", "no score"),
+        ("theirs", "1 of 3 rows", "not shown"),
+        ("few", "1 of 2 judged requests", "no row"),
+        ("few", "1 of 3 shown pairs", "no score"),
     ]
+    assert_says(str(caught.value).splitlines()[1:], facts)
 
 
 def test_a_csv_is_read_as_the_log_has_its_ids_and_says_what_it_cannot_read(project, command, by_popularity):
@@ -170,14 +177,14 @@ def test_a_csv_is_read_as_the_log_has_its_ids_and_says_what_it_cannot_read(proje
     path.write_text(path.read_text(encoding="utf-8").replace("2024-02-", "Feb ", 2), encoding="utf-8")
     ended = command(project, "evaluate", "--version", "1", "--scores", str(path), *systems)
     assert ended.code == 10
-    assert f"theirs: 2 of {by_popularity.height} rows have a day that is no date like 2024-12-31" in ended.err
+    assert f"theirs: 2 of {by_popularity.height} rows have a day" in ended.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("--scores", "theirs=nowhere.parquet"), "no .parquet, .csv or .tsv file at 'nowhere.parquet'"),
-        (("--systems", "theirs"), "--systems: 'theirs' is no system here. Choose of: full system; "),
+        (("--systems", "theirs"), "--systems: 'theirs' is no system here"),
     ],
 )
 def test_what_is_not_there_is_wrong_usage(project, command, arguments, message):
@@ -189,7 +196,7 @@ def test_what_is_not_there_is_wrong_usage(project, command, arguments, message):
 def test_a_name_of_ours_or_given_twice_is_refused(project, evaluated, by_popularity):
     ended = evaluated(**{"full system": by_popularity})
     assert ended.code == 2
-    assert "full system is taken by a system of ours. Choose another name." in ended.err
+    assert "full system is taken" in ended.err
     path = str(project.folder / "full system.parquet")
     with pytest.raises(ConfigError, match="each name once"):
         read_scores([f"a={path}", f"a={path}"])
@@ -220,8 +227,8 @@ AS_OTHERS_WRITE_IDS = [
 @pytest.mark.parametrize("wanted", [pl.String(), pl.Int64()])
 @pytest.mark.parametrize("ids", AS_OTHERS_WRITE_IDS, ids=lambda ids: str(ids.dtype.base_type()))
 def test_ids_of_any_type_are_read_as_the_log_has_them(ids, wanted):
-    assert _unfit(ids.dtype, wanted) is None
-    assert _read(ids, wanted).equals(IDS.cast(wanted))
+    assert unfit_reason(ids.dtype, wanted) is None
+    assert read_as(ids, wanted).equals(IDS.cast(wanted))
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,7 @@ def test_ids_of_any_type_are_read_as_the_log_has_them(ids, wanted):
     ],
 )
 def test_what_is_no_id_is_null_and_never_another_id(ids, wanted, read):
-    assert _read(pl.Series(ids), wanted).to_list() == read
+    assert read_as(pl.Series(ids), wanted).to_list() == read
 
 
 DAY = datetime(2024, 2, 12)  # noqa: DTZ001 - as other systems write days
@@ -252,14 +259,14 @@ DAY = datetime(2024, 2, 12)  # noqa: DTZ001 - as other systems write days
     ],
 )
 def test_a_day_is_a_date_or_its_midnight(days, n_read):
-    found = _read(pl.Series(days), pl.Date())
+    found = read_as(pl.Series(days), pl.Date())
     assert found.drop_nulls().to_list() == [DAY.date()] * n_read
 
 
 @pytest.mark.parametrize("kind", [pl.Float32, pl.Int16, pl.UInt64, pl.Decimal(9, 2), pl.String])
 def test_a_score_is_a_number_of_any_type(kind):
-    assert _unfit(pl.Series([2, 1]).cast(kind).dtype, pl.Float64()) is None
-    assert _read(pl.Series([2, 1]).cast(kind), pl.Float64()).to_list() == [2.0, 1.0]
+    assert unfit_reason(pl.Series([2, 1]).cast(kind).dtype, pl.Float64()) is None
+    assert read_as(pl.Series([2, 1]).cast(kind), pl.Float64()).to_list() == [2.0, 1.0]
 
 
 def test_what_cannot_be_read_is_named_by_column_count_and_what_is_accepted(trained_project):
@@ -278,14 +285,15 @@ def test_what_cannot_be_read_is_named_by_column_count_and_what_is_accepted(train
     }
     with pytest.raises(ContractError) as caught:
         coded_scores(files, labelled, log)
-    assert str(caught.value).splitlines()[1:] == [
-        "- bool: all 1 rows: score is Boolean, and numbers are wanted: cast it",
-        f"- list: all 1 rows: item_id is List, and {IDS_WANTED}: cast it",
-        "- enum: all 1 rows: score is Enum, and numbers are wanted: cast it",
-        "- text: 1 of 1 rows have a score that is no number: correct them",
-        "- null: 1 of 1 rows have no score: drop them",
-        "- empty: there are no rows; 1 requests are judged: score them",
+    facts = [
+        ("bool", "all 1 rows", "score is Boolean", "numbers"),
+        ("list", "all 1 rows", "item_id is List", "ids"),
+        ("enum", "all 1 rows", "score is Enum", "numbers"),
+        ("text", "1 of 1 rows", "score that is no number"),
+        ("null", "1 of 1 rows", "no score"),
+        ("empty", "no rows", "1 requests"),
     ]
+    assert_says(str(caught.value).splitlines()[1:], facts)
 
 
 @pytest.mark.parametrize("entry", ["=x.parquet", " =x.parquet", "a\x1b[31mb=x.parquet", "a\nb=x.parquet", "their pop="])

@@ -83,7 +83,7 @@ def test_file_by_file_gives_what_reading_at_once_gives(project, keys, capfd):
         (said,) = [line for line in map(json.loads, capfd.readouterr().err.splitlines()) if line["event"] == "state"]
         assert (said["folded"], said["read_again"]) == (folded, 5 - folded)
         assert_all_the_same(found, full)
-        assert [kept.held_bytes for kept in (found.log.labels, found.log.raw)] == [0, 0]
+        assert [kept.memory_bytes for kept in (found.log.labels, found.log.raw)] == [0, 0]
         supplies = [FeatureInventory.of(inputs.log, config.features, context=()) for inputs in (found, full)]
         assert supplies[0] == supplies[1]
         assert "events.query" in supplies[0].inputs

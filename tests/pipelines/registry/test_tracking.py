@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 import pipelines.registry.tracking
 from features.errors import ConfigError, TryAgainError
-from pipelines.registry.tracking import Tracking, tracking_uri
+from pipelines.registry.tracking import Run, Tracking, tracking_uri
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def finish(run):
 
 
 def test_values_are_there_while_the_run_goes_on_each_once(config, monkeypatch):
-    monkeypatch.setattr(pipelines.registry.tracking, "_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(pipelines.registry.tracking, "EVERY_SECONDS", 0.0)
     losses = [3.0]
     with Tracking(config).run() as run:
         run.series("encoder.block_0.loss", losses)
@@ -94,18 +94,30 @@ def test_without_tensorboard_its_extra_is_named_before_a_run_is_opened(config, m
     assert tracking.client.search_runs([tracking.experiment_id]) == []
 
 
+class Switched:
+    """A client whose server can be replaced."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __getattr__(self, name):
+        return getattr(self.target, name)
+
+
 def test_a_server_that_goes_away_stops_no_training_and_is_told_at_its_end(config, monkeypatch, capfd):
     """Nobody listens on the discard port."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     with Tracking(config).run() as run:
-        there, run._client = run._client, MlflowClient("http://127.0.0.1:9")
-        run.series("encoder.block_0.loss", [3.0])
+        client = Switched(MlflowClient("http://127.0.0.1:9"))
+        away = Run(client, run.id, config)
+        away.series("encoder.block_0.loss", [3.0])
         assert "does not answer" in capfd.readouterr().err
-        run.series("encoder.block_0.loss", [3.0, 2.0])
+        away.series("encoder.block_0.loss", [3.0, 2.0])
         assert "does not answer" not in capfd.readouterr().err  # not asked at every step
-        with pytest.raises(TryAgainError, match=r"Check tracking\.uri"):
-            finish(run)
-        run._client = there
+        with pytest.raises(TryAgainError, match=r"tracking\.uri"):
+            finish(away)
+        client.target = MlflowClient(tracking_uri(config))
+        away.end("FINISHED")
     assert seen(config) == ("FINISHED", [3.0, 2.0])
 
 

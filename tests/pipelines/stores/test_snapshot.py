@@ -28,7 +28,7 @@ def test_cells_of_files_are_added_up_and_each_file_goes(worth):
     found = cells_of(files)
     assert files == {}
     assert found.frame().select("user", "item", "day", "n").rows() == [(0, 1, DAY, 1), (2, 0, DAY, 2**32 + 2)]
-    assert (None if found.worth is None else found.worth.tolist()) == ([worth, 2 * worth] if worth else None)
+    assert (None if found.values is None else found.values.tolist()) == ([worth, 2 * worth] if worth else None)
 
 
 @pytest.mark.parametrize("worth", [0, 1 << 42])
@@ -43,4 +43,4 @@ def test_a_sum_is_kept_in_the_format_that_nights_read(tmp_path, worth):
     assert read.frame().equals(cells.frame())
     assert (read.counts.dtype, read.nbytes) == (np.int32, cells.nbytes)
     assert isinstance(read, Engagements)
-    assert (read.worth is None) == (worth == 0)
+    assert (read.values is None) == (worth == 0)

@@ -239,7 +239,7 @@ def test_large_segments_are_left_alone_when_small_ones_are_merged(tmp_path, enco
     large = [f"text {number}" for number in range(200)]
     VectorStore(tmp_path, DIGEST).vectors(large, encode)
     (kept,) = segments(tmp_path)
-    monkeypatch.setattr(pipelines.stores.vectors, "_MERGED_BYTES", kept.stat().st_size - 1)
+    monkeypatch.setattr(pipelines.stores.vectors, "MERGED_BYTES", kept.stat().st_size - 1)
     for number in range(20):
         VectorStore(tmp_path, DIGEST).vectors([f"night {number}"], encode)
     assert kept in segments(tmp_path)

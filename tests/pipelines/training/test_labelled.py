@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import polars as pl
 import pytest
 
-from pipelines.training.labelled import Lists, latest_lists, with_a_positive
+from pipelines.training.labelled import Lists, latest_lists
+from ranker.groups import with_a_positive
 
 
 def labelled(*lists):
@@ -47,10 +48,10 @@ def test_of_lists_too_old_to_be_kept_whole_the_new_items_stay(most, kept, config
         assert again["request"].rle_id().equals(found["request"].rle_id())
 
 
-def test_within_a_span_the_place_decides_which_lists_are_kept(config):
+def test_within_a_span_the_order_decides_which_lists_are_kept(config):
     rows = labelled(OLD_WANTED, NEW_WANTED, OLD_WANTED)
-    place = pl.DataFrame({"request": [0, 1, 2], "place": [7, 3, 5]}, schema_overrides={"request": pl.UInt32})
-    found, used = Lists(rows, place).first(SimpleNamespace(whole=1, new=0), config)
+    order = pl.DataFrame({"request": [0, 1, 2], "order": [7, 3, 5]}, schema_overrides={"request": pl.UInt32})
+    found, used = Lists(rows, order).first(SimpleNamespace(whole=1, new=0), config)
     assert found["request"].unique().to_list() == [1]
     assert (used.whole, used.new) == (1, 0)
 

@@ -25,7 +25,7 @@ def config_of(memory, **keys):
 
 
 def log_of(event_bytes, items=0, item_bytes=0, cells=0, file_rows=0, users=0):
-    labels = SimpleNamespace(held_bytes=event_bytes, file_rows=file_rows)
+    labels = SimpleNamespace(memory_bytes=event_bytes, file_rows=file_rows)
     cells = SimpleNamespace(nbytes=20 * cells, counts=np.ones(cells, np.int32))
     table = SimpleNamespace(estimated_size=lambda: item_bytes, height=items)
     user_ids = pl.Series("user_id", range(users))

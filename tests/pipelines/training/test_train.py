@@ -136,6 +136,16 @@ def test_losses_are_told_while_a_block_is_learned(fit):
     assert len(losses) == 12
 
 
+def test_vectors_handed_over_in_memory_are_those_of_the_store(trained_project):
+    chain, split = trained_project.trained.chain, trained_project.trained.split
+    requests = chain.request_source.between(split.test.start, split.test.end).head(20)
+    portion = next(iter(chain.assembler.portions(requests)))
+    in_memory, encoded = chain.interest_of(portion), dict(chain.encoded)
+    chain.refresh()  # from the store
+    assert chain.interest_of(portion).equals(in_memory, null_equal=True)
+    assert chain.encoded == encoded  # it lacked none
+
+
 def test_holdout_learns_the_warm_up_alone(trained_project, shop_project, tmp_path):
     """As cheap as one block: the encoder is the one that the prequential schedule has after the first."""
     project = shop_project.copy(tmp_path / "project")

@@ -14,15 +14,16 @@ from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import Action, Decision
 from pipelines.registry.register import register
 from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
+from pipelines.registry.tracking import Tracking
 from pipelines.registry.versions import load_version
 from pipelines.stores.storage import sha256_of
 from pipelines.training.labelled import label
-from pipelines.verbs.promote import BASELINE, gates_of
+from pipelines.verbs.gates import BASELINE, gates_of
 from ranker.config import RankerConfig
 from ranker.judge import Window, judge
 from ranker.lambdamart import LambdaMart
 from ranker.listnet_fit import fit_listnet
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def flat_ranker(project):
     """A ranker that never splits, so that all its scores are one."""
     rows, features = validation_rows(project), project.trained.chain.features
     config = RankerConfig(max_trees=1, min_child_samples=10**6)
-    return Ranker(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
+    return TreesAndNetwork(LambdaMart.fit(rows, rows, features=features, config=config, seed=0))
 
 
 def aliases(project):
@@ -57,7 +58,7 @@ def aliases(project):
 def test_a_version_keeps_its_network(project):
     forest, rows = project.trained.ranker.forest, validation_rows(project)
     network = fit_listnet(rows, features=forest.features, config=RankerConfig(), seed=0)
-    ranker = Ranker(forest, network, share=0.25, spreads=(0.5, 2.0))
+    ranker = TreesAndNetwork(forest, network, share=0.25, spreads=(0.5, 2.0))
     version = challenge(project, ranker=ranker)
     _, bundle = load_version(Registry(project.config), str(version.number))
     assert bundle.ranker.files() == ranker.files()
@@ -225,7 +226,7 @@ def test_fault_35_a_version_whose_source_is_not_its_own_run_is_refused(source, p
     """Fault 35."""
     registry = Registry(project.config)
     run = registry.version("1").run_id
-    registry.client.create_model_version(
+    Tracking(project.config).client.create_model_version(
         "nightrank", source=source.format(run=run, other="0" * 32), run_id=run, tags={"bundle_digest": "0" * 64}
     )
     ended = command(project, "score", "--version", "2", "--date", str(project.day))

@@ -21,11 +21,11 @@ from pipelines.registry.versions import load_version, working_config
 from pipelines.stores.publish import published
 from pipelines.training.chain import Chain
 from pipelines.training.labelled import Labelled, label
-from pipelines.verbs.score import _identity, _rank, _refuse_stale, score
+from pipelines.verbs.score import attempt_identity, rank_users, refuse_stale, score
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
 from ranker.listnet_fit import fit_listnet
-from ranker.ranker import Ranker
+from ranker.trees_and_network import TreesAndNetwork
 
 NIGHTS = 30
 
@@ -61,19 +61,19 @@ def test_night_and_evaluation_give_a_hundred_thousand_rows_one_score(members, tr
     """To the bit with trees alone, within the tolerance with networks."""
     bundle, config = champion
     log = trained_project.inputs.log
-    bundle = replace(bundle, ranker=Ranker(bundle.ranker.forest))
+    bundle = replace(bundle, ranker=TreesAndNetwork(bundle.ranker.forest))
     if members > 1:
         trained = trained_project.trained
         rows = label(trained.chain, config, trained.split.valid, name="validation", encoder_day=0).rows
         several = config.ranker.model_copy(update={"ensemble": members})
         forest = LambdaMart.fit(rows, rows, features=bundle.ranker.features, config=several, seed=0)
         network = fit_listnet(rows, features=bundle.ranker.features, config=several, seed=0)
-        bundle = replace(bundle, ranker=Ranker(forest, network, share=0.5, spreads=(0.7, 1.3)))
+        bundle = replace(bundle, ranker=TreesAndNetwork(forest, network, share=0.5, spreads=(0.7, 1.3)))
     lists = version_lists(evaluated, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)[FULL]
 
     nights = []
     for (day,), asked in evaluated.requests.group_by("as_of_day", maintain_order=True):
-        published = _rank(chain_over(log.before(day), champion), config, asked["user"], day, "v", bundle)
+        published = rank_users(chain_over(log.before(day), champion), config, asked["user"], day, "v", bundle)
         nights.append(published.with_columns(as_of_day=pl.lit(day)))
 
     codes = lists.join(evaluated.requests, on="request", maintain_order="left")
@@ -133,7 +133,7 @@ def identity_of(trained_project):
 
     def identity(*keys):
         own = working_config(load_config(trained_project.path, keys), bundle)
-        return _identity(trained_project.inputs, own, trained_project.day, "v", bundle)
+        return attempt_identity(trained_project.inputs, own, trained_project.day, "v", bundle)
 
     return identity
 
@@ -317,8 +317,8 @@ def test_a_clock_that_runs_ahead_hides_no_log_that_ended_long_before(trained_pro
     outage = relogged(log, pl.concat([events.filter(pl.col("day") < day - 15), ahead]))
     assert outage.latest_day == day - 1
     with pytest.raises(BlockedError, match="15 days short of the eve"):
-        _refuse_stale(outage.without_far_days(), day, trained_project.config)
-    _refuse_stale(log.without_far_days(), day, trained_project.config)
+        refuse_stale(outage.without_far_days(), day, trained_project.config)
+    refuse_stale(log.without_far_days(), day, trained_project.config)
 
 
 def test_a_night_of_a_day_that_no_log_reaches_is_refused(trained_project, command):

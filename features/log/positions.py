@@ -1,4 +1,4 @@
-"""Rows in another order: places in 32 bits, and sorts a part at a time, so that little is held beside the rows."""
+"""Rows in another order: 32-bit positions, and sorts that work part by part to save memory."""
 
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -9,9 +9,9 @@ import polars as pl
 
 from features.log.asof import Ints
 
-__all__ = ["PART_ROWS", "Places", "by_code", "parts_of", "sort_together"]
+__all__ = ["PART_ROWS", "Positions", "by_code", "parts_of", "sort_together"]
 
-Places = npt.NDArray[np.uint32]
+Positions = npt.NDArray[np.uint32]
 
 PART_ROWS = 1 << 20
 """Rows that are worked on at a time: what is made of them meanwhile takes some ten megabytes."""
@@ -23,7 +23,7 @@ def parts_of(rows: int, end_of: Callable[[int], int] | None = None) -> Iterator[
 
     Args:
         rows: How many there are.
-        end_of: Where the last group ends that has a row before a place, so that no part cuts a group.
+        end_of: Where the last group ends that has a row before a position, so that no part cuts a group.
     """
     start = 0
     while start < rows or start == 0:
@@ -34,8 +34,8 @@ def parts_of(rows: int, end_of: Callable[[int], int] | None = None) -> Iterator[
         start = max(end, 1)
 
 
-def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_codes: int) -> tuple[Places, Ints]:
-    """Places of rows in the order of small codes, rows of one code in their own order (a counting sort).
+def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_codes: int) -> tuple[Positions, Ints]:
+    """Positions of rows in the order of small codes, rows of one code in their own order (a counting sort).
 
     Args:
         code_of: Codes of a part of the rows, each below `n_codes`.
@@ -43,28 +43,28 @@ def by_code(code_of: Callable[[slice], npt.NDArray[np.integer]], rows: int, n_co
         n_codes: Codes.
 
     Returns:
-        The places, and where those of each code begin in them (codes + 1).
+        The positions, and where those of each code begin in them (codes + 1).
     """
     width = np.min_scalar_type(max(n_codes - 1, 0))  # NOTE: 16 bits are sorted in a fifth of the time
     counts = np.zeros(n_codes, np.int64)
     for part in parts_of(rows):
         counts += np.bincount(code_of(part), minlength=n_codes)
     begins = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    places, free = np.empty(rows, np.uint32), begins[:-1].copy()
+    positions, free = np.empty(rows, np.uint32), begins[:-1].copy()
     for part in parts_of(rows):
         codes = code_of(part).astype(width)
         order = np.argsort(codes, kind="stable")
-        held = np.bincount(codes, minlength=n_codes)
-        to = np.arange(len(order)) + np.repeat(free - (np.cumsum(held) - held), held)
-        places[to] = order + part.start
-        free += held
-    return places, begins
+        code_counts = np.bincount(codes, minlength=n_codes)
+        to = np.arange(len(order)) + np.repeat(free - (np.cumsum(code_counts) - code_counts), code_counts)
+        positions[to] = order + part.start
+        free += code_counts
+    return positions, begins
 
 
 def sort_together(keys: Ints, *others: npt.NDArray[np.integer]) -> None:
-    """Sort keys in place, and other columns with them; beside them the places and one column are held.
+    """Sort keys in place, and other columns with them; takes the memory of the positions and one column more.
 
-    Rows go to buckets by the first bits of their keys, so that what a sort holds is as large as a bucket.
+    Rows go to buckets by the first bits of their keys, so that no sort takes more memory than a bucket.
 
     Args:
         keys: At least 0.
@@ -75,9 +75,9 @@ def sort_together(keys: Ints, *others: npt.NDArray[np.integer]) -> None:
         _sort(columns)
         return
     shift = max(int(keys.max()).bit_length() - _BUCKET_BITS, 0)
-    places, begins = by_code(lambda part: keys[part] >> shift, len(keys), 1 << _BUCKET_BITS)
+    positions, begins = by_code(lambda part: keys[part] >> shift, len(keys), 1 << _BUCKET_BITS)
     for column in columns:
-        column[:] = column[places]
+        column[:] = column[positions]
     for start, end in pairwise(begins):
         _sort([column[start:end] for column in columns])
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.log import places
-from features.log.places import by_code, parts_of, sort_together
+from features.log import positions
+from features.log.positions import by_code, parts_of, sort_together
 
 numbers = st.lists(st.integers(0, 9), max_size=30)
 
@@ -12,7 +12,7 @@ numbers = st.lists(st.integers(0, 9), max_size=30)
 @pytest.fixture(autouse=True, scope="module")
 def parts_of_four_rows():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(places, "PART_ROWS", 4)
+        patch.setattr(positions, "PART_ROWS", 4)
         yield
 
 

@@ -1,0 +1,112 @@
+"""Audit a written attempt before it goes live: measure it, compare it with the nights before, keep what was found."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import date, timedelta
+from typing import get_args
+
+import polars as pl
+from pydantic import ValidationError
+from rich.table import Table
+
+from features.errors import IntegrityError
+from features.log.event_log import EventLog
+from pipelines.base.config import Config, Weekday
+from pipelines.base.progress import say
+from pipelines.night.audits import Compared, Finding, audit
+from pipelines.night.measures import Measures, measure_inputs, measure_lists
+from pipelines.stores.publish import Attempt, published_attempts
+from pipelines.stores.storage import read_json, read_parquet, write_json
+
+__all__ = ["audited", "audits_table"]
+
+MEASURES, AUDITS = "measures.json", "audits.json"
+"""Files of an attempt's folder."""
+_NIGHTS = 7  # that are compared with
+
+
+def audited(
+    attempt: Attempt,
+    shards: Sequence[str],
+    log: EventLog,
+    users: pl.Series,
+    day: int,
+    *,
+    version: str,
+    config: Config,
+) -> list[Finding]:
+    """Measure an attempt, compare it with the nights that went live before, and keep both beside its manifest.
+
+    Args:
+        attempt: Whole and verified.
+        shards: Its parts of users.
+        log: The log, ended at the day.
+        users: (U,) codes of the ranked users.
+        day: The batch day.
+        version: Name of the version.
+        config: What the night followed.
+    """
+    tonight = _measures(attempt)
+    if tonight is None:
+        lists = [read_parquet(attempt.folder / f"{shard}.parquet") for shard in shards]
+        tonight = Measures(
+            day=str(attempt.day),
+            version=version,
+            inputs=measure_inputs(log, users, day, config),
+            lists=measure_lists(lists, log, day, top=config.night.top),
+        )
+        write_json(tonight.model_dump(mode="json"), attempt.folder / MEASURES)
+    earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
+    before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
+    sample = read_parquet(attempt.folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
+    compared = Compared(
+        tonight=tonight,
+        before=[measures for _, measures in before],
+        lists=sample,
+        last_lists=_lists_of(before[0][0], sample) if before and len(sample) else None,
+        eve_is_expected=_eve_is_expected(attempt.day, config),
+    )
+    findings = audit(compared, config.night.audits)
+    write_json([asdict(finding) for finding in findings], attempt.folder / AUDITS)
+    return findings
+
+
+def audits_table(findings: Sequence[Finding]) -> Table:
+    """Every audit with what it allows and what it found."""
+    table = Table("audit", "verdict", "limit", "found", title="Audits of the night")
+    for finding in findings:
+        style = {"blocked": "bold red", "warned": "yellow"}.get(finding.verdict)
+        table.add_row(finding.audit, finding.verdict, f"{finding.limit:g}", finding.words, style=style)
+    return table
+
+
+def _measures(attempt: Attempt) -> Measures | None:
+    """What was measured of an attempt; None where that is not there, or not readable, which is said."""
+    path = attempt.folder / MEASURES
+    if not path.is_file():
+        return None
+    try:
+        return Measures.model_validate(read_json(path, what="measures"))
+    except (IntegrityError, ValidationError):
+        say("measures that cannot be read are left out of the audits", file=str(path))
+        return None
+
+
+def _lists_of(attempt: Attempt, sample: pl.DataFrame) -> pl.DataFrame | None:
+    """The rows of a sample's users in an earlier attempt; None where its files are gone."""
+    files = sorted(attempt.folder.glob("shard-*.parquet"))
+    if not files:
+        return None
+    rows = pl.concat([pl.scan_parquet(file, glob=False) for file in files])
+    users = sample["user_id"].unique()
+    if rows.collect_schema()["user_id"] != users.dtype:
+        return None
+    return rows.filter(pl.col("user_id").is_in(users.implode())).select("user_id", "rank", "item_id", "score").collect()
+
+
+def _eve_is_expected(day: date, config: Config) -> bool | None:
+    """Whether the configuration expects events on the day before; None where it does not say."""
+    expected = config.data.events.expected
+    if expected is None:
+        return None
+    return bool(get_args(Weekday)[(day - timedelta(days=1)).weekday()] in expected)

@@ -1,0 +1,204 @@
+"""What is measured of a night: its inputs as of the cut-off, and the lists that it made.
+
+Measures are kept in the attempt's manifest, so that later nights are compared with them and nothing is read again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+from pydantic import BaseModel, ConfigDict
+
+from features.log.asof import NEVER
+from features.log.event_log import EventLog, date_of
+from features.tables.text import item_texts
+from pipelines.base.config import Config
+
+__all__ = ["DAYS", "InputMeasures", "ListMeasures", "Measures", "dates_of", "measure_inputs", "measure_lists"]
+
+DAYS = 42
+"""Latest days whose events are counted one by one: six weeks, five of them before the eve's weekday."""
+_DECILES = 10
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class InputMeasures(_Kept):
+    """What a night knew.
+
+    Attributes:
+        events: Events before the cut-off.
+        by_day: Events of each event type on each of the latest `DAYS` days before the cut-off, the eve last.
+        users: Users that are ranked.
+        strangers: Those of them without any event.
+        items: Items of the catalogue.
+        on_sale: Those of them that may be shown on the day.
+        with_text: Those of the catalogue that have a text.
+    """
+
+    events: int
+    by_day: dict[str, tuple[int, ...]]
+    users: int
+    strangers: int
+    items: int
+    on_sale: int
+    with_text: int
+
+
+class ListMeasures(_Kept):
+    """What a night made.
+
+    Attributes:
+        lists: Users with a list.
+        rows: Rows of all lists.
+        full: Lists of `night.top` items, or of the whole catalogue where that is smaller.
+        wrong: Rows that are wrong in themselves: an item twice, a rank that is missing, a score that is not finite.
+        equal: Lists of two items or more whose scores are all the same.
+        shown: Distinct items.
+        new_rows: Rows of items that nobody had before.
+        deciles: Inner deciles of the scores.
+        categories: Share of the rows by category; items without one under "".
+    """
+
+    lists: int
+    rows: int
+    full: int
+    wrong: int
+    equal: int
+    shown: int
+    new_rows: int
+    deciles: tuple[float, ...]
+    categories: dict[str, float]
+
+
+class Measures(_Kept):
+    """A night: its day and version, what it knew and what it made."""
+
+    day: str
+    version: str
+    inputs: InputMeasures
+    lists: ListMeasures
+
+
+def measure_inputs(log: EventLog, users: pl.Series, day: int, config: Config) -> InputMeasures:
+    """Measure what is known before a day.
+
+    Args:
+        log: The log, ended at the day.
+        users: (U,) codes of the users that are ranked.
+        day: The batch day.
+        config: Names the text fields and what is blocked.
+    """
+    texts = item_texts(log.items, config.data.items.text)
+    return InputMeasures(
+        events=sum(log.event_counts.values()),
+        by_day=_by_day(log, day),
+        users=len(users),
+        strangers=len(users) - int(users.is_in(log.active_users.implode()).sum()),
+        items=log.items.height,
+        on_sale=_on_sale(log, day, config),
+        with_text=int((texts.str.len_bytes() > 0).sum()),
+    )
+
+
+def _by_day(log: EventLog, day: int) -> dict[str, tuple[int, ...]]:
+    """Events by type on each of the latest days; every type of the log is named."""
+    first = day - DAYS
+    counts = np.zeros((len(log.cells.kinds), DAYS), np.int64)
+    for part in log.cells.between(first, day - 1).parts():
+        np.add.at(counts, (part.kind_codes, part.days - first), part.counts)
+    named = zip(log.cells.kinds, counts.tolist(), strict=True)
+    return {kind: tuple(of_days) for kind, of_days in sorted(named)}
+
+
+def _on_sale(log: EventLog, day: int, config: Config) -> int:
+    """Items that candidates may be of on a day."""
+    as_of = log.calendar.as_of(day)
+    kept = pl.lit(value=True)
+    if "available_from" in log.items.columns:
+        kept &= pl.col("available_from").is_null() | (pl.col("available_from") <= as_of)
+    if "available_until" in log.items.columns:
+        kept &= pl.col("available_until").is_null() | (pl.col("available_until") > as_of)
+    if config.candidates.blocked:
+        kept &= ~pl.col("item_id").cast(pl.String).is_in([str(blocked) for blocked in config.candidates.blocked])
+    return log.items.filter(kept).height
+
+
+def measure_lists(parts: Sequence[pl.DataFrame], log: EventLog, day: int, *, top: int) -> ListMeasures:
+    """Measure the lists of a night.
+
+    Args:
+        parts: user_id, rank, item_id and score of each shard.
+        log: The log, ended at the night's day: its catalogue, and who had what.
+        day: The batch day.
+        top: Items that a list should have.
+    """
+    length = min(top, log.items.height)
+    lists = [_lists_of(part, length) for part in parts if part.height]
+    shown = _shown(parts, log, day)
+    scores = np.concatenate([part["score"].to_numpy() for part in parts]) if parts else np.zeros(0)
+    finite = scores[np.isfinite(scores)]
+    deciles = np.quantile(finite, np.arange(1, _DECILES) / _DECILES) if len(finite) else np.zeros(0)
+    rows = int(shown["len"].sum())
+    categories = shown.group_by("category").agg(pl.col("len").sum()).sort("category")
+    return ListMeasures(
+        lists=sum(each.lists for each in lists),
+        rows=rows,
+        full=sum(each.full for each in lists),
+        wrong=sum(each.wrong for each in lists),
+        equal=sum(each.equal for each in lists),
+        shown=shown.height,
+        new_rows=int(shown.filter(~pl.col("had"))["len"].sum()),
+        deciles=tuple(float(value) for value in deciles),
+        categories={name: n / rows for name, n in categories.rows()} if rows else {},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    lists: int
+    full: int
+    wrong: int
+    equal: int
+
+
+def _lists_of(part: pl.DataFrame, length: int) -> _Lists:
+    """Counts over the lists of a shard; a list lies in one shard."""
+    lists = part.group_by("user_id").agg(
+        n=pl.len(),
+        items=pl.col("item_id").n_unique(),
+        ranks=pl.col("rank").n_unique(),
+        last=pl.col("rank").max(),
+        lowest=pl.col("score").min(),
+        highest=pl.col("score").max(),
+        infinite=(~pl.col("score").is_finite()).fill_null(value=True).sum(),
+    )
+    repeated = int((lists["n"] - lists["items"]).sum())
+    gaps = int(((lists["ranks"] != lists["n"]) | (lists["last"] != lists["n"])).sum())
+    wrong = repeated + gaps + int(lists["infinite"].sum())
+    equal = ((lists["n"] > 1) & (lists["lowest"] == lists["highest"])).sum()
+    return _Lists(lists.height, int((lists["n"] >= length).sum()), wrong, int(equal))
+
+
+def _shown(parts: Sequence[pl.DataFrame], log: EventLog, day: int) -> pl.DataFrame:
+    """item_id, len (its rows), had (whether anybody had it before) and category of each item that is shown."""
+    counts = pl.concat([part.group_by("item_id").len() for part in parts] or [_NOTHING])
+    counts = counts.group_by("item_id").agg(pl.col("len").sum())
+    codes = np.arange(log.items.height)
+    had = log.item_index.days_since_first(codes, np.full(len(codes), day)) != NEVER
+    category = pl.col("category").cast(pl.String).fill_null("") if "category" in log.items.columns else pl.lit("")
+    catalogue = log.items.select("item_id", category.alias("category")).with_columns(had=pl.Series(had))
+    return counts.join(catalogue, on="item_id", how="left", maintain_order="left")
+
+
+_NOTHING = pl.DataFrame(schema={"item_id": pl.String, "len": pl.UInt32})
+
+
+def dates_of(day: int) -> list[str]:
+    """The dates of `InputMeasures.by_day`."""
+    eve = date_of(day) - timedelta(days=1)
+    return [str(eve - timedelta(days=back)) for back in range(DAYS - 1, -1, -1)]
