@@ -134,7 +134,8 @@ def history(
     for entry in facts["decisions"]:
         report.show(*entry_lines(entry))
     for night in facts["nights"]:
-        report.show(f"night {night['attempt']}: ranked by {night['version']} for {night['users']} users")
+        live = "went live" if night["published"] else "never went live"
+        report.show(f"night {night['attempt']}: ranked by {night['version']} for {night['users']} users, {live}")
     if not facts["nights"]:
         report.show(f"no night was ranked for {facts['on']} in this output folder")
     if facts["note"]:

@@ -8,7 +8,7 @@ from typing import Any
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import Action, State, read_journal
 from pipelines.registry.registry import Registry
-from pipelines.stores.publish import live_day
+from pipelines.stores.publish import Attempt, published_attempts
 from pipelines.stores.storage import read_json
 
 __all__ = ["Entry", "entry_lines", "history", "live_on"]
@@ -82,8 +82,8 @@ def _day(entry: Entry) -> date:
 
 
 def _nights(root: Path, day: date) -> list[dict[str, Any]]:
-    """Facts of the finished attempts for a day; `published` is whether the day is the one that is live."""
-    live = live_day(root)
+    """Facts of the finished attempts for a day; `published` is whether one was ever live."""
+    live = {attempt.name for attempt in published_attempts(root)}
     manifests = {path.parent: path for path in sorted(root.glob(f"attempts/{day}-*/manifest.json"))}
     facts = {folder: read_json(path, what="rankings") for folder, path in manifests.items()}
     return [
@@ -92,7 +92,7 @@ def _nights(root: Path, day: date) -> list[dict[str, Any]]:
             "version": night.get("version"),
             "users": night.get("users"),
             "hindsight": bool(night.get("hindsight")),
-            "live_now": live == day,
+            "published": folder.name in live or Attempt(root, folder.name).is_live,
         }
         for folder, night in facts.items()
     ]

@@ -19,7 +19,6 @@ from pipelines.registry.decisions import Action, Decision, State
 from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.stores.storage import sha256_of
 
-
 NAMES = _FILES | {
     f"ranker/{name}" for name in ("booster.txt", "network.safetensors", "behaviour.txt", "behaviour.safetensors")
 }

@@ -44,6 +44,8 @@ def registry(tmp_path_factory):
             decisions.mark(written, state, "its version is gone" if state is State.WITHDRAWN else "")
     night(output, "2024-03-06-aaaa", "nightrank/2")
     night(output, "2024-03-07-bbbb", "nightrank/4")
+    published = {"at": "2024-03-07T04:00:00+00:00", "attempt": "2024-03-07-bbbb", "date": "2024-03-07"}
+    (output / "rankings/journal.jsonl").write_text(json.dumps(published) + "\n")
     return registry
 
 
@@ -102,6 +104,7 @@ def test_a_night_by_another_version_than_the_champion_is_noted(registry):
         "version": "nightrank/4",
         "users": 7,
         "hindsight": False,
-        "live_now": False,
+        "published": True,
     }
+    assert not same["nights"][0]["published"]
     assert other["note"].startswith("a night was ranked by nightrank/4, and the champion of that day was: nightrank/2.")
