@@ -16,9 +16,14 @@ class AuditConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     level: Literal["block", "warn", "off"] = Field(
-        description="block: what was live stays live (exit code 11); warn: said, and published; off: not looked at."
+        description="What happens beyond the limit: `block` keeps last night's rankings live (exit code 11), `warn` "
+        "says so and publishes, `off` does not look."
     )
-    limit: float = Field(ge=0, description="What is just allowed; the audit's own description has the unit.")
+    limit: float = Field(
+        ge=0,
+        description="The largest value that is allowed (for `eve`, `event_types` and `overlap` the "
+        "smallest), in the unit that the audit's description names.",
+    )
 
 
 def _audit(level: Literal["block", "warn"], limit: float, description: str) -> Any:  # noqa: ANN401 - as pydantic's Field
@@ -42,7 +47,7 @@ class AuditsConfig(FrozenConfig):
     texts: AuditConfig = _audit(
         "block",
         0.2,
-        "Share of the catalogue that lost its text since before; on the first night 1 less this is needed.",
+        "Share of the catalogue that lost its text since the last night; on the first night the least share with one.",
     )
     catalogue: AuditConfig = _audit("block", 0.2, "Share of the items on sale that is gone since the last night.")
     users: AuditConfig = _audit("block", 0.2, "Share of the ranked users that is gone since the last night.")
@@ -57,7 +62,7 @@ class AuditsConfig(FrozenConfig):
         "of a weekday that mostly had none are not expected, unless data.events.expected names the weekday.",
     )
     event_types: AuditConfig = _audit(
-        "block", 0.1, "The same for each event type that had 50 events or more on the median day."
+        "block", 0.1, "The same for each event type that had 20 events or more on the median of these days."
     )
     items_shown: AuditConfig = _audit("block", 0.5, "Share of the shown items that is gone since the last night.")
     scores: AuditConfig = _audit(

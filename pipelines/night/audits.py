@@ -21,7 +21,7 @@ __all__ = ["AUDITS", "Compared", "Finding", "Opinion", "audit", "blocking"]
 _FIRST = 10  # ranks of a list that people look at
 _WEEKS = 5  # weeks before the eve that say what is expected of its weekday
 _EXPECTED = 4  # of those weeks, how many must have had events
-_COMMON = 50  # events of a type on its median day, above which fewer are no chance
+_COMMON = 20  # events of a type on its median day, above which fewer are no chance
 _EXACT = 1e-9  # what shares of counts may be off by rounding
 _NO_SHARE = 1e-4  # stands for an empty decile in the stability index
 

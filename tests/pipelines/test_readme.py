@@ -1,43 +1,51 @@
-"""What the README shows works as it stands there."""
+"""The README is short, and what it shows works as it stands there."""
 
-import json
 import re
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
+import click
+import forest
 import polars as pl
 import pytest
-import yaml
+from scoreboard import RESULTS, Results
 from typer.main import get_command
 
-from encoders.config import ClickModelConfig
-from features.config import FeaturesConfig
-from features.families.registry import FAMILIES, chosen
-from pipelines.base.config import load_click_config, load_config
+from pipelines.base.config import load_config
 from pipelines.cli.app import app
 from pipelines.inputs.check import read_inputs
 from pipelines.stores.storage import write_parquet
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [
+    ROOT / "README.md",
+    *(ROOT / folder / "README.md" for folder in ("features", "encoders", "ranker", "pipelines", "notebooks")),
+    ROOT / "tests" / "benchmarks" / "README.md",
+    ROOT / "tests" / "faults" / "README.md",
+]
+LINES, WORDS = 150, 1000
 
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
     """The README's own configuration, beside tables of the shape that it describes."""
-    block, *_ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    (block,) = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     path = tmp_path / "nightrank.yaml"
     path.write_text(block, encoding="utf-8")
-    write_parquet(
-        pl.DataFrame(
-            {"sku": ["a", "b"], "department": ["Kitchen", None], "title": ["Red mug", "Pan"], "description": ["", None]}
-        ),
-        tmp_path / "items.parquet",
-    )
+    items = {"sku": ["a", "b"], "department": ["Kitchen", None], "title": ["Red mug", "Pan"], "description": ["", None]}
+    write_parquet(pl.DataFrame(items), tmp_path / "items.parquet")
     at = datetime(2024, 5, 1, 12, tzinfo=UTC)
     events = {"customer": [1, 2], "sku": ["a", "b"], "action": ["click", "view"], "at": [at, at]}
     write_parquet(pl.DataFrame(events), tmp_path / "events" / "date=2024-05-01" / "part.parquet")
     return path
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert README.count("\n") <= LINES
+    assert len(README.split()) <= WORDS
+    assert README.count("![") >= 2
 
 
 def test_the_example_for_ones_own_tables_reads_them(example: Path) -> None:
@@ -47,37 +55,71 @@ def test_the_example_for_ones_own_tables_reads_them(example: Path) -> None:
     assert not inputs.quarantine
 
 
-def test_the_example_of_features_names_what_there_is() -> None:
-    _, block, _ = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    config = FeaturesConfig.model_validate(yaml.safe_load(block)["features"])
-    assert [family.name for family in chosen(config)] == list(config.families)
-    told = set(re.findall(r"^\| (`.*?) \| .* \| .* \|$", README, flags=re.MULTILINE))
-    assert set(FAMILIES) <= {name for cell in told for name in re.findall(r"`(\w+)`", cell)}
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_every_link_and_picture_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"https?://", target):
+            continue
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), target
+        if heading:
+            assert heading in _anchors(file), target
 
 
-def test_the_example_for_headlines_is_a_configuration(tmp_path: Path) -> None:
-    *_, block = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
-    (tmp_path / "clicks.yaml").write_text(block, encoding="utf-8")
-    config = load_click_config(tmp_path / "clicks.yaml")
-    assert config.data.clicks.columns == {"group": "test_id", "text": "headline"}
-    assert config.click_model == ClickModelConfig()
+def _anchors(page: Path) -> set[str]:
+    """Anchors of a page's headings."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
 
 
-def test_the_family_of_ones_own_is_the_one_that_the_notebook_runs() -> None:
-    (block,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    notebook = json.loads((ROOT / "notebooks/features.ipynb").read_text(encoding="utf-8"))
-    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert any(cell.startswith(block.strip()) for cell in cells)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.parent.name)
+def test_every_command_that_is_shown_is_understood(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    shown = re.findall(r"^nightrank (.*)$", text, flags=re.MULTILINE) + re.findall(r"`nightrank ([^`]*)`", text)
+    for line in shown:
+        for part in re.sub(r"\s{2,}#.*|\s#\s.*", "", line).split(";"):
+            _parse(shlex.split(part.removeprefix(" nightrank ")))
 
 
-def test_every_command_that_is_shown_exists() -> None:
-    shown = set(re.findall(r"^nightrank ([\w-]+)", README, flags=re.MULTILINE)) | {"rollback", "demo"}
-    assert shown <= set(get_command(app).commands)  # type: ignore[attr-defined]
+def _parse(arguments: list[str]) -> None:
+    """Hold a command line against its command; placeholders in capitals stand for any value."""
+    command = get_command(app)
+    context = click.Context(command, info_name="nightrank")
+    while isinstance(command, click.Group) and arguments:
+        name, *arguments = arguments
+        found = command.get_command(context, name)
+        assert found is not None, f"no command {name}"
+        command = found
+    if not arguments:
+        return
+    values = ["2024-06-01" if part in {"D", "DATE"} else part for part in arguments]
+    command.make_context("nightrank", values, resilient_parsing=True)
+    options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    assert {part.partition("=")[0] for part in values if part.startswith("--")} <= options
+
+
+def test_promises_are_linked_to_tests() -> None:
+    (section,) = re.findall(r"^## What it promises\n(.*?)^## ", README, flags=re.DOTALL | re.MULTILINE)
+    promises = [line for line in section.splitlines() if line.startswith("- ")]
+    assert len(promises) >= 6
+    for promise in promises:
+        linked = re.findall(r"\]\((tests/[^)]*)\)", section[section.index(promise) :].split("\n- ")[0])
+        assert linked, promise
+
+
+def test_the_figures_are_those_of_the_results_file() -> None:
+    rows = forest.rows_of(Results.read(ROOT / "tests" / "benchmarks" / "results" / RESULTS))
+    assert forest.fill_readme(README, rows) == README
+    picture = forest.PICTURE.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-")
+    assert all(row.text in picture and row.title in picture for row in rows)
 
 
 def test_every_exit_code_that_is_raised_is_explained() -> None:
     from features import errors
 
     codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    explained = {int(code) for code in re.findall(r"^\| (\d+) \|", README, flags=re.MULTILINE)}
+    text = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8")
+    explained = {int(code) for code in re.findall(r"^\| (\d+)\b", text, flags=re.MULTILINE)}
     assert codes - {1} <= explained

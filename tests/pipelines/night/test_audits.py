@@ -144,8 +144,8 @@ def test_a_day_that_its_weekday_mostly_lacks_is_not_expected():
 
 def test_a_rare_event_type_may_be_missing():
     clicks = {"click": CLICKS}
-    assert verdicts(night(by_day=clicks | eve_of(0, kind="return", usual=49)))["event_types"] == "passed"
-    assert verdicts(night(by_day=clicks | eve_of(0, kind="return", usual=50)))["event_types"] == "blocked"
+    assert verdicts(night(by_day=clicks | eve_of(0, kind="return", usual=19)))["event_types"] == "passed"
+    assert verdicts(night(by_day=clicks | eve_of(0, kind="return", usual=20)))["event_types"] == "blocked"
 
 
 def test_scores_and_lists_are_compared_within_a_version_alone():
