@@ -24,7 +24,7 @@ ARTEFACTS = "mlartifacts"
 """Folder of `output` with the artefacts of runs, where no server keeps them."""
 
 _LOCKED_SECONDS = 10.0
-_MAKING_SECONDS = 60.0
+_MAKING_SECONDS = 180.0
 _KNOCK_SECONDS = 5.0
 _LOCK_KEY = 7_263_548_129
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
