@@ -90,14 +90,14 @@ def decide(
 
 
 def decide_for_ever(registry: Registry) -> None:
-    """Promote, roll back and register at random, until killed."""
+    """Promote, roll back and register at random, until killed; answers each decision."""
     drawn = random.Random()
     first = registry.version("1")
     while True:
         if drawn.random() < 0.2:
             registry.register(first.run_id, first.digest)
         else:
-            move(registry, drawn.choice([Action.PROMOTE, Action.ROLLBACK]))
+            answer("decided", move(registry, drawn.choice([Action.PROMOTE, Action.ROLLBACK])).number)
 
 
 def answer(*words: object) -> None:
@@ -118,7 +118,6 @@ def main(output: str, uri: str) -> None:
             elif line.strip() == "decide":
                 answer("won", decide(registry, champions, standing).number)
             else:
-                answer("looping")
                 decide_for_ever(registry)
         except NightrankError as error:
             answer(error.exit_code, error)

@@ -171,15 +171,16 @@ def test_faults_71_and_72_killed_at_random_the_next_command_finds_one_champion_a
             if kill + 1 < KILLS:
                 following = Promoter(tmp_path / "out", registry.config.tracking.uri)
             promoter.say("loop")
-            assert promoter.answer() == "looping"
-            time.sleep(drawn.uniform(0.0, 1.5))
+            start = time.monotonic()
+            assert promoter.answer().startswith("decided")
+            time.sleep(drawn.uniform(0.0, 2.0) * (time.monotonic() - start))
             promoter.kill()
             standing = Champion(registry).settle()
             completed += standing.completed is not None
             decided = len(one_history(registry))
             assert all(version.digest for version in registry.versions())
             assert registry.find(CHALLENGER) is None or registry.bundle_folder(registry.version(CHALLENGER)).is_dir()
-        assert decided >= KILLS / 2
+        assert decided >= KILLS
         assert completed >= KILLS / 20
 
 
