@@ -3,6 +3,7 @@
 import warnings
 from datetime import time
 from enum import Enum
+from functools import cache
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 from zoneinfo import available_timezones
 
@@ -85,6 +86,12 @@ class FrozenConfig(BaseModel):
         return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
 
 
+@cache
+def _zones() -> frozenset[str]:
+    """Names of all IANA time zones: looking them up reads hundreds of files."""
+    return frozenset(available_timezones())
+
+
 def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
     """The section of keys that a field holds, alone, beside null or in a list; None of a plain value."""
     if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
@@ -93,7 +100,7 @@ def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - 
 
 
 def _iana_zone(name: str) -> str:
-    if name not in available_timezones():
+    if name not in _zones():
         msg = f"{name!r} is no IANA time zone (such as 'Europe/London' or 'UTC')"
         raise ValueError(msg)
     return name

@@ -45,8 +45,9 @@ class TableConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     path: str = Field(
-        description="A .parquet, .csv or .tsv file (CSV and TSV perhaps gzipped), a glob, or a folder of such files "
-        "(day partitions; links are followed); relative to the configuration file."
+        description="A .parquet, .csv, .tsv or .jsonl file, or one of RecBole's (.inter, .item, .user), texts perhaps "
+        "gzipped; a glob, or a folder of them (day partitions; links are followed); relative to the configuration "
+        "file."
     )
     columns: dict[str, str] = Field(
         default_factory=dict,
@@ -196,6 +197,12 @@ class NightConfig(FrozenConfig):
         default_factory=AuditsConfig, description="What is looked at before a night goes live, and what stops it."
     )
     shard_users: int = Field(default=5000, ge=1, description="Users in each file of the published rankings.")
+    lease_minutes: float = Field(
+        default=60.0,
+        ge=1,
+        description="Minutes without a sign of life after which another night takes over from one that is stopped; "
+        "before that the second one ends with 75.",
+    )
 
 
 class VectorsConfig(FrozenConfig):
@@ -384,8 +391,8 @@ def _read(path: Path, overrides: Iterable[str], kind: type[_Settings]) -> _Setti
         raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ConfigError(
-            f"there is no configuration file {str(path)!r}. Write one (`nightrank help config` lists its keys), or "
-            "name it with --config."
+            f"there is no configuration file {str(path)!r}. `nightrank init FOLDER` writes one for "
+            "the tables in a folder; `--config` names one that lies elsewhere."
         ) from error
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1

@@ -2,12 +2,14 @@
 
 Separators are commas, semicolons, tabs or bars, whichever the header has most of. The text must be UTF-8, with a byte
 order mark or without. A quote counts as one where RFC 4180 allows it: around a whole field. Elsewhere (`19" monitor`)
-it is an ordinary character.
+it is an ordinary character. Where every name in the header ends with a type of RecBole's (`item_id:token`), the types
+are no part of the names, and no quote counts.
 """
 
 import csv
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ import polars as pl
 
 from features.errors import ContractError, listed
 
-__all__ = ["parse_csv"]
+__all__ = ["parse_csv", "parse_unquoted"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -25,6 +27,7 @@ _OTHER_MARKS = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+_TYPED = r"[^:]:(token|token_seq|float|float_seq)$"  # RecBole's atomic files say a column's type in its name
 _QUOTE, _NEWLINE, _RETURN = b'"\n\r'
 _LONGEST_FIELD = 2**31 - 1
 
@@ -47,6 +50,31 @@ def parse_csv(content: bytes) -> pl.DataFrame:
     names = next(iter(_records(header.encode(), separator)), (1, [""]))[1]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise ContractError(f"its header names {listed(repeated)} more than once. Give each column a name of its own.")
+    if all(re.search(_TYPED, name) for name in names):
+        frame = parse_unquoted(content.split(b"\n", 1)[1] if b"\n" in content else b"", separator, names)
+        return frame.rename({name: name.rsplit(":", 1)[0] for name in names})
+    return _parsed(content, separator, names)
+
+
+def parse_unquoted(content: bytes, separator: str, names: Sequence[str]) -> pl.DataFrame:
+    """The rows of a file in which quotes are ordinary characters, as RecBole and MIND write theirs; without a header.
+
+    Raises:
+        ContractError: A row has more fields than there are names, or the text is no UTF-8.
+    """
+    schema = dict.fromkeys(names, pl.String)
+    try:
+        frame = pl.read_csv(
+            io.BytesIO(_in_utf8(content)), has_header=False, schema=schema, separator=separator, quote_char=None
+        )
+    except pl.exceptions.NoDataError:
+        return pl.DataFrame(schema=schema)
+    except pl.exceptions.PolarsError:
+        raise ContractError(f"a row has more fields than the {len(names)} that the first line has.") from None
+    return _without_blank_lines(frame)
+
+
+def _parsed(content: bytes, separator: str, names: list[str]) -> pl.DataFrame:
     letters = np.frombuffer(content, np.uint8)
     quotes = np.flatnonzero(letters == _QUOTE)
     if not _are_whole(quotes, letters, separator):

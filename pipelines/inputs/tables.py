@@ -22,20 +22,27 @@ from features.tables.dtypes import as_ids, stacked
 from features.tables.schemas import Clicks, Events, Items, Offers, SuppliedCandidates, Users
 from pipelines.base.config import TableConfig
 from pipelines.inputs.delimited import parse_csv
+from pipelines.inputs.json_lines import parse_json_lines
 
 __all__ = [
+    "SUFFIXES",
     "Files",
     "RawTable",
+    "content_of",
     "fingerprint_of",
     "read_file",
     "read_raw",
     "refuse_empty",
     "stacked_files",
     "table_files",
+    "with_partition_columns",
 ]
 
-_PARQUET, _DELIMITED = (".parquet",), (".csv", ".csv.gz", ".tsv", ".tsv.gz")
-_SUFFIXES = (*_PARQUET, *_DELIMITED)
+_PARQUET, _DELIMITED = (".parquet",), (".csv", ".tsv", ".inter", ".item", ".user")
+_JSON_LINES = (".jsonl", ".ndjson")
+_TEXTS = tuple(suffix + packed for suffix in (*_DELIMITED, *_JSON_LINES) for packed in ("", ".gz"))
+SUFFIXES = (*_PARQUET, *_TEXTS)
+"""How the names of files end that are read."""
 _GZIP, _PARQUET_MAGIC, _ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 _SCHEMAS: dict[str, type[dy.Schema]] = {
@@ -142,7 +149,9 @@ def table_files(table: TableConfig, *, name: str) -> Files:
     left_out = [file.relative_to(root).as_posix() for file in files if file not in set(wanted)]
     if not wanted:
         there = f" It has {listed(left_out)}." if left_out else ""
-        raise ConfigError(f"data.{name}.path: no {', '.join(_SUFFIXES)} file at {table.path!r}.{there}")
+        raise ConfigError(
+            f"data.{name}.path: no {', '.join((*_PARQUET, *_DELIMITED, *_JSON_LINES))} file at {table.path!r}.{there}"
+        )
     return Files(root, wanted, left_out)
 
 
@@ -192,7 +201,7 @@ def _existing(file: Path, name: str) -> Path:
 
 
 def _is_data(file: Path) -> bool:
-    return file.is_file() and file.name.lower().endswith(_SUFFIXES)
+    return file.is_file() and file.name.lower().endswith(SUFFIXES)
 
 
 def _is_hidden(file: Path, root: Path) -> bool:
@@ -214,13 +223,14 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
         IntegrityError: The file is truncated, empty or otherwise unreadable.
         ContractError: A CSV is not one, or an id is none; says the file, the column or line, and the remedy.
     """
-    content = _bytes(file, name)
+    content = content_of(file, name)
     untyped = not content.startswith(_PARQUET_MAGIC)
     relative = files.relative(file)
     try:
-        frame = parse_csv(content) if untyped else _parquet(content)
-        partitioned = _with_partition_columns(frame, Path(relative))
-        named = _with_ids(_renamed(partitioned, table), _ids_of(name), untyped=untyped)
+        is_json = file.name.lower().removesuffix(".gz").endswith(_JSON_LINES)
+        parse = parse_json_lines if is_json else parse_csv if untyped else _parquet
+        whole = with_partition_columns(parse(content), Path(relative))
+        named = _with_ids(_renamed(whole, table), _ids_of(name), untyped=untyped and not is_json)
         return named, hashlib.sha256(content).hexdigest()
     except ContractError as error:
         raise ContractError(f"{name}: {relative}: {error}") from error
@@ -233,7 +243,14 @@ def read_file(file: Path, files: Files, table: TableConfig, *, name: str) -> tup
         raise IntegrityError(f"{name}: {file} is no complete Parquet file ({words}). Fetch it again.") from error
 
 
-def _bytes(file: Path, name: str) -> bytes:
+def content_of(file: Path, name: str) -> bytes:
+    """The bytes of a file, unpacked.
+
+    Raises:
+        IntegrityError: It is truncated or empty.
+        ContractError: It is something else than its suffix says.
+        TryAgainError: It cannot be read.
+    """
     try:
         content = file.read_bytes()
         if file.name.lower().endswith(".gz") or content.startswith(_GZIP):
@@ -258,7 +275,7 @@ def _parquet(content: bytes) -> pl.DataFrame:
     return pl.read_parquet(io.BytesIO(content))
 
 
-def _with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+def with_partition_columns(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     """Add the columns of folder names such as ``extracted_at=2024-05-02``, unless the file has them."""
     pairs = dict(part.split("=", 1) for part in path.parts[:-1] if "=" in part)
     return frame.with_columns(

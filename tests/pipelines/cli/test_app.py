@@ -13,7 +13,7 @@ import pytest
 from pipelines.registry.registry import Registry
 from pipelines.registry.tracking import Tracking
 
-VERBS = ("check", "train", "evaluate", "promote", "rollback", "history", "score", "status", "data", "demo")
+VERBS = ("init", "check", "train", "evaluate", "promote", "rollback", "history", "score", "status", "data", "demo")
 ROOT = Path(__file__).resolve().parents[3]
 
 

@@ -155,7 +155,8 @@ def test_files_may_have_more_and_less_columns_but_must_agree_about_types(tmp_pat
 def test_no_file_is_an_error_of_the_configuration(tmp_path, path):
     (tmp_path / "folder").mkdir()
     with pytest.raises(
-        ConfigError, match=r"data\.events\.path: no \.parquet, \.csv, \.csv\.gz, \.tsv, \.tsv\.gz file at"
+        ConfigError,
+        match=r"data\.events\.path: no \.parquet, \.csv, \.tsv, \.inter, \.item, \.user, \.jsonl, \.ndjson file at",
     ):
         raw(tmp_path / path)
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -81,6 +82,29 @@ def test_fault_31_a_challenger_with_constant_scores_stays_out_and_every_failed_g
     refused = command(project, "history").facts["history"][-1]
     assert refused.items() >= {"action": "refused", "from": "nightrank/1", "to": "nightrank/2"}.items()
     assert "scores tell candidates apart" in refused["why"]
+
+
+@pytest.mark.parametrize(
+    ("over_baseline", "over_champion", "failed"),
+    [
+        (0.011, -0.019, []),
+        (0.010, -0.019, [BASELINE]),  # as much as is asked is not more
+        (0.011, -0.020, []),  # as much as may be lost is not too much
+        (0.011, -0.021, ["champion"]),
+        (float("nan"), float("nan"), [BASELINE, "champion"]),  # of a single user
+    ],
+)
+def test_the_baseline_is_to_be_beaten_and_a_champion_reached(over_baseline, over_champion, failed, shop_project):
+    policy = {"min_lift_over_baseline": 0.01, "max_loss_to_champion": 0.02}
+    config = shop_project.config
+    config = config.model_copy(update={"promotion": config.promotion.model_copy(update=policy)})
+    low = {BASELINE: over_baseline, "champion": over_champion}
+    judged = SimpleNamespace(
+        row=lambda *_: {"mean": 0.5},
+        pair=lambda _system, against, *_: {"low": low[against], "high": 0.1, "difference": 0.05},
+    )
+    gates = gates_of(SimpleNamespace(judged=judged, share_distinct=1.0), config, "champion")
+    assert [gate.name for gate in gates if not gate.passed] == [f"ndcg@10 against {name}" for name in failed]
 
 
 def noisy_systems(rng, *, lift):
