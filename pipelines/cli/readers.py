@@ -3,9 +3,8 @@
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import click
 import typer
 
 from features.errors import ConfigError
@@ -16,7 +15,6 @@ __all__ = ["readers_app"]
 
 readers_app = typer.Typer()
 _PANEL = "Every night"
-_FORMATS = click.Choice(["table", "parquet", "csv", "jsonl"])
 _HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
 _SHOWN_ROWS = 50
 
@@ -73,8 +71,9 @@ def read(
         str | None, typer.Option("--user", help="One user's list; an unknown user's is the fallback.")
     ] = None,
     form: Annotated[
-        str, typer.Option("--format", click_type=_FORMATS, help="By default what the name of --to says, or table.")
-    ] = "",
+        Literal["table", "parquet", "csv", "jsonl"] | None,
+        typer.Option("--format", help="By default what the name of --to says, or table."),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="The file to write; csv and jsonl else go to stdout.")] = None,
 ) -> Closing:
     """Read the published rankings: a table for people, or Parquet, CSV or JSON lines for programs."""
