@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -118,6 +119,16 @@ def test_what_it_requires_is_pinned_to_versions_that_it_allows():
     required = [Requirement(each) for each in [*PROJECT["dependencies"], *extras["demo"], *extras["download"]]]
     assert {each.name for each in required} <= set(pinned)
     assert [str(each) for each in required if pinned[each.name] not in each.specifier] == []
+
+
+def test_the_way_into_a_container_names_this_version():
+    section = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8").partition("## In a container")[2]
+    assert set(re.findall(r"nightrank[-:](\d[\d.]*\d)", section.partition("\n## ")[0])) == {PROJECT["version"]}
+
+
+def test_the_changelog_ends_its_unreleased_part_with_this_version():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)", changelog, re.MULTILINE)[:2] == ["Unreleased", PROJECT["version"]]
 
 
 def test_the_python_versions_that_it_names_are_those_that_it_allows():

@@ -15,15 +15,14 @@ from features.config import (
     CalendarConfig,
     CandidatesConfig,
     FeaturesConfig,
-    FrozenConfig,
     LabelsConfig,
-    Owner,
     RequestsConfig,
     TextFieldConfig,
     TimelineConfig,
     ZoneName,
 )
 from features.errors import ConfigError
+from features.frozen import FrozenConfig, Owner
 from features.tables.clocks import EpochUnit
 from pipelines.base.audit_config import AuditsConfig
 from pipelines.base.config_faults import explained, yaml_fault
@@ -197,6 +196,12 @@ class NightConfig(FrozenConfig):
         default_factory=AuditsConfig, description="What is looked at before a night goes live, and what stops it."
     )
     shard_users: int = Field(default=5000, ge=1, description="Users in each file of the published rankings.")
+    lease_minutes: float = Field(
+        default=60.0,
+        ge=1,
+        description="Minutes without a sign of life after which another night takes over from one that is stopped; "
+        "before that the second one ends with 75.",
+    )
 
 
 class VectorsConfig(FrozenConfig):

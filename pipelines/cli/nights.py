@@ -1,8 +1,8 @@
-"""The commands of every night: rank and publish, and say what is published."""
+"""The command of every night: rank and publish."""
 
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,10 +19,15 @@ from pipelines.cli.options import (
     say_read,
 )
 
+if TYPE_CHECKING:
+    from pipelines.base.config import Config
+    from pipelines.verbs.score import Night
+
 __all__ = ["nights_app"]
 
 nights_app = typer.Typer()
 _PANEL = "Every night"
+_CHAMPION = "champion"
 
 
 @command(
@@ -30,6 +35,8 @@ _PANEL = "Every night"
     [
         "nightrank score --date 2024-05-01",
         "nightrank score --date 2024-05-01 --dry-run",
+        "nightrank score --date 2024-05-01 --version challenger",
+        "nightrank score --date 2024-05-01 --take-over",
         "nightrank score --date 2024-05-01 --set night.top=50",
     ],
     panel=_PANEL,
@@ -49,65 +56,60 @@ def score(
         bool, typer.Option("--force", help="Publish although an audit blocks it; give a --reason.")
     ] = False,
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal beside the rankings.")] = "",
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Begin although another night runs here; that one cannot publish then.")
+    ] = False,
     allow_empty: AllowEmpty = False,
 ) -> Closing:
-    """Rank items for every user as of the cut-off that opens a day, and publish. A rerun changes no byte."""
-    from pipelines.base import report
-    from pipelines.inputs.check import read_inputs
-    from pipelines.inputs.read import read_for
-    from pipelines.registry.versions import load_version, plan_of_version, working_config
-    from pipelines.verbs.score import score as score_night
+    """Rank items for every user as of the cut-off that opens a day, and publish. A rerun changes no byte.
+
+    Only the champion is published: another version's lists are written beside.
+    """
+    from pipelines.verbs.score import Publishing, night_lease
 
     if force != bool(reason.strip()):
         raise ConfigError(
             "--force publishes a night that an audit blocks, and needs --reason TEXT, which nothing else does."
         )
     settings = open_settings(config, overrides)
-    name, bundle = load_version(registry_of(settings), version)
-    own = working_config(settings, bundle)
-    if dry_run:  # which writes nothing, neither state nor quarantine
-        inputs = say_read(read_inputs(own, allow_empty=allow_empty, write=False))
-    else:
-        plan = plan_of_version(settings, bundle)
-        inputs = say_read(read_for(plan, own, candidates=own.candidates, allow_empty=allow_empty))
-    night = score_night(
-        inputs,
-        settings,
-        when=when.date(),
-        version=name,
-        bundle=bundle,
-        dry_run=dry_run,
-        allow_hindsight=allow_hindsight,
-        force=reason.strip() if force else None,
-    )
-    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
-    report.result(night)
-    if dry_run:
+    forced, shadow = reason.strip() if force else None, False if version == _CHAMPION else None
+    orders: dict[str, Any] = {"dry_run": dry_run, "allow_hindsight": allow_hindsight}
+    if dry_run:  # which writes nothing, neither state nor quarantine, and no lease
+        orders["publishing"] = Publishing(forced, shadow)
+        name, night = _night(settings, when.date(), version, orders, allow_empty=allow_empty)
         return Closing(
             f"tried the night of {when:%Y-%m-%d} by {name} and wrote nothing",
             then=next_command(f"score --date {when:%Y-%m-%d}", config),
         )
+    with night_lease(settings, when.date(), take_over=take_over) as lease:
+        orders["publishing"] = Publishing(forced, shadow, lease)
+        name, night = _night(settings, when.date(), version, orders, allow_empty=allow_empty)
+    is_shadow = night.get("shadow", False)
     return Closing(
-        f"ranked {when:%Y-%m-%d} by {name}",
-        lies_in=Path(settings.output) / "rankings",
+        f"ranked {when:%Y-%m-%d} by {name}" + (", which is not the champion and is not published" if is_shadow else ""),
+        lies_in=night["attempt"] if is_shadow else Path(settings.output) / "rankings",
         then=next_command("status", config),
     )
 
 
-@command(nights_app, ["nightrank status", "nightrank status --config shop/nightrank.yaml"], panel=_PANEL)
-def status(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
-    """Say which rankings are published, after verifying their files."""
+def _night(
+    settings: "Config", when: date, version: str, orders: dict[str, Any], *, allow_empty: bool
+) -> "tuple[str, Night]":
+    """Read, rank and publish; returns the version's name and what came out."""
     from pipelines.base import report
-    from pipelines.base.config import load_config
-    from pipelines.stores.publish import published
+    from pipelines.inputs.check import read_inputs
+    from pipelines.inputs.read import read_for
+    from pipelines.registry.versions import load_version, plan_of_version, working_config
+    from pipelines.verbs.score import score as score_night
 
-    live = published(Path(load_config(config, overrides).output) / "rankings")
-    if live is None:
-        report.result({"published": None})
-        return Closing("nothing is published yet", then=next_command("score --date DAY", config))
-    facts: dict[str, Any] = {key: live.manifest[key] for key in ("date", "version", "users")}
-    facts["rows"] = sum(part["rows"] for part in live.manifest["parts"].values())
-    facts["folder"] = str(live.attempt.folder)
-    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
-    report.result({"published": facts})
-    return Closing(f"verified the published rankings of {facts['date']}", lies_in=live.attempt.folder)
+    name, bundle = load_version(registry_of(settings), version)
+    own = working_config(settings, bundle)
+    if orders["dry_run"]:
+        inputs = say_read(read_inputs(own, allow_empty=allow_empty, write=False))
+    else:
+        plan = plan_of_version(settings, bundle)
+        inputs = say_read(read_for(plan, own, candidates=own.candidates, allow_empty=allow_empty))
+    night = score_night(inputs, settings, when=when, version=name, bundle=bundle, **orders)
+    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
+    report.result(night)
+    return name, night

@@ -2,13 +2,15 @@
 
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
 attempt that is live, and ``rankings/journal.jsonl`` says when each became so. The pointer is replaced in one step,
-after everything it points to was verified, and never by an attempt of an earlier day than the one that is live.
+after everything it points to was verified, and never by an attempt of an earlier day than the one that is live, unless
+somebody goes back on purpose. An attempt of an earlier day is entered in the journal as published for its own date:
+what the journal does not name was never published, such as the attempt of a version that is not the champion.
 """
 
 import json
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -16,11 +18,20 @@ from typing import Any
 
 import polars as pl
 
-from features.errors import IntegrityError, listed
+from features.errors import ConfigError, IntegrityError, listed
 from pipelines.base.outside import written
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
-__all__ = ["Attempt", "Published", "live_day", "published", "published_attempts"]
+__all__ = [
+    "Attempt",
+    "Published",
+    "journal_of",
+    "last_token",
+    "live_day",
+    "published",
+    "published_attempts",
+    "published_on",
+]
 
 _POINTER = "published.json"
 _MANIFEST = "manifest.json"
@@ -111,10 +122,21 @@ class Attempt:
         live = _pointed(self.root)
         return live is not None and live[0] == self
 
-    def publish(self, *, forced: Sequence[str] = (), reason: str | None = None) -> bool:
+    def publish(
+        self,
+        *,
+        guard: AbstractContextManager[None] | None = None,
+        facts: Mapping[str, Any] | None = None,
+        forced: Sequence[str] = (),
+        reason: str | None = None,
+    ) -> bool:
         """Move the pointer here, unless it points to a later day, and write that down in the journal.
 
+        An attempt of an earlier day than the live one is entered in the journal as published for its own date.
+
         Args:
+            guard: Context in which the pointer may move; it raises where it may not any more.
+            facts: What else the entry says: the version, the cut-off, the lease's token.
             forced: Names of audits that blocked the night and were overruled.
             reason: Why, in the words of who did.
 
@@ -122,27 +144,61 @@ class Attempt:
             Whether the pointer moved.
         """
         self.verify()
-        pointer = {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
+        entry = {**(facts or {}), **({"forced": list(forced), "reason": reason} if forced else {})}
+        if self._is_done():
+            return False
+        with guard or nullcontext():
+            live = live_day(self.root)
+            if live is not None and live > self.day:
+                self._note("dated", entry)
+                return False
+            moves = self._point()
+            self._note("live", entry)  # too where a kill came between the pointer and the journal
+            return moves
+
+    def go_back(self, reason: str, *, guard: AbstractContextManager[None] | None = None) -> bool:
+        """Move the pointer here whatever it points to, and write that down; returns whether it moved."""
+        self.verify()
+        before: dict[str, Any] = next(
+            (entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {}
+        )
+        kept: dict[str, Any] = {key: before[key] for key in ("version", "cutoff") if key in before}
+        with guard or nullcontext():
+            if self.is_live:
+                return False
+            self._point()
+            self._note("back", {**kept, "reason": reason})
+            return True
+
+    def _point(self) -> bool:
+        """Replace the pointer by one to this attempt; returns whether it was another."""
+        pointer = self._pointer()
         path = self.root / _POINTER
         if path.is_file() and read_json(path, what="rankings") == pointer:
-            if not _journal(self.root) or _journal(self.root)[-1]["attempt"] != self.name:
-                self._note(forced, reason)  # killed between the pointer and the journal
-            return False
-        live = live_day(self.root)
-        if live is not None and live > self.day:
             return False
         write_json(pointer, path)
-        self._note(forced, reason)
         return True
 
-    def _note(self, forced: Sequence[str], reason: str | None) -> None:
-        entry: dict[str, Any] = {
+    def _pointer(self) -> dict[str, str]:
+        return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
+
+    def _is_done(self) -> bool:
+        """Whether pointer and journal say already what publishing would make them say."""
+        entries = journal_of(self.root)
+        live = _pointed(self.root)
+        if live is not None and live[0].day > self.day:
+            return any(entry["attempt"] == self.name for entry in entries)
+        last = [entry["attempt"] for entry in entries if entry.get("action") != "dated"][-1:]
+        return live is not None and live[1] == self._pointer() and last == [self.name]
+
+    def _note(self, action: str, facts: Mapping[str, Any]) -> None:
+        entry = {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "action": action,
             "attempt": self.name,
             "date": str(self.day),
+            **facts,
         }
-        if forced:
-            entry |= {"forced": list(forced), "reason": reason}
         path = self.root / _JOURNAL
         with written(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry, sort_keys=True) + "\n")
@@ -152,7 +208,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """The rankings that are live.
+    """Rankings that are live, or that are the last good ones of their date.
 
     Attributes:
         attempt: Its folder.
@@ -162,10 +218,20 @@ class Published:
     attempt: Attempt
     manifest: dict[str, Any]
 
+    @property
+    def shards(self) -> list[Path]:
+        """The files of users' lists, in order."""
+        parts = sorted(part for part in self.manifest["parts"] if part.startswith("shard-"))
+        return [self.attempt.folder / f"{part}.parquet" for part in parts]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all users' lists."""
+        return sum(part["rows"] for name, part in self.manifest["parts"].items() if name != "fallback")
+
     def rankings(self) -> pl.DataFrame:
         """All published rows, in order of shards."""
-        shards = sorted(part for part in self.manifest["parts"] if part.startswith("shard-"))
-        return pl.concat([read_parquet(self.attempt.folder / f"{shard}.parquet") for shard in shards])
+        return pl.concat([read_parquet(shard) for shard in self.shards])
 
     def fallback(self) -> pl.DataFrame:
         """The list for users that no night has seen: rank, item_id, score, model_version."""
@@ -177,15 +243,39 @@ def published_attempts(root: Path) -> list[Attempt]:
 
     Without a journal, as earlier versions left it, that is the attempt which the pointer names.
     """
-    entries = [entry for entry in reversed(_journal(root)) if not entry.get("forced")]
-    names = [str(entry["attempt"]) for entry in entries]
+    entries = journal_of(root)
+    forced = {entry["attempt"] for entry in entries if entry.get("forced")}
+    names = [entry["attempt"] for entry in reversed(entries) if entry.get("action") != "dated"]
     if not names and (live := _pointed(root)) is not None:
-        return [live[0]]
-    return [Attempt(root, name) for name in dict.fromkeys(names) if Path(name).name == name and _is_dated(name)]
+        names = [live[0].name]
+    return [Attempt(root, name) for name in dict.fromkeys(names) if name not in forced]
 
 
-def _journal(root: Path) -> list[dict[str, Any]]:
-    """The lines of the journal, oldest first; a last line that was cut off is left out."""
+def published_on(root: Path, day: date) -> list[Attempt]:
+    """The attempts that were published for a day, the one that is live first, then the latest.
+
+    Raises:
+        ConfigError: There is none; the days that there are stand in the message.
+    """
+    live = _pointed(root)
+    entries = [entry["attempt"] for entry in reversed(journal_of(root))]
+    names = [*([] if live is None else [live[0].name]), *entries]
+    attempts = [Attempt(root, name) for name in dict.fromkeys(names)]
+    of_day = [attempt for attempt in attempts if attempt.day == day]
+    if of_day:
+        return of_day
+    days = sorted({attempt.day for attempt in attempts}, reverse=True)
+    there = f"There are {listed(map(str, days))}" if days else "Nothing was published yet: nightrank score --date DAY"
+    raise ConfigError(f"nothing was published for {day}. {there}.")
+
+
+def last_token(root: Path) -> int:
+    """The largest token of a lease in the journal."""
+    return max((entry["token"] for entry in journal_of(root) if isinstance(entry.get("token"), int)), default=0)
+
+
+def journal_of(root: Path) -> list[dict[str, Any]]:
+    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out."""
     path = root / _JOURNAL
     if not path.is_file():
         return []
@@ -193,7 +283,7 @@ def _journal(root: Path) -> list[dict[str, Any]]:
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and "attempt" in entry:
+            if isinstance(entry, dict) and _names_attempt(entry.get("attempt")):
                 entries.append(entry)
     return entries
 
@@ -214,17 +304,17 @@ def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
     if not path.is_file():
         return None
     pointer = read_json(path, what="rankings")
-    name = str(pointer.get("attempt", "")) if isinstance(pointer, dict) else ""
-    if Path(name).name != name or not _is_dated(name):
+    if not isinstance(pointer, dict) or not _names_attempt(pointer.get("attempt")):
         raise IntegrityError(
             f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
         )
-    return Attempt(root, name), pointer
+    return Attempt(root, pointer["attempt"]), pointer
 
 
-def _is_dated(name: str) -> bool:
+def _names_attempt(name: object) -> bool:
+    """Whether this is a name of a folder that begins with a date."""
     try:
-        return bool(Attempt(Path(), name).day)
+        return isinstance(name, str) and Path(name).name == name and bool(Attempt(Path(), name).day)
     except ValueError:
         return False
 

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from features.candidates.union import unmatched_ids
-from features.config import Owner
-from features.errors import BlockedError, ConfigError, ContractError
+from features.errors import BlockedError, ConfigError, ContractError, TryAgainError
+from features.frozen import Owner
 from features.log.event_log import EventLog, batch_day, date_of
 from features.requests.engaged import requests_tonight
 from features.signals.top_k import top_k
@@ -22,22 +24,46 @@ from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
-from pipelines.night.guard import audited, audits_table
+from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
+from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
-from pipelines.stores.publish import Attempt, live_day
+from pipelines.stores.lease import Lease, leased
+from pipelines.stores.publish import Attempt, Published, last_token, live_day
 from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["Night", "attempt_identity", "rank_users", "refuse_stale", "score"]
+__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
-moved and which day is live; the keys it did not follow, and how many blocked ids match no item."""
+moved and which day is live; the keys it did not follow, and how many blocked ids match no item; `shadow` where the
+version is not the champion, `hindsight` where it has seen the day's future."""
 
-_WHERE_AND_HOW = ("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb")
+_WHERE_AND_HOW = (
+    *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
+    "night.lease_minutes",
+)
 """Prefixes of tonight's keys that do not change the published rankings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """How a night goes live.
+
+    Attributes:
+        force: Why it does although an audit blocks it; None lets audits block.
+        shadow: Whether the lists are written beside and never published; None: where the version is not the champion.
+        lease: The right to publish; None takes one for the time of the writing.
+    """
+
+    force: str | None = None
+    shadow: bool | None = None
+    lease: Lease | None = None
+
+
+AS_USUAL = Publishing()
 
 
 def score(
@@ -49,13 +75,14 @@ def score(
     bundle: Bundle,
     dry_run: bool = False,
     allow_hindsight: bool = False,
-    force: str | None = None,
+    publishing: Publishing = AS_USUAL,
 ) -> Night:
     """Rank every user as of the cut-off that opens a day, and publish.
 
     The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
     writes what is missing, and moves the pointer only if it is not there yet. The rankings of a day before the one that
-    is live stand beside it; what is live stays.
+    is live stand beside it; what is live stays. Only the champion's are published: who that is, is asked for again
+    right before the pointer moves.
 
     Args:
         inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
@@ -65,13 +92,14 @@ def score(
         bundle: The version.
         dry_run: Say what would be done, and write nothing.
         allow_hindsight: Rank a day of which the version has seen the future, too. That never goes live.
-        force: Why the night goes live although an audit blocks it; None lets audits block.
+        publishing: How it goes live.
 
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
             no user gets a list; or an audit blocks the night.
         ContractError: What would be published breaks the rankings' contract.
+        TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
     own = working_config(config, bundle)
     _refuse_unanswerable(own, version)
@@ -87,36 +115,92 @@ def score(
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True
+    is_shadow = version != _champion(config) if publishing.shadow is None else publishing.shadow
+    beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
-        return {**facts, **differences, "attempt": str(attempt.folder), "dry_run": True}
-    parts = [f"shard-{number:05d}" for number in range(len(shards))]
-    written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
-    attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
-    manifest = attempt.verify()
-    rows = sum(sidecar["rows"] for part, sidecar in manifest["parts"].items() if part != "fallback")
-    if not rows:
-        raise BlockedError(
-            f"no user gets a list for {when}: nothing that {version} ranks passes candidates.blocked, "
-            "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
-            "rankings stay live."
+        return {**facts, **beside, "dry_run": True}
+    guard = Guard(attempt, log, users, day, version, own)
+    would_go_live = not (hindsight or is_shadow or attempt.is_live or _is_before_live(attempt))
+    if would_go_live:
+        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
+    with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
+        parts = [f"shard-{number:05d}" for number in range(len(shards))]
+        written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
+        attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
+        rows = _refuse_empty(attempt, version)
+        forced: list[str] = []
+        if would_go_live:
+            findings = guard.audited(parts)
+            report.show(audits_table(findings))
+            forced = _refuse_blocked(findings, when, force=publishing.force)
+            facts["audits"] = {finding.audit: finding.verdict for finding in findings}
+        moved = not (hindsight or is_shadow) and attempt.publish(
+            guard=_only_the_champion(config, version, right),
+            facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
+            forced=forced,
+            reason=publishing.force,
         )
-    live = live_day(attempt.root)
-    forced: list[str] = []
-    if not (hindsight or attempt.is_live or (live is not None and live > when)):
-        findings = audited(attempt, parts, log, users, day, version=version, config=own)
-        report.show(audits_table(findings))
-        forced = _refuse_blocked(findings, when, force=force)
-        facts["audits"] = {finding.audit: finding.verdict for finding in findings}
     return {
         **facts,
-        **differences,
-        "attempt": str(attempt.folder),
+        **beside,
         "rows": rows,
         "shards_written": written,
         "texts_encoded": encoded,
-        "pointer_moved": not hindsight and attempt.publish(forced=forced, reason=force),
-        "live": _say_live(attempt, hindsight=hindsight),
+        "pointer_moved": moved,
+        "live": _say_live(attempt, hindsight=hindsight, shadow=version if is_shadow else None),
     }
+
+
+def _is_before_live(attempt: Attempt) -> bool:
+    """Whether a later day is live, so that this attempt stands beside it."""
+    live = live_day(attempt.root)
+    return live is not None and live > attempt.day
+
+
+def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
+    """The lease of the night of a day in the configured output folder."""
+    output = Path(config.output)
+    after = last_token(output / "rankings")
+    return leased(output, when, minutes=config.night.lease_minutes, take_over=take_over, after=after)
+
+
+def _champion(config: Config) -> str | None:
+    """Name of the version that may be published."""
+    champion = Registry(config).find(CHAMPION)
+    return None if champion is None else champion.name
+
+
+@contextmanager
+def _only_the_champion(config: Config, version: str, lease: Lease) -> Iterator[None]:
+    """Context in which the pointer may move to rankings of a version.
+
+    Raises:
+        TryAgainError: Another night took over, or another version is the champion now.
+    """
+    with lease.fenced():
+        now = _champion(config)
+        if now != version:
+            raise TryAgainError(
+                f"{version} was the champion when this night began, and is not any more ({now or 'there is none'} is). "
+                "Its lists are written and not published. Run it again: the champion of then ranks the night."
+            )
+        yield
+
+
+def _refuse_empty(attempt: Attempt, version: str) -> int:
+    """Rows of all users' lists, after verifying them.
+
+    Raises:
+        BlockedError: There are none.
+    """
+    rows = Published(attempt, attempt.verify()).rows
+    if not rows:
+        raise BlockedError(
+            f"no user gets a list for {attempt.day}: nothing that {version} ranks passes candidates.blocked, "
+            "candidates.already_bought and available_from and available_until of items. Loosen these; last night's "
+            "rankings stay live."
+        )
+    return rows
 
 
 def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
@@ -129,7 +213,7 @@ def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | Non
     if blocked and force is None:
         words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
         raise BlockedError(
-            f"the night of {when} is written and does not go live: {words}. What was live stays live. Mend the input "
+            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
             "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
         )
     return [finding.audit for finding in blocked]
@@ -175,11 +259,13 @@ def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> N
     return {"not_followed": other, "blocked_ids_unmatched": unmatched}
 
 
-def _say_live(attempt: Attempt, *, hindsight: bool) -> str | None:
+def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | None) -> str | None:
     """The day that is live now; reports the reason if that is not this attempt."""
     live = live_day(attempt.root)
     if hindsight:
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
+    elif shadow is not None:
+        say("not published", date=str(attempt.day), because=f"{shadow} is not the champion", live=str(live))
     elif live is not None and live > attempt.day:
         say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
     return None if live is None else str(live)

@@ -92,8 +92,8 @@ def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_th
     assert told[-1].facts["rows"] == 60 * 10
     assert told[-1].facts["texts_encoded"] == 0  # all known from training
     told.append(command(project, "status"))
-    live = told[-1].facts["published"]
-    assert (live["date"], live["version"], live["users"]) == ("2024-02-25", "nightrank/1", 60)
+    live = told[-1].facts
+    assert (live["live"], live["version"], live["users"]) == ("2024-02-25", "nightrank/1", 60)
     first = lists(project)
 
     write_day(project.dataset, project.folder, project.day)
@@ -110,7 +110,7 @@ def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_th
     changed = [user for user in bought if second[user] != first[user]]
     assert len(bought) > 2
     assert len(changed) > len(bought) / 2
-    assert command(project, "status").facts["published"]["date"] == "2024-02-26"
+    assert command(project, "status").facts["live"] == "2024-02-26"
 
     titles = set(items["title"].drop_nulls())
     for ended in told:
@@ -212,7 +212,7 @@ def test_fault_2_a_night_killed_before_the_pointer_is_published_by_the_rerun(pro
     """Fault 2."""
     night()
     (rankings_folder(project) / "published.json").unlink()
-    assert command(project, "status").facts == {"published": None}
+    assert command(project, "status").facts == {"live": None}
     assert night().facts.items() >= {"shards_written": 0, "pointer_moved": True}.items()
 
 

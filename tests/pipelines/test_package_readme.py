@@ -15,7 +15,7 @@ WRITTEN = re.sub(r"(<!-- config: [\w.]+ -->).*?(<!-- /config -->)", r"\1\2", REA
 
 
 def test_it_is_short_and_its_links_resolve():
-    assert len(WRITTEN.splitlines()) <= 305
+    assert len(WRITTEN.splitlines()) <= 345
     targets = re.findall(r"\]\(([^)#]+)\)", README)
     assert targets
     assert [target for target in targets if not (FOLDER / target).exists()] == []
@@ -35,4 +35,4 @@ def test_every_verb_is_in_the_table():
 def test_generated_tables_are_of_sections_that_there_are():
     sections = re.findall(r"<!-- config: ([\w.]+) -->", README)
     assert sections
-    assert set(sections) <= set(Config.model_fields)
+    assert {section.partition(".")[0] for section in sections} <= set(Config.model_fields)

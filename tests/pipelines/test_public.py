@@ -22,7 +22,7 @@ PARAMETERS = {
     "pipelines.verbs.project.write_dataset": ["dataset", "folder", "until", "partitioned"],
     "pipelines.verbs.promote.promote": ["log", "config", "registry", "wanted", "judged"],
     "pipelines.verbs.score.score": [
-        *("inputs", "config", "when", "version", "bundle", "dry_run", "allow_hindsight"),
+        *("inputs", "config", "when", "version", "bundle", "dry_run", "allow_hindsight", "publishing"),
     ],
 }
 OTHERS = {

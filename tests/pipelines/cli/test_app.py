@@ -135,7 +135,7 @@ def test_fault_40_hostile_titles_and_event_types_are_not_shown_raw(trained_proje
 
 def test_status_of_a_project_that_published_nothing(project, command):
     ended = command(project, "status")
-    assert ended.facts == {"published": None}
+    assert ended.facts == {"live": None}
     assert "nightrank score" in ended.err
 
 

@@ -1,13 +1,14 @@
 """What is live: the pointer moves to the same day or a later one, and never back by itself."""
 
 import json
+from contextlib import contextmanager
 from datetime import date
 
 import polars as pl
 import pytest
 
-from features.errors import IntegrityError
-from pipelines.stores.publish import Attempt, live_day, published
+from features.errors import ConfigError, IntegrityError, TryAgainError
+from pipelines.stores.publish import Attempt, journal_of, live_day, published, published_attempts, published_on
 
 
 @pytest.fixture
@@ -58,3 +59,85 @@ def test_a_pointer_to_no_attempt_is_damaged(pointer, attempt, tmp_path):
     for follow in (night.publish, lambda: live_day(tmp_path), lambda: published(tmp_path)):
         with pytest.raises(IntegrityError, match="names no attempt folder"):
             follow()
+
+
+def actions(root):
+    return [(entry["action"], entry["attempt"]) for entry in journal_of(root)]
+
+
+def test_the_journal_says_what_went_live_and_what_was_published_for_its_own_date(attempt, tmp_path):
+    night, past = attempt("2024-02-19-a"), attempt("2024-02-18-b")
+    for _ in range(2):  # and running them again says nothing more
+        night.publish(facts={"version": "shop/1"})
+        past.publish()
+    assert actions(tmp_path) == [("live", night.name), ("dated", past.name)]
+    assert journal_of(tmp_path)[0]["version"] == "shop/1"
+    assert published_attempts(tmp_path) == [night]
+    assert published_on(tmp_path, date(2024, 2, 18)) == [past]
+
+
+def test_a_kill_between_pointer_and_journal_is_mended_by_the_next_run(attempt, tmp_path):
+    night = attempt("2024-02-19-a")
+    night.publish()
+    (tmp_path / "journal.jsonl").unlink()
+    assert not night.publish()
+    assert actions(tmp_path) == [("live", night.name)]
+
+
+def test_what_may_not_be_published_any_more_moves_nothing(attempt, tmp_path):
+    night = attempt("2024-02-19-a")
+
+    @contextmanager
+    def refusal():
+        raise TryAgainError("passed over")
+        yield
+
+    with pytest.raises(TryAgainError, match="passed over"):
+        night.publish(guard=refusal())
+    assert live_day(tmp_path) is None
+    assert journal_of(tmp_path) == []
+
+
+def test_going_back_is_journaled_and_the_next_night_goes_live_as_usual(attempt, tmp_path):
+    past, night = attempt("2024-02-18-a"), attempt("2024-02-19-a")
+    past.publish(facts={"version": "shop/1", "cutoff": "2024-02-18T00:00:00+00:00"})
+    night.publish()
+    assert past.go_back("wrong prices")
+    assert live_day(tmp_path) == date(2024, 2, 18)
+    assert not past.go_back("wrong prices")  # it is live already
+    last = journal_of(tmp_path)[-1]
+    assert last.items() >= {"action": "back", "reason": "wrong prices", "version": "shop/1"}.items()
+    assert last["cutoff"] == "2024-02-18T00:00:00+00:00"
+    assert published_attempts(tmp_path) == [past, night]  # audits compare with what is live
+    assert not past.publish()
+    assert attempt("2024-02-20-a").publish()
+    assert len(journal_of(tmp_path)) == 4
+
+
+def test_going_back_to_what_is_damaged_is_refused(attempt, tmp_path):
+    past, night = attempt("2024-02-18-a"), attempt("2024-02-19-a")
+    past.publish()
+    night.publish()
+    (past.folder / "shard-00000.parquet").write_bytes(b"")
+    with pytest.raises(IntegrityError, match="missing or altered"):
+        past.go_back("wrong prices")
+    assert live_day(tmp_path) == date(2024, 2, 19)
+
+
+def test_of_a_date_the_live_attempt_comes_first_and_then_the_latest(attempt, tmp_path):
+    first, second, past = attempt("2024-02-19-a"), attempt("2024-02-19-b"), attempt("2024-02-18-a")
+    for each in (past, first, second):
+        each.publish()
+    assert published_on(tmp_path, date(2024, 2, 19)) == [second, first]
+    first.go_back("wrong prices")
+    assert published_on(tmp_path, date(2024, 2, 19)) == [first, second]
+    with pytest.raises(
+        ConfigError, match=r"nothing was published for 2024-02-17\. There are '2024-02-19', '2024-02-18'"
+    ):
+        published_on(tmp_path, date(2024, 2, 17))
+
+
+def test_an_attempt_that_was_never_published_is_of_no_date(attempt, tmp_path):
+    attempt("2024-02-19-a")
+    with pytest.raises(ConfigError, match="Nothing was published yet"):
+        published_on(tmp_path, date(2024, 2, 19))

@@ -268,7 +268,7 @@ def test_fault_49_a_past_day_stands_beside_what_is_live_and_says_so(project, nig
     assert "what is live stays" in past.err
     assert Path(past.facts["attempt"]).is_dir()
     assert (rankings_of(project) / "published.json").read_bytes() == pointer
-    assert command(project, "status").facts["published"]["date"] == "2024-02-25"
+    assert command(project, "status").facts["live"] == "2024-02-25"
     assert night("night.top=5").facts["pointer_moved"] is True  # the same day, otherwise
 
 

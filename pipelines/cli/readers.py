@@ -1,0 +1,156 @@
+"""The commands for what is published: read it, say how old it is, go back to an earlier date."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from features.errors import ConfigError
+from pipelines.cli.commands import Closing, command, next_command
+from pipelines.cli.options import DEFAULT, ConfigPath, Overrides
+
+__all__ = ["readers_app"]
+
+readers_app = typer.Typer()
+_PANEL = "Every night"
+_HOURS = {"m": 1 / 60, "h": 1.0, "d": 24.0}
+_SHOWN_ROWS = 50
+
+
+@command(
+    readers_app,
+    ["nightrank status", "nightrank status --max-age 26h", "nightrank status --config shop/nightrank.yaml"],
+    panel=_PANEL,
+)
+def status(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    max_age: Annotated[
+        str, typer.Option("--max-age", help="End with 11 if the live date's cut-off lies further back: 26h, 90m, 2d.")
+    ] = "",
+) -> Closing:
+    """Say which rankings are live, after verifying their files, and how old they are."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.live import refuse_old, standing
+
+    most = _span(max_age) if max_age else None
+    settings = load_config(config, overrides)
+    facts = standing(Path(settings.output) / "rankings", settings.calendar, datetime.now(UTC))
+    report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
+    report.result(facts)
+    if most is not None:
+        refuse_old(facts, most)
+    if facts["live"] is None:
+        return Closing("nothing is published yet", then=next_command("score --date DAY", config))
+    return Closing(f"verified the published rankings of {facts['live']}", lies_in=facts["folder"])
+
+
+@command(
+    readers_app,
+    [
+        "nightrank read",
+        "nightrank read --user 4711",
+        "nightrank read --date 2024-05-01 --format csv",
+        "nightrank read --to tonight.parquet",
+    ],
+    panel=_PANEL,
+)
+def read(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    when: Annotated[
+        datetime | None,
+        typer.Option("--date", formats=["%Y-%m-%d"], help="The last good rankings of this day; else what is live."),
+    ] = None,
+    user: Annotated[
+        str | None, typer.Option("--user", help="One user's list; an unknown user's is the fallback.")
+    ] = None,
+    form: Annotated[
+        Literal["table", "parquet", "csv", "jsonl"] | None,
+        typer.Option("--format", help="By default what the name of --to says, or table."),
+    ] = None,
+    to: Annotated[Path | None, typer.Option("--to", help="The file to write; csv and jsonl else go to stdout.")] = None,
+) -> Closing:
+    """Read the published rankings: a table for people, or Parquet, CSV or JSON lines for programs."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.base.progress import say
+    from pipelines.verbs.read import rankings_of, rankings_table, write_lists
+
+    chosen = form or ("table" if to is None else to.suffix.removeprefix("."))
+    root = Path(load_config(config, overrides).output) / "rankings"
+    lists = rankings_of(root, None if when is None else when.date(), user)
+    if lists.is_fallback:
+        say(
+            "this user has no list that night: these are the rows of the fallback list",
+            date=str(lists.published.attempt.day),
+        )
+    if chosen != "table" or to is not None:
+        write_lists(lists, chosen, to)
+    else:
+        report.show(rankings_table(lists, most=_SHOWN_ROWS))
+    facts: dict[str, Any] = {
+        "date": str(lists.published.attempt.day),
+        "version": lists.published.manifest["version"],
+        "rows": lists.rows,
+        "fallback": lists.is_fallback,
+    }
+    if chosen == "table" or to is not None:  # else stdout is the rows'
+        report.result(facts)
+    return Closing(f"read {lists.rows:,} rows of the rankings of {facts['date']}", lies_in=to)
+
+
+@command(
+    readers_app,
+    ["nightrank live --set 2024-04-30 --reason 'the new range has wrong prices'"],
+    name="live",
+    panel=_PANEL,
+)
+def live(
+    config: ConfigPath = DEFAULT,
+    *,
+    when: Annotated[
+        datetime, typer.Option("--set", formats=["%Y-%m-%d"], help="The day whose published rankings go live again.")
+    ],
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the journal beside the rankings.")],
+) -> Closing:
+    """Go back to the rankings of another day, on purpose; the next night of a later day goes live as usual."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.stores.publish import live_day
+    from pipelines.verbs.live import go_back
+
+    if not reason.strip():
+        raise ConfigError("--reason is for the journal, and says nothing. Write why the rankings go back.")
+    output = Path(load_config(config).output)
+    was = live_day(output / "rankings")
+    attempt, moved = go_back(output, when.date(), reason=reason.strip())
+    report.result(
+        {
+            "live": str(attempt.day),
+            "was": None if was is None else str(was),
+            "pointer_moved": moved,
+            "attempt": str(attempt.folder),
+        }
+    )
+    verb = "put" if moved else "found"
+    return Closing(
+        f"{verb} the rankings of {attempt.day} live", lies_in=attempt.folder, then=next_command("status", config)
+    )
+
+
+def _span(text: str) -> timedelta:
+    """A span of time such as 26h.
+
+    Raises:
+        ConfigError: It is none.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhd])", text)
+    if match is None:
+        raise ConfigError(f"--max-age: {text!r} is no span of time. Write a number and m, h or d: 90m, 26h, 2d.")
+    return timedelta(hours=float(match[1]) * _HOURS[match[2]])
