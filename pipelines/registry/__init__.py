@@ -3,3 +3,22 @@
 All calls of MLflow are made here, inside `tracking_errors`. Whether a version may go live is decided by the gates
 (`pipelines.verbs.gates`).
 """
+
+import os
+from importlib import import_module
+from pathlib import Path
+from tempfile import gettempdir
+
+# NOTE: before any module here imports MLflow: no look-up of a telemetry host, and minutes of retries become seconds.
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+
+try:
+    Path.home()
+except RuntimeError:  # a user id without an account, as in containers; MLflow asks for a home when it is imported
+    os.environ["HOME"] = gettempdir()
+    import_module("mlflow.environment_variables")
+    del os.environ["HOME"]

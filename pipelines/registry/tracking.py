@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import logging
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,15 +12,6 @@ from pathlib import Path
 from shlex import quote
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
-
-# NOTE: before MLflow is imported: no look-up of a telemetry host, and minutes of retries become seconds.
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
-os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-
-import logging
 
 from mlflow import MlflowClient
 from mlflow.entities import Experiment, Metric, Param

@@ -12,6 +12,8 @@ import pipelines.registry.tracking
 from features.errors import ConfigError, TryAgainError
 from pipelines.registry.tracking import Run, Tracking, tracking_uri
 
+ROOT = Path(__file__).parents[3]
+
 
 @pytest.fixture
 def config(shop_project, tmp_path):
@@ -203,3 +205,30 @@ def test_a_training_that_is_killed_shows_its_curve(shop_project, tmp_path):
     status, losses = seen(project.config)
     assert status == "RUNNING"
     assert len(losses) == 12
+
+
+@pytest.mark.parametrize("module", ["registry", "tracking", "versions"])
+def test_telemetry_is_off_whatever_is_imported_first(module):
+    code = f"""
+import os, sys
+os.environ.pop("MLFLOW_DISABLE_TELEMETRY", None)
+import pipelines.registry.{module}
+from mlflow.telemetry.client import get_telemetry_client
+sys.exit(get_telemetry_client() is not None)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=300, check=False).returncode == 0
+
+
+def test_an_account_without_a_home_folder_can_use_mlflow():
+    code = """
+import os, pwd
+from pathlib import Path
+os.environ.pop("HOME", None)
+def nobody(uid):
+    raise KeyError(uid)
+pwd.getpwuid = nobody
+import pipelines.registry.registry
+assert "HOME" not in os.environ
+"""
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=300, check=False, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
