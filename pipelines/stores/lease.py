@@ -38,7 +38,7 @@ class Lease:
     Attributes:
         output: The output folder.
         token: Grows with every night that begins.
-        owner: Tells apart two nights of one token, should the record have been deleted between them.
+        owner: Tells apart two nights of one token, should record and locks have been deleted between them.
         night: The day that is ranked.
         since: When it began.
         process: The process.
@@ -87,7 +87,7 @@ def leased(output: Path, night: date, *, minutes: float, take_over: bool = False
         last = _record(output)
         if last is not None:
             _refuse_running(_lock(output, last["token"]), last, seconds=60 * minutes, take_over=take_over)
-        token = max(after, last["token"] if last is not None else 0) + 1
+        token = max(after, last["token"] if last is not None else 0, *_tokens(output)) + 1
         since = datetime.now(UTC).isoformat(timespec="seconds")
         lease = Lease(output, token, uuid4().hex, str(night), since, os.getpid())
         path = _lock(output, token)
@@ -164,6 +164,11 @@ def _is_locked(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def _tokens(output: Path) -> list[int]:
+    """Tokens of the locks that there are: also of a night whose record was deleted."""
+    return [int(path.stem.removeprefix("night-")) for path in (output / "jobs").glob("night-*.lock")]
 
 
 def _sweep(output: Path, own: Path) -> None:

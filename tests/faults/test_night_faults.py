@@ -135,8 +135,9 @@ def test_fault_38_a_second_night_ends_with_75_unless_it_takes_over(project, nigh
 
 def test_fault_68_a_night_that_wakes_after_a_later_one_publishes_nothing(project, night, meanwhile):
     tomorrow = project.day + timedelta(days=1)
-    later = meanwhile(lambda: night("--take-over", when=tomorrow))
-    ended = night("--set", "night.audits.eve=off")
+    undelivered = ("--set", "night.audits.eve=off", "--set", "night.audits.event_types=off")
+    later = meanwhile(lambda: night("--take-over", *undelivered, when=tomorrow))
+    ended = night()
     assert later[1].facts["pointer_moved"], later[1].err
     assert ended.code == 75
     assert "this night of 2024-02-25 was passed over while it stood still" in ended.err
