@@ -27,7 +27,7 @@ readme: install
 
 # Two processes; each file stays in one, so that what its tests share is made once, and torch has one thread in each.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 	$(BIN)/python -m pytest -n 2 --nbmake --nbmake-timeout=600 notebooks
 
 test-slow: install

@@ -6,7 +6,7 @@ What lies here, lowest first; a room imports only from those above it in this li
 - `tables`: contracts of the input tables, and how types, ids, times and texts are read. No log.
 - `log`: the event log on integer codes and days, indexes as of a day, the inventory of what a log offers. No model.
 - `requests`: which user is ranked for on which day, what the user then did, and how days are split.
-- `signals`: models of behaviour as of a day, and the base classes of signals and generators.
+- `signals`: models of behaviour as of a day, and the base classes of signals, generators and families.
 - `candidates`: all generators together: their union, filters and cut, and their recall.
 - `families`: feature families, their registry and the feature manifest.
 - `assemble`: candidates and features of requests, in portions; `shop`: a simulated shop for tests and methods.

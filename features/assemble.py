@@ -17,12 +17,12 @@ from features.candidates.catalog import ByQuery
 from features.candidates.cut import CandidateCut
 from features.candidates.union import CandidateGenerators, histories
 from features.config import CandidatesConfig, FeaturesConfig
-from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.families.request import source_group
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import LISTS
+from features.signals.family import Plan
 from features.signals.queries import Queries
 
 __all__ = ["KEYS", "POSITION", "Assembler", "Portion"]

@@ -18,6 +18,7 @@ from typing import Any
 import polars as pl
 import pytest
 import yaml
+from hypothesis import settings
 from leak_check import differences, moved_by_future, other_futures
 from random_encoder import random_encoder
 from random_log import random_tables
@@ -25,6 +26,9 @@ from random_log import random_tables
 from features.log.event_log import EventLog, date_of
 from features.requests.engaged import requests_between
 from ranker.baselines import popularity
+
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")
@@ -105,10 +109,33 @@ class Project:
 
 NIGHT = date(2024, 2, 25)
 """The simulated shop's projects know what lies before this day; there are three more days to be delivered."""
+FILES = 5
+"""Of their latest days, each in a file of its own; all before stand in one."""
 
 
 @pytest.fixture(scope="session")
-def shop_project(tmp_path_factory, tiny_encoder):
+def tracking_databases(tmp_path_factory):
+    """MLflow makes one database, by a second of migrations; what makes another one in this process copies it."""
+    from mlflow import MlflowClient
+
+    from pipelines.base.tracking_config import sqlite_uri
+    from pipelines.registry import tracking_store
+
+    template = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+
+    def copied(*, tracking_uri: str, registry_uri: str) -> None:
+        assert tracking_uri == registry_uri
+        if not template.exists():
+            MlflowClient(tracking_uri=sqlite_uri(template), registry_uri=sqlite_uri(template))
+        shutil.copyfile(template, tracking_store.sqlite_file(tracking_uri))
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(tracking_store, "MlflowClient", copied)
+        yield
+
+
+@pytest.fixture(scope="session")
+def shop_project(tmp_path_factory, tiny_encoder, tracking_databases):  # noqa: ARG001 - for what it sets up
     """The simulated shop, small, as its owner would bring it; nothing trained yet."""
     from features.shop.simulator import ShopConfig
     from pipelines.verbs.datasets import simulated
@@ -117,6 +144,7 @@ def shop_project(tmp_path_factory, tiny_encoder):
     shop = ShopConfig(users=60, items=120, days=58, requests_per_user_per_day=0.6, list_length=8)
     project = Project(tmp_path_factory.mktemp("shop") / "project", simulated(shop))
     write_dataset(project.dataset, project.folder, until=NIGHT, partitioned=True)
+    _delivered_together(sorted((project.folder / "events").iterdir())[:-FILES])
     project.change(
         encoder={
             "model": str(tiny_encoder),
@@ -141,10 +169,19 @@ def shop_project(tmp_path_factory, tiny_encoder):
     return project
 
 
+def _delivered_together(folders: list[Path]) -> None:
+    """Put the events of some folders into the first: each file of a log takes a command longer."""
+    first, *others = [folder / "events.parquet" for folder in folders]
+    pl.concat(pl.read_parquet(path, hive_partitioning=False) for path in (first, *others)).write_parquet(first)
+    for path in others:
+        shutil.rmtree(path.parent)
+
+
 @pytest.fixture(scope="session")
 def trained_project(tmp_path_factory, shop_project):
     """The shop with one version: trained, registered, champion."""
     from pipelines.inputs.check import read_inputs
+    from pipelines.inputs.read import read_events
     from pipelines.registry.register import register
     from pipelines.registry.registry import CHALLENGER, Registry
     from pipelines.registry.tracking import Tracking
@@ -154,6 +191,7 @@ def trained_project(tmp_path_factory, shop_project):
     project = shop_project.copy(tmp_path_factory.mktemp("trained") / "project")
     config = project.config
     inputs = read_inputs(config)
+    read_events(config)  # leaves the folded log that a training leaves, so that commands on copies fold nothing again
     with Tracking(config).run() as run:
         trained = train(inputs.log, config, run.series)
         registered = register(trained, inputs, config, run)
@@ -179,7 +217,7 @@ class Ended:
 
 
 @pytest.fixture
-def command(capfd, monkeypatch):
+def command(capfd, monkeypatch, tracking_databases):  # noqa: ARG001 - for what it sets up
     """Run the command line in this process: ``command(project, "check", "--allow-empty")``."""
     from pipelines.cli import app as cli
 

@@ -18,7 +18,7 @@ from features.errors import ContractError
 from features.signals.cache import AsOfCache
 from features.signals.popularity import Popularity
 
-__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of", "sources_of"]
+__all__ = ["CandidateCut", "Facts", "facts_of", "keys_of", "sources_of", "teaching_rows"]
 
 _WINDOWS_DAYS = (1, 3, 7, 28, 90, 365)
 _SCORE_SCALE = 100.0  # scores are shares or counts: brings both to where log1p bends
@@ -27,6 +27,8 @@ _RIDGE = 1e-6
 _MAX_STEPS = 100
 _TOLERANCE = 1e-7  # of the loss's steepest slope
 _EPSILON = 1e-12
+_NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches, with so many times the weight
+_HASH = 1_000_003
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,28 @@ def keys_of(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
     """One integer a (request, item), in their order."""
     requests, items = (frame[name].to_numpy().astype(np.int64) for name in ("request", "item"))
     return np.asarray(requests << 32 | items)
+
+
+def teaching_rows(
+    keys: npt.NDArray[np.int64], positive: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.float64]]:
+    """Rows of a union that teach the cut, and what each weighs.
+
+    Of the requests that have a positive these are the positives, and of the others one in four, by a hash of its key,
+    with four times the weight. All are divided by the root of the request's positives: a request then weighs between
+    one vote a request and one a positive.
+
+    Args:
+        keys: (N,) `keys_of` the union.
+        positive: (N,) whether each became a positive.
+
+    Returns:
+        (M,) positions, ascending, and (M,) weights.
+    """
+    _, request = np.unique(keys >> 32, return_inverse=True)
+    positives = np.bincount(request, positive)[request] if len(keys) else np.zeros(0)
+    rows = np.flatnonzero((positives > 0) & (positive | (keys % _HASH % _NEGATIVES_OF == 0)))
+    return rows, np.where(positive[rows], 1.0, _NEGATIVES_OF) / np.sqrt(positives[rows])
 
 
 def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame, cache: AsOfCache) -> Facts:

@@ -18,7 +18,7 @@ import polars as pl
 import polars.selectors as cs
 
 from features.candidates.catalog import SOURCES, Supplied, generators_of
-from features.candidates.cut import CandidateCut, Facts, facts_of, keys_of
+from features.candidates.cut import CandidateCut, Facts, facts_of, keys_of, teaching_rows
 from features.config import CandidatesConfig
 from features.log.decay import decay_weights
 from features.log.engagements import spread
@@ -48,8 +48,6 @@ _HISTORY: dict[str, type[pl.DataType]] = {
     "days": pl.Int64,
 }
 _CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
-_MAX_EXAMPLES = 2000  # requests that teach the cut: the latest
-_NEGATIVES_OF = 4  # one in so many of the rows that were no positive teaches the cut, with so many times the weight
 
 
 def histories(
@@ -261,15 +259,17 @@ class CandidateGenerators:
             return keys_of(requests.select("request", item="shown").explode("item"))
         return keys_of(Supplied(self._inputs).lists(requests))
 
-    def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, size: int = 1000) -> CandidateCut | None:
+    def fit_cut(
+        self, requests: pl.DataFrame, truth: pl.DataFrame, *, most: int = 2000, size: int = 1000
+    ) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
 
-        A request weighs as the root of its positives: between one vote a request and one a positive. Rows that were
-        no positive are sampled by a hash of their key.
+        What teaches it, and with what weight: `features.candidates.cut.teaching_rows`.
 
         Args:
             requests: request, user, as_of_day.
             truth: `features.requests.engaged.truth_of` these.
+            most: Requests that teach it: the latest.
             size: Requests looked at together.
 
         Returns:
@@ -277,7 +277,7 @@ class CandidateGenerators:
         """
         if self.logged_lists:
             return None
-        requests = requests.sort("as_of_day", "request").tail(_MAX_EXAMPLES).sort("request")
+        requests = requests.sort("as_of_day", "request").tail(most).sort("request")
         examples = [
             example
             for start in range(0, requests.height, size)
@@ -298,14 +298,10 @@ class CandidateGenerators:
         union = self.union(requests, history)
         keys = keys_of(union)
         positive = _among(keys, keys_of(truth))
-        marked = pl.DataFrame({"request": union["request"], "positive": positive})
-        per_request = marked.with_columns(pl.col("positive").sum().over("request"))["positive"].to_numpy()
-        taken = (per_request > 0) & (positive | (keys % 1_000_003 % _NEGATIVES_OF == 0))
-        if not taken.any():
+        rows, weight = teaching_rows(keys, positive)
+        if not len(rows):
             return None
-        rows = np.flatnonzero(taken)
         facts = facts_of(union[rows], requests, history, self._inputs.cache)
-        weight = np.where(positive, 1.0, _NEGATIVES_OF)[rows] / np.sqrt(per_request[rows])
         return facts, positive[rows], weight, union[rows]["request"].n_unique()
 
     def _allowed(

@@ -5,7 +5,7 @@ version reads, `statistics` what a column looks like. No candidates are proposed
 
 To add a family, subclass `Family` and register it; this one counts how often a user comes at the weekend:
 
-    from features.families.base import Family, ratio
+    from features.signals.family import Family, ratio
     from features.families.registry import register
     from features.log.asof import AsOfIndex
 

@@ -7,13 +7,13 @@ import numpy as np
 import polars as pl
 
 from features.families.attribute_values import NO_VALUE, item_codes
-from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 from features.families.item import Gaps
 from features.families.pair import Shares, expected_gap
 from features.log.asof import AsOfIndex, Counts, Floats, Ints, stamps_of
 from features.log.event_log import EventLog
 from features.log.inventory import UNKNOWN, slugs
 from features.log.return_gaps import return_gaps
+from features.signals.family import Columns, Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 
 __all__ = [
     "ItemAttributes",

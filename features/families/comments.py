@@ -2,9 +2,9 @@
 
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 from features.log.asof import AsOfIndex
 from features.log.event_log import EventLog
+from features.signals.family import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 
 __all__ = ["ItemComments"]
 

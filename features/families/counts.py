@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.families.base import Columns, Plan, Values
 from features.log.asof import AsOfIndex, Counts, Ints, KeysAsOf, stamps_of
 from features.log.engagements import Engagements
 from features.log.event_log import EventLog
 from features.log.inventory import slugs
+from features.signals.family import Columns, Plan, Values
 
 __all__ = ["KindCounts"]
 

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from features.families.base import Family, Plan, Rows, Values
 from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache, cells_of
 from features.signals.ease import Ease
+from features.signals.family import Family, Plan, Rows, Values
 
 __all__ = ["HistoryEase"]
 

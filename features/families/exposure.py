@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan
 from features.families.pair import by_pair
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints
 from features.log.event_log import EventLog
 from features.log.interactions import by_item
+from features.signals.family import Columns, Family, Plan, Rows, Values, days_or_nan
 
 __all__ = ["ItemExposure", "PairExposure"]
 

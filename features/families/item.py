@@ -3,13 +3,13 @@
 import numpy as np
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 from features.families.counts import KindCounts
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.log.decay import FIXED, decay_weights
 from features.log.engagements import spread
 from features.log.event_log import EventLog
 from features.log.interactions import Interactions, by_item
+from features.signals.family import Columns, Family, Plan, Rows, Values, days_or_nan, ratio
 
 __all__ = ["Gaps", "ItemPopularity"]
 

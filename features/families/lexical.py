@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values, ratio
 from features.log.asof import Floats, Ints
 from features.log.decay import FIXED, decay_weights
 from features.log.engagements import spread
 from features.log.event_log import EventLog
 from features.log.history import History
+from features.signals.family import Columns, Family, Plan, Rows, Values, ratio
 from features.signals.tokens import Tokens, phrases_of, words_of
 
 __all__ = ["TextPhrases", "TextWords", "TokenLift"]

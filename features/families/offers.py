@@ -3,11 +3,11 @@
 import numpy as np
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values
 from features.log.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.log.decay import FIXED
 from features.log.event_log import EventLog
 from features.log.inventory import slugs
+from features.signals.family import Columns, Family, Plan, Rows, Values
 
 __all__ = ["ItemOffers"]
 

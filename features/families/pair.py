@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.families.base import Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 from features.families.item import Gaps
 from features.log.asof import DAY_MASK, AsOfIndex, Floats, Ints, KeysAsOf, stamps_of
 from features.log.event_log import EventLog
 from features.log.interactions import Interactions
+from features.signals.family import Family, Plan, Rows, Values, days_or_nan, mean_gap, ratio
 
 __all__ = ["PairHistory", "Shares", "by_pair", "expected_gap"]
 

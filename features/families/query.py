@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from features.families.base import Columns, Family, Plan, Rows, Values, days_or_nan
 from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
+from features.signals.family import Columns, Family, Plan, Rows, Values, days_or_nan
 from features.signals.queries import Queries
 
 __all__ = ["QueryMatch"]

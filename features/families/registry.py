@@ -16,7 +16,6 @@ from features.config import RENAMED_FAMILIES, CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError, listed
 from features.families.attribute import ItemAttributes, ProfileAttributes, UserCategory, UserItemAttributes
 from features.families.attribute_values import item_codes
-from features.families.base import Family, Plan, Rows
 from features.families.comments import ItemComments
 from features.families.ease import HistoryEase
 from features.families.exposure import ItemExposure, PairExposure
@@ -34,6 +33,7 @@ from features.families.value import EventValue
 from features.families.vectors import VectorMatch
 from features.log.engagements import KEPT_BY_DAY, SUMMED_BY_DAY
 from features.log.event_log import EventLog
+from features.signals.family import Family, Plan, Rows
 
 __all__ = [
     "FAMILIES",

@@ -7,9 +7,9 @@ import polars as pl
 
 from features.candidates.catalog import generators_of
 from features.config import CandidatesConfig
-from features.families.base import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 from features.families.user import BoughtPrices
 from features.log.event_log import EventLog
+from features.signals.family import ColumnGroup, Columns, Family, Plan, Rows, Values, ratio
 
 __all__ = ["RequestList", "source_group"]
 

@@ -1,9 +1,9 @@
 """Clock and context of a request, in online mode alone."""
 
 from features.families.attribute import coded_attribute
-from features.families.base import Columns, Family, Plan, Rows, Values
 from features.log.event_log import EventLog
 from features.log.inventory import slugs
+from features.signals.family import Columns, Family, Plan, Rows, Values
 
 __all__ = ["RequestContext", "RequestTime"]
 

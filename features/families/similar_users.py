@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from features.families.base import Family, Plan, Rows, Values, ratio
 from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache, cells_of
+from features.signals.family import Family, Plan, Rows, Values, ratio
 from features.signals.similar_users import NearestUsers, engaged_lately
 
 __all__ = ["SimilarUsers"]

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.config import FrozenConfig
-from features.families.base import Floats
+from features.frozen import FrozenConfig
+from features.signals.family import Floats
 
 __all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "statistics_of"]
 

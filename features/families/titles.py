@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from features.families.base import Columns, Family, Plan, Rows, Values
 from features.log.event_log import EventLog
+from features.signals.family import Columns, Family, Plan, Rows, Values
 from features.signals.tokens import WORD
 
 __all__ = ["SCRIPTS", "ItemTitle"]

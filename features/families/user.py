@@ -4,7 +4,11 @@ import numpy as np
 import polars as pl
 
 from features.families.attribute_values import item_codes
-from features.families.base import (
+from features.families.counts import KindCounts
+from features.log.asof import stamps_of
+from features.log.engagements import spread
+from features.log.event_log import EventLog
+from features.signals.family import (
     AsOfIndex,
     Columns,
     Family,
@@ -17,10 +21,6 @@ from features.families.base import (
     ratio,
     tally,
 )
-from features.families.counts import KindCounts
-from features.log.asof import stamps_of
-from features.log.engagements import spread
-from features.log.event_log import EventLog
 
 __all__ = ["PRICE_UNIT", "BoughtPrices", "UserActivity"]
 

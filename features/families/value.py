@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from features.families.base import Columns, Family, Plan, Rows, Values, ratio
 from features.log.asof import AsOfIndex, Floats, Ints, stamps_of
 from features.log.event_log import EventLog
 from features.log.interactions import Interactions
 from features.log.packed_values import LOG_VALUE_GRID, unpack_values
+from features.signals.family import Columns, Family, Plan, Rows, Values, ratio
 
 __all__ = ["EventValue"]
 

@@ -5,11 +5,11 @@ import numpy.typing as npt
 import polars as pl
 
 from features.errors import ContractError
-from features.families.base import Columns, Family, Plan, Rows, Values
 from features.log.asof import Floats, Ints
 from features.log.event_log import EventLog
 from features.log.history import History
 from features.log.inventory import slugs
+from features.signals.family import Columns, Family, Plan, Rows, Values
 from features.tables.text import GRID
 
 __all__ = ["VectorMatch", "on_grid"]

@@ -1,7 +1,8 @@
 """Signals: models of behaviour that are fitted on what happened before a day, and the generators that read them.
 
-One file a signal; `base` says what a signal is, `generator` what a generator is, `cache` keeps fits by day, `top_k` and
-`similarity` rank sparse scores. Signals read a log and nothing else: no requests, no labels, no features.
+One file a signal. `base` says what a signal is, `generator` what a generator is, and `family` what a feature family is;
+the rooms above use them. `cache` keeps fits by day; `top_k` and `similarity` rank sparse scores. Signals read a log and
+nothing else: no requests, no labels, no features.
 
 To add a signal, subclass `Signal` as a frozen dataclass of its settings; this one is each item's last active day (the
 day after the fit for an item without one):

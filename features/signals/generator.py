@@ -54,7 +54,7 @@ class Generator(ABC):
         name: Key of its quota in `CandidatesConfig`, or in its `extra`; and the stem of its two columns.
         meaning: One line for people.
         is_text: Whether it reads texts: its columns are kept from the behaviour-only ranker.
-        reads: Columns of single events that it needs, as in `features.families.base.Family`.
+        reads: Columns of single events that it needs, as in `features.signals.family.Family`.
     """
 
     name: ClassVar[str]

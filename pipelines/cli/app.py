@@ -24,6 +24,7 @@ from pipelines.cli.init_command import init_app
 from pipelines.cli.nights import nights_app
 from pipelines.cli.project import project_app
 from pipelines.cli.readers import readers_app
+from pipelines.cli.registry import champion_app, registry_app
 from pipelines.cli.versions import versions_app
 
 __all__ = ["app", "main"]
@@ -35,8 +36,9 @@ app = typer.Typer(
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
     epilog="`nightrank help` lists topics, and `nightrank help config ranker` says what each key of a section means.",
 )
-for part in (init_app, project_app, versions_app, nights_app, readers_app, help_app):
+for part in (init_app, project_app, versions_app, champion_app, nights_app, readers_app, help_app):
     app.add_typer(part)
+app.add_typer(registry_app, name="registry", rich_help_panel="Look closer")
 app.add_typer(features_app, name="features", rich_help_panel="Look closer")
 app.add_typer(vectors_app, name="vectors", rich_help_panel="Look closer")
 app.add_typer(click_app, name="click-model", rich_help_panel="Without users")

@@ -1,4 +1,4 @@
-"""The commands of versions: train one, judge it, make it champion, go back."""
+"""The commands of versions: train one and judge it."""
 
 from dataclasses import asdict
 from datetime import date, datetime
@@ -14,7 +14,6 @@ from pipelines.cli.options import (
     AllowEmpty,
     ConfigPath,
     Overrides,
-    VersionName,
     open_inputs,
     open_settings,
     registry_of,
@@ -205,62 +204,3 @@ def _judge_origins(
         lies_in=Path(settings.output) / "origins",
         then=next_command("train", config),
     )
-
-
-@command(
-    versions_app,
-    ["nightrank promote", "nightrank promote --version 3"],
-    panel=_PANEL,
-)
-def promote(
-    config: ConfigPath = DEFAULT,
-    overrides: Overrides = [],
-    *,
-    version: VersionName = "challenger",
-    allow_empty: AllowEmpty = False,
-) -> Closing:
-    """Make a version the champion, which `score` ranks by, if it passes every gate."""
-    from pipelines.base import report
-    from pipelines.inputs.read import read_events
-    from pipelines.registry.versions import load_version, working_config
-    from pipelines.verbs.promote import promote as promote_version
-
-    settings = open_settings(config, overrides)
-    registry = registry_of(settings)
-    _, bundle = load_version(registry, version)
-    inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
-    promoted, gates = promote_version(inputs.log, settings, registry, version)
-    for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.finding}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
-    return Closing(
-        f"{promoted.name} passed {len(gates)} gates and is champion", then=next_command("score --date DAY", config)
-    )
-
-
-@command(versions_app, ["nightrank rollback"], panel=_PANEL)
-def rollback(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
-    """Make the previous champion the champion again."""
-    from pipelines.base import report
-    from pipelines.base.config import load_config
-
-    registry = registry_of(load_config(config, overrides))
-    with registry.locked():
-        went, came = registry.rollback()
-    report.result({"champion": came.name, "was": went.name})
-    return Closing(f"{came.name} is champion again, after {went.name}", then=next_command("score --date DAY", config))
-
-
-@command(versions_app, ["nightrank history"], panel=_PANEL)
-def history(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
-    """Show which versions were made champion, when, by whom and why; refusals too."""
-    from pipelines.base import report
-    from pipelines.base.config import load_config
-
-    entries = registry_of(load_config(config, overrides)).history()
-    for entry in entries:
-        report.show(f"{entry['at']}  {entry['action']:<9} {entry['from'] or '-'} -> {entry['to']}  by {entry['by']}")
-        for name, figure in entry["why"].items():
-            report.show(f"    {name}: {figure}")
-    report.result({"history": entries})
-    return Closing(f"showed {len(entries)} changes of the champion")

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from features.config import CandidatesConfig
 from features.errors import ConfigError, ContractError
-from features.families.base import Plan
 from features.families.registry import events_read
+from features.signals.family import Plan
 from features.tables.contracts import Checked, refuse_written_twice
 from pipelines.base.config import Config
 from pipelines.base.progress import say

@@ -16,7 +16,7 @@ import polars as pl
 from pipelines.base.audit_config import AuditsConfig
 from pipelines.night.measures import DAYS, InputMeasures, Measures
 
-__all__ = ["AUDITS", "Compared", "Finding", "Opinion", "audit", "blocking"]
+__all__ = ["AUDITS", "OF_INPUTS", "Compared", "Finding", "Opinion", "audit", "blocking"]
 
 _FIRST = 10  # ranks of a list that people look at
 _WEEKS = 5  # weeks before the eve that say what is expected of its weekday
@@ -86,10 +86,18 @@ class Finding:
 Auditor = Callable[[Compared, float], Opinion | None]
 
 
-def audit(compared: Compared, config: AuditsConfig) -> list[Finding]:
-    """Every audit that is not off, in the order of `AUDITS`."""
+def audit(compared: Compared, config: AuditsConfig, *, inputs_alone: bool = False) -> list[Finding]:
+    """Every audit that is not off, in the order of `AUDITS`.
+
+    Args:
+        compared: The night beside those before it.
+        config: Levels and limits.
+        inputs_alone: Only the audits of `OF_INPUTS`, which need no list of the night.
+    """
     findings = []
     for name, auditor in AUDITS.items():
+        if inputs_alone and name not in OF_INPUTS:
+            continue
         told = getattr(config, name)
         if told.level == "off":
             continue
@@ -297,3 +305,6 @@ AUDITS: dict[str, Auditor] = {
     ),
 }
 """Every audit by its name in `night.audits`, in the order of the table."""
+
+OF_INPUTS = ("texts", "catalogue", "users", "log", "past_days", "eve", "event_types", "strangers")
+"""Audits of what a night knows: they are asked before it makes a list, so that hours are not spent for nothing."""

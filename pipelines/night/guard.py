@@ -1,7 +1,7 @@
-"""Audit a written attempt before it goes live: measure it, compare it with the nights before, keep what was found."""
+"""Audit a night before it makes lists and before it goes live: measure it, compare it with the nights before."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from typing import get_args
 
@@ -14,61 +14,75 @@ from features.log.event_log import EventLog
 from pipelines.base.config import Config, Weekday
 from pipelines.base.progress import say
 from pipelines.night.audits import Compared, Finding, audit
-from pipelines.night.measures import Measures, measure_inputs, measure_lists
+from pipelines.night.measures import NO_LISTS, ListMeasures, Measures, measure_inputs, measure_lists
 from pipelines.stores.publish import Attempt, published_attempts
 from pipelines.stores.storage import read_json, read_parquet, write_json
 
-__all__ = ["audited", "audits_table"]
+__all__ = ["Guard", "audits_table"]
 
 MEASURES, AUDITS = "measures.json", "audits.json"
 """Files of an attempt's folder."""
 _NIGHTS = 7  # that are compared with
 
 
-def audited(
-    attempt: Attempt,
-    shards: Sequence[str],
-    log: EventLog,
-    users: pl.Series,
-    day: int,
-    *,
-    version: str,
-    config: Config,
-) -> list[Finding]:
-    """Measure an attempt, compare it with the nights that went live before, and keep both beside its manifest.
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What stands between a night's inputs and its going live.
 
-    Args:
-        attempt: Whole and verified.
-        shards: Its parts of users.
+    Attributes:
+        attempt: The night's attempt.
         log: The log, ended at the day.
         users: (U,) codes of the ranked users.
         day: The batch day.
         version: Name of the version.
-        config: What the night followed.
+        config: What the night follows.
     """
-    tonight = _measures(attempt)
-    if tonight is None:
-        lists = [read_parquet(attempt.folder / f"{shard}.parquet") for shard in shards]
-        tonight = Measures(
-            day=str(attempt.day),
-            version=version,
-            inputs=measure_inputs(log, users, day, config),
-            lists=measure_lists(lists, log, day, top=config.night.top),
+
+    attempt: Attempt
+    log: EventLog
+    users: pl.Series
+    day: int
+    version: str
+    config: Config
+
+    def audited_inputs(self) -> list[Finding]:
+        """The audits of what the night knows; asked before a list is made."""
+        return audit(self._compared(self._tonight(NO_LISTS)), self.config.night.audits, inputs_alone=True)
+
+    def audited(self, shards: Sequence[str]) -> list[Finding]:
+        """All audits of a whole and verified attempt; measures and findings are kept beside its manifest.
+
+        Args:
+            shards: The attempt's parts of users.
+        """
+        folder = self.attempt.folder
+        tonight = _measures(self.attempt)
+        if tonight is None:
+            lists = [read_parquet(folder / f"{shard}.parquet") for shard in shards]
+            tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self.config.night.top))
+            write_json(tonight.model_dump(mode="json"), folder / MEASURES)
+        sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
+        findings = audit(self._compared(tonight, sample), self.config.night.audits)
+        write_json([asdict(finding) for finding in findings], folder / AUDITS)
+        return findings
+
+    def _tonight(self, lists: ListMeasures) -> Measures:
+        inputs = measure_inputs(self.log, self.users, self.day, self.config)
+        return Measures(day=str(self.attempt.day), version=self.version, inputs=inputs, lists=lists)
+
+    def _compared(self, tonight: Measures, sample: pl.DataFrame | None = None) -> Compared:
+        """The night beside those that went live before it, of its day or an earlier one."""
+        attempt = self.attempt
+        earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
+        before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
+        lists = pl.DataFrame() if sample is None else sample
+        return Compared(
+            tonight=tonight,
+            before=[measures for _, measures in before],
+            lists=lists,
+            last_lists=_lists_of(before[0][0], lists) if before and len(lists) else None,
+            eve_is_expected=_eve_is_expected(attempt.day, self.config),
         )
-        write_json(tonight.model_dump(mode="json"), attempt.folder / MEASURES)
-    earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-    before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
-    sample = read_parquet(attempt.folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
-    compared = Compared(
-        tonight=tonight,
-        before=[measures for _, measures in before],
-        lists=sample,
-        last_lists=_lists_of(before[0][0], sample) if before and len(sample) else None,
-        eve_is_expected=_eve_is_expected(attempt.day, config),
-    )
-    findings = audit(compared, config.night.audits)
-    write_json([asdict(finding) for finding in findings], attempt.folder / AUDITS)
-    return findings
 
 
 def audits_table(findings: Sequence[Finding]) -> Table:

@@ -16,7 +16,16 @@ from features.log.event_log import EventLog, date_of
 from features.tables.text import item_texts
 from pipelines.base.config import Config
 
-__all__ = ["DAYS", "InputMeasures", "ListMeasures", "Measures", "dates_of", "measure_inputs", "measure_lists"]
+__all__ = [
+    "DAYS",
+    "NO_LISTS",
+    "InputMeasures",
+    "ListMeasures",
+    "Measures",
+    "dates_of",
+    "measure_inputs",
+    "measure_lists",
+]
 
 DAYS = 42
 """Latest days whose events are counted one by one: six weeks, five of them before the eve's weekday."""
@@ -73,6 +82,10 @@ class ListMeasures(_Kept):
     new_rows: int
     deciles: tuple[float, ...]
     categories: dict[str, float]
+
+
+NO_LISTS = ListMeasures(lists=0, rows=0, full=0, wrong=0, equal=0, shown=0, new_rows=0, deciles=(), categories={})
+"""Of a night whose inputs are audited before it makes lists."""
 
 
 class Measures(_Kept):

@@ -330,7 +330,8 @@ def _connected(uri: str, config: Config) -> MlflowClient:
     """A client, after its server or database answered once."""
     if not _is_server(uri):
         tracking_store.knock(uri)
-        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+        with tracking_store.making(uri):
+            return MlflowClient(tracking_uri=uri, registry_uri=uri)
     with _briefly():
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
         client.get_experiment_by_name(config.tracking.experiment)

@@ -12,20 +12,21 @@ from uuid import uuid4
 
 import mlflow.store.db.utils
 from mlflow import MlflowClient
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import NullPool, create_engine, inspect, make_url, text
 
 from features.errors import TryAgainError
 from pipelines.base.outside import written
 from pipelines.base.tracking_config import sqlite_uri
 
-__all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "sqlite_file"]
+__all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "making", "sqlite_file"]
 
 ARTEFACTS = "mlartifacts"
 """Folder of `output` with the artefacts of runs, where no server keeps them."""
 
 _LOCKED_SECONDS = 10.0
-_MAKING_SECONDS = 60.0
+_MAKING_SECONDS = 180.0
 _KNOCK_SECONDS = 5.0
+_LOCK_KEY = 7_263_548_129
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 
 
@@ -106,6 +107,27 @@ def knock(uri: str) -> None:
     default = _PORTS.get(parts.scheme.partition("+")[0])
     if default is not None and parts.hostname:
         socket.create_connection((parts.hostname, parts.port or default), timeout=_KNOCK_SECONDS).close()
+
+
+@contextmanager
+def making(uri: str) -> Iterator[None]:
+    """Context in which one command alone makes the tables of a PostgreSQL database that has none, while others wait.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: It cannot be opened, or another command does not come to an end with it.
+    """
+    if urlsplit(uri).scheme.partition("+")[0] != "postgresql":
+        yield
+        return
+    engine = create_engine(uri, poolclass=NullPool)
+    if inspect(engine).has_table("alembic_version"):
+        yield
+        return
+    with engine.connect() as connection:
+        connection.execute(text(f"set lock_timeout = '{_MAKING_SECONDS:.0f}s'"))
+        connection.execute(text(f"select pg_advisory_lock({_LOCK_KEY})"))  # until the connection is closed
+        connection.commit()
+        yield
 
 
 def follow(path: Path, recorded: str, folder: Path) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from features.config import Owner
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
-from features.families.base import Plan
+from features.frozen import Owner
 from features.log.event_log import EventLog, date_of, day_of
 from features.requests.split import Span, Split
+from features.signals.family import Plan
 from pipelines.base.config import Config
 from pipelines.base.owners import keys_of, with_keys_of
 from pipelines.base.progress import say

@@ -15,10 +15,10 @@ from encoders.model import InterestModel, Which
 from features.assemble import KEYS, POSITION, Assembler, Portion
 from features.candidates.cut import CandidateCut
 from features.config import TextFieldConfig
-from features.families.base import ColumnGroup
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import RequestSource
+from features.signals.family import ColumnGroup
 from features.tables.text import item_texts
 from pipelines.base.config import Config
 from pipelines.base.progress import task

@@ -6,10 +6,10 @@ from typing import Any
 from features.candidates import catalog
 from features.errors import ConfigError
 from features.families import registry
-from features.families.base import Family, Plan
 from features.families.registry import inputs_read
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
+from features.signals.family import Family, Plan
 from features.signals.generator import Generator
 from pipelines.base.config import Config
 from pipelines.base.plugins import installed

@@ -1,4 +1,4 @@
-"""Verb `demo`: the main job on a real grocery log, from raw tables to two published nights."""
+"""Verb `demo`: the main job on a real grocery log, from raw tables to two published nights, and one that is blocked."""
 
 import resource
 import time
@@ -12,6 +12,7 @@ import polars as pl
 from rich.text import Text
 
 from features.candidates.union import histories
+from features.errors import BlockedError
 from features.log.event_log import EventLog, day_of
 from features.requests.engaged import requests_tonight
 from features.tables.text import item_texts
@@ -48,7 +49,7 @@ _SHOWN_ITEMS = 3
 
 
 def run_demo(folder: Path) -> dict[str, Any]:
-    """Check, train, evaluate, promote, score; then a second night with the next day's events.
+    """Check, train, evaluate, promote, score; then a second night with the next day's events, and one that is blocked.
 
     Args:
         folder: Where data and results go.
@@ -94,6 +95,9 @@ def run_demo(folder: Path) -> dict[str, Any]:
     new = set(item_texts(inputs.log.items, config.data.items.text)) - texts_before
     nights.append(_night(inputs, config, second_day + timedelta(days=1)))
     moved = _moved_lists(inputs.log, second_day, before, _published_lists(config))
+    _step("7  score with a catalogue that lost half of its items on the way")
+    blocked = _blocked_night(whole, config, folder, second_day + timedelta(days=1))
+    report.show(blocked)
     summary_facts = {
         "version": version.name,
         "nights": nights,
@@ -112,6 +116,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
             users=_new_items(inputs, config),
             second_night=f"{acted} users acted on {second_day}, {changed} of them have another list; {len(new)} texts "
             f"were new, {nights[1]['texts_encoded']} were encoded.",
+            blocked_night=blocked,
             folder=str(folder),
             cost=f"Took {summary_facts['seconds']:.0f} s, at most {summary_facts['peak_gib']} GiB.",
         ),
@@ -143,6 +148,20 @@ def _night(inputs: Inputs, config: Config, when: date) -> Night:
     night = score(inputs, config, when=when, version=name, bundle=bundle)
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     return night
+
+
+def _blocked_night(whole: Dataset, config: Config, folder: Path, when: date) -> str:
+    """What the audits say of a night whose catalogue, by a fault upstream, has half of its items no longer on sale."""
+    first = pl.int_range(pl.len()) < pl.len() // 2
+    gone = pl.when(first).then(pl.lit(whole.span[0])).alias("available_until")
+    write_parquet(whole.items.with_columns(gone), folder / "items.parquet")
+    try:
+        _night(read_events(config), config, when)
+    except BlockedError as error:
+        return str(error)
+    finally:
+        write_parquet(whole.items, folder / "items.parquet")
+    raise AssertionError("a night with half of the catalogue went live")
 
 
 def _published_lists(config: Config) -> pl.DataFrame:

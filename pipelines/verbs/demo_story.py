@@ -121,6 +121,7 @@ def story(
     evaluation: Mapping[str, Any],
     users: Sequence[NewItem],
     second_night: str,
+    blocked_night: str,
     folder: str,
     cost: str,
 ) -> list[Table | Text | str]:
@@ -131,6 +132,7 @@ def story(
         evaluation: An evaluation's JSON.
         users: Users whose list shows something new to them.
         second_night: What the second night changed, a sentence.
+        blocked_night: Why the night with a broken catalogue did not go live.
         folder: Where the project lies.
         cost: Time and memory that the demo took, a sentence.
     """
@@ -148,6 +150,7 @@ def story(
     return [
         *parts,
         *_paragraph("Second night", second_night),
+        *_paragraph("Broken night", blocked_night.partition(" What was live")[0] + " Last night stays live."),
         f"Look      nightrank status --config {folder}/nightrank.yaml",
         f"          mlflow ui --backend-store-uri sqlite:///{folder}/out/mlflow.db",
         "Yours     put a catalogue and a log into a folder, then",

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 from features.assemble import Assembler
 from features.config import CandidatesConfig, FeaturesConfig, RequestsConfig
 from features.errors import ConfigError, IntegrityError
-from features.families.base import Plan
 from features.families.registry import FAMILIES, chosen
 from features.families.request import source_group
 from features.families.statistics import ColumnStatistics, drifts, statistics_of
 from features.log.event_log import EventLog, date_of
 from features.log.inventory import FeatureInventory
 from features.requests.split import Span, Split
+from features.signals.family import Plan
 from pipelines.base.config import Config
 from pipelines.base.progress import task
 from pipelines.stores.storage import read_json, write_json

@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from features.candidates.union import unmatched_ids
-from features.config import Owner
 from features.errors import BlockedError, ConfigError, ContractError, TryAgainError
+from features.frozen import Owner
 from features.log.event_log import EventLog, batch_day, date_of
 from features.requests.engaged import requests_tonight
 from features.signals.top_k import top_k
@@ -24,7 +24,7 @@ from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
-from pipelines.night.guard import audited, audits_table
+from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
@@ -119,19 +119,22 @@ def score(
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
         return {**facts, **beside, "dry_run": True}
+    guard = Guard(attempt, log, users, day, version, own)
+    may_go_live = not (hindsight or is_shadow)
+    if may_go_live and _would_go_live(attempt):
+        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
     with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
         written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
         attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
         rows = _refuse_empty(attempt, version)
-        live = live_day(attempt.root)
         forced: list[str] = []
-        if not (hindsight or is_shadow or attempt.is_live or (live is not None and live > when)):
-            findings = audited(attempt, parts, log, users, day, version=version, config=own)
+        if may_go_live and _would_go_live(attempt):
+            findings = guard.audited(parts)
             report.show(audits_table(findings))
             forced = _refuse_blocked(findings, when, force=publishing.force)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
-        moved = not (hindsight or is_shadow) and attempt.publish(
+        moved = may_go_live and attempt.publish(
             guard=_only_the_champion(config, version, right),
             facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
             forced=forced,
@@ -146,6 +149,12 @@ def score(
         "pointer_moved": moved,
         "live": _say_live(attempt, hindsight=hindsight, shadow=version if is_shadow else None),
     }
+
+
+def _would_go_live(attempt: Attempt) -> bool:
+    """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
+    live = live_day(attempt.root)
+    return not attempt.is_live and (live is None or live <= attempt.day)
 
 
 def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
@@ -204,7 +213,7 @@ def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | Non
     if blocked and force is None:
         words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
         raise BlockedError(
-            f"the night of {when} is written and does not go live: {words}. What was live stays live. Mend the input "
+            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
             "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
         )
     return [finding.audit for finding in blocked]

@@ -26,7 +26,6 @@ import polars as pl
 from features.calendar import Calendar
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
 from features.families.attribute import UserCategory
-from features.families.base import Plan
 from features.families.exposure import ItemExposure
 from features.families.item import ItemPopularity
 from features.families.pair import PairHistory
@@ -38,6 +37,7 @@ from features.log.packed_values import pack_values
 from features.signals.cache import AsOfCache
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
+from features.signals.family import Plan
 from features.signals.next_basket import BasketTransitions
 from features.signals.similar_users import NearestUsers
 from pipelines.stores.snapshot import added_up

@@ -373,6 +373,9 @@ def test_training_stops_when_the_judges_see_nothing_better_and_keeps_the_best(tr
     best = int(np.argmax(checks))
     assert len(checks) == best + 1 + 3
     assert len(losses) == 2 * len(checks) < 40
+    _, judges = block().split(10)
+    train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0, old=judges)
+    assert min(checks) < train.result.old_after == pytest.approx(max(checks))
     folder = tmp_path / "kept"
     train(**changes, projection_learning_rate=3.0, head_learning_rate=1.0, checkpoints=folder)
     assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == len(losses)  # not that of the best

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import pipelines.verbs.score
 from features.errors import TryAgainError
+from pipelines.night.guard import Guard
 from pipelines.registry.register import register
 from pipelines.stores.lease import leased
 from pipelines.stores.publish import journal_of, live_day, published
@@ -37,15 +37,15 @@ def meanwhile(monkeypatch):
     """Have something happen once, after a night is written and before it is published."""
 
     def arrange(event):
-        audited, outcomes = pipelines.verbs.score.audited, []
+        audited, outcomes = Guard.audited, []
 
-        def interrupted(*arguments, **options):
+        def interrupted(*arguments):
             if not outcomes:
                 outcomes.append(None)  # before the event, which may be a night itself
                 outcomes.append(event())
-            return audited(*arguments, **options)
+            return audited(*arguments)
 
-        monkeypatch.setattr(pipelines.verbs.score, "audited", interrupted)
+        monkeypatch.setattr(Guard, "audited", interrupted)
         return outcomes
 
     return arrange

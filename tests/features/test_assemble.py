@@ -16,7 +16,6 @@ from features.assemble import KEYS, Assembler
 from features.candidates import union as candidates
 from features.config import CalendarConfig, CandidatesConfig
 from features.families import registry
-from features.families.base import Plan, Rows
 from features.families.item import ItemPopularity
 from features.families.user import UserActivity
 from features.log.event_log import Calendar
@@ -24,6 +23,7 @@ from features.signals import cache, similar_users, text_neighbours, top_k
 from features.signals.base import Signal
 from features.signals.co_visitation import CoVisitation
 from features.signals.ease import Ease
+from features.signals.family import Plan, Rows
 from features.signals.popularity import Popularity, SegmentPopularity
 
 seeds = st.integers(0, 10_000)
@@ -213,7 +213,7 @@ import numpy as np
 import polars as pl
 from features.assemble import Assembler
 from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig
-from features.families.base import Plan
+from features.signals.family import Plan
 from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
 from features.log.event_log import Calendar, EventLog

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from features.candidates.catalog import SOURCES, behaviour_ranks
 from features.config import CalendarConfig, RequestsConfig
 from features.errors import ConfigError
-from features.families.base import Plan
 from features.families.registry import FAMILIES, FeatureSet
+from features.signals.family import Plan
 
 NAMES = tuple(FAMILIES)
 ONLINE = RequestsConfig(source="logged", mode="online", context=CONTEXT)

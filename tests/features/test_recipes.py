@@ -16,11 +16,11 @@ from features.assemble import Assembler
 from features.candidates import catalog
 from features.config import CandidatesConfig, FeaturesConfig
 from features.errors import ConfigError
-from features.families.base import Plan
 from features.families.manifest import columns_of
 from features.families.registry import FAMILIES
 from features.log.inventory import FeatureInventory
 from features.signals.cache import AsOfCache
+from features.signals.family import Plan
 
 
 @pytest.fixture

@@ -10,9 +10,13 @@ from pydantic import ValidationError
 from single_events import relogged
 
 from features.assemble import KEYS, Assembler
-from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
+from features.config import (
+    AttributesConfig,
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+)
 from features.errors import ConfigError, ContractError
-from features.families.base import Family, Plan, Rows, ratio
 from features.families.lexical import TextWords
 from features.families.manifest import Column, FeatureManifest, columns_of
 from features.families.registry import (
@@ -31,6 +35,7 @@ from features.log.asof import AsOfIndex
 from features.log.event_log import Calendar, EventLog, day_of
 from features.log.inventory import FeatureInventory, slug
 from features.requests.engaged import requests_tonight
+from features.signals.family import Family, Plan, Rows, ratio
 
 NAN = float("nan")
 SOURCES = source_group(CandidatesConfig())

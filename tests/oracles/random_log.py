@@ -8,12 +8,17 @@ import numpy as np
 import polars as pl
 
 from features.assemble import Assembler
-from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
-from features.families.base import Plan
+from features.config import (
+    AttributesConfig,
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+)
 from features.log.event_log import Calendar, EventLog, date_of, day_of
 from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
 from features.requests.engaged import requests_tonight
+from features.signals.family import Plan
 from features.tables.text import GRID
 
 START = datetime(2024, 3, 20, tzinfo=UTC)  # Europe and America change their clocks within the first weeks

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 
 from features.config import FeaturesConfig, LabelsConfig
-from features.families.base import Plan
 from features.families.registry import FeatureSet
 from features.log.event_parts import OPEN_END
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import requests_between, truth_of
+from features.signals.family import Plan
 
 __all__ = ["BY_DAY", "assert_all_the_same", "assert_same", "assert_same_events", "assert_same_features"]
 

@@ -48,6 +48,12 @@ def model():
     return fitted()
 
 
+@pytest.mark.parametrize(("truncation", "level"), [(None, 14), (5, 5)])
+def test_pairs_are_learned_down_to_twice_the_rank_that_stops_unless_another_is_configured(truncation, level):
+    config = CONFIG.model_copy(update={"truncation": truncation, "max_trees": 1})
+    assert f"[lambdarank_truncation_level: {level}]" in fitted(config=config, stop_at=7).to_text()
+
+
 def test_a_learned_signal_beats_chance_on_lists_it_has_not_seen(model):
     held_out = lists(2)
     chance = mean_ndcg(np.zeros(held_out.height), held_out)

@@ -1,14 +1,16 @@
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from features.candidates.cut import CandidateCut, Facts, facts_of
+from features.candidates.cut import CandidateCut, Facts, facts_of, teaching_rows
 from features.candidates.union import SOURCES, CandidateGenerators, histories
 from features.config import CandidatesConfig, LabelsConfig
 from features.errors import ContractError
 from features.requests.engaged import truth_of
+from features.signals.cache import AsOfCache
 
 CONFIG = CandidatesConfig(max_per_request=5, new_share=0.0)
 
@@ -158,6 +160,61 @@ def test_facts_of_a_pair_by_hand(shop):
             if other == item
         )
         assert facts["events_7d"][row] == pytest.approx(np.log1p(sold))
+
+
+def test_a_negative_in_four_weighs_four_and_a_request_the_root_of_its_positives():
+    keys = np.array([1 << 32 | item for item in range(8)] + [2 << 32 | item for item in range(5)] + [3 << 32])
+    positive = np.array([True, True, True, True] + [False] * 4 + [False, True] + [False] * 3 + [False])
+    sampled = keys % 1_000_003 % 4 == 0
+    rows, weights = teaching_rows(keys, positive)
+    expected = dict.fromkeys(range(4), 1 / 2)  # one over the root of four positives
+    expected |= {row: 4 / 2 for row in range(4, 8) if sampled[row]}
+    expected |= {9: 1.0} | {row: 4.0 for row in (8, 10, 11, 12) if sampled[row]}
+    assert {1 / 2, 4 / 2, 1.0, 4.0} == set(expected.values())  # each case is there
+    assert dict(zip(rows.tolist(), weights.tolist(), strict=True)) == expected  # the third request has no positive
+
+
+def test_where_nothing_became_a_positive_no_row_teaches():
+    for keys in (np.empty(0, np.int64), np.arange(8)):
+        rows, weights = teaching_rows(keys, np.zeros(len(keys), bool))
+        assert (rows.tolist(), weights.tolist()) == ([], [])
+
+
+def test_the_cut_is_fitted_on_the_latest_requests(shop):
+    tables = shop(9)
+    log, requests = tables.log(), tables.requests_on(10, 20)  # seven users each
+    truth = truth_of(requests, log, LabelsConfig(horizon_days=2))
+    generators = CandidateGenerators(log, CONFIG, tables.text_vectors)
+    early, late = (generators.fit_cut(some, truth) for some in (requests.head(7), requests.tail(7)))
+    assert generators.fit_cut(requests, truth, most=7) == late != early
+
+
+def test_facts_of_sources_and_users_by_hand(shop):
+    log, requests = shop(7).log(), shop(7).requests_on(25).head(2)
+    union = pl.DataFrame(
+        {"request": [0, 0, 1], "item": [1, 2, 1]}
+        | {f"{source}_rank": [None, None, None] for source in SOURCES}
+        | {f"{source}_score": [None, None, None] for source in SOURCES}
+        | {"popular_rank": [1, 30, None], "popular_score": [0.5, 0.0, None]},
+        schema_overrides={"request": pl.UInt32, "item": pl.UInt32}
+        | {f"{source}_rank": pl.Int32 for source in SOURCES}
+        | {f"{source}_score": pl.Float64 for source in SOURCES},
+    )
+    day = requests["as_of_day"][0]
+    history = pl.DataFrame(  # of the first request: an item on three days, one on two
+        {"request": [0, 0], "item": [1, 3], "as_of_day": [day, day], "count": [5, 2], "days": [3, 2]}
+        | {"first_day": [day - 9, day - 4], "last_day": [day - 1, day - 2]},
+        schema_overrides={"request": pl.UInt32, "item": pl.UInt32},
+    )
+    facts = facts_of(union, requests, history, AsOfCache(log)).columns
+    assert facts["popular_proposed"].tolist() == [1, 1, 0]
+    assert facts["popular_log_rank"] == pytest.approx([0, np.log(30), 0])
+    assert facts["popular_nearness"] == pytest.approx([1 / 11, 1 / 40, 0])
+    assert facts["popular_log_score"] == pytest.approx([np.log(51), 0, 0])
+    repeats, log_items = 1 - 2 / 5, np.log(3)  # two items on five active days
+    assert facts["held_x_repeats"] == pytest.approx([repeats, 0, 0])
+    assert facts["held_log_count_x_log_items"] == pytest.approx([np.log(5) * log_items, 0, 0])
+    assert facts["events_28d_x_repeats"] == pytest.approx(facts["events_28d"] * [repeats, repeats, 0])
 
 
 def test_without_a_positive_there_is_no_cut(shop):

@@ -7,11 +7,11 @@ import pytest
 
 from features.config import FeaturesConfig
 from features.errors import ContractError
-from features.families.base import Plan
 from features.families.offers import ItemOffers
 from features.families.registry import FeatureSet, inputs_read
 from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers
+from features.signals.family import Plan
 from pipelines.base.config import TableConfig
 from pipelines.inputs.tables import read_raw
 

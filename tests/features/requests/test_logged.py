@@ -8,14 +8,20 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from features.assemble import POSITION, Assembler
-from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig, LabelsConfig, RequestsConfig
+from features.config import (
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+    LabelsConfig,
+    RequestsConfig,
+)
 from features.errors import ConfigError, ContractError
-from features.families.base import Plan
 from features.log.event_log import Calendar, EventLog, day_of
 from features.log.inventory import FeatureInventory
 from features.requests.engaged import requests_tonight
 from features.requests.logged import LoggedRequests
 from features.shop.simulator import ShopConfig, simulate
+from features.signals.family import Plan
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 D = day_of(date(2024, 1, 1))

@@ -6,8 +6,8 @@ import pytest
 from mlflow import MlflowClient
 
 from encoders.interest import FINE_TUNED, INTEREST_COLUMNS
-from features.families.base import Family
 from features.families.registry import FAMILIES
+from features.signals.family import Family
 from pipelines.evaluation.evaluate import FULL
 from pipelines.inputs.check import read_inputs
 from pipelines.registry.register import register

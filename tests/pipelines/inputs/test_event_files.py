@@ -12,10 +12,10 @@ from same_inputs import assert_all_the_same, assert_same_events
 
 from features.config import FeaturesConfig
 from features.errors import ContractError, TryAgainError
-from features.families.base import Family
 from features.families.registry import FAMILIES, reads_of_every_event
 from features.log.inventory import FeatureInventory
 from features.shop.simulator import ShopConfig
+from features.signals.family import Family
 from pipelines.base.config import load_config
 from pipelines.inputs import folding
 from pipelines.inputs.check import read_inputs, summary

@@ -15,9 +15,9 @@ from same_inputs import BY_DAY, assert_all_the_same, assert_same, assert_same_fe
 
 from features.config import CandidatesConfig, FeaturesConfig
 from features.errors import ContractError, NightrankError
-from features.families.base import Plan
 from features.log.event_log import day_of
 from features.log.inventory import FeatureInventory
+from features.signals.family import Plan
 from pipelines.base.config import load_config
 from pipelines.inputs.check import read_inputs
 from pipelines.inputs.read import read_events, read_for, read_night

@@ -66,6 +66,9 @@ def test_the_latest_blocks_give_first_and_earlier_ones_what_is_not_sure():
     # Each block is sure of 0.9 * 0.5 * 100 = 45 whole lists, and of 0.9 * 0.25 * 80 = 18 of new items.
     assert block_quotas(100, blocks, (0.5, 0.25)) == [Quota(10, 164), Quota(55, 182), Quota(100, 200)]
     assert block_quotas(40, blocks, (0.5, 0.25)) == [Quota(0, 44), Quota(0, 62), Quota(40, 80)]
+    # What a block gives depends on those after it: the last is sure of 45 and 18, the first of 90 and none.
+    unlike = [Quota(200, 0), Quota(100, 80)]
+    assert block_quotas(100, unlike, (0.5, 0.25)) == [Quota(55, 182), Quota(100, 200)]
 
 
 def drawn_by(rounds, usable):

@@ -88,6 +88,8 @@ def test_the_last_screen_fits_whatever_the_texts_are(capsys: pytest.CaptureFixtu
         evaluation=EVALUATION,
         users=[long] * 3,
         second_night="209 users acted on 2017-12-31, 209 of them have another list; 30 texts were new, 30 encoded.",
+        blocked_night="the night of 2018-01-01 does not go live: catalogue: 13,942 items on sale; 27,885 on the night "
+        "of 2018-01-01. What was live stays live. Mend the input and run it again.",
         folder="nightrank-demo",
         cost="Took 470 s, at most 5.26 GiB.",
     )
@@ -95,4 +97,5 @@ def test_the_last_screen_fits_whatever_the_texts_are(capsys: pytest.CaptureFixtu
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) <= LINES
     assert max(map(len, lines)) <= COLUMNS
+    assert any("13,942 items on sale" in line for line in lines)
     assert lines[-1] == "Took 470 s, at most 5.26 GiB."

@@ -1,0 +1,195 @@
+"""The commands about the champion: promote, rollback, history, and the group `registry`."""
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from features.errors import ConfigError, IntegrityError
+from pipelines.cli.commands import Closing, command, next_command
+from pipelines.cli.options import (
+    DEFAULT,
+    AllowEmpty,
+    ConfigPath,
+    Overrides,
+    VersionName,
+    open_settings,
+    registry_of,
+    say_read,
+)
+
+if TYPE_CHECKING:
+    from pipelines.registry.registry import Registry
+
+__all__ = ["champion_app", "registry_app"]
+
+champion_app = typer.Typer()
+_PANEL = "Versions"
+
+registry_app = typer.Typer(no_args_is_help=True, help="The registry: whether it is whole, and how to mend it.")
+
+Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it is kept in the history.")]
+
+
+@command(
+    champion_app,
+    ["nightrank promote", "nightrank promote --version 3 --reason 'the weekly training'"],
+    panel=_PANEL,
+)
+def promote(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    version: VersionName = "challenger",
+    reason: Reason = "",
+    allow_empty: AllowEmpty = False,
+) -> Closing:
+    """Make a version the champion, which `score` ranks by, if it passes every gate."""
+    from pipelines.base import report
+    from pipelines.inputs.read import read_events
+    from pipelines.registry.versions import load_version, working_config
+    from pipelines.verbs.promote import promote as promote_version
+
+    settings = open_settings(config, overrides)
+    registry = registry_of(settings)
+    then = next_command("score --date DAY", config)
+    if version == "challenger" and (closing := _completed(registry, then)) is not None:
+        return closing
+    _, bundle = load_version(registry, version)
+    inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
+    promoted, gates = promote_version(inputs.log, settings, registry, version, reason=reason)
+    for gate in gates:
+        report.show(f"passed: {gate.name}: {gate.finding}")
+    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
+    how = f"passed {len(gates)} gates and is champion" if gates else "is champion already"
+    return Closing(f"{promoted.name} {how}", then=then)
+
+
+def _completed(registry: "Registry", then: str) -> Closing | None:
+    """What to say where the promotion of the challenger was decided by a command that was killed, and is completed now.
+
+    None where nothing was left unfinished, or there is a later challenger.
+    """
+    from pipelines.base import report
+    from pipelines.registry.champion import Champion
+
+    standing = Champion(registry).settle()
+    completed, champion = standing.completed, standing.champion
+    if completed is None or champion is None or registry.find("challenger") is not None:
+        return None
+    report.result({"champion": champion.name, "gates": dict(completed.figures)})
+    return Closing(
+        f"{champion.name} is champion by decision {completed.number}, which was completed just now", then=then
+    )
+
+
+@command(
+    champion_app,
+    ["nightrank rollback", "nightrank rollback --to 7 --reason 'complaints about new arrivals'"],
+    panel=_PANEL,
+)
+def rollback(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    to: Annotated[int | None, typer.Option("--to", min=1, help="Number of the version to go back to.")] = None,
+    reason: Reason = "",
+) -> Closing:
+    """Make a version from before champion again: the one that is named, or the one before the present champion."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.promote import rollback as roll_back
+
+    went, came = roll_back(registry_of(load_config(config, overrides)), None if to is None else str(to), reason=reason)
+    was = None if went is None else went.name
+    report.result({"champion": came.name, "was": was})
+    how = "is champion already" if was == came.name else f"is champion again, after {was or 'none'}"
+    return Closing(f"{came.name} {how}", then=next_command("score --date DAY", config))
+
+
+@command(champion_app, ["nightrank history", "nightrank history --on 2024-05-01"], panel=_PANEL)
+def history(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    on: Annotated[
+        datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="What was live on this day, in UTC.")
+    ] = None,
+) -> Closing:
+    """Show which versions were made champion, when, by whom and why, refusals too; or what was live on a day."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.history import entry_lines, live_on
+    from pipelines.verbs.history import history as entries_of
+
+    registry = registry_of(load_config(config, overrides))
+    if on is None:
+        entries = entries_of(registry)
+        for entry in entries:
+            report.show(*entry_lines(entry))
+        report.result({"history": entries})
+        return Closing(f"showed {len(entries)} decisions about the champion")
+    facts = live_on(registry, on.date())
+    report.show(f"champion when {facts['on']} began: {facts['at_start'] or 'none'}")
+    for entry in facts["decisions"]:
+        report.show(*entry_lines(entry))
+    for night in facts["nights"]:
+        live = "went live" if night["published"] else "never went live"
+        report.show(f"night {night['attempt']}: ranked by {night['version']} for {night['users']} users, {live}")
+    if not facts["nights"]:
+        report.show(f"no night was ranked for {facts['on']} in this output folder")
+    if facts["note"]:
+        report.show(f"note: {facts['note']}")
+    report.result(facts)
+    return Closing(f"showed what was live on {facts['on']}")
+
+
+@command(registry_app, ["nightrank registry verify"], name="verify")
+def registry_verify(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
+    """Hold aliases, decisions and bundles against each other; each fault with the command that mends it."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.registry.audit import audit
+
+    facts = audit(registry_of(load_config(config, overrides)))
+    for note in facts.notes:
+        report.show(f"note: {note}")
+    for fault in facts.faults:
+        report.show(fault.what, f"    mend it: {fault.mend}")
+    report.result(facts.as_json())
+    checked = f"{facts.decisions} decisions and {facts.versions} versions"
+    if facts.faults:
+        raise IntegrityError(
+            f"of {checked}, {len(facts.faults)} things are wrong; each is named above with what mends it."
+        )
+    return Closing(f"{checked} are whole; champion: {facts.champion or 'none'}")
+
+
+@command(
+    registry_app,
+    ["nightrank registry repair", "nightrank registry repair --adopt --reason 'set by hand in the outage'"],
+    name="repair",
+)
+def registry_repair(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    adopt: Annotated[bool, typer.Option("--adopt", help="Keep a champion that was made by hand.")] = False,
+    reason: Reason = "",
+) -> Closing:
+    """Finish what was left unfinished, and set the aliases as was decided last."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.registry.champion import Champion
+    from pipelines.registry.registry import CHAMPION
+
+    registry = registry_of(load_config(config, overrides))
+    champions = Champion(registry)
+    if reason and not adopt:
+        raise ConfigError("--reason belongs to --adopt: a repair decides nothing.")
+    decision = champions.adopt(reason) if adopt else champions.repair()
+    champion = registry.find(CHAMPION)
+    name = champion.name if champion else None
+    by = "nothing was decided anew" if decision is None else f"by decision {decision.number}"
+    report.result({"champion": name, "decision": decision and decision.number})
+    return Closing(f"champion: {name or 'none'}, {by}")
