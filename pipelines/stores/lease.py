@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ from typing import Any
 from uuid import uuid4
 
 from features.errors import IntegrityError, TryAgainError
+from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.base.progress import duration, say
+from pipelines.stores.publish import last_token
 from pipelines.stores.storage import read_json, write_json
 
-__all__ = ["Lease", "leased", "pointer_mutex"]
+__all__ = ["Lease", "leased", "night_lease", "pointer_mutex"]
 
 _BEAT_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
@@ -67,6 +69,13 @@ class Lease:
                     "Run it again if it is still wanted."
                 )
             yield
+
+
+def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
+    """The lease of the night of a day in the configured output folder."""
+    output = Path(config.output)
+    after = last_token(output / "rankings")
+    return leased(output, when, minutes=config.night.lease_minutes, take_over=take_over, after=after)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -28,13 +28,13 @@ from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
-from pipelines.stores.lease import Lease, leased
-from pipelines.stores.publish import Attempt, Published, last_token, live_day
+from pipelines.stores.lease import Lease, night_lease
+from pipelines.stores.publish import Attempt, Published, live_day
 from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
+__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -155,13 +155,6 @@ def _would_go_live(attempt: Attempt) -> bool:
     """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
     live = live_day(attempt.root)
     return not attempt.is_live and (live is None or live <= attempt.day)
-
-
-def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
-    """The lease of the night of a day in the configured output folder."""
-    output = Path(config.output)
-    after = last_token(output / "rankings")
-    return leased(output, when, minutes=config.night.lease_minutes, take_over=take_over, after=after)
 
 
 def _champion(config: Config) -> str | None:
