@@ -100,7 +100,7 @@ def users_with_news(rankings: pl.DataFrame, had: pl.DataFrame, *, most: int) -> 
 
     Returns:
         user_id, rank, item_id, reasons: the items that the fewest users are shown first, ties by rank and user_id; no
-        user and no item twice. Passed over are items without a reason, those that stand below rank 5, and users with
+        user and no item twice. Passed over are items without a reason, those that stand below rank 10, and users with
         fewer items than the median user.
     """
     had = had.select("user_id", "item_id").unique()
@@ -113,7 +113,7 @@ def users_with_news(rankings: pl.DataFrame, had: pl.DataFrame, *, most: int) -> 
     return first.unique("item_id", keep="first", maintain_order=True).head(most).select(_NEWS)
 
 
-_TOP = 5
+_TOP = 10
 _NEWS = ("user_id", "rank", "item_id", "reasons")
 
 
