@@ -50,9 +50,10 @@ class Compared:
         return self.before[0] if self.before else None
 
     @cached_property
-    def same_version(self) -> bool:
-        """Whether the last night ranked by the same version, so that scores and lists compare."""
-        return self.last is not None and self.last.version == self.tonight.version
+    def same_rules(self) -> bool:
+        """Whether the last night ranked by the same version and rules, so that scores and lists compare."""
+        last, tonight = self.last, self.tonight
+        return last is not None and (last.version, last.rules) == (tonight.version, tonight.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,7 @@ def _event_types(compared: Compared, limit: float) -> Opinion | None:
 def _scores(compared: Compared, limit: float) -> Opinion | None:
     """Population stability index of tonight's scores over the last night's deciles."""
     last = compared.last
-    if last is None or not compared.same_version or not last.lists.deciles or compared.lists.is_empty():
+    if last is None or not compared.same_rules or not last.lists.deciles or compared.lists.is_empty():
         return None
     bins = np.searchsorted(last.lists.deciles, compared.lists["score"].to_numpy())
     share = np.bincount(bins, minlength=len(last.lists.deciles) + 1) / len(bins)
@@ -246,7 +247,7 @@ def _scores(compared: Compared, limit: float) -> Opinion | None:
 
 def _overlap(compared: Compared, limit: float) -> Opinion | None:
     """How much of the first ten items is as it was."""
-    if compared.last_lists is None or not compared.same_version:
+    if compared.last_lists is None or not compared.same_rules:
         return None
     now, then = (
         rows.filter(pl.col("rank") <= _FIRST).select("user_id", "item_id")

@@ -1,9 +1,11 @@
 """Audit a night before it makes lists and before it goes live: measure it, compare it with the nights before."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import polars as pl
 from pydantic import ValidationError
@@ -36,6 +38,7 @@ class Guard:
         day: The batch day.
         version: Name of the version.
         config: What the night follows.
+        rules: The keys that decide what is published; scores and lists are compared under equal ones alone.
     """
 
     attempt: Attempt
@@ -44,6 +47,7 @@ class Guard:
     day: int
     version: str
     config: Config
+    rules: Mapping[str, Any]
 
     def audited_inputs(self) -> list[Finding]:
         """The audits of what the night knows; asked before a list is made."""
@@ -68,7 +72,8 @@ class Guard:
 
     def _tonight(self, lists: ListMeasures) -> Measures:
         inputs = measure_inputs(self.log, self.users, self.day, self.config)
-        return Measures(day=str(self.attempt.day), version=self.version, inputs=inputs, lists=lists)
+        rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
+        return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=inputs, lists=lists)
 
     def _compared(self, tonight: Measures, sample: pl.DataFrame | None = None) -> Compared:
         """The night beside those that went live before it, of its day or an earlier one."""

@@ -89,10 +89,11 @@ NO_LISTS = ListMeasures(lists=0, rows=0, full=0, wrong=0, equal=0, shown=0, new_
 
 
 class Measures(_Kept):
-    """A night: its day and version, what it knew and what it made."""
+    """A night: its day and version, a hash of the configured rules, what it knew and what it made."""
 
     day: str
     version: str
+    rules: str
     inputs: InputMeasures
     lists: ListMeasures
 

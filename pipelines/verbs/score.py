@@ -43,7 +43,7 @@ version is not the champion, `hindsight` where it has seen the day's future."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
-    "night.lease_minutes",
+    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected"),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
@@ -119,7 +119,7 @@ def score(
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
         return {**facts, **beside, "dry_run": True}
-    guard = Guard(attempt, log, users, day, version, own)
+    guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
     may_go_live = not (hindsight or is_shadow)
     if may_go_live and _would_go_live(attempt):
         _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
@@ -370,10 +370,14 @@ def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed
 
 def attempt_identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
     """Hash of everything that decides the published rankings: inputs, version, bundle, and tonight's keys."""
+    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), _rules(config)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _rules(config: Config) -> dict[str, Any]:
+    """Tonight's keys that decide what is published."""
     tonight = keys_of(config, {Owner.TONIGHT})
     for table in TABLES:
         if tonight.get(f"data.{table}") is not None:
             tonight[f"data.{table}"].pop("path")
-    what = {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
-    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
