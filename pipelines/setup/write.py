@@ -30,7 +30,7 @@ def yaml_text(proposal: Proposal, *, folder: Path, to: Path) -> str:
         "# Next: nightrank check, then nightrank train.",
     ]
     if proposal.doubts:
-        lines += ["#", "# Look at these first, where something else could be meant:"]
+        lines += ["#", "# Look at these choices first, since something else could be meant:"]
         lines += [f"# - {doubt}" for doubt in proposal.doubts]
     lines += ["", "data:"]
     lines += _table("items", "The catalogue", proposal.items, folder, to, texts=proposal.catalogue.texts)
@@ -135,7 +135,7 @@ def _features(proposal: Proposal) -> list[str]:
         lines.append(f"features: {_flow({'roles': dict(proposal.types.roles)})}")
     if proposal.catalogue.attributes:
         names = _flow(list(proposal.catalogue.attributes))
-        lines += ["", "# These columns could be features too, which the text alone often makes up for:"]
+        lines += ["", "# These columns could become features too; often their text alone does as well:"]
         lines.append(f"# features: {{attributes: {{items: {names}}}}}")
     return lines
 
@@ -143,7 +143,7 @@ def _features(proposal: Proposal) -> list[str]:
 def _timeline(proposal: Proposal) -> list[str]:
     fitted = proposal.timeline
     first, last = date_of(fitted.first_day), date_of(fitted.last_day)
-    lines = ["", f"# The log is of {first} to {last}: {fitted.why}."]
+    lines = ["", f"# The log runs from {first} to {last}: {fitted.why}."]
     if fitted.far.counts:
         lines.append(
             f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide "

@@ -74,7 +74,7 @@ def test_day_and_month_that_could_be_turned_are_said(tmp_path):
 def test_two_columns_that_could_be_the_user_are_said(tmp_path):
     proposal = chosen(english(tmp_path, account_id=pl.col("customer_id") % 7 + 1000))
     assert columns(proposal.events)["user_id"] == "customer_id"
-    assert proposal.doubts == ["log.csv: 'account_id' could be meant by user_id too; 'customer_id' is taken"]
+    assert proposal.doubts == ["log.csv: 'customer_id' was taken as user_id, but 'account_id' could be it as well"]
 
 
 def test_a_column_that_means_something_else_here_is_not_read(tmp_path):
