@@ -221,6 +221,8 @@ def _why_not(column: Column) -> str:
         return "times"
     if column.kind != "text":
         return {"list": "lists", "truth": "yes or no"}.get(column.kind, "numbers")
+    if column.texts.head(100).str.contains(r"^-?[\d.]+,\d+$").mean() == 1:
+        return "numbers with a decimal comma; written as 12.50 they could be a price or a feature"
     if not column.is_prose:
         return "numbers, codes, addresses or structures"
     return "the same for all" if column.n_distinct < 2 else "few values; an attribute"  # noqa: PLR2004

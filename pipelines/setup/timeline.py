@@ -76,7 +76,8 @@ def fitted_timeline(event_days: Ints, event_counts: Ints, requests: Mapping[int,
     fits = [days for days in usual if days == _TEST_DAYS[0] or sum(_lengths(days).values()) < _USED * span]
     enough = [days for days in fits if within(span - days, span) >= _ENOUGH]
     if not fits:
-        keys, why = _of_short(span), f"too short for the usual windows, which need 155 days; these are parts of its {span} days"
+        why = f"too short for the usual windows, which need 155 days; these are parts of its {span} days"
+        keys = _of_short(span)
     elif enough:
         keys = _lengths(enough[0])
         why = (

@@ -133,11 +133,21 @@ def _features(proposal: Proposal) -> list[str]:
     if proposal.types.roles:
         lines += ["", "# Which event types play which part in the features."]
         lines.append(f"features: {_flow({'roles': dict(proposal.types.roles)})}")
-    if proposal.catalogue.attributes:
-        names = _flow(list(proposal.catalogue.attributes))
-        lines += ["", "# These columns could become features too; often their text alone does as well:"]
-        lines.append(f"# features: {{attributes: {{items: {names}}}}}")
+    attributes = {"items": list(proposal.catalogue.attributes), "users": _user_attributes(proposal)}
+    if filled := {table: names for table, names in attributes.items() if names}:
+        roles = {"roles": dict(proposal.types.roles)} if proposal.types.roles else {}
+        instead = ", by this line in place of the one above" if roles else ""
+        lines += ["", f"# These columns could become features too{instead}:"]
+        lines.append(f"# features: {_flow({**roles, 'attributes': filled})}")
     return lines
+
+
+def _user_attributes(proposal: Proposal) -> list[str]:
+    """Columns of the users table that many users share a value of; ids, names and addresses are not among them."""
+    if proposal.users is None:
+        return []
+    sample, key = proposal.users.source.sample, proposal.users.columns["user_id"][0]
+    return [name for name in sample.columns if name != key and 1 < sample[name].n_unique() <= sample.height / 2]
 
 
 def _timeline(proposal: Proposal) -> list[str]:
