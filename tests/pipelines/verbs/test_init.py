@@ -155,7 +155,7 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, command):
     ended = command(None, "init", str(folder), "--dry-run")
     assert ended.code == 0
     assert yaml.safe_load(ended.out)["data"]["events"]["path"] == "nightrank-tables/events.parquet"
-    assert "'subcategory' could be meant by category too" in ended.err
+    assert "'category' was taken as category, but 'subcategory' could be it as well" in ended.err
     assert sorted(folder.iterdir()) == before
 
 
