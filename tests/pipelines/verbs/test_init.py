@@ -94,7 +94,6 @@ def test_an_event_type_with_line_ends_adds_no_key(tmp_path):
     assert "\x1b" not in proposed.text
 
 
-
 def test_movielens(tmp_path):
     config = written(movielens(tmp_path / "ml"), tmp_path / "ml")
     assert config["data"]["items"] == {
