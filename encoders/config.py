@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_serializer, model_validator
 
-from features.config import FrozenConfig, Owner
+from features.frozen import FrozenConfig, Owner
 
 __all__ = ["Backend", "ClickModelConfig", "EncoderConfig", "Pooling", "TrainConfig"]
 

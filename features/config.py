@@ -2,13 +2,13 @@
 
 import warnings
 from datetime import time
-from enum import Enum
 from functools import cache
-from typing import Annotated, Any, ClassVar, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_serializer, model_validator
-from pydantic.fields import FieldInfo
+from pydantic import AfterValidator, Field, field_validator, model_serializer, model_validator
+
+from features.frozen import FrozenConfig, Owner
 
 __all__ = [
     "RENAMED_FAMILIES",
@@ -16,16 +16,13 @@ __all__ = [
     "CalendarConfig",
     "CandidatesConfig",
     "FeaturesConfig",
-    "FrozenConfig",
     "LabelsConfig",
-    "Owner",
     "RequestsConfig",
     "RolesConfig",
     "TextFieldConfig",
     "TimelineConfig",
     "ZoneName",
     "family_name",
-    "section_of",
 ]
 
 RENAMED_FAMILIES = {"own_attribute": "profile_attribute", "user_attribute": "user_item_attribute"}
@@ -41,62 +38,10 @@ def family_name(name: str) -> str:
     return today
 
 
-class Owner(Enum):
-    """Where a configuration key is read from: tonight's file, the version, its training or its evaluation.
-
-    The value is the last sentence of the key's description.
-    """
-
-    TONIGHT = "Tonight's."
-    """Read from the configuration file when a command runs, whatever the version was trained with."""
-    VERSION = "The version's."
-    """Kept with a version, and read from there whenever its candidates, features and vectors are made."""
-    TRAINING = "The training's."
-    """Read in training; kept with the version for the record, and not read when it ranks."""
-    EVALUATION = "The evaluation's."
-    """Read from the configuration file when versions are evaluated and promoted."""
-
-
-class FrozenConfig(BaseModel):
-    """Base of every configuration: frozen, and a key it does not know is an error.
-
-    A field with a description is a key, one without is a section of keys.
-
-    Attributes:
-        owner: The owner of the section's keys, unless a field is annotated with another `Owner`. Its value is added to
-            each description.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-    owner: ClassVar[Owner | None] = None
-
-    @classmethod
-    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form
-        super().__pydantic_init_subclass__(**kwargs)
-        for field in cls.model_fields.values():
-            description, owner = field.description, cls.owner_of(field)
-            if description is not None and owner is not None and not description.endswith(owner.value):
-                field.description = f"{description} {owner.value}"
-
-    @classmethod
-    def owner_of(cls, field: FieldInfo) -> Owner | None:
-        """Owner of a key of this section; None for a section."""
-        if field.description is None:
-            return None
-        return next((mark for mark in field.metadata if isinstance(mark, Owner)), cls.owner)
-
-
 @cache
 def _zones() -> frozenset[str]:
     """Names of all IANA time zones: looking them up reads hundreds of files."""
     return frozenset(available_timezones())
-
-
-def section_of(annotation: Any) -> type[FrozenConfig] | None:  # noqa: ANN401 - whatever a field is annotated with
-    """The section of keys that a field holds, alone, beside null or in a list; None of a plain value."""
-    if isinstance(annotation, type) and issubclass(annotation, FrozenConfig):
-        return annotation
-    return next((inner for part in get_args(annotation) if (inner := section_of(part)) is not None), None)
 
 
 def _iana_zone(name: str) -> str:

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, PositiveInt
 
-from features.config import FrozenConfig, Owner
+from features.frozen import FrozenConfig, Owner
 
 __all__ = ["EvaluationConfig", "NetworkConfig", "RankerConfig", "Report", "ValidationConfig"]
 

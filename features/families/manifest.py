@@ -5,8 +5,9 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 
-from features.config import FrozenConfig, family_name
+from features.config import family_name
 from features.families.registry import FeatureSet
+from features.frozen import FrozenConfig
 from features.log.inventory import FeatureInventory
 from features.signals.family import ColumnGroup
 

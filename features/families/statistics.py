@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from features.config import FrozenConfig
+from features.frozen import FrozenConfig
 from features.signals.family import Floats
 
 __all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "statistics_of"]

@@ -10,8 +10,9 @@ from itertools import count
 
 import polars as pl
 
-from features.config import FeaturesConfig, FrozenConfig
+from features.config import FeaturesConfig
 from features.errors import ContractError, listed, require_columns
+from features.frozen import FrozenConfig
 from features.log.event_log import EventLog
 
 __all__ = ["UNKNOWN", "FeatureInventory", "slug", "slugs"]

@@ -18,7 +18,7 @@ import polars as pl
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from features.config import FrozenConfig
+from features.frozen import FrozenConfig
 from features.shop.words import EMOJI, LANGUAGES, N_DRAWS, STYLES, THEMES, search_phrases, write_text
 
 __all__ = [

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from features.config import FrozenConfig, Owner
+from features.frozen import FrozenConfig, Owner
 
 __all__ = ["AuditConfig", "AuditsConfig"]
 

@@ -15,15 +15,14 @@ from features.config import (
     CalendarConfig,
     CandidatesConfig,
     FeaturesConfig,
-    FrozenConfig,
     LabelsConfig,
-    Owner,
     RequestsConfig,
     TextFieldConfig,
     TimelineConfig,
     ZoneName,
 )
 from features.errors import ConfigError
+from features.frozen import FrozenConfig, Owner
 from features.tables.clocks import EpochUnit
 from pipelines.base.audit_config import AuditsConfig
 from pipelines.base.config_faults import explained, yaml_fault

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel
 
-from features.config import section_of
+from features.frozen import section_of
 from pipelines.base.removed import REMOVED, REMOVED_VALUES
 
 __all__ = ["explained", "yaml_fault"]

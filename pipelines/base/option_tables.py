@@ -13,8 +13,8 @@ import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from features.config import FrozenConfig, Owner, section_of
 from features.errors import ConfigError
+from features.frozen import FrozenConfig, Owner, section_of
 from pipelines.base.config import ClickConfig, Config
 
 __all__ = ["Option", "effects", "filled", "markdown_table", "options_of", "overview", "paths"]

@@ -3,7 +3,7 @@
 from collections.abc import Container
 from typing import Any, TypeVar
 
-from features.config import FrozenConfig, Owner
+from features.frozen import FrozenConfig, Owner
 
 __all__ = ["keys_of", "with_keys_of"]
 

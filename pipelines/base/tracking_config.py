@@ -8,7 +8,7 @@ from urllib.parse import quote, unquote
 
 from pydantic import Field, field_validator
 
-from features.config import FrozenConfig, Owner
+from features.frozen import FrozenConfig, Owner
 from pipelines.base.outside import without_credentials
 
 __all__ = ["TrackingConfig", "sqlite_uri"]

@@ -228,7 +228,7 @@ def _event_types(compared: Compared, limit: float) -> Opinion | None:
             missing.append(f"{kind} {days[-1]:,} where {usual:,.0f} are usual")
     if not judged:
         return None
-    return Opinion(len(missing), not missing, "; ".join(missing[:5]) or f"{judged} types came as usual")
+    return Opinion(len(missing), not missing, "; ".join(missing[:5]) or f"all of {judged} that are common came")
 
 
 def _scores(compared: Compared, limit: float) -> Opinion | None:

@@ -7,8 +7,8 @@ from typing import Any
 import polars as pl
 from pydantic import ValidationError
 
-from features.config import Owner
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
+from features.frozen import Owner
 from features.log.event_log import EventLog, date_of, day_of
 from features.requests.split import Span, Split
 from features.signals.family import Plan

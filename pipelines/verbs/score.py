@@ -12,8 +12,8 @@ from typing import Any
 import polars as pl
 
 from features.candidates.union import unmatched_ids
-from features.config import Owner
 from features.errors import BlockedError, ConfigError, ContractError, TryAgainError
+from features.frozen import Owner
 from features.log.event_log import EventLog, batch_day, date_of
 from features.requests.engaged import requests_tonight
 from features.signals.top_k import top_k

@@ -25,8 +25,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from features.config import FrozenConfig
 from features.errors import BlockedError, ConfigError, IntegrityError, NightrankError, listed
+from features.frozen import FrozenConfig
 from pipelines.base.endings import ending
 from pipelines.base.progress import say
 from pipelines.stores.storage import read_json, write_json

@@ -10,7 +10,12 @@ from pydantic import ValidationError
 from single_events import relogged
 
 from features.assemble import KEYS, Assembler
-from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
+from features.config import (
+    AttributesConfig,
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+)
 from features.errors import ConfigError, ContractError
 from features.families.lexical import TextWords
 from features.families.manifest import Column, FeatureManifest, columns_of

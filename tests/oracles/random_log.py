@@ -8,7 +8,12 @@ import numpy as np
 import polars as pl
 
 from features.assemble import Assembler
-from features.config import AttributesConfig, CalendarConfig, CandidatesConfig, FeaturesConfig
+from features.config import (
+    AttributesConfig,
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+)
 from features.log.event_log import Calendar, EventLog, date_of, day_of
 from features.log.inventory import FeatureInventory
 from features.log.offers import coded_offers

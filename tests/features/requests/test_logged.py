@@ -8,7 +8,13 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from features.assemble import POSITION, Assembler
-from features.config import CalendarConfig, CandidatesConfig, FeaturesConfig, LabelsConfig, RequestsConfig
+from features.config import (
+    CalendarConfig,
+    CandidatesConfig,
+    FeaturesConfig,
+    LabelsConfig,
+    RequestsConfig,
+)
 from features.errors import ConfigError, ContractError
 from features.log.event_log import Calendar, EventLog, day_of
 from features.log.inventory import FeatureInventory

@@ -5,8 +5,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from features.config import FrozenConfig, Owner
 from features.errors import ConfigError
+from features.frozen import FrozenConfig, Owner
 from pipelines.base.config import ClickConfig, Config, load_config
 from pipelines.base.removed import REMOVED
 
