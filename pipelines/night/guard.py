@@ -17,7 +17,7 @@ from pipelines.base.config import Config, Weekday
 from pipelines.base.progress import say
 from pipelines.night.audits import Compared, Finding, audit
 from pipelines.night.measures import NO_LISTS, ListMeasures, Measures, measure_inputs, measure_lists
-from pipelines.stores.publish import Attempt, published_attempts
+from pipelines.stores.publish import Attempt, Published, published_attempts
 from pipelines.stores.storage import read_json, read_parquet, write_json
 
 __all__ = ["Guard", "audits_table"]
@@ -112,14 +112,19 @@ def _measures(attempt: Attempt) -> Measures | None:
 
 
 def _lists_of(attempt: Attempt, sample: pl.DataFrame) -> pl.DataFrame | None:
-    """The rows of a sample's users in an earlier attempt; None where its files are gone."""
-    files = sorted(attempt.folder.glob("shard-*.parquet"))
-    if not files:
+    """The rows of a sample's users in an earlier attempt; None where it is damaged, or its ids are of another type."""
+    try:
+        shards = Published(attempt, attempt.verify()).shards
+    except IntegrityError:
+        say("lists that are damaged are left out of the audits", attempt=attempt.name)
         return None
-    rows = pl.concat([pl.scan_parquet(file, glob=False) for file in files])
+    if not shards:
+        return None
+    rows = pl.scan_parquet(shards, glob=False, hive_partitioning=False)
+    schema = rows.collect_schema()
+    if any(schema[name] != sample.schema[name] for name in ("user_id", "item_id")):
+        return None
     users = sample["user_id"].unique()
-    if rows.collect_schema()["user_id"] != users.dtype:
-        return None
     return rows.filter(pl.col("user_id").is_in(users.implode())).select("user_id", "rank", "item_id", "score").collect()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from features.calendar import date_of
+from pipelines.base.outside import printable
 from pipelines.setup.catalogue import TextField
 from pipelines.setup.proposal import Proposal, TableProposal
 
@@ -50,7 +51,7 @@ def yaml_text(proposal: Proposal, *, folder: Path, to: Path) -> str:
         "",
         "output: out",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) if line.lstrip().startswith("#") else line for line in lines) + "\n"
 
 
 def _table(
@@ -166,7 +167,7 @@ def _timeline(proposal: Proposal) -> list[str]:
 
 
 def _said(line: str, why: str) -> str:
-    return f"{line:<{_WIDTH}}  # {why}" if why else line
+    return f"{line:<{_WIDTH}}  # {printable(why)}" if why else line
 
 
 def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML takes
