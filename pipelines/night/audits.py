@@ -99,17 +99,17 @@ def audit(compared: Compared, config: AuditsConfig, *, inputs_alone: bool = Fals
     for name, auditor in AUDITS.items():
         if inputs_alone and name not in OF_INPUTS:
             continue
-        told = getattr(config, name)
-        if told.level == "off":
+        setting = getattr(config, name)
+        if setting.level == "off":
             continue
-        opinion = auditor(compared, told.limit)
+        opinion = auditor(compared, setting.limit)
         if opinion is None:
-            findings.append(Finding(name, told.level, told.limit, "nothing to compare with", "not judged"))
+            findings.append(Finding(name, setting.level, setting.limit, "nothing to compare with", "not judged"))
             continue
         verdict: Literal["passed", "warned", "blocked"] = "passed"
         if not opinion.passes:
-            verdict = "blocked" if told.level == "block" else "warned"
-        findings.append(Finding(name, told.level, told.limit, opinion.words, verdict))
+            verdict = "blocked" if setting.level == "block" else "warned"
+        findings.append(Finding(name, setting.level, setting.limit, opinion.words, verdict))
     return findings
 
 
