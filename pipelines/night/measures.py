@@ -1,6 +1,7 @@
 """What is measured of a night: its inputs as of the cut-off, and the lists that it made.
 
-Measures are kept in the attempt's folder (`measures.json`), so that later nights are compared with them and nothing is read again.
+Measures are kept in the attempt's folder (`measures.json`), so that later nights are compared with them and nothing is
+read again.
 """
 
 from collections.abc import Sequence
