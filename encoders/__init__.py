@@ -18,5 +18,7 @@ Public:
 - Headlines: `encoders.click_model.ClickModel`, how likely a text is clicked.
 - Configuration: `encoders.config.EncoderConfig`, `encoders.config.ClickModelConfig`.
 
-Another kind of transformer is a class in `encoders.architecture` and an entry in its `KINDS`.
+Another kind of transformer is a class in `encoders.architecture` and an entry in its `KINDS`. A version has one
+language model, which `encoder.model` names. A second one beside it needs no code here: write its vectors into a column
+of the items table and name that column in `features.vectors`, and the ranker sees how near an item is to the history.
 """

@@ -28,5 +28,5 @@ Public, for use from Python; other names may change in any release:
 - `pipelines.verbs.gates`: `Gate`, `gates_of`
 - `pipelines.verbs.project`: `write_dataset`, `write_day`
 - `pipelines.verbs.promote`: `promote`
-- `pipelines.verbs.score`: `score`
+- `pipelines.verbs.score`: `Publishing`, `score`
 """

@@ -66,10 +66,14 @@ class AuditsConfig(FrozenConfig):
     )
     items_shown: AuditConfig = _audit("block", 0.5, "Share of the shown items that is gone since the last night.")
     scores: AuditConfig = _audit(
-        "block", 1.0, "Population stability index of the scores by the deciles of the last night of the same version."
+        "block",
+        1.0,
+        "Population stability index of the scores by the deciles of the last night, of the same version and rules.",
     )
     overlap: AuditConfig = _audit(
-        "warn", 0.1, "Least mean share of the first ten items that a user's last list of the same version had too."
+        "warn",
+        0.1,
+        "Least mean share of the first ten items that a user's last list had too, of the same version and rules.",
     )
     categories: AuditConfig = _audit("warn", 0.3, "Distance (total variation) of the shown categories from the last.")
     strangers: AuditConfig = _audit("warn", 0.1, "Rise of the share of users without any history since the last night.")

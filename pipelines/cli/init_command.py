@@ -35,12 +35,12 @@ def init(
 
     done = propose(folder, to=to, events=events, items=items, dry_run=dry_run, force=force)
     for doubt in done.proposal.doubts:
-        report.show(f"look at this: {doubt}")
+        report.show(f"please check: {doubt}")
     if dry_run:
         sys.stdout.write(done.text)
         return None
     for path in done.written:
-        report.show(f"wrote {path}, since the file that it is made of cannot be read as it is")
+        report.show(f"wrote {path}, since your file cannot be read as it is; nightrank.yaml says why")
     report.result(done.as_json())
     proposal = done.proposal
     tables = f"{proposal.items.source.name} as the catalogue and {proposal.events.source.name} as the log"

@@ -65,25 +65,27 @@ def score(
 
     Only the champion is published: another version's lists are written beside.
     """
-    from pipelines.verbs.score import Publishing, night_lease
+    from pipelines.stores.lease import night_lease  # before all that is slow to import
 
     if force != bool(reason.strip()):
         raise ConfigError(
             "--force publishes a night that an audit blocks, and needs --reason TEXT, which nothing else does."
         )
     settings = open_settings(config, overrides)
-    forced, shadow = reason.strip() if force else None, False if version == _CHAMPION else None
-    orders: dict[str, Any] = {"dry_run": dry_run, "allow_hindsight": allow_hindsight}
+    going: dict[str, Any] = {
+        "force": reason.strip() if force else None,
+        "shadow": False if version == _CHAMPION else None,
+    }
+    orders = {"dry_run": dry_run, "allow_hindsight": allow_hindsight}
     if dry_run:  # which writes nothing, neither state nor quarantine, and no lease
-        orders["publishing"] = Publishing(forced, shadow)
-        name, night = _night(settings, when.date(), version, orders, allow_empty=allow_empty)
+        name, night = _night(settings, when.date(), version, orders, going, allow_empty=allow_empty)
         return Closing(
             f"tried the night of {when:%Y-%m-%d} by {name} and wrote nothing",
             then=next_command(f"score --date {when:%Y-%m-%d}", config),
         )
     with night_lease(settings, when.date(), take_over=take_over) as lease:
-        orders["publishing"] = Publishing(forced, shadow, lease)
-        name, night = _night(settings, when.date(), version, orders, allow_empty=allow_empty)
+        going["lease"] = lease
+        name, night = _night(settings, when.date(), version, orders, going, allow_empty=allow_empty)
     is_shadow = night.get("shadow", False)
     return Closing(
         f"ranked {when:%Y-%m-%d} by {name}" + (", which is not the champion and is not published" if is_shadow else ""),
@@ -93,13 +95,14 @@ def score(
 
 
 def _night(
-    settings: "Config", when: date, version: str, orders: dict[str, Any], *, allow_empty: bool
+    settings: "Config", when: date, version: str, orders: dict[str, bool], going: dict[str, Any], *, allow_empty: bool
 ) -> "tuple[str, Night]":
     """Read, rank and publish; returns the version's name and what came out."""
     from pipelines.base import report
     from pipelines.inputs.check import read_inputs
     from pipelines.inputs.read import read_for
     from pipelines.registry.versions import load_version, plan_of_version, working_config
+    from pipelines.verbs.score import Publishing
     from pipelines.verbs.score import score as score_night
 
     name, bundle = load_version(registry_of(settings), version)
@@ -109,7 +112,9 @@ def _night(
     else:
         plan = plan_of_version(settings, bundle)
         inputs = say_read(read_for(plan, own, candidates=own.candidates, allow_empty=allow_empty))
-    night = score_night(inputs, settings, when=when, version=name, bundle=bundle, **orders)
+    night = score_night(
+        inputs, settings, when=when, version=name, bundle=bundle, publishing=Publishing(**going), **orders
+    )
     report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
     report.result(night)
     return name, night

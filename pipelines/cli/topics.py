@@ -48,6 +48,7 @@ TOPICS = (
         "The default ranker: trees and a network",
     ),
     Topic("metrics", "What NDCG and the other figures mean here.", "ranker", "Metrics, and what they mean here"),
+    Topic("low-ndcg", "Why NDCG may be low, and which command shows each cause.", "ranker", "Why is my NDCG low?"),
     Topic("comparison", "When one system is better than another.", "ranker", "Is one better? Paired comparison"),
     Topic("promotion", "Champion and challenger, gates, going back.", "pipelines", "Promotion and the registry"),
     Topic("night", "Publishing every night: cron, systemd, reruns.", "pipelines", "Every night"),

@@ -50,9 +50,10 @@ class Compared:
         return self.before[0] if self.before else None
 
     @cached_property
-    def same_version(self) -> bool:
-        """Whether the last night ranked by the same version, so that scores and lists compare."""
-        return self.last is not None and self.last.version == self.tonight.version
+    def same_rules(self) -> bool:
+        """Whether the last night ranked by the same version and rules, so that scores and lists compare."""
+        last, tonight = self.last, self.tonight
+        return last is not None and (last.version, last.rules) == (tonight.version, tonight.rules)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,17 +99,17 @@ def audit(compared: Compared, config: AuditsConfig, *, inputs_alone: bool = Fals
     for name, auditor in AUDITS.items():
         if inputs_alone and name not in OF_INPUTS:
             continue
-        told = getattr(config, name)
-        if told.level == "off":
+        setting = getattr(config, name)
+        if setting.level == "off":
             continue
-        opinion = auditor(compared, told.limit)
+        opinion = auditor(compared, setting.limit)
         if opinion is None:
-            findings.append(Finding(name, told.level, told.limit, "nothing to compare with", "not judged"))
+            findings.append(Finding(name, setting.level, setting.limit, "nothing to compare with", "not judged"))
             continue
         verdict: Literal["passed", "warned", "blocked"] = "passed"
         if not opinion.passes:
-            verdict = "blocked" if told.level == "block" else "warned"
-        findings.append(Finding(name, told.level, told.limit, opinion.words, verdict))
+            verdict = "blocked" if setting.level == "block" else "warned"
+        findings.append(Finding(name, setting.level, setting.limit, opinion.words, verdict))
     return findings
 
 
@@ -228,13 +229,13 @@ def _event_types(compared: Compared, limit: float) -> Opinion | None:
             missing.append(f"{kind} {days[-1]:,} where {usual:,.0f} are usual")
     if not judged:
         return None
-    return Opinion(len(missing), not missing, "; ".join(missing[:5]) or f"{judged} types came as usual")
+    return Opinion(len(missing), not missing, "; ".join(missing[:5]) or f"all of {judged} that are common came")
 
 
 def _scores(compared: Compared, limit: float) -> Opinion | None:
     """Population stability index of tonight's scores over the last night's deciles."""
     last = compared.last
-    if last is None or not compared.same_version or not last.lists.deciles or compared.lists.is_empty():
+    if last is None or not compared.same_rules or not last.lists.deciles or compared.lists.is_empty():
         return None
     bins = np.searchsorted(last.lists.deciles, compared.lists["score"].to_numpy())
     share = np.bincount(bins, minlength=len(last.lists.deciles) + 1) / len(bins)
@@ -246,7 +247,7 @@ def _scores(compared: Compared, limit: float) -> Opinion | None:
 
 def _overlap(compared: Compared, limit: float) -> Opinion | None:
     """How much of the first ten items is as it was."""
-    if compared.last_lists is None or not compared.same_version:
+    if compared.last_lists is None or not compared.same_rules:
         return None
     now, then = (
         rows.filter(pl.col("rank") <= _FIRST).select("user_id", "item_id")

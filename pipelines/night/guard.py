@@ -1,9 +1,11 @@
 """Audit a night before it makes lists and before it goes live: measure it, compare it with the nights before."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
-from typing import get_args
+from typing import Any, get_args
 
 import polars as pl
 from pydantic import ValidationError
@@ -15,7 +17,7 @@ from pipelines.base.config import Config, Weekday
 from pipelines.base.progress import say
 from pipelines.night.audits import Compared, Finding, audit
 from pipelines.night.measures import NO_LISTS, ListMeasures, Measures, measure_inputs, measure_lists
-from pipelines.stores.publish import Attempt, published_attempts
+from pipelines.stores.publish import Attempt, Published, published_attempts
 from pipelines.stores.storage import read_json, read_parquet, write_json
 
 __all__ = ["Guard", "audits_table"]
@@ -36,6 +38,7 @@ class Guard:
         day: The batch day.
         version: Name of the version.
         config: What the night follows.
+        rules: The keys that decide what is published; scores and lists are compared under equal ones alone.
     """
 
     attempt: Attempt
@@ -44,6 +47,7 @@ class Guard:
     day: int
     version: str
     config: Config
+    rules: Mapping[str, Any]
 
     def audited_inputs(self) -> list[Finding]:
         """The audits of what the night knows; asked before a list is made."""
@@ -68,7 +72,8 @@ class Guard:
 
     def _tonight(self, lists: ListMeasures) -> Measures:
         inputs = measure_inputs(self.log, self.users, self.day, self.config)
-        return Measures(day=str(self.attempt.day), version=self.version, inputs=inputs, lists=lists)
+        rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
+        return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=inputs, lists=lists)
 
     def _compared(self, tonight: Measures, sample: pl.DataFrame | None = None) -> Compared:
         """The night beside those that went live before it, of its day or an earlier one."""
@@ -107,14 +112,19 @@ def _measures(attempt: Attempt) -> Measures | None:
 
 
 def _lists_of(attempt: Attempt, sample: pl.DataFrame) -> pl.DataFrame | None:
-    """The rows of a sample's users in an earlier attempt; None where its files are gone."""
-    files = sorted(attempt.folder.glob("shard-*.parquet"))
-    if not files:
+    """The rows of a sample's users in an earlier attempt; None where it is damaged, or its ids are of another type."""
+    try:
+        shards = Published(attempt, attempt.verify()).shards
+    except IntegrityError:
+        say("lists that are damaged are left out of the audits", attempt=attempt.name)
         return None
-    rows = pl.concat([pl.scan_parquet(file, glob=False) for file in files])
+    if not shards:
+        return None
+    rows = pl.scan_parquet(shards, glob=False, hive_partitioning=False)
+    schema = rows.collect_schema()
+    if any(schema[name] != sample.schema[name] for name in ("user_id", "item_id")):
+        return None
     users = sample["user_id"].unique()
-    if rows.collect_schema()["user_id"] != users.dtype:
-        return None
     return rows.filter(pl.col("user_id").is_in(users.implode())).select("user_id", "rank", "item_id", "score").collect()
 
 

@@ -1,6 +1,7 @@
 """What is measured of a night: its inputs as of the cut-off, and the lists that it made.
 
-Measures are kept in the attempt's manifest, so that later nights are compared with them and nothing is read again.
+Measures are kept in the attempt's folder (`measures.json`), so that later nights are compared with them and nothing is
+read again.
 """
 
 from collections.abc import Sequence
@@ -89,10 +90,11 @@ NO_LISTS = ListMeasures(lists=0, rows=0, full=0, wrong=0, equal=0, shown=0, new_
 
 
 class Measures(_Kept):
-    """A night: its day and version, what it knew and what it made."""
+    """A night: its day and version, a hash of the configured rules, what it knew and what it made."""
 
     day: str
     version: str
+    rules: str
     inputs: InputMeasures
     lists: ListMeasures
 

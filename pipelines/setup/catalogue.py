@@ -132,11 +132,15 @@ _WEIGHTS = {"creator": 1.2, "category": 1.0, "title": 1.1, "description": 1.1}
 _SAYS = {"creator": "who made it", "category": "what kind it is", "title": "a name", "description": "a description"}
 
 
+def _words(mean: float) -> str:
+    return "1 word" if f"{mean:.0f}" == "1" else f"{mean:.0f} words"
+
+
 def _field(column: Column, why: str) -> TextField:
     long = column.long_words > _LONG_WORDS
     filled = "" if column.filled_share > 0.995 else f"; {column.filled_share:.0%} have it"  # noqa: PLR2004
     return TextField(
-        column.name, _READ_WORDS if long else None, f"{why}, {column.mean_words:.0f} words on average{filled}"
+        column.name, _READ_WORDS if long else None, f"{why}, {_words(column.mean_words)} on average{filled}"
     )
 
 
@@ -152,7 +156,7 @@ def _further(
         best = max(sorted(kinds), key=kinds.__getitem__)
         matches["category"] = (best, f"{rest[best].n_distinct:,} different values")
         others = sorted(label for label, score in kinds.items() if label != best and score >= 0.9 * kinds[best])
-        doubts += [f"{name}: {other!r} could be meant by category too; {best!r} is taken" for other in others]
+        doubts += [f"{name}: {best!r} was taken as category, but {other!r} could be it as well" for other in others]
     prices = {label: affinity(column.label, "price") for label, column in rest.items() if _is_amount(column)}
     prices = {label: fit for label, fit in prices.items() if fit >= _FIT}
     if prices:
@@ -217,8 +221,10 @@ def _why_not(column: Column) -> str:
         return "times"
     if column.kind != "text":
         return {"list": "lists", "truth": "yes or no"}.get(column.kind, "numbers")
+    if column.texts.head(100).str.contains(r"^-?[\d.]+,\d+$").mean() == 1:
+        return "numbers with a decimal comma; written as 12.50 they could be a price or a feature"
     if not column.is_prose:
-        return "codes, addresses or structures"
+        return "numbers, codes, addresses or structures"
     return "the same for all" if column.n_distinct < 2 else "few values; an attribute"  # noqa: PLR2004
 
 

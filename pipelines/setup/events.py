@@ -11,6 +11,7 @@ _LADDER = ("clicked", "wished", "cart", "consumed", "bought")
 """What counts as success, from the least to the most."""
 _CALLED = {"bought": "purchase", "clicked": "click", "cart": "cart", "wished": "save", "consumed": "use"}
 _YES, _NO = frozenset(("1", "true", "yes", "y", "t", "1.0")), frozenset(("0", "false", "no", "n", "f", "0.0"))
+_SEEN = frozenset({"visto", "gesehen", "angesehen", "vu", "bekeken"})  # elsewhere it says that a film was watched
 _SCALES = (1, 5, 10, 20, 100)
 _LEAST_STARS = 3  # of five
 _SAYS = {
@@ -99,7 +100,10 @@ def _levels(counts: Mapping[str, int], column: str) -> dict[str, str | None]:
     if len(counts) == 2 and {kind.lower() for kind in counts} & _YES and {kind.lower() for kind in counts} & _NO:  # noqa: PLR2004
         level = event_level(column)
         return {kind: (level or "clicked") if kind.lower() in _YES else "shown" for kind in counts}
-    return {kind: event_level(kind) for kind in counts}
+    levels = {kind: event_level(kind) for kind in counts}
+    if {"cart", "bought"} & set(levels.values()):  # in a shop to have seen an item is to have looked at it
+        levels |= {kind: "clicked" for kind in levels if kind.lower() in _SEEN}
+    return levels
 
 
 def _say(level: str | None, gain: int | None) -> str:

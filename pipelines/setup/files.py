@@ -103,6 +103,8 @@ def table_at(folder: Path, path: str) -> Table:
         ConfigError: No file there.
     """
     there = Path(path) if Path(path).exists() else folder / path
+    if not there.exists() and not set(path) & set("*?["):
+        raise ConfigError(f"init: no file or folder at {str(there)!r}. Name one that lies below {str(folder)!r}.")
     return _table(path if there.is_relative_to(folder) and there != Path(path) else str(there), there)
 
 

@@ -181,7 +181,7 @@ def _reading(table: Table, keys: Sequence[tuple[Table, Column]], *, named: bool 
         picks["timestamp"] = replace(picks["timestamp"], other=None)  # the day of the same
     picks |= _further(rest)
     doubts = [
-        f"{table.name}: {pick.other!r} could be meant by {ours} too; {pick.column!r} is taken"
+        f"{table.name}: {pick.column!r} was taken as {ours}, but {pick.other!r} could be it as well"
         for ours, pick in picks.items()
         if pick.other is not None
     ]

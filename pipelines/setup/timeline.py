@@ -76,7 +76,8 @@ def fitted_timeline(event_days: Ints, event_counts: Ints, requests: Mapping[int,
     fits = [days for days in usual if days == _TEST_DAYS[0] or sum(_lengths(days).values()) < _USED * span]
     enough = [days for days in fits if within(span - days, span) >= _ENOUGH]
     if not fits:
-        keys, why = _of_short(span), f"parts of the log's {span} days: the usual windows need 155"
+        why = f"too short for the usual windows, which need 155 days; these are parts of its {span} days"
+        keys = _of_short(span)
     elif enough:
         keys = _lengths(enough[0])
         why = (
@@ -84,7 +85,7 @@ def fitted_timeline(event_days: Ints, event_counts: Ints, requests: Mapping[int,
         )
     else:
         keys = _lengths(max(fits, key=lambda days: (within(span - days, span), -days)))
-        why = f"no test window that fits has {_ENOUGH:,} requests: results will be uncertain"
+        why = f"no test window that fits has {_ENOUGH:,} requests, so that results will be uncertain"
     windows = _windows(keys, first, span, within)
     empty = [name for name, (_, _, count) in windows.items() if not count and name != "warm-up"]
     if empty:

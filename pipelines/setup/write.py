@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from features.calendar import date_of
+from pipelines.base.outside import printable
 from pipelines.setup.catalogue import TextField
 from pipelines.setup.proposal import Proposal, TableProposal
 
@@ -30,7 +31,7 @@ def yaml_text(proposal: Proposal, *, folder: Path, to: Path) -> str:
         "# Next: nightrank check, then nightrank train.",
     ]
     if proposal.doubts:
-        lines += ["#", "# Look at these first, where something else could be meant:"]
+        lines += ["#", "# Look at these choices first, since something else could be meant:"]
         lines += [f"# - {doubt}" for doubt in proposal.doubts]
     lines += ["", "data:"]
     lines += _table("items", "The catalogue", proposal.items, folder, to, texts=proposal.catalogue.texts)
@@ -50,7 +51,7 @@ def yaml_text(proposal: Proposal, *, folder: Path, to: Path) -> str:
         "",
         "output: out",
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(printable(line) if line.lstrip().startswith("#") else line for line in lines) + "\n"
 
 
 def _table(
@@ -133,17 +134,27 @@ def _features(proposal: Proposal) -> list[str]:
     if proposal.types.roles:
         lines += ["", "# Which event types play which part in the features."]
         lines.append(f"features: {_flow({'roles': dict(proposal.types.roles)})}")
-    if proposal.catalogue.attributes:
-        names = _flow(list(proposal.catalogue.attributes))
-        lines += ["", "# These columns could be features too, which the text alone often makes up for:"]
-        lines.append(f"# features: {{attributes: {{items: {names}}}}}")
+    attributes = {"items": list(proposal.catalogue.attributes), "users": _user_attributes(proposal)}
+    if filled := {table: names for table, names in attributes.items() if names}:
+        roles = {"roles": dict(proposal.types.roles)} if proposal.types.roles else {}
+        instead = ", by this line in place of the one above" if roles else ""
+        lines += ["", f"# These columns could become features too{instead}:"]
+        lines.append(f"# features: {_flow({**roles, 'attributes': filled})}")
     return lines
+
+
+def _user_attributes(proposal: Proposal) -> list[str]:
+    """Columns of the users table that many users share a value of; ids, names and addresses are not among them."""
+    if proposal.users is None:
+        return []
+    sample, key = proposal.users.source.sample, proposal.users.columns["user_id"][0]
+    return [name for name in sample.columns if name != key and 1 < sample[name].n_unique() <= sample.height / 2]
 
 
 def _timeline(proposal: Proposal) -> list[str]:
     fitted = proposal.timeline
     first, last = date_of(fitted.first_day), date_of(fitted.last_day)
-    lines = ["", f"# The log is of {first} to {last}: {fitted.why}."]
+    lines = ["", f"# The log runs from {first} to {last}: {fitted.why}."]
     if fitted.far.counts:
         lines.append(
             f"# {fitted.far.events:,} events of days far from all others ({', '.join(fitted.far.dates())}) decide "
@@ -156,7 +167,7 @@ def _timeline(proposal: Proposal) -> list[str]:
 
 
 def _said(line: str, why: str) -> str:
-    return f"{line:<{_WIDTH}}  # {why}" if why else line
+    return f"{line:<{_WIDTH}}  # {printable(why)}" if why else line
 
 
 def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML takes

@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -20,11 +20,13 @@ from typing import Any
 from uuid import uuid4
 
 from features.errors import IntegrityError, TryAgainError
+from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.base.progress import duration, say
+from pipelines.stores.publish import last_token
 from pipelines.stores.storage import read_json, write_json
 
-__all__ = ["Lease", "leased", "pointer_mutex"]
+__all__ = ["Lease", "leased", "night_lease", "pointer_mutex"]
 
 _BEAT_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
@@ -38,7 +40,7 @@ class Lease:
     Attributes:
         output: The output folder.
         token: Grows with every night that begins.
-        owner: Tells apart two nights of one token, should the record have been deleted between them.
+        owner: Tells apart two nights of one token, should record and locks have been deleted between them.
         night: The day that is ranked.
         since: When it began.
         process: The process.
@@ -69,6 +71,13 @@ class Lease:
             yield
 
 
+def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
+    """The lease of the night of a day in the configured output folder."""
+    output = Path(config.output)
+    after = last_token(output / "rankings")
+    return leased(output, when, minutes=config.night.lease_minutes, take_over=take_over, after=after)
+
+
 @contextmanager
 def leased(output: Path, night: date, *, minutes: float, take_over: bool = False, after: int = 0) -> Iterator[Lease]:
     """The lease of one night, given back at the end.
@@ -87,7 +96,7 @@ def leased(output: Path, night: date, *, minutes: float, take_over: bool = False
         last = _record(output)
         if last is not None:
             _refuse_running(_lock(output, last["token"]), last, seconds=60 * minutes, take_over=take_over)
-        token = max(after, last["token"] if last is not None else 0) + 1
+        token = max(after, last["token"] if last is not None else 0, *_tokens(output)) + 1
         since = datetime.now(UTC).isoformat(timespec="seconds")
         lease = Lease(output, token, uuid4().hex, str(night), since, os.getpid())
         path = _lock(output, token)
@@ -164,6 +173,11 @@ def _is_locked(lock: Path) -> bool:
     except FileNotFoundError:
         return False
     return False
+
+
+def _tokens(output: Path) -> list[int]:
+    """Tokens of the locks that there are: also of a night whose record was deleted."""
+    return [int(path.stem.removeprefix("night-")) for path in (output / "jobs").glob("night-*.lock")]
 
 
 def _sweep(output: Path, own: Path) -> None:

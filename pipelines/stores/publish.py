@@ -200,8 +200,12 @@ class Attempt:
             **facts,
         }
         path = self.root / _JOURNAL
-        with written(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry, sort_keys=True) + "\n")
+        line = json.dumps(entry, sort_keys=True) + "\n"
+        with written(path), path.open("a+b") as file:
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
+            file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
 

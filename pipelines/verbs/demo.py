@@ -146,7 +146,8 @@ def _with_catalogue_before(dataset: Dataset, day: date) -> Dataset:
 def _night(inputs: Inputs, config: Config, when: date) -> Night:
     name, bundle = load_version(Registry(config), CHAMPION)
     night = score(inputs, config, when=when, version=name, bundle=bundle)
-    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
+    shown = ("date", "version", "users", "rows", "texts_encoded", "live")
+    report.show("  ".join(f"{key}: {night[key]}" for key in shown))
     return night
 
 

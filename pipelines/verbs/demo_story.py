@@ -40,6 +40,7 @@ _REASONS = {
     "text_phrases": "its words are like what they buy",
     "text_title": "its words are like what they buy",
     "text_words": "its words are like what they buy",
+    "sources": "several generators proposed it",
     "user": "how much they buy",
     "user_category": "they buy in its category",
     "user_item_attribute": "they buy its brand or kind",
@@ -90,7 +91,7 @@ def learned_line(facts: Mapping[str, Any]) -> str:
 
 
 def users_with_news(rankings: pl.DataFrame, had: pl.DataFrame, *, most: int) -> pl.DataFrame:
-    """Users whose list shows an item that they never had, and the highest such item of each.
+    """Users near the top of whose list stands something that they never had, which few others are shown.
 
     Args:
         rankings: user_id, rank, item_id and reasons of a published night.
@@ -98,15 +99,21 @@ def users_with_news(rankings: pl.DataFrame, had: pl.DataFrame, *, most: int) -> 
         most: Users that are returned.
 
     Returns:
-        user_id, rank, item_id, reasons: the highest ranks first, ties by user_id; no item twice. Items without a
-        reason are passed over.
+        user_id, rank, item_id, reasons: the items that the fewest users are shown first, ties by rank and user_id; no
+        user and no item twice. Passed over are items without a reason, those that stand below rank 10, and users with
+        fewer items than the median user.
     """
-    news = rankings.join(had.select("user_id", "item_id").unique(), on=["user_id", "item_id"], how="anti")
-    news = news.filter(pl.col("reasons").list.len() > 0).sort("rank", "user_id")
-    highest = news.unique("user_id", keep="first", maintain_order=True)
-    return highest.unique("item_id", keep="first", maintain_order=True).head(most).select(_NEWS)
+    had = had.select("user_id", "item_id").unique()
+    counts = had.group_by("user_id").len("items")
+    active = counts.filter(pl.col("items") >= pl.col("items").median())
+    news = rankings.with_columns(shown=pl.len().over("item_id")).join(had, on=["user_id", "item_id"], how="anti")
+    news = news.filter(pl.col("reasons").list.len() > 0, pl.col("rank") <= _TOP)
+    news = news.join(active, on="user_id", how="semi").sort("shown", "rank", "user_id")
+    first = news.unique("user_id", keep="first", maintain_order=True)
+    return first.unique("item_id", keep="first", maintain_order=True).head(most).select(_NEWS)
 
 
+_TOP = 10
 _NEWS = ("user_id", "rank", "item_id", "reasons")
 
 

@@ -2,6 +2,9 @@
 
 A gate is a function of an evaluation, the configuration and the champion's name; it reads no file and no registry. The
 recipe for another one is in the docstring of `pipelines.verbs`.
+
+A gate judges a version. What a night must show before it goes live, such as enough items in stock, is an audit
+(`pipelines.night`); which items may be shown at all is a filter of the candidates (`features.candidates`).
 """
 
 import math

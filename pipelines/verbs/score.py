@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -28,13 +28,13 @@ from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
-from pipelines.stores.lease import Lease, leased
-from pipelines.stores.publish import Attempt, Published, last_token, live_day
+from pipelines.stores.lease import Lease, night_lease
+from pipelines.stores.publish import Attempt, Published, live_day
 from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "night_lease", "rank_users", "refuse_stale", "score"]
+__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -43,7 +43,7 @@ version is not the champion, `hindsight` where it has seen the day's future."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
-    "night.lease_minutes",
+    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected"),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
@@ -119,9 +119,9 @@ def score(
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
         return {**facts, **beside, "dry_run": True}
-    guard = Guard(attempt, log, users, day, version, own)
-    would_go_live = not (hindsight or is_shadow or attempt.is_live or _is_before_live(attempt))
-    if would_go_live:
+    guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
+    may_go_live = not (hindsight or is_shadow)
+    if may_go_live and _would_go_live(attempt):
         _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
     with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
@@ -129,12 +129,12 @@ def score(
         attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
         rows = _refuse_empty(attempt, version)
         forced: list[str] = []
-        if would_go_live:
+        if may_go_live and _would_go_live(attempt):
             findings = guard.audited(parts)
             report.show(audits_table(findings))
             forced = _refuse_blocked(findings, when, force=publishing.force)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
-        moved = not (hindsight or is_shadow) and attempt.publish(
+        moved = may_go_live and attempt.publish(
             guard=_only_the_champion(config, version, right),
             facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
             forced=forced,
@@ -151,17 +151,10 @@ def score(
     }
 
 
-def _is_before_live(attempt: Attempt) -> bool:
-    """Whether a later day is live, so that this attempt stands beside it."""
+def _would_go_live(attempt: Attempt) -> bool:
+    """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
     live = live_day(attempt.root)
-    return live is not None and live > attempt.day
-
-
-def night_lease(config: Config, when: date, *, take_over: bool = False) -> AbstractContextManager[Lease]:
-    """The lease of the night of a day in the configured output folder."""
-    output = Path(config.output)
-    after = last_token(output / "rankings")
-    return leased(output, when, minutes=config.night.lease_minutes, take_over=take_over, after=after)
+    return not attempt.is_live and (live is None or live <= attempt.day)
 
 
 def _champion(config: Config) -> str | None:
@@ -377,10 +370,14 @@ def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed
 
 def attempt_identity(inputs: Inputs, config: Config, when: date, version: str, bundle: Bundle) -> str:
     """Hash of everything that decides the published rankings: inputs, version, bundle, and tonight's keys."""
+    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), _rules(config)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _rules(config: Config) -> dict[str, Any]:
+    """Tonight's keys that decide what is published."""
     tonight = keys_of(config, {Owner.TONIGHT})
     for table in TABLES:
         if tonight.get(f"data.{table}") is not None:
             tonight[f"data.{table}"].pop("path")
-    what = {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}
-    parts = [str(when), version, bundle.digest, dict(inputs.fingerprints), what]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+    return {key: value for key, value in tonight.items() if not key.startswith(_WHERE_AND_HOW)}

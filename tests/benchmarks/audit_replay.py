@@ -68,6 +68,7 @@ def replayed(log: EventLog, config: Config) -> Iterator[tuple[str, list[Finding]
         tonight = Measures(
             day=str(date_of(day)),
             version="replayed",
+            rules="",
             inputs=measure_inputs(known, users, day, config),
             lists=lists,
         )

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-import pipelines.verbs.score
 from features.errors import TryAgainError
+from pipelines.night.guard import Guard
 from pipelines.registry.register import register
 from pipelines.stores.lease import leased
 from pipelines.stores.publish import journal_of, live_day, published
@@ -37,15 +37,15 @@ def meanwhile(monkeypatch):
     """Have something happen once, after a night is written and before it is published."""
 
     def arrange(event):
-        audited, outcomes = pipelines.verbs.score.audited, []
+        audited, outcomes = Guard.audited, []
 
-        def interrupted(*arguments, **options):
+        def interrupted(*arguments):
             if not outcomes:
                 outcomes.append(None)  # before the event, which may be a night itself
                 outcomes.append(event())
-            return audited(*arguments, **options)
+            return audited(*arguments)
 
-        monkeypatch.setattr(pipelines.verbs.score, "audited", interrupted)
+        monkeypatch.setattr(Guard, "audited", interrupted)
         return outcomes
 
     return arrange
@@ -135,8 +135,9 @@ def test_fault_38_a_second_night_ends_with_75_unless_it_takes_over(project, nigh
 
 def test_fault_68_a_night_that_wakes_after_a_later_one_publishes_nothing(project, night, meanwhile):
     tomorrow = project.day + timedelta(days=1)
-    later = meanwhile(lambda: night("--take-over", when=tomorrow))
-    ended = night("--set", "night.audits.eve=off")
+    undelivered = ("--set", "night.audits.eve=off", "--set", "night.audits.event_types=off")
+    later = meanwhile(lambda: night("--take-over", *undelivered, when=tomorrow))
+    ended = night()
     assert later[1].facts["pointer_moved"], later[1].err
     assert ended.code == 75
     assert "this night of 2024-02-25 was passed over while it stood still" in ended.err

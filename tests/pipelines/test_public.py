@@ -42,6 +42,7 @@ OTHERS = {
     "pipelines.verbs.datasets.simulated",
     "pipelines.verbs.gates.Gate",
     "pipelines.verbs.project.write_day",
+    "pipelines.verbs.score.Publishing",
 }
 
 

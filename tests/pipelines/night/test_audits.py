@@ -11,7 +11,7 @@ CLICKS = tuple([100] * DAYS)
 DECILES = tuple(float(tenth) for tenth in range(1, 10))
 
 
-def night(day="2024-05-07", version="shop/1", **changed):
+def night(day="2024-05-07", version="shop/1", rules="top: 20", **changed):
     """An ordinary night of 1,000 users and 500 items, with some of its measures changed."""
     inputs = {
         "events": 100_000,
@@ -36,6 +36,7 @@ def night(day="2024-05-07", version="shop/1", **changed):
     return Measures(
         day=day,
         version=version,
+        rules=rules,
         inputs=InputMeasures(**inputs | {key: value for key, value in changed.items() if key in inputs}),
         lists=ListMeasures(**lists | {key: value for key, value in changed.items() if key in lists}),
     )
@@ -148,13 +149,15 @@ def test_a_rare_event_type_may_be_missing():
     assert verdicts(night(by_day=clicks | eve_of(0, kind="return", usual=20)))["event_types"] == "blocked"
 
 
-def test_scores_and_lists_are_compared_within_a_version_alone():
+def test_scores_and_lists_are_compared_within_a_version_and_its_rules_alone():
     rows = lists_of(["ann", "bob"], ["a", "b"], scores=0.5)
     other = lists_of(["ann", "bob"], ["c", "d"], scores=0.5)
     moved = {"lists": rows, "last_lists": other}
     told = verdicts(night(), [night("2024-05-06")], **moved)
     assert (told["scores"], told["overlap"]) == ("blocked", "warned")
     told = verdicts(night(version="shop/2"), [night("2024-05-06")], **moved)
+    assert (told["scores"], told["overlap"]) == ("not judged", "not judged")
+    told = verdicts(night(rules="top: 10"), [night("2024-05-06")], **moved)
     assert (told["scores"], told["overlap"]) == ("not judged", "not judged")
 
 

@@ -141,3 +141,25 @@ def test_an_audit_that_is_off_or_warns_stops_nothing(project, night):
     ended = night()
     assert ended.code == 0, ended.err
     assert "catalogue" not in ended.facts["audits"]
+
+
+def cut_off(attempt):
+    path = attempt.folder / "shard-00000.parquet"
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def with_item_numbers(attempt):
+    manifest = attempt.verify()
+    facts = {name: fact for name, fact in manifest.items() if name != "parts"}
+    (attempt.folder / "manifest.json").unlink()
+    shard = pl.read_parquet(attempt.folder / "shard-00000.parquet")
+    attempt.write("shard-00000", shard.with_columns(item_id=pl.int_range(pl.len())))
+    attempt.finish(list(manifest["parts"]), facts)
+
+
+@pytest.mark.parametrize("change", [cut_off, with_item_numbers])
+def test_lists_of_the_last_night_that_do_not_compare_stop_no_night(change, project, night):
+    change(published(Path(project.config.output) / "rankings").attempt)
+    ended = night()
+    assert ended.code == 0, ended.err
+    assert ended.facts["audits"]["overlap"] == "not judged"

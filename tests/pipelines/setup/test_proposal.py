@@ -5,6 +5,7 @@ import pytest
 from shop_tables import LANGUAGES, tables, write
 
 from features.errors import ConfigError, ContractError
+from pipelines.setup.events import graded_types
 from pipelines.verbs.init import init
 
 
@@ -74,7 +75,7 @@ def test_day_and_month_that_could_be_turned_are_said(tmp_path):
 def test_two_columns_that_could_be_the_user_are_said(tmp_path):
     proposal = chosen(english(tmp_path, account_id=pl.col("customer_id") % 7 + 1000))
     assert columns(proposal.events)["user_id"] == "customer_id"
-    assert proposal.doubts == ["log.csv: 'account_id' could be meant by user_id too; 'customer_id' is taken"]
+    assert proposal.doubts == ["log.csv: 'customer_id' was taken as user_id, but 'account_id' could be it as well"]
 
 
 def test_a_column_that_means_something_else_here_is_not_read(tmp_path):
@@ -180,3 +181,31 @@ def test_too_short_a_log_is_refused(tmp_path):
     catalogue, log = tables(LANGUAGES["english"], days=3)
     with pytest.raises(ContractError, match=r"the log spans 3 days .* a timeline needs 5"):
         chosen(write(tmp_path, items=catalogue, log=log))
+
+
+def test_what_was_seen_is_a_look_in_a_shop_and_a_use_elsewhere():
+    assert graded_types({"visto": 9, "carrito": 3, "comprado": 1}).gains == {"visto": 1, "carrito": 2, "comprado": 3}
+    assert graded_types({"visto": 9, "carrito": 3, "comprado": 1}).roles["clicked"] == ["visto"]
+    assert graded_types({"click": 9, "visto": 3}).gains == {"click": 1, "visto": 2}
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"^init: no file or folder at '.*nothing\.csv'\. Name one that lies below"):
+        chosen(english(tmp_path), events="nothing.csv")
+
+
+def test_columns_that_users_share_values_of_are_offered_as_features(tmp_path):
+    catalogue, log = tables(LANGUAGES["english"])
+    users = log.select(pl.col(LANGUAGES["english"].user).unique(maintain_order=True)).with_row_index("row")
+    users = users.with_columns(country=pl.when(pl.col("row") % 2 == 0).then(pl.lit("DE")).otherwise(pl.lit("ES")))
+    text = init(write(tmp_path, items=catalogue, log=log, users=users), dry_run=True).text
+    (line,) = [line for line in text.splitlines() if line.startswith("# features: ")]
+    assert "users: [country]" in line  # and not the row's number, which tells the users apart
+
+
+def test_numbers_with_a_decimal_comma_are_said(tmp_path):
+    catalogue, log = tables(LANGUAGES["english"])
+    price = LANGUAGES["english"].price
+    catalogue = catalogue.with_columns(pl.format("{},50", pl.int_range(10, 10 + pl.len())).alias(price))
+    text = init(write(tmp_path, items=catalogue, log=log), dry_run=True).text
+    assert f"Not read as text: {price} (numbers with a decimal comma; written as 12.50" in text

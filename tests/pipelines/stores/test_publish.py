@@ -84,6 +84,16 @@ def test_a_kill_between_pointer_and_journal_is_mended_by_the_next_run(attempt, t
     assert actions(tmp_path) == [("live", night.name)]
 
 
+def test_an_entry_after_one_that_was_cut_off_is_not_lost(attempt, tmp_path):
+    night = attempt("2024-02-19-a")
+    night.publish()
+    with (tmp_path / "journal.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"action": "li')
+    later = attempt("2024-02-20-a")
+    later.publish()
+    assert actions(tmp_path) == [("live", night.name), ("live", later.name)]
+
+
 def test_what_may_not_be_published_any_more_moves_nothing(attempt, tmp_path):
     night = attempt("2024-02-19-a")
 

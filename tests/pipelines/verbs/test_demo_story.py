@@ -42,7 +42,7 @@ DATA = {
 
 @pytest.fixture
 def rankings() -> pl.DataFrame:
-    lists = {"ann": ["old", "new"], "bob": ["new", "other"], "cat": ["old", "bare"]}
+    lists = {"ann": ["old", "rare"], "bob": ["new", "other"], "cat": ["new", "bare"], "dan": ["new", "only dan's"]}
     rows = [
         {"user_id": user, "rank": rank, "item_id": item, "reasons": [] if item == "bare" else ["ease"]}
         for user, items in lists.items()
@@ -51,16 +51,21 @@ def rankings() -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides={"reasons": pl.List(pl.String)})
 
 
-def test_the_highest_new_item_of_a_user_is_chosen_and_no_item_twice(rankings: pl.DataFrame) -> None:
-    had = pl.DataFrame({"user_id": ["ann", "cat"], "item_id": ["old", "old"]})
-    news = users_with_news(rankings, had, most=3)
-    assert news.rows() == [("bob", 1, "new", ["ease"])]  # ann's is the same item; cat's has no reason
+HAD = pl.DataFrame(
+    {"user_id": ["ann", "ann", "bob", "bob", "cat", "cat", "dan"], "item_id": ["old", "a", "b", "c", "other", "d", "e"]}
+)
 
 
-def test_users_are_as_many_as_were_asked_for(rankings: pl.DataFrame) -> None:
-    had = pl.DataFrame({"user_id": ["bob", "bob"], "item_id": ["new", "else"]})
-    news = users_with_news(rankings, had, most=1)
-    assert news.select("user_id", "item_id").rows() == [("ann", "old")]
+def test_items_that_few_are_shown_come_first_of_users_who_had_as_much_as_most(rankings: pl.DataFrame) -> None:
+    news = users_with_news(rankings, HAD, most=3)
+    # ann never had "rare", bob never "other"; cat's other item has no reason; dan had less than the median user.
+    assert news.rows() == [("ann", 2, "rare", ["ease"]), ("bob", 2, "other", ["ease"]), ("cat", 1, "new", ["ease"])]
+
+
+def test_no_item_is_shown_twice_and_users_are_as_many_as_were_asked_for(rankings: pl.DataFrame) -> None:
+    both = rankings.filter(pl.col("item_id") != "other")
+    assert users_with_news(both, HAD, most=3)["user_id"].to_list() == ["ann", "bob"]  # cat's is bob's
+    assert users_with_news(both, HAD, most=1)["user_id"].to_list() == ["ann"]
 
 
 def test_the_data_are_told_with_what_was_set_aside() -> None:

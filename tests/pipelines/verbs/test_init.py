@@ -82,6 +82,18 @@ def written(folder: Path, to: Path):
     return yaml.safe_load((to / "nightrank.yaml").read_text(encoding="utf-8"))
 
 
+def test_an_event_type_with_line_ends_adds_no_key(tmp_path):
+    hostile = "view\noutput: elsewhere\x1b[31m"
+    catalogue, log = tables(LANGUAGES["english"])
+    kinds = [name for name in log.columns if log[name].dtype == pl.String and log[name].n_unique() < 6]
+    renamed = log.with_columns(pl.col(kinds[0]).replace({log[kinds[0]].mode().sort()[0]: hostile}))
+    proposed = init(write(tmp_path, catalogue=catalogue, log=renamed), dry_run=True)
+    assert hostile in proposed.proposal.types.counts
+    assert yaml.safe_load(proposed.text)["output"] == "out"
+    assert not any(line.startswith("output: elsewhere") for line in proposed.text.splitlines())
+    assert "\x1b" not in proposed.text
+
+
 def test_movielens(tmp_path):
     config = written(movielens(tmp_path / "ml"), tmp_path / "ml")
     assert config["data"]["items"] == {
@@ -155,7 +167,7 @@ def test_a_dry_run_prints_and_writes_nothing(tmp_path, command):
     ended = command(None, "init", str(folder), "--dry-run")
     assert ended.code == 0
     assert yaml.safe_load(ended.out)["data"]["events"]["path"] == "nightrank-tables/events.parquet"
-    assert "'subcategory' could be meant by category too" in ended.err
+    assert "'category' was taken as category, but 'subcategory' could be it as well" in ended.err
     assert sorted(folder.iterdir()) == before
 
 
