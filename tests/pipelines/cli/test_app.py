@@ -66,7 +66,7 @@ def test_a_missing_configuration_says_how_to_name_one(project, command):
     project.path.unlink()
     ended = command(project, "check")
     assert ended.code == 2
-    assert "name it with --config" in ended.err
+    assert "`--config` names one that lies elsewhere" in ended.err
 
 
 def test_a_missing_table_ends_with_2(project, command):
