@@ -76,7 +76,8 @@ def _run() -> int:
     """Run a command; returns its exit code. `--no-color` may stand anywhere."""
     try:
         _refuse_strangers()
-        app(prog_name="nightrank", args=sorted(sys.argv[1:], key=lambda word: word != "--no-color"), standalone_mode=True)
+        arguments = sorted(sys.argv[1:], key=lambda word: word != "--no-color")
+        app(prog_name="nightrank", args=arguments, standalone_mode=True)
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException as error:  # noqa: BLE001 - a Rust library's panic is no Exception
