@@ -43,6 +43,7 @@ def foretold(shop_project, tmp_path_factory):
         # What follows, a night reads by day.
         candidates={"segment": "segment", "popular_in_segment": 20, "by_query": 0},
         features={"families": ["user", "item", "pair", "request"]},
+        night={"audits": {"scores": "off", "items_shown": "off"}},  # nights of one day are made to differ
     )
     return project
 
