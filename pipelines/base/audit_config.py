@@ -42,7 +42,9 @@ class AuditsConfig(FrozenConfig):
         "block", 0, "Rows that are wrong in themselves: an item twice, a gap in ranks, a score that is not finite."
     )
     users_listed: AuditConfig = _audit("block", 0.1, "Share of the ranked users without a list, above that of before.")
-    full_lists: AuditConfig = _audit("block", 0.5, "Share of lists that are shorter than night.top and the catalogue.")
+    full_lists: AuditConfig = _audit(
+        "block", 0.5, "Share of lists shorter than night.top, candidates.max_per_request and the catalogue."
+    )
     equal_scores: AuditConfig = _audit("block", 0.05, "Share of lists whose scores are all the same.")
     texts: AuditConfig = _audit(
         "block",

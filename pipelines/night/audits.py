@@ -35,6 +35,7 @@ class Compared:
         before: The measures of nights that went live, the latest first; none on the first night.
         lists: user_id, rank, item_id and score of a sample of users, tonight.
         last_lists: The same users' rows of the last night; None where there is none.
+        supplied_lists: Whether the night ranks lists that it is given, so that only users who have one get one.
         eve_is_expected: Whether the configuration expects events on the day before; None where it does not say.
     """
 
@@ -43,6 +44,7 @@ class Compared:
     lists: pl.DataFrame
     last_lists: pl.DataFrame | None = None
     eve_is_expected: bool | None = None
+    supplied_lists: bool = False
 
     @property
     def last(self) -> Measures | None:
@@ -123,7 +125,9 @@ def _rows(compared: Compared, limit: float) -> Opinion:
     return Opinion(wrong, wrong <= limit, f"{wrong:,} wrong rows of {compared.tonight.lists.rows:,}")
 
 
-def _users_listed(compared: Compared, limit: float) -> Opinion:
+def _users_listed(compared: Compared, limit: float) -> Opinion | None:
+    if compared.supplied_lists and not compared.before:
+        return None
     share = _unlisted(compared.tonight)
     usual = median(_unlisted(night) for night in compared.before) if compared.before else 0.0
     words = f"{share:.1%} of {compared.tonight.inputs.users:,} users have no list; usual {usual:.1%}"

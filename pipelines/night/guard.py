@@ -63,7 +63,7 @@ class Guard:
         tonight = _measures(self.attempt)
         if tonight is None:
             lists = [read_parquet(folder / f"{shard}.parquet") for shard in shards]
-            tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self.config.night.top))
+            tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length))
             write_json(tonight.model_dump(mode="json"), folder / MEASURES)
         sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
         findings = audit(self._compared(tonight, sample), self.config.night.audits)
@@ -74,6 +74,12 @@ class Guard:
         inputs = measure_inputs(self.log, self.users, self.day, self.config)
         rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
         return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=inputs, lists=lists)
+
+    @property
+    def _length(self) -> int:
+        """Items that a list can have; lists that are supplied are as long as they are."""
+        candidates = self.config.candidates
+        return 1 if candidates.source == "logged" else min(self.config.night.top, candidates.max_per_request)
 
     def _compared(self, tonight: Measures, sample: pl.DataFrame | None = None) -> Compared:
         """The night beside those that went live before it, of its day or an earlier one."""
@@ -86,6 +92,7 @@ class Guard:
             before=[measures for _, measures in before],
             lists=lists,
             last_lists=_lists_of(before[0][0], lists) if before and len(lists) else None,
+            supplied_lists=self.config.candidates.source == "logged",
             eve_is_expected=_eve_is_expected(attempt.day, self.config),
         )
 

@@ -96,7 +96,7 @@ def picture(rows: list[Row]) -> str:
             axes.annotate(row.text, (high, height), xytext=(8, -4), textcoords="offset points", fontsize=10)
         axes.axvline(0, color="#0f172a", linewidth=1)
         axes.set_yticks(range(len(rows)), [f"{row.words}\n({row.title})" for row in reversed(rows)])
-        axes.set_xlim(min(-0.01, *(row.difference[1] for row in rows)), 1.45 * max(row.difference[2] for row in rows))
+        axes.set_xlim(min(-0.01, *(row.difference[1] for row in rows)), 1.6 * max(row.difference[2] for row in rows))
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel("NDCG@10 of the full system minus that of the same ranker without text")
         axes.grid(axis="x", alpha=0.3)

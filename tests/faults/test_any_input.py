@@ -87,7 +87,9 @@ def night_of_any(examples):
         assert night.code == 0, night.err
         users = odd.truth["user"].n_unique()
         assert night.facts["users"] == users
-        rankings = pl.concat(pl.read_parquet(file) for file in sorted(Path(night.facts["attempt"]).glob("shard-*")))
+        rankings = pl.concat(
+            pl.read_parquet(file) for file in sorted(Path(night.facts["attempt"]).glob("shard-*.parquet"))
+        )
         known = pl.select(IDS[odd.ids](pl.int_range(N_ITEMS) + 100)).to_series()
         assert rankings["user_id"].n_unique() == users
         assert set(rankings["item_id"].cast(pl.String)) <= {said.removesuffix(".0") for said in _as_text(known)}

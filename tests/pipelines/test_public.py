@@ -20,7 +20,7 @@ PARAMETERS = {
     "pipelines.verbs.datasets.load_dataset": ["name", "full"],
     "pipelines.verbs.gates.gates_of": ["evaluation", "config", "champion"],
     "pipelines.verbs.project.write_dataset": ["dataset", "folder", "until", "partitioned"],
-    "pipelines.verbs.promote.promote": ["log", "config", "registry", "wanted", "judged"],
+    "pipelines.verbs.promote.promote": ["log", "config", "registry", "wanted", "judged", "reason"],
     "pipelines.verbs.score.score": [
         *("inputs", "config", "when", "version", "bundle", "dry_run", "allow_hindsight", "publishing"),
     ],
