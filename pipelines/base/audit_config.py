@@ -43,7 +43,9 @@ class AuditsConfig(FrozenConfig):
     )
     users_listed: AuditConfig = _audit("block", 0.1, "Share of the ranked users without a list, above that of before.")
     full_lists: AuditConfig = _audit(
-        "block", 0.5, "Share of lists shorter than night.top, candidates.max_per_request and the catalogue."
+        "block",
+        0.5,
+        "Share of lists shorter than night.top, candidates.max_per_request and the catalogue, above that of before.",
     )
     equal_scores: AuditConfig = _audit("block", 0.05, "Share of lists whose scores are all the same.")
     texts: AuditConfig = _audit(

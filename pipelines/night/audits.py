@@ -138,10 +138,18 @@ def _unlisted(night: Measures) -> float:
     return 1 - night.lists.lists / max(night.inputs.users, 1)
 
 
-def _full_lists(compared: Compared, limit: float) -> Opinion:
-    lists = compared.tonight.lists
-    short = 1 - lists.full / max(lists.lists, 1)
-    return Opinion(short, short <= limit + _EXACT, f"{short:.1%} of {lists.lists:,} lists are short")
+def _full_lists(compared: Compared, limit: float) -> Opinion | None:
+    """Short lists against those of before: a configuration may ask for more items than its generators propose."""
+    if not compared.before:
+        return None
+    short = _short(compared.tonight)
+    usual = median(_short(night) for night in compared.before)
+    words = f"{short:.1%} of {compared.tonight.lists.lists:,} lists are short; usual {usual:.1%}"
+    return Opinion(short - usual, short - usual <= limit + _EXACT, words)
+
+
+def _short(night: Measures) -> float:
+    return 1 - night.lists.full / max(night.lists.lists, 1)
 
 
 def _equal_scores(compared: Compared, limit: float) -> Opinion:

@@ -79,7 +79,7 @@ def test_an_ordinary_night_passes_every_audit_that_can_judge_it():
 def test_the_first_night_is_judged_by_itself_alone():
     told = verdicts(night())
     assert {name for name, verdict in told.items() if verdict == "passed"} == {
-        *("rows", "users_listed", "full_lists", "equal_scores", "texts", "eve", "event_types")
+        *("rows", "users_listed", "equal_scores", "texts", "eve", "event_types")
     }
     assert set(told.values()) == {"passed", "not judged"}
 
@@ -170,6 +170,16 @@ def test_the_usual_share_without_a_list_is_the_median_of_the_nights_before():
     usual = [night(f"2024-05-0{day}", lists=600) for day in (6, 5, 4)]
     assert verdicts(night(lists=550), usual)["users_listed"] == "passed"
     assert verdicts(night(lists=499), usual)["users_listed"] == "blocked"
+
+
+def test_lists_that_are_always_short_are_no_fault():
+    always = [night(f"2024-05-0{day}", full=0) for day in (6, 5)]
+    assert verdicts(night(full=0), always)["full_lists"] == "passed"
+
+
+def test_where_lists_are_supplied_the_first_night_does_not_judge_who_has_one():
+    assert verdicts(night(lists=400), supplied_lists=True)["users_listed"] == "not judged"
+    assert verdicts(night(lists=400))["users_listed"] == "blocked"
 
 
 def test_levels_and_limits_are_configured_in_short_or_whole():
