@@ -10,6 +10,7 @@ same candidates to the last bit in whatever batch it stands.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 
 import numpy as np
@@ -32,6 +33,7 @@ __all__ = [
     "CandidateGenerators",
     "blocked_items",
     "histories",
+    "off_sale",
     "unmatched_ids",
 ]
 
@@ -148,6 +150,13 @@ def _cells_before(
 def blocked_items(item_ids: pl.Series, blocked: Sequence[str | int]) -> npt.NDArray[np.bool_]:
     """(items,) which items are blocked: those of a blocked id as text, and of whole numbers those of its value."""
     return item_ids.is_in(_ids_like(item_ids, blocked).implode()).to_numpy()
+
+
+def off_sale(items: pl.DataFrame, as_of: datetime) -> pl.Series:
+    """(items,) which items the catalogue says are not on sale at an instant, by available_from and available_until."""
+    instant = pl.lit(as_of).cast(pl.Datetime("us", "UTC"))
+    shut = (pl.col("available_from") > instant) | (pl.col("available_until") <= instant)
+    return items.select(shut.fill_null(value=False)).to_series()
 
 
 def unmatched_ids(item_ids: pl.Series, blocked: Sequence[str | int]) -> int:
@@ -323,9 +332,7 @@ class CandidateGenerators:
             return allowed
         items = union & 0xFFFFFFFF
         for day in requests["as_of_day"].unique().sort():
-            as_of = pl.lit(self.log.calendar.as_of(day)).cast(pl.Datetime("us", "UTC"))
-            shut = (pl.col("available_from") > as_of) | (pl.col("available_until") <= as_of)
-            is_shut = sale.select(shut.fill_null(value=False)).to_series().to_numpy()
+            is_shut = off_sale(sale, self.log.calendar.as_of(day)).to_numpy()
             of_day = requests.filter(pl.col("as_of_day") == day)["request"].to_numpy()
             allowed &= ~(np.isin(union >> 32, of_day) & is_shut[items])
         return allowed

@@ -115,6 +115,6 @@ def _night(
     night = score_night(
         inputs, settings, when=when, version=name, bundle=bundle, publishing=Publishing(**going), **orders
     )
-    report.show("  ".join(f"{key}: {value}" for key, value in night.items()))
+    report.show("  ".join(f"{key}: {value}" for key, value in night.items() if key != "audits"))
     report.result(night)
     return name, night

@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
+from functools import cached_property
 from typing import Any, get_args
 
 import polars as pl
@@ -16,7 +17,7 @@ from features.log.event_log import EventLog
 from pipelines.base.config import Config, Weekday
 from pipelines.base.progress import say
 from pipelines.night.audits import Compared, Finding, audit
-from pipelines.night.measures import NO_LISTS, ListMeasures, Measures, measure_inputs, measure_lists
+from pipelines.night.measures import NO_LISTS, InputMeasures, ListMeasures, Measures, measure_inputs, measure_lists
 from pipelines.stores.publish import Attempt, Published, published_attempts
 from pipelines.stores.storage import read_json, read_parquet, write_json
 
@@ -27,7 +28,7 @@ MEASURES, AUDITS = "measures.json", "audits.json"
 _NIGHTS = 7  # that are compared with
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Guard:
     """What stands between a night's inputs and its going live.
 
@@ -62,7 +63,7 @@ class Guard:
         folder = self.attempt.folder
         tonight = _measures(self.attempt)
         if tonight is None:
-            lists = [read_parquet(folder / f"{shard}.parquet") for shard in shards]
+            lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
             tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length))
             write_json(tonight.model_dump(mode="json"), folder / MEASURES)
         sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
@@ -71,9 +72,12 @@ class Guard:
         return findings
 
     def _tonight(self, lists: ListMeasures) -> Measures:
-        inputs = measure_inputs(self.log, self.users, self.day, self.config)
         rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
-        return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=inputs, lists=lists)
+        return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=self._inputs, lists=lists)
+
+    @cached_property
+    def _inputs(self) -> InputMeasures:
+        return measure_inputs(self.log, self.users, self.day, self.config)
 
     @property
     def _length(self) -> int:

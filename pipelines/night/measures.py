@@ -4,16 +4,16 @@ Measures are kept in the attempt's folder (`measures.json`), so that later night
 read again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import timedelta
 
 import numpy as np
 import polars as pl
 from pydantic import BaseModel, ConfigDict
 
+from features.candidates.union import blocked_items, off_sale
 from features.log.asof import NEVER
-from features.log.event_log import EventLog, date_of
+from features.log.event_log import EventLog
 from features.tables.text import item_texts
 from pipelines.base.config import Config
 
@@ -23,7 +23,6 @@ __all__ = [
     "InputMeasures",
     "ListMeasures",
     "Measures",
-    "dates_of",
     "measure_inputs",
     "measure_lists",
 ]
@@ -122,41 +121,39 @@ def measure_inputs(log: EventLog, users: pl.Series, day: int, config: Config) ->
 
 def _by_day(log: EventLog, day: int) -> dict[str, tuple[int, ...]]:
     """Events by type on each of the latest days; every type of the log is named."""
-    first = day - DAYS
-    counts = np.zeros((len(log.cells.kinds), DAYS), np.int64)
+    first, kinds = day - DAYS, log.cells.kinds
+    counts = np.zeros(len(kinds) * DAYS, np.int64)
     for part in log.cells.between(first, day - 1).parts():
-        np.add.at(counts, (part.kind_codes, part.days - first), part.counts)
-    named = zip(log.cells.kinds, counts.tolist(), strict=True)
+        at = part.kind_codes * DAYS + part.days - first
+        counts += np.bincount(at, part.counts, len(counts)).astype(np.int64)  # exact below 2**53
+    named = zip(kinds, counts.reshape(len(kinds), DAYS).tolist(), strict=True)
     return {kind: tuple(of_days) for kind, of_days in sorted(named)}
 
 
 def _on_sale(log: EventLog, day: int, config: Config) -> int:
     """Items that candidates may be of on a day."""
-    as_of = log.calendar.as_of(day)
-    kept = pl.lit(value=True)
-    if "available_from" in log.items.columns:
-        kept &= pl.col("available_from").is_null() | (pl.col("available_from") <= as_of)
-    if "available_until" in log.items.columns:
-        kept &= pl.col("available_until").is_null() | (pl.col("available_until") > as_of)
-    if config.candidates.blocked:
-        kept &= ~pl.col("item_id").cast(pl.String).is_in([str(blocked) for blocked in config.candidates.blocked])
-    return log.items.filter(kept).height
+    shut = off_sale(log.items, log.calendar.as_of(day)).to_numpy()
+    return int((~shut & ~blocked_items(log.items["item_id"], config.candidates.blocked)).sum())
 
 
-def measure_lists(parts: Sequence[pl.DataFrame], log: EventLog, day: int, *, top: int) -> ListMeasures:
-    """Measure the lists of a night.
+def measure_lists(parts: Iterable[pl.DataFrame], log: EventLog, day: int, *, top: int) -> ListMeasures:
+    """Measure the lists of a night, a shard at a time.
 
     Args:
-        parts: user_id, rank, item_id and score of each shard.
+        parts: user_id, rank, item_id and score of each shard; one at least, and read once.
         log: The log, ended at the night's day: its catalogue, and who had what.
         day: The batch day.
         top: Items that a list should have.
     """
     length = min(top, log.items.height)
-    lists = [_lists_of(part, length) for part in parts if part.height]
-    shown = _shown(parts, log, day)
-    scores = np.concatenate([part["score"].to_numpy() for part in parts]) if parts else np.zeros(0)
-    finite = scores[np.isfinite(scores)]
+    lists, counts, scores = [], [], []
+    for part in parts:
+        lists.append(_lists_of(part, length))
+        counts.append(part.group_by("item_id").len())
+        scores.append(part["score"].to_numpy())
+    shown = _shown(pl.concat(counts), log, day)
+    every = np.concatenate(scores)
+    finite = every[np.isfinite(every)]
     deciles = np.quantile(finite, np.arange(1, _DECILES) / _DECILES) if len(finite) else np.zeros(0)
     rows = int(shown["len"].sum())
     categories = shown.group_by("category").agg(pl.col("len").sum()).sort("category")
@@ -188,32 +185,21 @@ def _lists_of(part: pl.DataFrame, length: int) -> _Lists:
         items=pl.col("item_id").n_unique(),
         ranks=pl.col("rank").n_unique(),
         last=pl.col("rank").max(),
-        lowest=pl.col("score").min(),
-        highest=pl.col("score").max(),
+        scores=pl.col("score").n_unique(),
         infinite=(~pl.col("score").is_finite()).fill_null(value=True).sum(),
     )
     repeated = int((lists["n"] - lists["items"]).sum())
     gaps = int(((lists["ranks"] != lists["n"]) | (lists["last"] != lists["n"])).sum())
     wrong = repeated + gaps + int(lists["infinite"].sum())
-    equal = ((lists["n"] > 1) & (lists["lowest"] == lists["highest"])).sum()
+    equal = ((lists["n"] > 1) & (lists["scores"] == 1)).sum()
     return _Lists(lists.height, int((lists["n"] >= length).sum()), wrong, int(equal))
 
 
-def _shown(parts: Sequence[pl.DataFrame], log: EventLog, day: int) -> pl.DataFrame:
+def _shown(counts: pl.DataFrame, log: EventLog, day: int) -> pl.DataFrame:
     """item_id, len (its rows), had (whether anybody had it before) and category of each item that is shown."""
-    counts = pl.concat([part.group_by("item_id").len() for part in parts] or [_NOTHING])
-    counts = counts.group_by("item_id").agg(pl.col("len").sum())
     codes = np.arange(log.items.height)
     had = log.item_index.days_since_first(codes, np.full(len(codes), day)) != NEVER
     category = pl.col("category").cast(pl.String).fill_null("") if "category" in log.items.columns else pl.lit("")
     catalogue = log.items.select("item_id", category.alias("category")).with_columns(had=pl.Series(had))
-    return counts.join(catalogue, on="item_id", how="left", maintain_order="left")
-
-
-_NOTHING = pl.DataFrame(schema={"item_id": pl.String, "len": pl.UInt32})
-
-
-def dates_of(day: int) -> list[str]:
-    """The dates of `InputMeasures.by_day`."""
-    eve = date_of(day) - timedelta(days=1)
-    return [str(eve - timedelta(days=back)) for back in range(DAYS - 1, -1, -1)]
+    rows = counts.group_by("item_id").agg(pl.col("len").sum())
+    return rows.join(catalogue, on="item_id", how="left", maintain_order="left")

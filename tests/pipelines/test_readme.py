@@ -113,12 +113,3 @@ def test_the_figures_are_those_of_the_results_file() -> None:
     assert forest.fill_readme(README, rows) == README
     picture = forest.PICTURE.read_text(encoding="utf-8").replace("\N{MINUS SIGN}", "-")
     assert all(row.text in picture and row.title in picture for row in rows)
-
-
-def test_every_exit_code_that_is_raised_is_explained() -> None:
-    from features import errors
-
-    codes = {kind.exit_code for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)}
-    text = (ROOT / "pipelines" / "README.md").read_text(encoding="utf-8")
-    explained = {int(code) for code in re.findall(r"^\| (\d+)\b", text, flags=re.MULTILINE)}
-    assert codes - {1} <= explained
