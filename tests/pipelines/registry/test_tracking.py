@@ -188,7 +188,7 @@ def watch(name, values):
     if len(values) == 12:  # the last step of the first block
         os.kill(os.getpid(), signal.SIGKILL)
 
-pipelines.registry.tracking._EVERY_SECONDS = 0.0
+pipelines.registry.tracking.EVERY_SECONDS = 0.0
 config = load_config(Path(sys.argv[1]))
 with Tracking(config).run() as run:
     train(read_inputs(config).log, config, watch)
