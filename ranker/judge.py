@@ -11,7 +11,7 @@ from ranker.compare import PairedResult, clustered_intervals, holm, paired_diffe
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 
-__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "pooled"]
+__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "of_positives", "pooled"]
 
 _KEY = ["request_id", "item_id"]
 _CEILING = {"slice": pl.String, "recall": pl.Float64}
@@ -107,15 +107,27 @@ def by_request(window: Window, systems: Mapping[str, pl.DataFrame], config: Eval
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = _metrics(_named(_within(lists, window, slice_name)), _named(truth), config)
-            judged.append(
-                metrics.rename({"request_id": "request"})
-                .join(window.requests.select("request", "user"), on="request", maintain_order="left")
-                .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
-            )
+            metrics = of_positives(window, truth, _within(lists, window, slice_name), config)
+            judged.append(metrics.with_columns(system=pl.lit(system), slice=pl.lit(slice_name)))
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
     names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
     return pl.concat(judged).select("system", "slice", "request", "user", *names)
+
+
+def of_positives(window: Window, truth: pl.DataFrame, lists: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
+    """Metrics of one system's lists by some of the positives.
+
+    Args:
+        window: Users of the requests.
+        truth: Rows of the window's truth, one or more; requests without any are not judged.
+        lists: request, item, score: of the same items as the truth.
+        config: Cut-offs.
+
+    Returns:
+        request, user and one column a metric.
+    """
+    metrics = _metrics(_named(lists), _named(truth), config).rename({"request_id": "request"})
+    return metrics.join(window.requests.select("request", "user"), on="request", maintain_order="left")
 
 
 def pooled(
