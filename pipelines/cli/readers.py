@@ -107,7 +107,10 @@ def read(
 
 @command(
     readers_app,
-    ["nightrank live --set 2024-04-30 --reason 'the new range has wrong prices'"],
+    [
+        "nightrank live --set 2024-04-30 --reason 'the new range has wrong prices'",
+        "nightrank live --set 2024-04-30 --force --reason 'thin, and better than the new range'",
+    ],
     name="live",
     panel=_PANEL,
 )
@@ -118,6 +121,9 @@ def live(
         datetime, typer.Option("--set", formats=["%Y-%m-%d"], help="The day whose published rankings go live again.")
     ],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal beside the rankings.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Although audits block these rankings, or never looked at them.")
+    ] = False,
 ) -> Closing:
     """Go back to the rankings of another day, on purpose; the next night of a later day goes live as usual."""
     from pipelines.base import report
@@ -129,7 +135,7 @@ def live(
         raise ConfigError("--reason is for the journal, and says nothing. Write why the rankings go back.")
     output = Path(load_config(config).output)
     was = live_day(output / "rankings")
-    attempt, moved = go_back(output, when.date(), reason=reason.strip())
+    attempt, moved = go_back(output, when.date(), reason=reason.strip(), although_blocked=force)
     report.result(
         {
             "live": str(attempt.day),
