@@ -150,6 +150,39 @@ def live(
     )
 
 
+@command(
+    readers_app,
+    ["nightrank prune", "nightrank prune --delete", "nightrank prune --keep 30 --delete"],
+    panel=_PANEL,
+)
+def prune(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Good nights that stay.")] = 14,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only shown what would go.")] = False,
+) -> Closing:
+    """Remove nights that nothing needs any more, unused text vectors, and files that killed commands left.
+
+    What stays: of each of the last good nights the attempt that was published last; what is live, or was within a day;
+    what somebody went back to in the last two weeks; what audits compare with; and attempts beside these nights. While
+    a night runs all attempts stay. What a killed prune leaves nobody reads, and the next one removes it.
+    """
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.prune import prune as prune_output
+    from pipelines.verbs.prune import removals_table
+
+    settings = load_config(config, overrides)
+    pruned = prune_output(settings, keep=keep, delete=delete)
+    report.show(removals_table(pruned, Path(settings.output)))
+    facts = pruned.as_json()
+    report.result(facts)
+    verb = "removed" if delete else "would remove"
+    then = next_command("prune --delete", config) if pruned.removals and not delete else None
+    return Closing(f"{verb} {len(pruned.removals)} things ({facts['freed_bytes'] / 1e6:.1f} MB)", then=then)
+
+
 def _span(text: str) -> timedelta:
     """A span of time such as 26h.
 
