@@ -15,6 +15,7 @@ from pipelines.base.promotion_config import NEW_USER, PromotionConfig, column_of
 from ranker.beyond_accuracy import exposure
 from ranker.compare import Interval, clustered_interval, paired_difference
 from ranker.judge import Judged, Window, of_positives
+from ranker.tables import with_ids
 
 __all__ = ["PolicyFigures", "SliceFigures", "metric_of", "policy_figures", "refuse_unknown_values"]
 
@@ -112,7 +113,7 @@ def policy_figures(
     Args:
         judged: The systems on the window.
         window: Its requests and truth.
-        lists: request, item, score of each system.
+        lists: `Scored` of each system.
         log: Attributes of items and users.
         config: The policy, cut-offs and resamples.
         systems: The challenger, and the champion if there is one.
@@ -188,7 +189,7 @@ def _shares(
     proportion to relevance. Attention is here a place among the first K, and relevance a positive.
     """
     k = int(metric.partition("@")[2].split(" ")[0])
-    shown = exposure(lists.rename({"request": "request_id", "item": "item_id"}), log.items["item"], k=k)
+    shown = exposure(with_ids(lists), log.items["item"], k=k)
     engaged = window.truth.group_by("item").len("positives")
     counted = (
         log.items.select("item", value=_as_text(log.items[column]).fill_null(_NO_VALUE))
