@@ -212,5 +212,5 @@ class Registry:
                 raise
             raise IntegrityError(
                 f"{version.name}: its run no longer holds the bundle. Bring back {local or 'its artefacts'} from a "
-                "backup, roll back, or train again."
+                "backup, roll back, or train again: nightrank train."
             ) from error
