@@ -206,15 +206,17 @@ def test_a_table_in_the_folder_comes_before_one_of_that_name_elsewhere(tmp_path,
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028"])
 def test_names_with_line_ends_stand_on_one_line_and_are_read_back(end, tmp_path):
     catalogue, log = tables(LANGUAGES["english"])
-    sku, kinds = f"the{end}sku", {"view": f"a{end}view"}
-    catalogue, log = catalogue.rename({"sku": sku}), log.with_columns(pl.col("event_type").replace(kinds))
+    sku, country = f"the{end}sku", f"its{end}country"
+    users = log.select(pl.col(LANGUAGES["english"].user).unique(maintain_order=True), pl.lit("DE").alias(country))
+    users[0, country] = "ES"
     folder = tmp_path / "shop"
     folder.mkdir()
-    catalogue.write_parquet(folder / "items.parquet")
-    log.write_parquet(folder / "log.parquet")
+    for name, table in {"items": catalogue.rename({"sku": sku}), "log": log, "users": users}.items():
+        table.write_parquet(folder / f"{name}.parquet")
     proposed = init(folder, dry_run=True)
+    (attributes,) = [line for line in proposed.text.split("\n") if line.startswith("# features: ")]
+    assert yaml.safe_load(attributes.removeprefix("# "))["features"]["attributes"]["users"] == [country]
     assert yaml.safe_load(proposed.text)["data"]["items"]["columns"]["item_id"] == sku
-    assert yaml.safe_load(proposed.text)["labels"]["gains"] == dict(proposed.proposal.types.gains)
 
 
 def test_columns_that_users_share_values_of_are_offered_as_features(tmp_path):
