@@ -20,22 +20,28 @@ import polars as pl
 
 from features.errors import ConfigError, IntegrityError, listed
 from pipelines.base.outside import written
+from pipelines.base.progress import say
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
     "Attempt",
     "Published",
     "journal_of",
+    "last_good",
     "last_token",
     "live_day",
+    "mend_pointer",
     "published",
     "published_attempts",
     "published_on",
+    "served",
 ]
 
 _POINTER = "published.json"
 _MANIFEST = "manifest.json"
 _JOURNAL = "journal.jsonl"
+_REMARKS = ("degraded",)
+"""Keys of a manifest that do not follow from the attempt's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,29 +77,44 @@ class Attempt:
             return False
         recorded = read_json(sidecar, what="rankings")
         if not file.is_file() or not isinstance(recorded, dict) or sha256_of(file) != recorded.get("sha256"):
-            raise IntegrityError(
-                f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
-            )
+            raise IntegrityError(f"{file} is missing or was altered since it was written. Run it again.")
         return True
+
+    def drop_damaged(self, parts: Sequence[str]) -> list[str]:
+        """Names of parts that were written and altered since; what says that they are there is removed."""
+        damaged = []
+        for part in parts:
+            try:
+                self.has(part)
+            except IntegrityError:
+                (self.folder / f"{part}.json").unlink(missing_ok=True)
+                damaged.append(part)
+        return damaged
 
     def write(self, part: str, rankings: pl.DataFrame) -> None:
         """Write a part and then its sidecar."""
         digest = write_parquet(rankings, self.folder / f"{part}.parquet")
         write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
 
-    def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
-        """Write the manifest of all parts, unless it is there already.
+    def finish(self, parts: list[str], facts: dict[str, Any], *, remarks: Mapping[str, Any] | None = None) -> bool:
+        """Write the manifest of all parts, unless it is there already; one that was altered is written anew.
 
-        Raises:
-            IntegrityError: It is there and says otherwise.
+        Args:
+            parts: Names of all parts.
+            facts: What follows from the attempt's name.
+            remarks: What only this run knows; those of the run that wrote the manifest stay.
+
+        Returns:
+            Whether there was one that was altered.
         """
         path = self.folder / _MANIFEST
         sidecars = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
         manifest = {"parts": sidecars, **facts}
-        if not path.is_file():
-            write_json(manifest, path)
-        elif read_json(path, what="rankings") != manifest:
-            raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
+        was_there = path.is_file()
+        if was_there and _without_remarks(path) == manifest:
+            return False
+        write_json({**manifest, **(remarks or {})}, path)
+        return was_there
 
     def verify(self) -> dict[str, Any]:
         """Check every part against the manifest.
@@ -112,7 +133,7 @@ class Attempt:
         ]
         if wrong:
             raise IntegrityError(
-                f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again."
+                f"{self.folder}: {listed(wrong)} missing or altered. Score the day again, which makes them anew."
             )
         return manifest  # type: ignore[no-any-return]
 
@@ -144,10 +165,10 @@ class Attempt:
             Whether the pointer moved.
         """
         self.verify()
-        entry = {**(facts or {}), **({"forced": list(forced), "reason": reason} if forced else {})}
         if self._is_done():
             return False
-        with guard or nullcontext():
+        with guard or nullcontext():  # which may add to the facts
+            entry = {**(facts or {}), **({"forced": list(forced), "reason": reason} if forced else {})}
             live = live_day(self.root)
             if live is not None and live > self.day:
                 self._note("dated", entry)
@@ -158,13 +179,13 @@ class Attempt:
 
     def go_back(self, reason: str, *, guard: AbstractContextManager[None] | None = None) -> bool:
         """Move the pointer here whatever it points to, and write that down; returns whether it moved."""
-        self.verify()
+        _sound(self)
         before: dict[str, Any] = next(
             (entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {}
         )
         kept: dict[str, Any] = {key: before[key] for key in ("version", "cutoff") if key in before}
         with guard or nullcontext():
-            if self.is_live:
+            if _names(self.root, self):
                 return False
             self._point()
             self._note("back", {**kept, "reason": reason})
@@ -174,8 +195,9 @@ class Attempt:
         """Replace the pointer by one to this attempt; returns whether it was another."""
         pointer = self._pointer()
         path = self.root / _POINTER
-        if path.is_file() and read_json(path, what="rankings") == pointer:
-            return False
+        with suppress(IntegrityError):
+            if read_json(path, what="rankings") == pointer:
+                return False
         write_json(pointer, path)
         return True
 
@@ -197,6 +219,7 @@ class Attempt:
             "action": action,
             "attempt": self.name,
             "date": str(self.day),
+            "manifest_sha256": sha256_of(self.folder / _MANIFEST),
             **facts,
         }
         path = self.root / _JOURNAL
@@ -217,10 +240,12 @@ class Published:
     Attributes:
         attempt: Its folder.
         manifest: Facts of the night: date, version, users, rows.
+        damage: What is wrong with the rankings that the pointer names, where these are served in their stead.
     """
 
     attempt: Attempt
     manifest: dict[str, Any]
+    damage: str | None = None
 
     @property
     def shards(self) -> list[Path]:
@@ -249,10 +274,16 @@ def published_attempts(root: Path) -> list[Attempt]:
     """
     entries = journal_of(root)
     forced = {entry["attempt"] for entry in entries if entry.get("forced")}
-    names = [entry["attempt"] for entry in reversed(entries) if entry.get("action") != "dated"]
-    if not names and (live := _pointed(root)) is not None:
-        names = [live[0].name]
-    return [Attempt(root, name) for name in dict.fromkeys(names) if name not in forced]
+    attempts = _were_live(root)
+    if not attempts and (live := _pointed(root)) is not None:
+        attempts = [live[0]]
+    return [attempt for attempt in attempts if attempt.name not in forced]
+
+
+def _were_live(root: Path) -> list[Attempt]:
+    """The attempts that were live by the journal, the latest first, each once."""
+    names = [entry["attempt"] for entry in reversed(journal_of(root)) if entry.get("action") != "dated"]
+    return [Attempt(root, name) for name in dict.fromkeys(names)]
 
 
 def published_on(root: Path, day: date) -> list[Attempt]:
@@ -261,7 +292,9 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     Raises:
         ConfigError: There is none; the days that there are stand in the message.
     """
-    live = _pointed(root)
+    live = None
+    with suppress(IntegrityError):  # the journal names what the pointer would
+        live = _pointed(root)
     entries = [entry["attempt"] for entry in reversed(journal_of(root))]
     names = [*([] if live is None else [live[0].name]), *entries]
     attempts = [Attempt(root, name) for name in dict.fromkeys(names)]
@@ -309,9 +342,7 @@ def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
         return None
     pointer = read_json(path, what="rankings")
     if not isinstance(pointer, dict) or not _names_attempt(pointer.get("attempt")):
-        raise IntegrityError(
-            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
-        )
+        raise IntegrityError(f"{path}: names no attempt folder. The next night mends it: nightrank score.")
     return Attempt(root, pointer["attempt"]), pointer
 
 
@@ -337,3 +368,105 @@ def published(root: Path) -> Published | None:
     if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
         raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
     return Published(attempt, attempt.verify())
+
+
+def served(root: Path) -> Published | None:
+    """What is live, verified; where it is damaged the last good rankings that were live, with what is wrong.
+
+    Raises:
+        IntegrityError: What is live is damaged, and so is all that was.
+    """
+    try:
+        return published(root)
+    except IntegrityError as error:
+        for attempt in _were_live(root):
+            with suppress(IntegrityError):
+                return Published(attempt, _sound(attempt), damage=str(error))
+        raise
+
+
+def last_good(attempts: Sequence[Attempt]) -> Published:
+    """The first of some attempts that is as it was published; those before it are said.
+
+    Raises:
+        IntegrityError: None is.
+    """
+    damage = None
+    for attempt in attempts:
+        try:
+            return Published(attempt, _sound(attempt))
+        except IntegrityError as error:
+            damage = damage or error
+            say("rankings that are damaged are passed over", attempt=attempt.name)
+    assert damage is not None  # there was one
+    raise damage
+
+
+def mend_pointer(root: Path, guard: AbstractContextManager[None]) -> str | None:
+    """Let a damaged pointer name the last good attempt that was live; where there is none, it is removed.
+
+    Args:
+        root: The folder `rankings`.
+        guard: Context in which the pointer may move.
+
+    Returns:
+        What was wrong with it; None where it is sound, or there is none.
+    """
+    damage = _pointer_damage(root)
+    if damage is None:
+        return None
+    with guard:
+        for before in (attempts := _were_live(root)):
+            with suppress(IntegrityError):
+                _sound(before)
+                before._point()  # noqa: SLF001 - of this module
+                if before != attempts[0]:
+                    before._note("back", {"reason": "what was live is damaged, and so was the pointer"})  # noqa: SLF001
+                return damage
+        (root / _POINTER).unlink(missing_ok=True)
+    return damage
+
+
+def _pointer_damage(root: Path) -> str | None:
+    """What is wrong with the pointer itself; an attempt that it names rightly may be damaged."""
+    try:
+        live = _pointed(root)
+    except IntegrityError as error:
+        return str(error)
+    if live is None or live[0] in _were_live(root):
+        return None
+    manifest = live[0].folder / _MANIFEST  # too where a kill came between the pointer and the journal
+    if manifest.is_file() and sha256_of(manifest) == live[1].get("manifest_sha256"):
+        return None
+    return f"{root / _POINTER} names {live[0].name}, which was never published."
+
+
+def _names(root: Path, attempt: Attempt) -> bool:
+    """Whether a pointer that can be read names an attempt."""
+    with suppress(IntegrityError):
+        live = _pointed(root)
+        return live is not None and live == (attempt, attempt._pointer())  # noqa: SLF001 - of this module
+    return False
+
+
+def _sound(attempt: Attempt) -> dict[str, Any]:
+    """The manifest of an attempt that is as it was published.
+
+    Raises:
+        IntegrityError: It, or a part, is missing or altered.
+    """
+    manifest = attempt.verify()
+    entries = [entry for entry in journal_of(attempt.root) if entry["attempt"] == attempt.name]
+    hashes = {entry["manifest_sha256"] for entry in entries if "manifest_sha256" in entry}
+    if hashes and sha256_of(attempt.folder / _MANIFEST) not in hashes:
+        raise IntegrityError(f"{attempt.folder}: the manifest was altered since it was published.")
+    return manifest
+
+
+def _without_remarks(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A manifest without what only the run that wrote it knew; None where it cannot be read."""
+    with suppress(IntegrityError):
+        manifest = read_json(path, what="rankings")
+        if isinstance(manifest, dict):
+            return {key: fact for key, fact in manifest.items() if key not in _REMARKS}
+    return None

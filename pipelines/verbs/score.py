@@ -26,10 +26,12 @@ from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
 from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
+from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, Published, live_day
+from pipelines.stores.publish import Attempt, Published, live_day, mend_pointer
+from pipelines.stores.spool import spool
 from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
@@ -39,7 +41,8 @@ __all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids match no item; `shadow` where the
-version is not the champion, `hindsight` where it has seen the day's future."""
+version is not the champion, `hindsight` where it has seen the day's future; `degraded`, and why, where the
+registry could not say who is champion; `made_again`: what was damaged."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
@@ -56,11 +59,13 @@ class Publishing:
         force: Why it does although an audit blocks it; None lets audits block.
         shadow: Whether the lists are written beside and never published; None: where the version is not the champion.
         lease: The right to publish; None takes one for the time of the writing.
+        degraded: Why the registry could not say that the version is the champion; None where it did.
     """
 
     force: str | None = None
     shadow: bool | None = None
     lease: Lease | None = None
+    degraded: str | None = None
 
 
 AS_USUAL = Publishing()
@@ -82,7 +87,8 @@ def score(
     The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
     writes what is missing, and moves the pointer only if it is not there yet. The rankings of a day before the one that
     is live stand beside it; what is live stays. Only the champion's are published: who that is, is asked for again
-    right before the pointer moves.
+    right before the pointer moves; where the registry does not answer then, the last champion that was seen in this
+    output folder goes live, and the night is `degraded`.
 
     Args:
         inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
@@ -117,16 +123,21 @@ def score(
         facts["hindsight"] = True
     is_shadow = version != _champion(config) if publishing.shadow is None else publishing.shadow
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
+    degraded = publishing.degraded
     if dry_run:
-        return {**facts, **beside, "dry_run": True}
+        return {**facts, **beside, **_said(degraded), "dry_run": True}
     guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
     may_go_live = not (hindsight or is_shadow)
-    if may_go_live and _would_go_live(attempt):
-        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
+    entry = {"version": version, "cutoff": log.calendar.as_of(day).isoformat(), **_said(degraded)}
     with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
+        damaged = _mended(attempt, right)
+        if may_go_live and _would_go_live(attempt):
+            _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
+        damaged += attempt.drop_damaged([*parts, "fallback"])
         written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
-        attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
+        manifest = {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)}
+        damaged += ["manifest"] * attempt.finish([*parts, "fallback"], manifest, remarks=_said(degraded))
         rows = _refuse_empty(attempt, version)
         forced: list[str] = []
         if may_go_live and _would_go_live(attempt):
@@ -134,21 +145,35 @@ def score(
             report.show(audits_table(findings))
             forced = _refuse_blocked(findings, when, force=publishing.force)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
+        entry["token"] = right.token
         moved = may_go_live and attempt.publish(
-            guard=_only_the_champion(config, version, right),
-            facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
-            forced=forced,
-            reason=publishing.force,
+            guard=_only_the_champion(config, version, right, entry), facts=entry, forced=forced, reason=publishing.force
         )
+        if may_go_live and "degraded" in entry:
+            _spool(config, attempt, entry)
+    if damaged:
+        say("damaged files were made again", files=damaged, attempt=attempt.name)
+        facts["made_again"] = damaged
     return {
         **facts,
         **beside,
+        **_said(entry.get("degraded")),
         "rows": rows,
         "shards_written": written,
         "texts_encoded": encoded,
         "pointer_moved": moved,
         "live": _say_live(attempt, hindsight=hindsight, shadow=version if is_shadow else None),
     }
+
+
+def _mended(attempt: Attempt, lease: Lease) -> list[str]:
+    """`["pointer"]` where that was damaged and names the last good rankings again, else nothing."""
+    damage = mend_pointer(attempt.root, lease.fenced())
+    if damage is None:
+        return []
+    live = live_day(attempt.root)
+    say("the pointer was damaged", because=damage, live=None if live is None else str(live))
+    return ["pointer"]
 
 
 def _would_go_live(attempt: Attempt) -> bool:
@@ -163,15 +188,34 @@ def _champion(config: Config) -> str | None:
     return None if champion is None else champion.name
 
 
+def _said(degraded: Any) -> Night:  # noqa: ANN401 - as the journal has it
+    return {} if degraded is None else {"degraded": degraded}
+
+
+def _spool(config: Config, attempt: Attempt, entry: Night) -> None:
+    """Keep for the tracking server that a night was degraded."""
+    kept = {"date": str(attempt.day), "version": entry["version"], "why": entry["degraded"], "attempt": attempt.name}
+    spool(Path(config.output), {"kind": "degraded", **kept})
+
+
 @contextmanager
-def _only_the_champion(config: Config, version: str, lease: Lease) -> Iterator[None]:
+def _only_the_champion(config: Config, version: str, lease: Lease, entry: Night) -> Iterator[None]:
     """Context in which the pointer may move to rankings of a version.
+
+    Args:
+        config: Names the registry.
+        version: Whose rankings they are.
+        lease: The night's right to publish.
+        entry: Of the journal; gets why the registry did not say that the version is the champion still.
 
     Raises:
         TryAgainError: Another night took over, or another version is the champion now.
     """
     with lease.fenced():
-        now = _champion(config)
+        now, silence = champion_again(config, version)
+        if silence is not None:
+            entry.setdefault("degraded", silence)
+            say("degraded", version=version, because=silence)
         if now != version:
             raise TryAgainError(
                 f"{version} was the champion when this night began, and is not any more ({now or 'there is none'} is). "
