@@ -96,6 +96,49 @@ def score(
     )
 
 
+@command(
+    nights_app,
+    [
+        "nightrank nightly --date 2024-05-01",
+        "nightrank nightly --date 2024-05-01 --from score",
+        "nightrank nightly --date 2024-05-01 --only suggest",
+    ],
+    panel=_PANEL,
+)
+def nightly(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
+    first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Begin with this step.")] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STEP", help="Do this step alone.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Begin although another night runs here; that one cannot publish then.")
+    ] = False,
+    allow_empty: AllowEmpty = False,
+) -> Closing:
+    """Run a whole night: check, fold, score, sync, train, suggest. Steps that are done are skipped.
+
+    The exit code is that of check, fold or score; what comes after these never stops a night.
+    """
+    from pipelines.base import report
+    from pipelines.verbs.nightly import Orders
+    from pipelines.verbs.nightly import nightly as run_night
+
+    settings = open_settings(config, overrides)
+    facts = run_night(settings, when.date(), Orders(first, only, take_over, allow_empty))
+    report.result(facts)
+    if facts["code"]:
+        raise typer.Exit(facts["code"])
+    failed = [name for name, step in facts["steps"].items() if step["status"] == "failed"]
+    command = facts["steps"].get("suggest", {}).get("command")
+    return Closing(
+        f"ran the night of {when:%Y-%m-%d}" + (f", of which {', '.join(failed)} failed" if failed else ""),
+        lies_in=Path(settings.output) / "rankings",
+        then=next_command("status" if command is None else command.removeprefix("nightrank "), config),
+    )
+
+
 @command(nights_app, ["nightrank sync", "nightrank sync --config shop/nightrank.yaml"], panel=_PANEL)
 def sync(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
     """Write to the tracking server what nights kept on disk while it did not answer."""

@@ -102,7 +102,7 @@ def read(
         "version": lists.published.manifest["version"],
         "rows": lists.rows,
         "fallback": lists.is_fallback,
-        "damaged": lists.published.damage,
+        **({"damaged": lists.published.damage} if lists.published.damage else {}),
     }
     if chosen == "table" or to is not None:  # else stdout is the rows'
         report.result(facts)

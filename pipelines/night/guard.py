@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, get_args
 
 import polars as pl
@@ -40,6 +41,8 @@ class Guard:
         version: Name of the version.
         config: What the night follows.
         rules: The keys that decide what is published; scores and lists are compared under equal ones alone.
+        late: The parts whose users get the fallback list because a deadline passed.
+        late_users: How many users that are.
     """
 
     attempt: Attempt
@@ -49,6 +52,8 @@ class Guard:
     version: str
     config: Config
     rules: Mapping[str, Any]
+    late: Sequence[str] = ()
+    late_users: int = 0
 
     def audited_inputs(self) -> list[Finding]:
         """The audits of what the night knows; asked before a list is made."""
@@ -64,9 +69,11 @@ class Guard:
         tonight = _measures(self.attempt)
         if tonight is None:
             lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
-            tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length))
+            measured = measure_lists(lists, self.log, self.day, top=self._length)
+            tonight = self._tonight(measured.model_copy(update={"fallback": self.late_users}))
             write_json(tonight.model_dump(mode="json"), folder / MEASURES)
-        sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
+        ranked = [shard for shard in shards if shard not in self.late]
+        sample = read_parquet(folder / f"{ranked[0]}.parquet") if ranked else pl.DataFrame()
         findings = audit(self._compared(tonight, sample), self.config.night.audits)
         write_json([asdict(finding) for finding in findings], folder / AUDITS)
         return findings
@@ -89,7 +96,8 @@ class Guard:
         """The night beside those that went live before it, of its day or an earlier one."""
         attempt = self.attempt
         earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-        before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
+        kept = ((each, measures) for each in earlier if (measures := _measures(each)) is not None)
+        before = list(islice((night for night in kept if not night[1].lists.fallback), _NIGHTS))
         lists = pl.DataFrame() if sample is None else sample
         return Compared(
             tonight=tonight,

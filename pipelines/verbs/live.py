@@ -74,6 +74,7 @@ def standing(root: Path, calendar: CalendarConfig, now: datetime) -> dict[str, A
         "degraded": entry.get("degraded", live.manifest.get("degraded")),
         "audits": {finding["audit"]: finding["verdict"] for finding in findings},
         "users": live.manifest["users"],
+        "fallback_users": live.manifest.get("fallback_users", 0),
         "rows": live.rows,
         "folder": str(live.attempt.folder),
     }

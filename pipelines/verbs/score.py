@@ -4,27 +4,25 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from features.candidates.union import unmatched_ids
-from features.errors import BlockedError, ConfigError, ContractError, TryAgainError
+from features.errors import BlockedError, ConfigError, TryAgainError
 from features.frozen import Owner
 from features.log.event_log import EventLog, batch_day, date_of
-from features.requests.engaged import requests_tonight
-from features.signals.top_k import top_k
-from features.tables.schemas import Rankings
 from pipelines.base import report
 from pipelines.base.config import TABLES, Config
 from pipelines.base.owners import keys_of
-from pipelines.base.progress import say, task
+from pipelines.base.progress import say
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
 from pipelines.night.guard import Guard, audits_table
+from pipelines.night.lists import FALLBACK, Lists, cut_short
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
@@ -32,21 +30,20 @@ from pipelines.registry.versions import not_followed, say_not_followed, working_
 from pipelines.stores.lease import Lease, night_lease
 from pipelines.stores.publish import Attempt, Published, live_day, mend_pointer
 from pipelines.stores.spool import spool
-from pipelines.training.chain import Chain
-from ranker.explain import reasons
-from ranker.ranker import Ranker
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", "refuse_stale", "score"]
+__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "refuse_stale", "score"]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids match no item; `shadow` where the
 version is not the champion, `hindsight` where it has seen the day's future; `degraded`, and why, where the
-registry could not say who is champion; `made_again`: what was damaged."""
+registry could not say who is champion; `made_again`: what was damaged; `fallback_users`: how
+many got the fallback list because the deadline passed."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
-    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected"),
+    *("night.lease_minutes", "night.deadline_minutes", "night.train_every_days", "night.max_days_behind"),
+    *("night.audits", "data.events.expected"),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
@@ -114,8 +111,8 @@ def score(
     refuse_stale(inputs.log, day, config)
     hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
-    users = _users(inputs, log)
-    shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
+    users, size = _users(inputs, log), own.night.shard_users
+    shards = {f"shard-{start // size:05d}": users.slice(start, size) for start in range(0, len(users), size)}
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
     attempt = Attempt(Path(config.output) / "rankings", name)
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
@@ -123,47 +120,123 @@ def score(
         facts["hindsight"] = True
     is_shadow = version != _champion(config) if publishing.shadow is None else publishing.shadow
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
-    degraded = publishing.degraded
     if dry_run:
-        return {**facts, **beside, **_said(degraded), "dry_run": True}
-    guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
-    may_go_live = not (hindsight or is_shadow)
-    entry = {"version": version, "cutoff": log.calendar.as_of(day).isoformat(), **_said(degraded)}
+        return {**facts, **beside, **_degraded(publishing.degraded), "dry_run": True}
+    making = _Making(
+        config=config,
+        lists=Lists(log, own, day, version, bundle),
+        guard=Guard(attempt, log, users, day, version, own, rules=_rules(own)),
+        shards=shards,
+        manifest={**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)},
+        publishing=publishing,
+        may_go_live=not (hindsight or is_shadow),
+    )
     with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
-        damaged = _mended(attempt, right)
-        if may_go_live and _would_go_live(attempt):
-            _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
-        parts = [f"shard-{number:05d}" for number in range(len(shards))]
-        damaged += attempt.drop_damaged([*parts, "fallback"])
-        written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
-        manifest = {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)}
-        damaged += ["manifest"] * attempt.finish([*parts, "fallback"], manifest, remarks=_said(degraded))
-        rows = _refuse_empty(attempt, version)
+        made = making.made(attempt, right)
+    return {**facts, **beside, **made, "live": _say_live(attempt, hindsight=hindsight, shadow=is_shadow and version)}
+
+
+@dataclass(frozen=True)
+class _Making:
+    """How a night is made, audited and published, once it is known what it consists of.
+
+    Attributes:
+        config: Today's configuration.
+        lists: What its lists are made by.
+        guard: Its audits.
+        shards: Codes of the users of each part.
+        manifest: What its manifest says beside the parts.
+        publishing: How it goes live.
+        may_go_live: Whether it does at all.
+    """
+
+    config: Config
+    lists: Lists
+    guard: Guard
+    shards: dict[str, pl.Series]
+    manifest: Night
+    publishing: Publishing
+    may_go_live: bool
+
+    def made(self, attempt: Attempt, lease: Lease) -> Night:
+        """Write what is missing of the night, and publish it; returns what is to be said of that."""
+        made_again = _mended(attempt, lease)
+        if self._would_go_live(attempt):
+            self._refuse_blocked(self.guard.audited_inputs())
+        made_again += attempt.drop_damaged([*self.shards, FALLBACK])
+        written = self.lists.write(attempt, self.shards, _end(self.config, lease))
+        late = sum(len(self.shards[part]) for part in written.late)
+        cut: Night = {"fallback_users": late, "deadline_minutes": self.config.night.deadline_minutes} if late else {}
+        guard = self.guard
+        if late:
+            attempt = cut_short(attempt, self.shards, written.late, self.lists)
+            guard = replace(guard, attempt=attempt, late=written.late, late_users=late)
+            say("the deadline passed: users get the fallback list", users=late, attempt=attempt.name)
+        degraded = _degraded(self.publishing.degraded)
+        if attempt.finish([*self.shards, FALLBACK], {**self.manifest, **cut}, remarks=degraded):
+            made_again.append("manifest")
+        rows = _refuse_empty(attempt, self.lists.version)
+        published = self._published(attempt, guard, lease, cut)
+        if made_again:
+            say("damaged files were made again", files=made_again, attempt=attempt.name)
+        return {
+            **cut,
+            **published,
+            **({"made_again": made_again} if made_again else {}),
+            "attempt": str(attempt.folder),
+            "rows": rows,
+            "shards_written": written.shards,
+            "texts_encoded": written.texts,
+        }
+
+    def _published(self, attempt: Attempt, guard: Guard, lease: Lease, cut: Night) -> Night:
+        """Audit a whole attempt and let it go live, if it may."""
+        log, version, reason = self.lists.log, self.lists.version, self.publishing.force
         forced: list[str] = []
-        if may_go_live and _would_go_live(attempt):
-            findings = guard.audited(parts)
+        audits: Night = {}
+        if self._would_go_live(attempt):
+            findings = guard.audited(list(self.shards))
             report.show(audits_table(findings))
-            forced = _refuse_blocked(findings, when, force=publishing.force)
-            facts["audits"] = {finding.audit: finding.verdict for finding in findings}
-        entry["token"] = right.token
-        moved = may_go_live and attempt.publish(
-            guard=_only_the_champion(config, version, right, entry), facts=entry, forced=forced, reason=publishing.force
+            forced = self._refuse_blocked(findings)
+            audits = {"audits": {finding.audit: finding.verdict for finding in findings}}
+        cutoff = log.calendar.as_of(self.lists.day).isoformat()
+        entry: Night = {"version": version, "cutoff": cutoff, "token": lease.token, **cut}
+        entry |= _degraded(self.publishing.degraded)
+        moved = self.may_go_live and attempt.publish(
+            guard=_only_the_champion(self.config, version, lease, entry), facts=entry, forced=forced, reason=reason
         )
-        if may_go_live and "degraded" in entry:
-            _spool(config, attempt, entry)
-    if damaged:
-        say("damaged files were made again", files=damaged, attempt=attempt.name)
-        facts["made_again"] = damaged
-    return {
-        **facts,
-        **beside,
-        **_said(entry.get("degraded")),
-        "rows": rows,
-        "shards_written": written,
-        "texts_encoded": encoded,
-        "pointer_moved": moved,
-        "live": _say_live(attempt, hindsight=hindsight, shadow=version if is_shadow else None),
-    }
+        degraded = _degraded(entry.get("degraded"))
+        if self.may_go_live and degraded:
+            kept = {"date": str(attempt.day), "version": version, "why": entry["degraded"], "attempt": attempt.name}
+            spool(Path(self.config.output), {"kind": "degraded", **kept})
+        return {**audits, **degraded, "pointer_moved": moved}
+
+    def _would_go_live(self, attempt: Attempt) -> bool:
+        """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
+        live = live_day(attempt.root)
+        return self.may_go_live and not attempt.is_live and (live is None or live <= attempt.day)
+
+    def _refuse_blocked(self, findings: Sequence[Finding]) -> list[str]:
+        """Names of the audits that block a night and are overruled.
+
+        Raises:
+            BlockedError: There are some, and nobody gave a reason to go on.
+        """
+        blocked = blocking(findings)
+        if blocked and self.publishing.force is None:
+            words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
+            raise BlockedError(
+                f"the night of {self.manifest['date']} does not go live: {words}. What was live stays live. Mend the "
+                "input and run it again, or publish it all the same with --force --reason TEXT; night.audits has the "
+                "limits."
+            )
+        return [finding.audit for finding in blocked]
+
+
+def _end(config: Config, lease: Lease) -> datetime | None:
+    """When no further shard is begun: `night.deadline_minutes` after the night took its lease."""
+    minutes = config.night.deadline_minutes
+    return None if minutes is None else datetime.fromisoformat(lease.since) + timedelta(minutes=minutes)
 
 
 def _mended(attempt: Attempt, lease: Lease) -> list[str]:
@@ -176,26 +249,14 @@ def _mended(attempt: Attempt, lease: Lease) -> list[str]:
     return ["pointer"]
 
 
-def _would_go_live(attempt: Attempt) -> bool:
-    """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
-    live = live_day(attempt.root)
-    return not attempt.is_live and (live is None or live <= attempt.day)
-
-
 def _champion(config: Config) -> str | None:
     """Name of the version that may be published."""
     champion = Registry(config).find(CHAMPION)
     return None if champion is None else champion.name
 
 
-def _said(degraded: Any) -> Night:  # noqa: ANN401 - as the journal has it
-    return {} if degraded is None else {"degraded": degraded}
-
-
-def _spool(config: Config, attempt: Attempt, entry: Night) -> None:
-    """Keep for the tracking server that a night was degraded."""
-    kept = {"date": str(attempt.day), "version": entry["version"], "why": entry["degraded"], "attempt": attempt.name}
-    spool(Path(config.output), {"kind": "degraded", **kept})
+def _degraded(why: str | None) -> Night:
+    return {} if why is None else {"degraded": why}
 
 
 @contextmanager
@@ -240,51 +301,6 @@ def _refuse_empty(attempt: Attempt, version: str) -> int:
     return rows
 
 
-def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
-    """Names of the audits that block a night and are overruled.
-
-    Raises:
-        BlockedError: There are some, and nobody gave a reason to go on.
-    """
-    blocked = blocking(findings)
-    if blocked and force is None:
-        words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
-        raise BlockedError(
-            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
-            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
-        )
-    return [finding.audit for finding in blocked]
-
-
-def _write(
-    attempt: Attempt,
-    shards: dict[str, pl.Series],
-    log: EventLog,
-    config: Config,
-    day: int,
-    version: str,
-    bundle: Bundle,
-) -> tuple[int, int]:
-    """Write the missing shards of an attempt; returns how many those were, and how many texts were encoded."""
-    missing = {part: users for part, users in shards.items() if not attempt.has(part)}
-    has_fallback = attempt.has("fallback")
-    if not missing and has_fallback:
-        return 0, 0
-    chain = Chain(log, config, bundle.model, bundle.features.inventory, cut=bundle.cut)
-    unlisted = 0
-    with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
-        for part, users in missing.items():
-            rankings = rank_users(chain, config, users, day, version, bundle)
-            attempt.write(part, rankings)
-            unlisted += len(users) - rankings["user_id"].n_unique()
-            advance(len(users))
-    if unlisted:
-        say("users without candidates get no list", users=unlisted)
-    if not has_fallback:
-        attempt.write("fallback", _fallback(chain, config, day, version, bundle.ranker))
-    return len(missing), chain.encoded["tuned"]
-
-
 def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> Night:
     """Report configured keys that the version does not follow and blocked ids without an item; returns both."""
     other = not_followed(config, bundle)
@@ -296,12 +312,12 @@ def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> N
     return {"not_followed": other, "blocked_ids_unmatched": unmatched}
 
 
-def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | None) -> str | None:
+def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | Literal[False]) -> str | None:
     """The day that is live now; reports the reason if that is not this attempt."""
     live = live_day(attempt.root)
     if hindsight:
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
-    elif shadow is not None:
+    elif shadow:
         say("not published", date=str(attempt.day), because=f"{shadow} is not the champion", live=str(live))
     elif live is not None and live > attempt.day:
         say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
@@ -316,49 +332,6 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
         codes = log.user_ids.to_frame("user_id").with_row_index("user")
         coded = pl.concat([coded, codes.filter(pl.col("user_id").is_in(listed.implode()))["user"]]).unique()
     return coded.sort()
-
-
-def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
-    """The published rows of some users."""
-    ranker, most = bundle.ranker, config.night.reasons
-    requests = requests_tonight(users, day)
-    parts = []
-    for portion in chain.assembler.portions(requests):
-        rows = chain.with_interest(portion)
-        scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-        best = top_k(scored.with_row_index("row"), config.night.top)
-        if most:
-            lifted = reasons(ranker.contributions(rows[best["row"]]), bundle.features.families(ranker.features), most)
-            best = best.with_columns(lifted)
-        parts.append(best)
-    best = pl.concat(parts)
-    rankings = best.select(
-        chain.log.user_ids.gather(best["user"]).alias("user_id"),
-        "rank",
-        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
-        "score",
-        pl.lit(version).alias("model_version"),
-    )
-    good, failure = Rankings.filter(rankings, cast=True)
-    if len(failure):
-        raise ContractError(
-            f"rankings: {failure.counts()} rows break the contract, so nothing was published. Please report it."
-        )
-    return good.with_columns(best["reasons"]) if most else good
-
-
-def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
-    """The list for unknown users: the same ranker's, for a user without any history."""
-    nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
-    rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
-    scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-    best = top_k(scored, config.night.top)
-    return best.select(
-        "rank",
-        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
-        "score",
-        pl.lit(version).alias("model_version"),
-    )
 
 
 def _refuse_unanswerable(config: Config, version: str) -> None:
