@@ -68,7 +68,8 @@ def nightly(config: Config, when: date, orders: Orders = Orders()) -> dict[str, 
 
     Returns:
         `date`; `code`: the exit code, that of the first step that failed of those that matter (check, fold, score);
-        `live`: the day that is served, None for none; `steps`: how each ended.
+        `live`: the day that is served, None for none; `degraded`: why, where the registry could not say who is
+        champion; `steps`: how each ended.
 
     Raises:
         ConfigError: A step is unknown.
@@ -94,6 +95,7 @@ def nightly(config: Config, when: date, orders: Orders = Orders()) -> dict[str, 
         "date": str(when),
         "code": next((code for code in codes if code), 0),
         "live": None if live is None else str(live.attempt.day),
+        "degraded": outcomes["score"].facts.get("degraded") if "score" in outcomes else None,
         "steps": {name: _said(outcome) for name, outcome in outcomes.items()},
     }
 

@@ -1,16 +1,17 @@
 """Verb `sync`: write to the tracking server what nights kept on disk because it did not answer."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from features.errors import ConfigError, NightrankError
+from features.errors import ConfigError, IntegrityError, NightrankError
 from pipelines.base.config import Config
 from pipelines.base.progress import say
 from pipelines.registry.last_champion import open_registry
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.tracking_errors import tracking_errors
-from pipelines.stores.publish import published
+from pipelines.stores.publish import served
 from pipelines.stores.spool import spooled
 
 __all__ = ["KINDS", "sync"]
@@ -27,7 +28,9 @@ def sync(config: Config) -> dict[str, Any]:
         NightrankError: The registry does not answer, or refused an entry; what was not written stays on disk.
     """
     registry = open_registry(config)
-    champion, live = registry.find(CHAMPION), published(Path(config.output) / "rankings")
+    champion, live = registry.find(CHAMPION), None
+    with suppress(IntegrityError):  # of which `status` warns
+        live = served(Path(config.output) / "rankings")
     entries = spooled(Path(config.output))
     written, refusal = 0, None
     for path, entry in entries.items():

@@ -235,3 +235,12 @@ def test_fault_70_a_damaged_record_of_the_champion_stands_in_for_nobody_and_is_m
     assert night().code == 0
     assert json.loads(record.read_text(encoding="utf-8"))["body"]["name"] == "nightrank/1"
     assert Registry(project.config).find(CHAMPION).name == "nightrank/1"
+
+
+def test_fault_84_a_dry_run_writes_nothing_where_the_registry_is_silent(project, night, snapshot):
+    assert night().code == 0
+    (out(project) / "mlflow.db").write_bytes(b"no database at all" * 100)
+    before = snapshot(project.folder)
+    tried = degraded(night("--dry-run", "--set", "night.top=9"), "backup")
+    assert tried["dry_run"]
+    assert snapshot(project.folder) == before
