@@ -196,7 +196,7 @@ def _patience(retries: int) -> Iterator[None]:
     """Context in which MLflow waits seconds for a server, where it would wait longer."""
     limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": _REQUEST_SECONDS, "MLFLOW_HTTP_REQUEST_MAX_RETRIES": retries}
     before = {name: os.environ[name] for name in limits}
-    os.environ.update({name: str(min(int(before[name]), most)) for name, most in limits.items()})
+    os.environ.update({name: str(min(int(float(before[name])), most)) for name, most in limits.items()})
     try:
         yield
     finally:

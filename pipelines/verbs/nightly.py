@@ -5,7 +5,7 @@ import json
 import shutil
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from pipelines.inputs.check import Inputs, refuse_unknown, text_fields
 from pipelines.inputs.read import read_events, read_for
 from pipelines.inputs.tables import table_files
 from pipelines.night.steps import Off, Outcome, Record, Step, chosen_steps, run_steps
-from pipelines.registry.bundle import load_bundle
+from pipelines.registry.bundle import load_bundle, verify_files
 from pipelines.registry.last_champion import NightVersion, champion_tonight
 from pipelines.registry.register import register
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry, Version
@@ -209,7 +209,7 @@ class _Night:
         if every is None:
             raise Off("night.train_every_days is not set")
         latest = self.registry.versions()[0]
-        seen = load_bundle(self.registry.bundle_folder(latest)).cutoff.date()
+        seen = datetime.fromisoformat(verify_files(self.registry.bundle_folder(latest))["cutoff"]).date()
         due = seen + timedelta(days=every)
         if self.when < due:
             raise Off(f"{latest.name} learned what lies before {seen}; the next training is due on {due}")
