@@ -21,15 +21,16 @@ from pipelines.base.owners import keys_of
 from pipelines.base.progress import say
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
-from pipelines.night.guard import Guard, audits_table
+from pipelines.night.guard import MEASURES, Guard, audits_table
 from pipelines.night.lists import FALLBACK, Lists, cut_short
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, Published, live_day, mend_pointer
+from pipelines.stores.publish import Attempt, Published, live_day, mend_pointer, refuse_blocked
 from pipelines.stores.spool import spool
+from pipelines.stores.trash import emptied, leftovers
 
 __all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "refuse_stale", "score"]
 
@@ -100,7 +101,7 @@ def score(
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
-            no user gets a list; or an audit blocks the night.
+            no user gets a list; or the night would go live and an audit blocks it.
         ContractError: What would be published breaks the rankings' contract.
         TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
@@ -160,9 +161,10 @@ class _Making:
 
     def made(self, attempt: Attempt, lease: Lease) -> Night:
         """Write what is missing of the night, and publish it; returns what is to be said of that."""
+        _sweep(Path(self.config.output), attempt)
         made_again = _mended(attempt, lease)
-        if self._would_go_live(attempt):
-            self._refuse_blocked(self.guard.audited_inputs())
+        if self.may_go_live and self.publishing.force is None and attempt.would_go_live():
+            refuse_blocked(attempt.day, _blocked(self.guard.audited_inputs()))
         made_again += attempt.drop_damaged([*self.shards, FALLBACK])
         written = self.lists.write(attempt, self.shards, _end(self.config, lease))
         late = sum(len(self.shards[part]) for part in written.late)
@@ -172,8 +174,8 @@ class _Making:
             attempt = cut_short(attempt, self.shards, written.late, self.lists)
             guard = replace(guard, attempt=attempt, late=written.late, late_users=late)
             say("the deadline passed: users get the fallback list", users=late, attempt=attempt.name)
-        degraded = _degraded(self.publishing.degraded)
-        if attempt.finish([*self.shards, FALLBACK], {**self.manifest, **cut}, remarks=degraded):
+        manifest = {**self.manifest, **cut, "files": {MEASURES: guard.measured(list(self.shards))}}
+        if attempt.finish([*self.shards, FALLBACK], manifest, remarks=_degraded(self.publishing.degraded)):
             made_again.append("manifest")
         rows = _refuse_empty(attempt, self.lists.version)
         published = self._published(attempt, guard, lease, cut)
@@ -191,46 +193,41 @@ class _Making:
 
     def _published(self, attempt: Attempt, guard: Guard, lease: Lease, cut: Night) -> Night:
         """Audit a whole attempt and let it go live, if it may."""
-        log, version, reason = self.lists.log, self.lists.version, self.publishing.force
-        forced: list[str] = []
+        version, reason = self.lists.version, self.publishing.force
         audits: Night = {}
-        if self._would_go_live(attempt):
+        blocked: dict[str, str] = {}
+        if self.may_go_live and (attempt.would_go_live(again=reason is not None) or not attempt.is_published):
             findings = guard.audited(list(self.shards))
             report.show(audits_table(findings))
-            forced = self._refuse_blocked(findings)
+            blocked = _blocked(findings)
             audits = {"audits": {finding.audit: finding.verdict for finding in findings}}
-        cutoff = log.calendar.as_of(self.lists.day).isoformat()
+        cutoff = self.lists.log.calendar.as_of(self.lists.day).isoformat()
         entry: Night = {"version": version, "cutoff": cutoff, "token": lease.token, **cut}
         entry |= _degraded(self.publishing.degraded)
         moved = self.may_go_live and attempt.publish(
-            guard=_only_the_champion(self.config, version, lease, entry), facts=entry, forced=forced, reason=reason
+            guard=_only_the_champion(self.config, version, lease, entry), facts=entry, blocked=blocked, reason=reason
         )
+        if blocked and not moved:
+            say("audits block this night, which is published for its own date alone", audits=sorted(blocked))
         degraded = _degraded(entry.get("degraded"))
         if self.may_go_live and degraded:
             kept = {"date": str(attempt.day), "version": version, "why": entry["degraded"], "attempt": attempt.name}
             spool(Path(self.config.output), {"kind": "degraded", **kept})
         return {**audits, **degraded, "pointer_moved": moved}
 
-    def _would_go_live(self, attempt: Attempt) -> bool:
-        """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
-        live = live_day(attempt.root)
-        return self.may_go_live and not attempt.is_live and (live is None or live <= attempt.day)
 
-    def _refuse_blocked(self, findings: Sequence[Finding]) -> list[str]:
-        """Names of the audits that block a night and are overruled.
+def _blocked(findings: Sequence[Finding]) -> dict[str, str]:
+    """Words of the audits that block a night, by name."""
+    return {finding.audit: finding.words for finding in blocking(findings)}
 
-        Raises:
-            BlockedError: There are some, and nobody gave a reason to go on.
-        """
-        blocked = blocking(findings)
-        if blocked and self.publishing.force is None:
-            words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
-            raise BlockedError(
-                f"the night of {self.manifest['date']} does not go live: {words}. What was live stays live. Mend the "
-                "input and run it again, or publish it all the same with --force --reason TEXT; night.audits has the "
-                "limits."
-            )
-        return [finding.audit for finding in blocked]
+
+def _sweep(output: Path, attempt: Attempt) -> None:
+    """Remove what killed nights left: of this attempt at once, since whoever wrote there has no lease any more."""
+    for path in leftovers(attempt.folder, seconds=0):
+        emptied(path)
+    for folder in ("rankings", "state", "quarantine", "jobs"):
+        for path in leftovers(output / folder):
+            emptied(path)
 
 
 def _end(config: Config, lease: Lease) -> datetime | None:
@@ -319,6 +316,9 @@ def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | Literal[False]
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
     elif shadow:
         say("not published", date=str(attempt.day), because=f"{shadow} is not the champion", live=str(live))
+    elif attempt.is_withdrawn and not attempt.is_live:
+        because = "somebody went back from it on purpose (live --set); --force --reason TEXT publishes it again"
+        say("what is live stays", live=str(live), because=because, attempt=str(attempt.folder))
     elif live is not None and live > attempt.day:
         say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
     return None if live is None else str(live)
