@@ -9,8 +9,6 @@ An attempt of an earlier day is entered in the journal as published for its own 
 never published, such as the attempt of a version that is not the champion.
 """
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,8 +19,18 @@ from typing import Any
 import polars as pl
 
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
-from pipelines.base.outside import written
-from pipelines.base.progress import say
+from pipelines.stores.journal import (
+    ENTRY,
+    POINTER,
+    append_entry,
+    day_of_attempt,
+    journal_of,
+    last_token,
+    names_attempt,
+    pending_entry,
+    read_pointer,
+    settle,
+)
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
@@ -31,21 +39,16 @@ __all__ = [
     "Published",
     "attempts_on_disk",
     "journal_of",
-    "last_good",
     "last_token",
     "live_day",
-    "mend_pointer",
     "published",
     "published_attempts",
     "published_on",
     "refuse_blocked",
-    "served",
+    "were_live",
 ]
 
-_POINTER = "published.json"
 _MANIFEST = "manifest.json"
-_JOURNAL = "journal.jsonl"
-_ENTRY = "entry"  # of the journal, in the pointer
 _REMARKS = ("degraded",)
 """Keys of a manifest that do not follow from the attempt's name."""
 
@@ -73,7 +76,7 @@ class Attempt:
     @property
     def day(self) -> date:
         """The day that its rankings are for."""
-        return date.fromisoformat(self.name[: len("YYYY-MM-DD")])
+        return day_of_attempt(self.name)
 
     def has(self, part: str) -> bool:
         """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
@@ -146,6 +149,15 @@ class Attempt:
             )
         return manifest  # type: ignore[no-any-return]
 
+    def verify_published(self) -> dict[str, Any]:
+        """The same of an attempt that was published: its manifest must be one that the journal has a hash of, too."""
+        manifest = self.verify()
+        entries = [entry for entry in journal_of(self.root) if entry["attempt"] == self.name]
+        hashes = {entry["manifest_sha256"] for entry in entries if "manifest_sha256" in entry}
+        if hashes and sha256_of(self.folder / _MANIFEST) not in hashes:
+            raise IntegrityError(f"{self.folder}: the manifest was altered since it was published.")
+        return manifest
+
     def recorded(self, name: str) -> str | None:
         """sha256 that the manifest has of a file beside the parts; None where it has none, or is damaged."""
         with suppress(IntegrityError, AttributeError):
@@ -179,7 +191,7 @@ class Attempt:
     @property
     def is_published(self) -> bool:
         """Whether publishing would change nothing: it is live, or stands in the journal and does not go live."""
-        return self._is_pointed_to() or (not self.would_go_live() and self._last_entry() is not None)
+        return self.is_named_rightly or (not self.would_go_live() and self._last_entry() is not None)
 
     def would_go_live(self, *, again: bool = False) -> bool:
         """Whether publishing would move the pointer: it is not there yet, and nothing later is live.
@@ -190,7 +202,7 @@ class Attempt:
         live = live_day(self.root)
         return (
             (live is None or live <= self.day)
-            and not self._is_pointed_to()
+            and not self.is_named_rightly
             and (again or self.is_live or not self.is_withdrawn)
         )
 
@@ -221,10 +233,10 @@ class Attempt:
             BlockedError: It would go live, audits block it, and there is no reason.
         """
         self.verify()
-        if self.is_published and not self.would_go_live(again=reason is not None) and _pending(self.root) is None:
+        if self.is_published and not self.would_go_live(again=reason is not None) and pending_entry(self.root) is None:
             return False
         with guard or nullcontext():
-            _settle(self.root)
+            settle(self.root)
             if self.would_go_live(again=reason is not None):
                 if reason is None:
                     refuse_blocked(self.day, blocked or {})
@@ -232,7 +244,7 @@ class Attempt:
                 self._point("live", {**(facts or {}), **forced, **({} if reason is None else {"reason": reason})})
                 return True
             if not self.is_published:
-                _append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
+                append_entry(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
             return False
 
     def go_back(
@@ -248,10 +260,10 @@ class Attempt:
         Raises:
             BlockedError: It is such a one, and may not be.
         """
-        _sound(self)
+        self.verify_published()
         with guard or nullcontext():
-            _settle(self.root)
-            if self._is_pointed_to():
+            settle(self.root)
+            if self.is_named_rightly:
                 return False
             before = self._last_entry() or {}
             overruled = _objections(before)
@@ -266,16 +278,28 @@ class Attempt:
             self._point("back", {**kept, **forced, "reason": reason})
             return True
 
+    def mend(self, entry: Mapping[str, Any] | None) -> None:
+        """Let a damaged pointer name this attempt.
+
+        Args:
+            entry: Of the journal, by which it is live already; None where it stands in for a later one.
+        """
+        if entry is not None:
+            write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        else:
+            self._point("mended", {"reason": "what was live is damaged, and so was the pointer"})
+
     def _point(self, action: str, facts: Mapping[str, Any]) -> None:
         """Replace the pointer by one to this attempt, which carries its entry, and append that to the journal."""
         entry = self._entry(action, facts)
-        write_json({**self._pointer(), _ENTRY: entry}, self.root / _POINTER)
-        _append(self.root, entry)
+        write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        append_entry(self.root, entry)
 
     def _pointer(self) -> dict[str, str]:
         return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
 
-    def _is_pointed_to(self) -> bool:
+    @property
+    def is_named_rightly(self) -> bool:
         """Whether the pointer names this attempt as it is."""
         with suppress(IntegrityError):
             live = _pointed(self.root)
@@ -360,10 +384,10 @@ class Published:
 def published_attempts(root: Path) -> list[Attempt]:
     """The attempts that were live, the latest first, each once; not those that somebody forced past an audit."""
     forced = {entry["attempt"] for entry in journal_of(root) if entry.get("forced")}
-    return [attempt for attempt in _were_live(root) if attempt.name not in forced]
+    return [attempt for attempt in were_live(root) if attempt.name not in forced]
 
 
-def _were_live(root: Path) -> list[Attempt]:
+def were_live(root: Path) -> list[Attempt]:
     """The attempts that were live by the journal, the latest first, each once."""
     names = [entry["attempt"] for entry in reversed(journal_of(root)) if entry.get("action") != "dated"]
     return [Attempt(root, name) for name in dict.fromkeys(names)]
@@ -372,7 +396,7 @@ def _were_live(root: Path) -> list[Attempt]:
 def attempts_on_disk(root: Path) -> list[Attempt]:
     """All attempts that there are, finished or not, by name."""
     folders = sorted(path.name for path in (root / "attempts").glob("*") if path.is_dir())
-    return [Attempt(root, name) for name in folders if _names_attempt(name)]
+    return [Attempt(root, name) for name in folders if names_attempt(name)]
 
 
 def published_on(root: Path, day: date) -> list[Attempt]:
@@ -395,74 +419,6 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     raise ConfigError(f"nothing was published for {day}. {there}.")
 
 
-def last_token(root: Path) -> int:
-    """The largest token of a lease in the journal."""
-    return max((entry["token"] for entry in journal_of(root) if isinstance(entry.get("token"), int)), default=0)
-
-
-def journal_of(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out.
-
-    The last is the pointer's own, where a kill came before it was appended.
-    """
-    entries = _appended(root)
-    pending = _pending(root, entries)
-    return entries if pending is None else [*entries, pending]
-
-
-def _appended(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal's file."""
-    path = root / _JOURNAL
-    if not path.is_file():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and _names_attempt(entry.get("attempt")):
-                entries.append(entry)
-    return entries
-
-
-def _pending(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
-    """The entry that the pointer carries and the journal lacks; None where it has it, or the pointer is damaged.
-
-    A pointer of an earlier version carries none; the journal lacks it where it does not name the attempt.
-    """
-    entries = _appended(root) if entries is None else entries
-    try:
-        live = _pointed(root)
-    except IntegrityError:
-        return None
-    if live is None:
-        return None
-    attempt, pointer = live
-    entry = pointer.get(_ENTRY)
-    if isinstance(entry, dict) and entry.get("attempt") == attempt.name:
-        return None if entry in entries else entry
-    is_named = any(entry["attempt"] == attempt.name for entry in entries)
-    return None if is_named else {"action": "live", "attempt": attempt.name, "date": str(attempt.day)}
-
-
-def _settle(root: Path) -> None:
-    """Append the entry that the pointer carries and the journal lacks."""
-    pending = _pending(root)
-    if pending is not None:
-        _append(root, pending)
-
-
-def _append(root: Path, entry: Mapping[str, Any]) -> None:
-    path = root / _JOURNAL
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with written(path), path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def live_day(root: Path) -> date | None:
     """The day of the live rankings, by the pointer alone; None if nothing was ever published.
 
@@ -475,21 +431,8 @@ def live_day(root: Path) -> date | None:
 
 def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
     """The attempt that the pointer names, and the pointer; None if there is none."""
-    path = root / _POINTER
-    if not path.is_file():
-        return None
-    pointer = read_json(path, what="rankings")
-    if not isinstance(pointer, dict) or not _names_attempt(pointer.get("attempt")):
-        raise IntegrityError(f"{path}: names no attempt folder. The next night mends it: nightrank score.")
-    return Attempt(root, pointer["attempt"]), pointer
-
-
-def _names_attempt(name: object) -> bool:
-    """Whether this is a name of a folder that begins with a date."""
-    try:
-        return isinstance(name, str) and Path(name).name == name and bool(Attempt(Path(), name).day)
-    except ValueError:
-        return False
+    pointer = read_pointer(root)
+    return None if pointer is None else (Attempt(root, pointer["attempt"]), pointer)
 
 
 def published(root: Path) -> Published | None:
@@ -506,94 +449,6 @@ def published(root: Path) -> Published | None:
     if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
         raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
     return Published(attempt, attempt.verify())
-
-
-def served(root: Path) -> Published | None:
-    """What is live, verified; where it is damaged the last good rankings that were live, with what is wrong.
-
-    Raises:
-        IntegrityError: What is live is damaged, and so is all that was.
-    """
-    try:
-        return published(root)
-    except IntegrityError as error:
-        for attempt in _were_live(root):
-            with suppress(IntegrityError):
-                return Published(attempt, _sound(attempt), damage=str(error))
-        raise
-
-
-def last_good(attempts: Sequence[Attempt]) -> Published:
-    """The first of some attempts that is as it was published; those before it are said.
-
-    Raises:
-        IntegrityError: None is.
-    """
-    damage = None
-    for attempt in attempts:
-        try:
-            return Published(attempt, _sound(attempt))
-        except IntegrityError as error:
-            damage = damage or error
-            say("rankings that are damaged are passed over", attempt=attempt.name)
-    assert damage is not None  # there was one
-    raise damage
-
-
-def mend_pointer(root: Path, guard: AbstractContextManager[None]) -> str | None:
-    """Let a damaged pointer name the last good attempt that was live; where there is none, it is removed.
-
-    Args:
-        root: The folder `rankings`.
-        guard: Context in which the pointer may move.
-
-    Returns:
-        What was wrong with it; None where it is sound, or there is none.
-    """
-    damage = _pointer_damage(root)
-    if damage is None:
-        return None
-    with guard:
-        entries = [entry for entry in reversed(_appended(root)) if entry.get("action") != "dated"]
-        for entry in entries:
-            attempt = Attempt(root, entry["attempt"])
-            with suppress(IntegrityError):
-                _sound(attempt)
-                if entry is entries[0]:  # as it was: nothing happened that the journal lacks
-                    write_json({**attempt._pointer(), _ENTRY: entry}, root / _POINTER)  # noqa: SLF001 - of this module
-                else:
-                    attempt._point("mended", {"reason": "what was live is damaged, and so was the pointer"})  # noqa: SLF001
-                return damage
-        (root / _POINTER).unlink(missing_ok=True)
-    return damage
-
-
-def _pointer_damage(root: Path) -> str | None:
-    """What is wrong with the pointer itself; an attempt that it names rightly may be damaged."""
-    try:
-        live = _pointed(root)
-    except IntegrityError as error:
-        return str(error)
-    if live is None or any(entry["attempt"] == live[0].name for entry in _appended(root)):
-        return None
-    manifest = live[0].folder / _MANIFEST  # too where a kill came between the pointer and the journal
-    if manifest.is_file() and sha256_of(manifest) == live[1].get("manifest_sha256"):
-        return None
-    return f"{root / _POINTER} names {live[0].name}, which was never published."
-
-
-def _sound(attempt: Attempt) -> dict[str, Any]:
-    """The manifest of an attempt that is as it was published.
-
-    Raises:
-        IntegrityError: It, or a part, is missing or altered.
-    """
-    manifest = attempt.verify()
-    entries = [entry for entry in journal_of(attempt.root) if entry["attempt"] == attempt.name]
-    hashes = {entry["manifest_sha256"] for entry in entries if "manifest_sha256" in entry}
-    if hashes and sha256_of(attempt.folder / _MANIFEST) not in hashes:
-        raise IntegrityError(f"{attempt.folder}: the manifest was altered since it was published.")
-    return manifest
 
 
 def _without_remarks(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds

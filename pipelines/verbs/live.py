@@ -10,7 +10,8 @@ from features.config import CalendarConfig
 from features.errors import BlockedError, IntegrityError
 from pipelines.base.progress import duration
 from pipelines.stores.lease import pointer_mutex
-from pipelines.stores.publish import Attempt, journal_of, last_good, published_on, served
+from pipelines.stores.publish import Attempt, journal_of, published_on
+from pipelines.stores.served import last_good, served
 from pipelines.stores.storage import read_json
 
 __all__ = ["go_back", "refuse_old", "standing"]

@@ -24,7 +24,8 @@ from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry, Version
 from pipelines.registry.tracking import Tracking
 from pipelines.registry.versions import continuing_config, judge_versions, plan_of_version, predecessor, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, published, served
+from pipelines.stores.publish import Attempt, published
+from pipelines.stores.served import served
 from pipelines.stores.spool import spooled
 from pipelines.stores.storage import read_json, write_json
 from pipelines.training.train import train

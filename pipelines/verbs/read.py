@@ -15,7 +15,8 @@ from rich.table import Table
 from features.errors import ConfigError
 from pipelines.base.outside import printable
 from pipelines.base.progress import say
-from pipelines.stores.publish import Published, last_good, published_on, served
+from pipelines.stores.publish import Published, published_on
+from pipelines.stores.served import last_good, served
 from pipelines.stores.storage import atomic_writer, read_parquet
 
 __all__ = ["FORMATS", "Lists", "for_spreadsheets", "json_lines", "rankings_of", "rankings_table", "write_lists"]

@@ -28,7 +28,8 @@ from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, Published, live_day, mend_pointer, refuse_blocked
+from pipelines.stores.publish import Attempt, Published, live_day, refuse_blocked
+from pipelines.stores.served import mend_pointer
 from pipelines.stores.spool import spool
 from pipelines.stores.trash import emptied, leftovers
 

@@ -11,7 +11,7 @@ from pipelines.base.progress import say
 from pipelines.registry.last_champion import open_registry
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.tracking_errors import tracking_errors
-from pipelines.stores.publish import served
+from pipelines.stores.served import served
 from pipelines.stores.spool import spooled
 
 __all__ = ["KINDS", "sync"]

@@ -11,15 +11,13 @@ from features.errors import BlockedError, ConfigError, IntegrityError, TryAgainE
 from pipelines.stores.publish import (
     Attempt,
     journal_of,
-    last_good,
     last_token,
     live_day,
-    mend_pointer,
     published,
     published_attempts,
     published_on,
-    served,
 )
+from pipelines.stores.served import last_good, mend_pointer, served
 
 
 @pytest.fixture
