@@ -34,7 +34,19 @@ from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", "refuse_stale", "score"]
+__all__ = [
+    "AS_USUAL",
+    "Night",
+    "Publishing",
+    "attempt_identity",
+    "fallback_list",
+    "has_hindsight",
+    "rank_users",
+    "ranked_users",
+    "refuse_stale",
+    "refuse_unanswerable",
+    "score",
+]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -102,13 +114,13 @@ def score(
         TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
     own = working_config(config, bundle)
-    _refuse_unanswerable(own, version)
+    refuse_unanswerable(own, version)
     day = batch_day(when)
     log = inputs.log.before(day)
     refuse_stale(inputs.log, day, config)
-    hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
+    hindsight = has_hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
-    users = _users(inputs, log)
+    users = ranked_users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
     attempt = Attempt(Path(config.output) / "rankings", name)
@@ -237,7 +249,7 @@ def _write(
     if unlisted:
         say("users without candidates get no list", users=unlisted)
     if not has_fallback:
-        attempt.write("fallback", _fallback(chain, config, day, version, bundle.ranker))
+        attempt.write("fallback", fallback_list(chain, config, day, version, bundle.ranker))
     return len(missing), chain.encoded["tuned"]
 
 
@@ -264,7 +276,7 @@ def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | None) -> str |
     return None if live is None else str(live)
 
 
-def _users(inputs: Inputs, log: EventLog) -> pl.Series:
+def ranked_users(inputs: Inputs, log: EventLog) -> pl.Series:
     """Codes of all users who have an event before the day or a row in `Users`, ascending."""
     coded = log.active_users
     if "users" in inputs.tables:
@@ -303,7 +315,7 @@ def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version
     return good.with_columns(best["reasons"]) if most else good
 
 
-def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
+def fallback_list(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
     """The list for unknown users: the same ranker's, for a user without any history."""
     nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
     rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
@@ -317,7 +329,12 @@ def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Rank
     )
 
 
-def _refuse_unanswerable(config: Config, version: str) -> None:
+def refuse_unanswerable(config: Config, version: str) -> None:
+    """Refuse a version that cannot rank before somebody asks.
+
+    Raises:
+        ConfigError: It ranks at request time, or re-ranks given lists and none are configured.
+    """
     if config.requests.mode == "online":
         raise ConfigError(
             f"{version} ranks when a request is made (requests.mode: online): it reads the request's time, query and "
@@ -351,7 +368,7 @@ def refuse_stale(log: EventLog, day: int, config: Config) -> None:
         )
 
 
-def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
+def has_hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
     """Whether a version has seen events or labels from a day's cut-off on.
 
     Raises:
