@@ -25,6 +25,7 @@ from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
 from pipelines.night.guard import Guard, audits_table
+from pipelines.night.recording import Recording
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
@@ -133,16 +134,21 @@ def score(
         return {**facts, **beside, "dry_run": True}
     guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
     may_go_live = not (hindsight or is_shadow)
+    recording = Recording(guard, config, {"bundle_digest": bundle.digest}, live=may_go_live)
     if may_go_live and _would_go_live(attempt):
-        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
-    with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
+        with recording.of_blocked():
+            _refuse_blocked(recording.noted(guard.audited_inputs()), when, force=publishing.force)
+    with (
+        recording.of_blocked(),
+        night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right,
+    ):
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
         written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
         attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
         rows = _refuse_empty(attempt, version)
         forced: list[str] = []
         if may_go_live and _would_go_live(attempt):
-            findings = guard.audited(parts)
+            findings = recording.noted(guard.audited(parts))
             report.show(audits_table(findings))
             forced = _refuse_blocked(findings, when, force=publishing.force)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
@@ -152,6 +158,7 @@ def score(
             forced=forced,
             reason=publishing.force,
         )
+    recording.of_published()
     return {
         **facts,
         **beside,
