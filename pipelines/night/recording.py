@@ -80,7 +80,7 @@ class Recording:
             "key": f"{self._guard.attempt.name}:{outcome}",
             "name": f"night {day} by {version}, {outcome}",
             "at": at,
-            "metrics": _metrics(self._guard.measured(), self._findings),
+            "metrics": _metrics(self._guard.kept_measures(), self._findings),
             "tags": {
                 **self._facts,
                 "date": str(day),
