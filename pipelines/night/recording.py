@@ -34,6 +34,9 @@ class Recording:
         config: Names the store and the output folder.
         facts: What else its tags say, such as the bundle's digest.
         live: Whether the night is to go live; of another one nothing is recorded.
+
+    Attributes:
+        silent: Whether the store was found not to answer, so that it is not asked again.
     """
 
     def __init__(self, guard: Guard, config: Config, facts: Mapping[str, str], *, live: bool) -> None:
@@ -41,6 +44,7 @@ class Recording:
         self._config = config
         self._facts = facts
         self._live = live
+        self.silent = False
         self._findings: Sequence[Finding] = ()
 
     def noted(self, findings: Sequence[Finding]) -> Sequence[Finding]:
@@ -58,12 +62,8 @@ class Recording:
                 self._write("blocked", int(datetime.now(UTC).timestamp() * 1000))
             raise
 
-    def of_published(self, *, degraded: bool = False) -> None:
-        """Record that the night is live; a rerun of one that is recorded changes nothing.
-
-        Args:
-            degraded: Whether the store was found not to answer, so that it is not asked again.
-        """
+    def of_published(self) -> None:
+        """Record that the night is live; a rerun of one that is recorded changes nothing."""
         attempt = self._guard.attempt
         entry = next((each for each in reversed(journal_of(attempt.root)) if each["attempt"] == attempt.name), None)
         if entry is None or not (self._live and attempt.is_live):
@@ -71,9 +71,9 @@ class Recording:
         self._findings = self._findings or self._guard.kept_findings()
         tags = {"forced": ", ".join(entry["forced"])} if entry.get("forced") else {}
         at = int(datetime.fromisoformat(entry["at"]).timestamp() * 1000)
-        self._write("published", at, tags, ask=not degraded)
+        self._write("published", at, tags)
 
-    def _write(self, outcome: str, at: int, tags: Mapping[str, str] | None = None, *, ask: bool = True) -> None:
+    def _write(self, outcome: str, at: int, tags: Mapping[str, str] | None = None) -> None:
         day, version = self._guard.attempt.day, self._guard.version
         entry = {
             "kind": KIND,
@@ -91,9 +91,8 @@ class Recording:
             },
         }
         try:
-            if ask and self._is_written(entry):
-                return
-            spool(Path(self._config.output), entry)
+            if self.silent or not self._is_written(entry):
+                spool(Path(self._config.output), entry)
         except NightrankError as error:
             say("the night's record is lost", because=str(error))
 

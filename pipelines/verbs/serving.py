@@ -59,6 +59,7 @@ class ServedVersion:
         self._config = own.model_copy(update={"night": own.night.model_copy(update={"reasons": 0})})
         self._bundle = bundle
         self._chain = Chain(log, self._config, bundle.model, bundle.features.inventory, cut=bundle.cut)
+        self._fallback = fallback_list(self._chain, self._to(_MOST), self._day, self._name, bundle.ranker)
         self._codes = _codes_of(ranked_users(inputs, log), log.user_ids)
         self._one_at_a_time = Lock()  # portions are sized for one computation in memory
         say("serving", version=self._name, date=str(date_of(self._day)), users=self._codes.height)
@@ -86,7 +87,7 @@ class ServedVersion:
         return pd.DataFrame({name: lists[name].to_list() for name in lists.columns})
 
     def _asked(self, model_input: "pd.DataFrame") -> pl.DataFrame:
-        """row, user_id as text, k and the user's code (null if unknown) of each row."""
+        """Number (`row`), user_id, k and the user's code (`user`, null if unknown) of each row."""
         if "user_id" not in model_input.columns:
             raise ContractError("input: there is no column user_id. Send a row a user: user_id, and k if you like.")
         ids = pl.Series("user_id", [_none_if_missing(value) for value in model_input["user_id"].tolist()], strict=False)
@@ -109,21 +110,22 @@ class ServedVersion:
         raise ContractError(f"input: k is {value!r}. It must be a whole number from 1 to {_MOST:,}.")
 
     def _lists(self, asked: pl.DataFrame) -> pl.DataFrame:
-        night = self._config.night.model_copy(update={"top": max(asked["k"].to_list(), default=1)})
-        config = self._config.model_copy(update={"night": night})
+        """The rows of the answer."""
         users = asked["user"].drop_nulls().unique().sort()
-        of_users = fallback = fallback_list(self._chain, config, self._day, self._name, self._bundle.ranker)
+        own = asked.clear().join(self._fallback, how="cross")
         if len(users):
-            of_users = rank_users(self._chain, config, users, self._day, self._name, self._bundle)
-            of_users = of_users.with_columns(text=pl.col("user_id").cast(pl.String)).join(self._codes, on="text")
-        else:
-            of_users = of_users.with_columns(user=pl.lit(None, pl.UInt32)).clear()
-        columns = ("row", "user_id", "k")
-        own = asked.join(of_users.select("user", "rank", "item_id", "score"), on="user").with_columns(fallback=False)
-        others = asked.filter(~pl.col("row").is_in(own["row"].implode()))
-        rest = others.join(fallback.select("rank", "item_id", "score"), how="cross").with_columns(fallback=True)
-        both = pl.concat([each.select(*columns, "rank", "item_id", "score", "fallback") for each in (own, rest)])
+            config = self._to(max(asked["k"]))
+            ranked = rank_users(self._chain, config, users, self._day, self._name, self._bundle)
+            coded = ranked.with_columns(text=pl.col("user_id").cast(pl.String)).join(self._codes, on="text")
+            own = asked.join(coded.drop("user_id"), on="user")
+        rest = asked.join(own, on="row", how="anti").join(self._fallback, how="cross")
+        columns = ("row", "user_id", "k", "rank", "item_id", "score")
+        both = pl.concat([own.select(*columns, fallback=False), rest.select(*columns, fallback=True)])
         return both.filter(pl.col("rank") <= pl.col("k")).sort("row", "rank").drop("row", "k")
+
+    def _to(self, length: int) -> Config:
+        """The configuration of a night whose lists are so long."""
+        return self._config.model_copy(update={"night": self._config.night.model_copy(update={"top": length})})
 
 
 def _none_if_missing(value: Any) -> Any:  # noqa: ANN401 - whatever came over HTTP
