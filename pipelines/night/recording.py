@@ -18,7 +18,7 @@ from pipelines.night.measures import Measures
 from pipelines.registry.card import metric_name
 from pipelines.registry.night_runs import KIND, write_night
 from pipelines.registry.registry import Registry
-from pipelines.stores.publish import journal_of
+from pipelines.stores.journal import journal_of
 from pipelines.stores.spool import spool
 
 __all__ = ["Recording"]
@@ -30,17 +30,18 @@ class Recording:
     """The record of one night.
 
     Args:
-        guard: Measures and audits it.
+        guard: See below.
         config: Names the store and the output folder.
         facts: What else its tags say, such as the bundle's digest.
         live: Whether the night is to go live; of another one nothing is recorded.
 
     Attributes:
+        guard: Measures and audits it; another one, where a deadline cut the night short.
         silent: Whether the store was found not to answer, so that it is not asked again.
     """
 
     def __init__(self, guard: Guard, config: Config, facts: Mapping[str, str], *, live: bool) -> None:
-        self._guard = guard
+        self.guard = guard
         self._config = config
         self._facts = facts
         self._live = live
@@ -64,23 +65,23 @@ class Recording:
 
     def of_published(self) -> None:
         """Record that the night is live; a rerun of one that is recorded changes nothing."""
-        attempt = self._guard.attempt
+        attempt = self.guard.attempt
         entry = next((each for each in reversed(journal_of(attempt.root)) if each["attempt"] == attempt.name), None)
         if entry is None or not (self._live and attempt.is_live):
             return
-        self._findings = self._findings or self._guard.kept_findings()
+        self._findings = self._findings or self.guard.kept_findings()
         tags = {"forced": ", ".join(entry["forced"])} if entry.get("forced") else {}
         at = int(datetime.fromisoformat(entry["at"]).timestamp() * 1000)
         self._write("published", at, tags)
 
     def _write(self, outcome: str, at: int, tags: Mapping[str, str] | None = None) -> None:
-        day, version = self._guard.attempt.day, self._guard.version
+        day, version = self.guard.attempt.day, self.guard.version
         entry = {
             "kind": KIND,
-            "key": f"{self._guard.attempt.name}:{outcome}",
+            "key": f"{self.guard.attempt.name}:{outcome}",
             "name": f"night {day} by {version}, {outcome}",
             "at": at,
-            "metrics": _metrics(self._guard.kept_measures(), self._findings),
+            "metrics": _metrics(self.guard.kept_measures(), self._findings),
             "tags": {
                 **self._facts,
                 "date": str(day),

@@ -20,11 +20,12 @@ from pipelines.base.config import Config, load_config
 from pipelines.base.progress import say
 from pipelines.inputs.check import Inputs
 from pipelines.inputs.read import read_for
+from pipelines.night.lists import Lists, rank_users
 from pipelines.registry.bundle import Bundle, load_bundle
 from pipelines.registry.versions import plan_of_version, working_config
 from pipelines.training.chain import Chain
 from pipelines.training.feature_plan import load_plugins
-from pipelines.verbs.score import fallback_list, has_hindsight, rank_users, ranked_users, refuse_unanswerable
+from pipelines.verbs.score import has_hindsight, ranked_users, refuse_unanswerable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,7 +60,7 @@ class ServedVersion:
         self._config = own.model_copy(update={"night": own.night.model_copy(update={"reasons": 0})})
         self._bundle = bundle
         self._chain = Chain(log, self._config, bundle.model, bundle.features.inventory, cut=bundle.cut)
-        self._fallback = fallback_list(self._chain, self._to(_MOST), self._day, self._name, bundle.ranker)
+        self._fallback = Lists(log, self._to(_MOST), self._day, self._name, bundle).fallback(self._chain)
         self._codes = _codes_of(ranked_users(inputs, log), log.user_ids)
         self._one_at_a_time = Lock()  # portions are sized for one computation in memory
         say("serving", version=self._name, date=str(date_of(self._day)), users=self._codes.height)

@@ -103,7 +103,7 @@ def test_the_baseline_is_to_be_beaten_and_a_champion_reached(over_baseline, over
         row=lambda *_: {"mean": 0.5},
         pair=lambda _system, against, *_: {"low": low[against], "high": 0.1, "difference": 0.05},
     )
-    gates = gates_of(SimpleNamespace(judged=judged, share_distinct=1.0), config, "champion")
+    gates = gates_of(SimpleNamespace(judged=judged, share_distinct=1.0, policy=PolicyFigures()), config, "champion")
     assert [gate.name for gate in gates if not gate.passed] == [f"ndcg@10 against {name}" for name in failed]
 
 
@@ -178,7 +178,7 @@ def test_a_second_champion_can_be_taken_back(project, command):
 
 def test_the_champion_is_promoted_once(project, command):
     before = command(project, "history").facts
-    assert command(project, "promote", "--version", "1").facts == {"champion": "nightrank/1", "gates": {}}
+    assert command(project, "promote", "--version", "1").facts == {"champion": "nightrank/1", "gates": {}, "policy": []}
     assert command(project, "history").facts == before
 
 
