@@ -91,6 +91,17 @@ class Guard:
         write_json([asdict(finding) for finding in findings], folder / AUDITS)
         return findings
 
+    def kept_measures(self) -> Measures:
+        """What was measured of the attempt; of its inputs alone where it was not audited whole."""
+        return _measures(self.attempt) or self._tonight(NO_LISTS)
+
+    def kept_findings(self) -> list[Finding]:
+        """The audits of an attempt that went live; none where they are not there, or not readable."""
+        try:
+            return [Finding(**finding) for finding in read_json(self.attempt.folder / AUDITS, what="audits")]
+        except (IntegrityError, TypeError):
+            return []
+
     def _tonight(self, lists: ListMeasures) -> Measures:
         rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
         return Measures(day=str(self.attempt.day), version=self.version, rules=rules, inputs=self._inputs, lists=lists)

@@ -74,7 +74,7 @@ class Lists:
             return Written(0, 0)
         chain = Chain(self.log, self.config, self.bundle.model, self.bundle.features.inventory, cut=self.bundle.cut)
         if not has_fallback:
-            attempt.write(FALLBACK, self._fallback(chain))
+            attempt.write(FALLBACK, self.fallback(chain))
         late: list[str] = []
         unlisted = 0
         with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
@@ -90,7 +90,7 @@ class Lists:
             say("users without candidates get no list", users=unlisted)
         return Written(len(missing) - len(late), chain.encoded["tuned"], tuple(late))
 
-    def _fallback(self, chain: Chain) -> pl.DataFrame:
+    def fallback(self, chain: Chain) -> pl.DataFrame:
         """The list for unknown users: the same ranker's, for a user without any history."""
         nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
         rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, self.day)))

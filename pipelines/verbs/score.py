@@ -23,6 +23,7 @@ from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
 from pipelines.night.guard import MEASURES, Guard, audits_table
 from pipelines.night.lists import FALLBACK, Lists, cut_short
+from pipelines.night.recording import Recording
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
@@ -33,7 +34,17 @@ from pipelines.stores.served import mend_pointer
 from pipelines.stores.spool import spool
 from pipelines.stores.trash import emptied, leftovers
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "refuse_stale", "score"]
+__all__ = [
+    "AS_USUAL",
+    "Night",
+    "Publishing",
+    "attempt_identity",
+    "has_hindsight",
+    "ranked_users",
+    "refuse_stale",
+    "refuse_unanswerable",
+    "score",
+]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
@@ -107,13 +118,13 @@ def score(
         TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
     own = working_config(config, bundle)
-    _refuse_unanswerable(own, version)
+    refuse_unanswerable(own, version)
     day = batch_day(when)
     log = inputs.log.before(day)
     refuse_stale(inputs.log, day, config)
-    hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
+    hindsight = has_hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
-    users, size = _users(inputs, log), own.night.shard_users
+    users, size = ranked_users(inputs, log), own.night.shard_users
     shards = {f"shard-{start // size:05d}": users.slice(start, size) for start in range(0, len(users), size)}
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
     attempt = Attempt(Path(config.output) / "rankings", name)
@@ -124,17 +135,24 @@ def score(
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
         return {**facts, **beside, **_degraded(publishing.degraded), "dry_run": True}
+    guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
+    may_go_live = not (hindsight or is_shadow)
+    recording = Recording(guard, config, {"bundle_digest": bundle.digest}, live=may_go_live)
+    recording.silent = publishing.degraded is not None
     making = _Making(
         config=config,
         lists=Lists(log, own, day, version, bundle),
-        guard=Guard(attempt, log, users, day, version, own, rules=_rules(own)),
+        guard=guard,
+        recording=recording,
         shards=shards,
         manifest={**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)},
         publishing=publishing,
-        may_go_live=not (hindsight or is_shadow),
+        may_go_live=may_go_live,
     )
-    with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
+    lease = night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease)
+    with recording.of_blocked(), lease as right:
         made = making.made(attempt, right)
+    recording.of_published()
     return {**facts, **beside, **made, "live": _say_live(attempt, hindsight=hindsight, shadow=is_shadow and version)}
 
 
@@ -146,6 +164,7 @@ class _Making:
         config: Today's configuration.
         lists: What its lists are made by.
         guard: Its audits.
+        recording: Its record in the tracking store.
         shards: Codes of the users of each part.
         manifest: What its manifest says beside the parts.
         publishing: How it goes live.
@@ -155,6 +174,7 @@ class _Making:
     config: Config
     lists: Lists
     guard: Guard
+    recording: Recording
     shards: dict[str, pl.Series]
     manifest: Night
     publishing: Publishing
@@ -165,7 +185,7 @@ class _Making:
         _sweep(Path(self.config.output), attempt)
         made_again = _mended(attempt, lease)
         if self.may_go_live and self.publishing.force is None and attempt.would_go_live():
-            refuse_blocked(attempt.day, _blocked(self.guard.audited_inputs()))
+            refuse_blocked(attempt.day, _blocked(self.recording.noted(self.guard.audited_inputs())))
         made_again += attempt.drop_damaged([*self.shards, FALLBACK])
         written = self.lists.write(attempt, self.shards, _end(self.config, lease))
         late = sum(len(self.shards[part]) for part in written.late)
@@ -174,6 +194,7 @@ class _Making:
         if late:
             attempt = cut_short(attempt, self.shards, written.late, self.lists)
             guard = replace(guard, attempt=attempt, late=written.late, late_users=late)
+            self.recording.guard = guard
             say("the deadline passed: users get the fallback list", users=late, attempt=attempt.name)
         manifest = {**self.manifest, **cut, "files": {MEASURES: guard.measured(list(self.shards))}}
         if attempt.finish([*self.shards, FALLBACK], manifest, remarks=_degraded(self.publishing.degraded)):
@@ -198,7 +219,7 @@ class _Making:
         audits: Night = {}
         blocked: dict[str, str] = {}
         if self.may_go_live and (attempt.would_go_live(again=reason is not None) or not attempt.is_published):
-            findings = guard.audited(list(self.shards))
+            findings = self.recording.noted(guard.audited(list(self.shards)))
             report.show(audits_table(findings))
             blocked = _blocked(findings)
             audits = {"audits": {finding.audit: finding.verdict for finding in findings}}
@@ -212,6 +233,7 @@ class _Making:
             say("audits block this night, which is published for its own date alone", audits=sorted(blocked))
         degraded = _degraded(entry.get("degraded"))
         if self.may_go_live and degraded:
+            self.recording.silent = True
             kept = {"date": str(attempt.day), "version": version, "why": entry["degraded"], "attempt": attempt.name}
             spool(Path(self.config.output), {"kind": "degraded", **kept})
         return {**audits, **degraded, "pointer_moved": moved}
@@ -325,7 +347,7 @@ def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | Literal[False]
     return None if live is None else str(live)
 
 
-def _users(inputs: Inputs, log: EventLog) -> pl.Series:
+def ranked_users(inputs: Inputs, log: EventLog) -> pl.Series:
     """Codes of all users who have an event before the day or a row in `Users`, ascending."""
     coded = log.active_users
     if "users" in inputs.tables:
@@ -335,7 +357,12 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def _refuse_unanswerable(config: Config, version: str) -> None:
+def refuse_unanswerable(config: Config, version: str) -> None:
+    """Refuse a version that cannot rank before somebody asks.
+
+    Raises:
+        ConfigError: It ranks at request time, or re-ranks given lists and none are configured.
+    """
     if config.requests.mode == "online":
         raise ConfigError(
             f"{version} ranks when a request is made (requests.mode: online): it reads the request's time, query and "
@@ -369,7 +396,7 @@ def refuse_stale(log: EventLog, day: int, config: Config) -> None:
         )
 
 
-def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
+def has_hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
     """Whether a version has seen events or labels from a day's cut-off on.
 
     Raises:

@@ -9,6 +9,7 @@ from features.errors import ConfigError, IntegrityError, NightrankError
 from pipelines.base.config import Config
 from pipelines.base.progress import say
 from pipelines.registry.last_champion import open_registry
+from pipelines.registry.night_runs import KIND, write_night
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.tracking_errors import tracking_errors
 from pipelines.stores.served import served
@@ -62,7 +63,7 @@ def _degraded(registry: Registry, entry: Mapping[str, Any]) -> None:
         )
 
 
-KINDS: dict[str, Callable[[Registry, Mapping[str, Any]], None]] = {"degraded": _degraded}
+KINDS: dict[str, Callable[[Registry, Mapping[str, Any]], None]] = {"degraded": _degraded, KIND: write_night}
 """What writes an entry of the spool, by its kind. Writing an entry twice must come to the same as writing it once."""
 
 
