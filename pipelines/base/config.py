@@ -179,6 +179,18 @@ class NightConfig(FrozenConfig):
         description="Minutes without a sign of life after which another night takes over from one that is stopped; "
         "before that the second one ends with 75.",
     )
+    deadline_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Minutes after its beginning at which a night begins no further shard: the users that are left get "
+        "the fallback list, until the night is run again; null lets it take its time.",
+    )
+    train_every_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after the last training's data end at which `nightly` goes on from the champion "
+        "(train --continue); null never trains at night.",
+    )
 
 
 class VectorsConfig(FrozenConfig):
