@@ -4,6 +4,7 @@ import os
 
 # NOTE: before any native library: OpenMP's spinning makes a busy machine many times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # else its threads spin for 2^26 cycles after each product
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import signal
