@@ -232,9 +232,7 @@ class _Night:
         changes = policy.tags or policy.min_approvals or policy.max_days_since_window is not None
         pair = [challenger.digest, champion.digest, policy.model_dump(mode="json"), str(self.when) if changes else None]
         path = Path(self.config.output) / "jobs" / "suggestion.json"
-        with suppress(
-            IntegrityError
-        ):  # the window is the challenger's own: without such conditions every night finds the same
+        with suppress(IntegrityError):  # without such conditions every night finds the same
             kept = read_json(path, what="the last suggestion")
             if isinstance(kept, dict) and kept.get("of") == pair:
                 return dict(kept["facts"])
