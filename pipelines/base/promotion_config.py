@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterable
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -56,7 +56,8 @@ class SliceGates(FrozenConfig):
     def _is_a_slice(self) -> Self:
         table, _, value = column_of(self.slice)
         if self.slice not in _NAMED and (not table or value is None):
-            hint = nearest(self.slice, (*_NAMED, "items.COLUMN=VALUE", "users.COLUMN=VALUE"))
+            names = (*_NAMED, "items.COLUMN=VALUE", "users.COLUMN=VALUE")
+            hint = f"Name a value: {self.slice}=VALUE" if table else nearest(self.slice, names)
             msg = f"there is no slice {self.slice!r}. {hint}"
             raise ValueError(msg)
         if self.floor is None and self.max_loss_to_champion is None:
@@ -123,6 +124,24 @@ class PromotionConfig(FrozenConfig):
     """The policy: what a version must show to become champion. What is null or empty is not asked for."""
 
     owner = Owner.EVALUATION
+    example: ClassVar[str] = """\
+promotion:
+  min_lift_over_champion: 0.002     # the least effect; without it a version may lose 0.005
+  slices:
+    - {slice: cold item, floor: 0.01}
+    - {slice: new user, max_loss_to_champion: 0.02}
+    - {slice: items.category=Garden, floor: 0.1, max_loss_to_champion: 0.02}
+  guards:
+    - {figure: coverage@10, least: 0.2, max_fall: 0.05}
+  groups:
+    - {by: users.country, max_ndcg_gap: 0.1}
+    - {by: items.category, max_exposure_gap: 0.2}
+  max_bundle_mb: 500
+  max_request_ms: 50
+  max_days_since_window: 14
+  tags: {reviewed: yes}
+  min_approvals: 1                  # nightrank approve --version 3 --as "Ada Lovelace"
+"""
 
     metric: str | None = Field(
         default=None,

@@ -99,7 +99,7 @@ class Approvals:
             IntegrityError: The bundle is not as it was registered.
             TryAgainError: The registry does not answer.
         """
-        name = " ".join(printable(author).split())
+        name = printable(" ".join(author.split()))
         if not name:
             raise ConfigError(
                 "an approval by nobody: --as is empty. Say who approves: nightrank approve --version "

@@ -19,6 +19,7 @@ from pipelines.stores.lease import leased
 from pipelines.stores.publish import live_day
 from pipelines.stores.spool import spool
 from pipelines.verbs.nightly import STEPS
+from pipelines.verbs.project import write_day
 
 DAG = Path(__file__).resolve().parents[2] / "examples/airflow_dag.py"
 
@@ -129,6 +130,20 @@ def test_the_next_block_waits_until_it_is_due(nightly):
     soon = nightly("--set", "night.train_every_days=9").facts["steps"]["train"]
     assert soon["status"] == "off"
     assert "learned what lies before 2024-02-18; the next training is due on 2024-02-27" in soon["because"]
+
+
+@pytest.mark.slow
+def test_a_block_that_is_due_is_learned_after_publishing_and_suggested(project, nightly):
+    write_day(project.dataset, project.folder, project.day)
+    tomorrow = project.day + timedelta(days=1)
+    ended = nightly("--set", "night.train_every_days=1", when=tomorrow)
+    assert ended.code == 0, ended.err
+    steps = ended.facts["steps"]
+    assert steps["train"].items() >= {"version": "nightrank/2", "continues": "nightrank/1"}.items()
+    assert steps["suggest"]["challenger"] == "nightrank/2"
+    assert steps["score"]["version"] == "nightrank/1"
+    again = nightly("--set", "night.train_every_days=1", when=tomorrow)
+    assert statuses(again)["train"] == "done earlier"
 
 
 def test_the_airflow_example_names_the_steps_in_order():
