@@ -1,7 +1,9 @@
 """Faults 76, 77, 78, 81 and 87: bundles that break their parsers, are damaged, fetched twice, or registered late."""
 
+import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ import yaml
 
 from features.errors import IntegrityError
 from pipelines.registry import parsing
-from pipelines.registry.bundle import load_bundle
+from pipelines.registry.bundle import damage, install, load_bundle
+from pipelines.registry.registry import Registry
 from pipelines.stores.storage import read_json, sha256_of, write_json
 
 
@@ -124,3 +127,66 @@ def test_fault_81_a_bundle_is_parsed_elsewhere_once_and_again_when_a_file_change
     other = folder.rename(folder.with_name("copy"))
     load_bundle(other)
     assert len(started) == 2
+
+
+def in_run(project) -> Path:
+    """The bundle among the artefacts of the run of version 1."""
+    registry = Registry(project.config)
+    folder = registry.run_bundle(registry.version("1"))
+    assert folder is not None
+    return folder
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["ranker/booster.txt", "encoder/model.safetensors", "manifest.json"])
+def test_fault_76_a_damaged_copy_of_a_bundle_is_fetched_again_and_that_is_said(name, project, bundle, capfd):
+    registry, whole = Registry(project.config), (bundle / name).read_bytes()
+    flip_bit(bundle / name)
+    assert registry.bundle_folder(registry.version("1")) == bundle
+    assert (bundle / name).read_bytes() == whole
+    assert "a bundle on this machine was damaged; it is fetched again" in capfd.readouterr().err
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+    mode = (bundle / name).stat().st_mode
+    assert mode == (bundle / "features.json").stat().st_mode
+
+
+def test_fault_76_where_the_run_holds_no_whole_one_either_the_damaged_stays_and_both_are_named(project, bundle):
+    registry = Registry(project.config)
+    for folder in (bundle, in_run(project)):
+        flip_bit(folder / "ranker/booster.txt")
+    before = (bundle / "ranker/booster.txt").read_bytes()
+    with pytest.raises(IntegrityError, match=r"its run holds is not the one .*/mlartifacts/.*booster.txt was altered"):
+        registry.bundle_folder(registry.version("1"))
+    assert (bundle / "ranker/booster.txt").read_bytes() == before
+
+
+def test_fault_77_of_several_that_fetch_at_once_one_does_and_the_others_wait(project, bundle, monkeypatch):
+    shutil.rmtree(bundle)
+    registry, fetched = Registry(project.config), []
+    version = registry.version("1")
+
+    def slow(self, *arguments):
+        fetched.append(1)
+        time.sleep(0.5)
+        return copied(self, *arguments)
+
+    copied = Registry._copied
+    monkeypatch.setattr(Registry, "_copied", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(registry.bundle_folder, [version] * 4)) == [bundle] * 4
+    assert len(fetched) == 1
+    assert damage(bundle, version.digest) is None
+
+
+def test_fault_77_of_several_that_write_one_bundle_at_once_all_find_it(bundle):
+    digest, root = sha256_of(bundle / "manifest.json"), bundle.parent
+    staged = [Path(shutil.copytree(bundle, root / f".staging-{each}")) for each in range(4)]
+    (bundle / "ranker/booster.txt").write_text("damaged", encoding="utf-8")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda folder: install(folder, bundle), staged))
+    assert damage(bundle, digest) is None
