@@ -200,8 +200,9 @@ def _figures_table(facts: Mapping[str, Any], names: "list[Text]") -> "Table":
     from rich.table import Table
 
     table = Table("system", "slice", "metric", title="Figures of each on its own test window")
-    for name in (*names, "difference"):
+    for name in names:
         table.add_column(name, justify="right")
+    table.add_column("difference", justify="right")
     for row in facts["metrics"]:
         if row["metric"].startswith("ndcg@") and row["system"] in ("full system", "behaviour-only ranker"):
             figures = (f"{row['first']:.4f}", f"{row['second']:.4f}", f"{row['difference']:+.4f}")

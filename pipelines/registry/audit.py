@@ -1,5 +1,6 @@
 """What is wrong in a registry: decisions, aliases and bundles held against each other, with what mends each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from shlex import quote
 from typing import Any
@@ -8,7 +9,6 @@ from pipelines.registry.bundle import damage
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import State, last_move, missing_numbers
 from pipelines.registry.registry import CHAMPION, Registry, Version
-from pipelines.registry.tracking_errors import tracking_errors
 
 __all__ = ["Audit", "Fault", "audit"]
 
@@ -70,8 +70,19 @@ def audit(registry: Registry) -> Audit:
         faults += _of_bundle(registry, version)
     gone = missing_numbers(decisions)
     notes = [f"decision {number} is not there any more: somebody deleted it in MLflow" for number in gone]
+    notes += _same_bundles(versions)
     champion = registry.find(CHAMPION)
     return Audit(champion.name if champion else None, len(decisions), len(versions), faults, notes)
+
+
+def _same_bundles(versions: Sequence[Version]) -> list[str]:
+    """Versions of which an earlier one has the same bundle."""
+    first = {version.digest: version.name for version in versions}  # the latest comes first
+    return [
+        f"{version.name} is the same bundle as {first[version.digest]}"
+        for version in versions
+        if first[version.digest] != version.name
+    ]
 
 
 def _of_decisions(registry: Registry) -> list[Fault]:
@@ -102,7 +113,7 @@ def _of_bundle(registry: Registry, version: Version) -> list[Fault]:
     if cached.is_dir() and (wrong := damage(cached, version.digest)):
         faults.append(Fault(f"{version.name}: {wrong}", f"rm -r {quote(str(cached))}  # it is fetched again"))
     if run is None:
-        if not _server_has_it(registry, version):
+        if not registry.run_has_bundle(version):
             faults.append(Fault(f"{version.name}: its run no longer holds the bundle", _instead(registry, version)))
     elif not run.is_dir() or (wrong := damage(run, version.digest)):
         what = wrong if run.is_dir() else f"its run no longer holds the bundle, {run}"
@@ -119,10 +130,3 @@ def _instead(registry: Registry, version: Version) -> str:
     if CHAMPION in version.aliases:
         return "nightrank rollback --to N, another version; or bring its artefacts back from a backup"
     return f"bring its artefacts back from a backup, or delete version {version.number} of {registry.model} in MLflow"
-
-
-def _server_has_it(registry: Registry, version: Version) -> bool:
-    """Whether a server lists the bundle among the artefacts of the run."""
-    with tracking_errors(registry.config, f"{version.name}: listing its artefacts"):
-        listed = registry.client.list_artifacts(version.run_id, "bundle")
-    return any(artefact.path == "bundle/manifest.json" for artefact in listed)

@@ -38,6 +38,7 @@ class Version:
         run_id: The training's run.
         digest: sha256 of the bundle's manifest.
         aliases: Its aliases when it was read.
+        pinned: Whether somebody set its tag `pinned` (to anything but `false`), so that it is kept.
     """
 
     number: str
@@ -45,6 +46,7 @@ class Version:
     run_id: str
     digest: str
     aliases: tuple[str, ...]
+    pinned: bool = False
 
 
 class Registry:
@@ -151,6 +153,7 @@ class Registry:
             whole.run_id or "",
             digest,
             tuple(sorted(whole.aliases)),
+            whole.tags.get("pinned", "false").lower() != "false",
         )
 
     def cached_bundle(self, version: Version) -> Path:
@@ -204,6 +207,19 @@ class Registry:
         """The bundle among the artefacts of the run, under today's `output`; None where a server keeps them."""
         artefacts = local_artefacts(self.config)
         return None if artefacts is None else artefacts / version.run_id / "artifacts" / "bundle"
+
+    def run_has_bundle(self, version: Version) -> bool:
+        """Whether the bundle is among the artefacts of the run; not whether it is whole."""
+        if (folder := self.run_bundle(version)) is not None and folder.is_dir():
+            return True
+        with tracking_errors(self.config, f"{version.name}: listing its artefacts"):
+            try:
+                present = self.client.list_artifacts(version.run_id, "bundle")
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+        return any(artefact.path == "bundle/manifest.json" for artefact in present)
 
     def _copied(self, version: Version, source: str, staging: Path) -> Path:
         """Copy a run's bundle into a folder.

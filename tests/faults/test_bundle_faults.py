@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 import toy_ranker
 import yaml
+from mlflow import MlflowClient
 
-from features.errors import IntegrityError
+from features.errors import IntegrityError, TryAgainError
 from pipelines.registry import parsing
 from pipelines.registry.bundle import damage, install, load_bundle
+from pipelines.registry.register import register
 from pipelines.registry.registry import Registry
+from pipelines.registry.tracking import Tracking
 from pipelines.stores.storage import read_json, sha256_of, write_json
 
 
@@ -190,3 +194,60 @@ def test_fault_77_of_several_that_write_one_bundle_at_once_all_find_it(bundle):
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda folder: install(folder, bundle), staged))
     assert damage(bundle, digest) is None
+
+
+@pytest.fixture
+def elsewhere(project, tmp_path):
+    """The project with an output folder in which nothing was trained yet."""
+    return project.config.model_copy(update={"output": str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize("lost", ["log_artifacts", "create_model_version", "set_registered_model_alias"])
+def test_fault_78_a_training_whose_server_dies_while_it_registers_is_registered_later(
+    lost, project, elsewhere, command, monkeypatch
+):
+    def gone(*_, **__):
+        raise requests.exceptions.ConnectionError("connection refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, lost, gone)
+        with pytest.raises(TryAgainError, match="Do not train again: `nightrank register ") as raised:
+            register(project.trained, project.inputs, elsewhere)
+    folder = str(raised.value).partition("`nightrank register ")[2].partition("`")[0]
+    to = ["--set", f"output={elsewhere.output}"]
+    later = command(project, "register", folder, *to)
+    assert later.code == 0, later.err
+    assert (later.facts["version"], later.facts["bundle"]) == ("nightrank/1", folder)
+    registry = Registry(elsewhere)
+    assert registry.version("challenger").number == "1"
+    assert load_bundle(registry.bundle_folder(registry.version("1"))).digest == later.facts["digest"]
+    run = registry.client.get_run(registry.version("1").run_id)
+    first = project.registered.version.run_id
+    as_it_was = Registry(project.config).client.get_run(first)
+    ours = {key for key in as_it_was.data.metrics if not key.startswith("system/")}
+    assert {key: run.data.metrics[key] for key in ours} == {key: as_it_was.data.metrics[key] for key in ours}
+    assert run.data.tags["bundle_digest"] == later.facts["digest"]
+    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {"items", "users", "events"}
+    again = command(project, "register", folder, *to)
+    assert (again.code, again.facts["version"], again.facts["new"]) == (0, "nightrank/1", False)
+    assert len(registry.versions()) == 1
+
+
+def test_fault_78_a_series_of_which_some_is_written_gets_the_rest(elsewhere):
+    tracking = Tracking(elsewhere)
+    with tracking.run() as run:
+        run.record("x", metrics={}, series={"loss": [3.0, 2.0]}, tags={}, artefacts={})
+    with tracking.reopened(run.id, series=["loss"]) as same:
+        same.record("x", metrics={}, series={"loss": [3.0, 2.0, 1.0]}, tags={}, artefacts={})
+    assert [point.value for point in tracking.client.get_metric_history(run.id, "loss")] == [3.0, 2.0, 1.0]
+    assert tracking.client.get_run(run.id).info.status == "FINISHED"
+    with tracking.reopened("0" * 32, series=["loss"]) as another:
+        another.record("x", metrics={}, series={"loss": [3.0]}, tags={}, artefacts={})
+    assert another.id != run.id
+
+
+def test_fault_78_a_bundle_without_its_evaluation_is_not_registered(elsewhere, project, bundle, command):
+    ended = command(project, "register", str(bundle), "--set", f"output={elsewhere.output}")
+    assert ended.code == 2
+    assert "entry.json is missing" in ended.err
+    assert command(project, "register", str(bundle)).facts["new"] is False
