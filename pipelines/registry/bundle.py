@@ -24,6 +24,7 @@ from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
 from pipelines.base.outside import written
+from pipelines.registry.mlmodel import MLMODEL, mlmodel
 from pipelines.registry.parsing import BEHAVIOUR, behaviour_name, parse_elsewhere, read_features, read_rankers
 from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.stores.trash import discard, emptied
@@ -53,6 +54,8 @@ _FILES = {
     "encoder/model.safetensors",
     "encoder/tokenizer.json",
 }
+_OF_LATER = {MLMODEL}  # that bundles of earlier versions lack
+_OF_MLFLOW = {"registered_model_meta"}  # that MLflow writes beside a model when it fetches it; never read
 _RANKER = "ranker"  # folder of the files of both rankers
 _CUDA = "cuda"
 _LIBRARIES = (
@@ -140,7 +143,8 @@ def write_bundle(
             (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
             write_json(evaluation, staging / "evaluation.json")
             (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
-            names = _FILES | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
+            (staging / MLMODEL).write_text(mlmodel(trained.chain.log), encoding="utf-8")
+            names = _FILES | _OF_LATER | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
             manifest = {
                 "files": {name: sha256_of(staging / name) for name in sorted(names)},
                 "cutoff": trained.cutoff().isoformat(),
@@ -238,7 +242,7 @@ def verify_files(folder: Path) -> dict[str, Any]:
     if not isinstance(named, dict) or not set(named) >= _FILES or not _of_rankers(named):
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST})]
+    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST, *_OF_MLFLOW})]
     for name in sorted(named):
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -282,7 +286,7 @@ def load_bundle(folder: Path) -> Bundle:
 
 def _of_rankers(names: Iterable[str]) -> bool:
     """Whether what is named beside the files of every bundle can be the files of two rankers of one kind."""
-    paths = [Path(name) for name in set(names) - _FILES]
+    paths = [Path(name) for name in set(names) - _FILES - _OF_LATER]
     behaviour = [path for path in paths if path.stem == BEHAVIOUR]
     suffixes = {path.suffix for path in paths}
     return (

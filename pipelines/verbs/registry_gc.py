@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipelines.registry.approvals import Approvals
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import last_move
 from pipelines.registry.registry import Registry, Version
@@ -89,8 +90,8 @@ class Collected:
 def collect_versions(registry: Registry, *, keep: int = KEEP_VERSIONS, delete: bool = False) -> Collected:
     """Judge every version, and remove those that nobody needs.
 
-    Kept are versions with an alias or the tag `pinned`, those that the last decision or a night names, and the newest
-    ones. An orphaned version is not kept for being new. Runs with their figures stay.
+    Kept are versions with an alias, the tag `pinned` or an approval, those that the last decision or a night names, and
+    the newest ones. An orphaned version is not kept for being new. Runs with their figures stay.
 
     Args:
         registry: The versions.
@@ -125,6 +126,7 @@ def _is_old(path: Path) -> bool:
 def _judged(registry: Registry, versions: list[Version], keep: int) -> list[Judged]:
     """All versions with the reasons why each is kept, the latest first."""
     nights, decided = _named_by_nights(Path(registry.config.output) / "rankings"), _decided(registry)
+    approved = {approval.digest for approval in Approvals(registry).read()}
     first = {version.digest: version.name for version in versions}  # the latest come first: the earliest stays
     orphaned = {version.number for version in versions if not _is_anywhere(registry, version)}
     newest = [version.number for version in versions if version.number not in orphaned][:keep]
@@ -132,6 +134,7 @@ def _judged(registry: Registry, versions: list[Version], keep: int) -> list[Judg
     for version in versions:
         why = [f"alias {alias}" for alias in version.aliases]
         why += ["pinned"] if version.pinned else []
+        why += ["approved"] if version.digest in approved else []
         why += [f"decision {decided[version.number]}"] if version.number in decided else []
         why += [f"ranked {nights[version.name]}"] if version.name in nights else []
         why += [f"newest {keep}"] if version.number in newest else []
