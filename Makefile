@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# OpenMP threads that spin while they wait make a busy machine many times slower.
+# Threads of OpenMP and OpenBLAS that spin while they wait make a busy machine many times slower.
 export GOMP_SPINCOUNT ?= 1000
+export OPENBLAS_THREAD_TIMEOUT ?= 4
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
 .PHONY: install demo readme test test-slow lint bench bench-headlines bench-encoder bench-speed bench-metrics bench-scoring bench-features bench-night bench-train bench-peers \

@@ -12,13 +12,14 @@ import polars as pl
 from features.errors import ContractError
 from features.tables.clocks import FORMS, Clock, dates, instants, likely_unit, shape_of
 from features.tables.dtypes import as_ids, as_text
+from features.tables.frames import SetAside
 from features.tables.text import MAX_TEXT_CHARS
 
 __all__ = ["ROW", "RULES", "Columns", "plain", "read_columns", "remarks", "remedy", "unreadable", "written_twice"]
 
-ROW = "row"
+ROW = SetAside.row.name
 """Column of the quarantine that holds the 0-based number of the row in its table."""
-RULES = "rules"
+RULES = SetAside.rules.name
 """Column of the quarantine that holds the names of the rules the row broke, comma-separated."""
 
 _IDS = (pl.String, pl.Int64, pl.Null)
@@ -148,7 +149,7 @@ def unreadable(came: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema])
     An id of more than a kilobyte is none either: it is a text in the wrong column. Nor is one with U+FFFD, which stands
     for characters that were lost, so that several ids may have become one.
     """
-    parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
+    parts: list[pl.DataFrame] = [SetAside.create_empty()]
     for name, declared in schema.columns().items():
         if isinstance(declared, dy.Any):
             if came.schema[name] == pl.String:

@@ -4,6 +4,7 @@ import os
 
 # NOTE: before any native library: OpenMP's spinning makes a busy machine many times slower.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # else its threads spin for 2^26 cycles after each product
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import signal
@@ -19,6 +20,7 @@ from features.errors import ConfigError
 from pipelines.base.endings import ending
 from pipelines.base.streams import patient_streams
 from pipelines.cli.backups import backups_app
+from pipelines.cli.bundles import bundle_app
 from pipelines.cli.explanations import explanations_app
 from pipelines.cli.groups import click_app, features_app, vectors_app
 from pipelines.cli.help import help_app
@@ -44,6 +46,7 @@ _PARTS = (
 )
 for part in _PARTS:
     app.add_typer(part)
+app.add_typer(bundle_app, name="bundle", rich_help_panel="Look closer")
 app.add_typer(registry_app, name="registry", rich_help_panel="Look closer")
 app.add_typer(features_app, name="features", rich_help_panel="Look closer")
 app.add_typer(vectors_app, name="vectors", rich_help_panel="Look closer")

@@ -1,7 +1,9 @@
 """The bundle of a version: a verifiable folder of encoder, rankers, features, configuration and evaluation."""
 
+import errno
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
@@ -16,7 +18,7 @@ import yaml
 
 from encoders.model import InterestModel
 from features.candidates.cut import CandidateCut
-from features.errors import ConfigError, ContractError, IntegrityError, listed
+from features.errors import ConfigError, ContractError, IntegrityError, TryAgainError, listed
 from features.families.manifest import FeatureManifest, columns_of
 from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
@@ -25,6 +27,7 @@ from pipelines.base.outside import written
 from pipelines.registry.mlmodel import MLMODEL, mlmodel
 from pipelines.registry.parsing import BEHAVIOUR, behaviour_name, parse_elsewhere, read_features, read_rankers
 from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
+from pipelines.stores.trash import discard, emptied
 from pipelines.training.train import Trained
 from ranker.ranker import Ranker
 
@@ -40,6 +43,7 @@ __all__ = [
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
+_ROUNDS = 20
 _FILES = {
     "candidates.json",
     "config.yaml",
@@ -152,11 +156,42 @@ def write_bundle(
             write_json(manifest, staging / _MANIFEST)
             apply_umask(staging)
             final = root / sha256_of(staging / _MANIFEST)[:32]
-            if not final.exists():
-                staging.rename(final)
+            install(staging, final)
             return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def install(complete: Path, final: Path) -> None:
+    """Let a complete bundle appear under its name in one step; the same one stays, and a damaged one gives way.
+
+    Raises:
+        TryAgainError: The disk refuses.
+    """
+    digest = sha256_of(complete / _MANIFEST)
+    with written(final):
+        for _ in range(_ROUNDS):
+            try:
+                complete.rename(final)
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                    raise
+            else:
+                return
+            if damage(final, digest) is None:
+                return
+            with suppress(TryAgainError):  # another process was quicker
+                emptied(discard(final))
+    raise TryAgainError(f"{final} is damaged and cannot be replaced. See to its permissions, then run it again.")
+
+
+def damage(folder: Path, digest: str) -> str | None:
+    """What is wrong with a bundle that should have a digest; None if nothing is."""
+    try:
+        verify_files(folder)
+    except IntegrityError as error:
+        return str(error)
+    return None if sha256_of(folder / _MANIFEST) == digest else f"{folder} is another bundle than it should be"
 
 
 def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> None:

@@ -161,7 +161,8 @@ def _parse(folder: Path) -> None:
 def _import_lightgbm() -> None:
     """Import LightGBM without what it only offers to others and takes a second to import."""
     absent = [name for name in ("dask", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] - None is what says that there is none
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment] # which is how a module that there is not is written
     importlib.import_module("lightgbm")
     for name in absent:
         del sys.modules[name]

@@ -42,6 +42,7 @@ _SETTINGS = {
     "encoder": {"max_requests": 2000, "max_tokens": 32, "head_steps": 150, "steps": 15},
     "ranker": {"max_requests": 3000},
     "night": {"reasons": 3},
+    "max_memory_gb": 3,
 }
 """Settings of the demo that differ from the defaults, so that it ends within minutes."""
 _SHOWN_USERS = 3

@@ -27,6 +27,7 @@ _NOTES = {
     "encoder": "How the encoder is fine-tuned.",
     "ranker": "How the ranker is trained.",
     "night": "What a night publishes.",
+    "max_memory_gb": "Memory in GB, without cached files, that training, evaluation and nights may take.",
     "output": "The folder of everything that is written.",
 }
 

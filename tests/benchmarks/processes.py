@@ -10,6 +10,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 THREADS = 2
+_NO_SPINNING = {"GOMP_SPINCOUNT": "1000", "OPENBLAS_THREAD_TIMEOUT": "4"}  # as `pipelines.cli.app` asks before anything
 
 
 def kept_in(name: str) -> Path:
@@ -32,7 +33,7 @@ def peer_python(folder: Path, packages: Sequence[str]) -> str:
 def run(command: Sequence[str]) -> dict[str, float]:
     """What a process of two threads prints last, once it has ended well."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "POLARS_MAX_THREADS", "NUMBA_NUM_THREADS"), str(THREADS))
-    environment = {**os.environ, **threads, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
+    environment = {**_NO_SPINNING, **os.environ, **threads, "PYTHONPATH": f"{HERE.parents[1]}:{HERE}"}
     ended = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     facts: dict[str, float] = json.loads(ended.stdout.splitlines()[-1])
     return facts

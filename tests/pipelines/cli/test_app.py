@@ -1,6 +1,7 @@
 """The command line's manners: help, exit codes, one JSON line, and nothing of the data in the logs."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -44,6 +45,20 @@ def test_help_imports_nothing_heavy():
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("own", "heeded"), [({}, "4"), ({"OPENBLAS_THREAD_TIMEOUT": "20"}, "20")])
+def test_threads_are_asked_not_to_spin_before_numpy_is_there_to_start_them(own, heeded):
+    script = (
+        "import os, sys; import pipelines.cli.app; "
+        "print('numpy' in sys.modules, os.environ['GOMP_SPINCOUNT'], os.environ['OPENBLAS_THREAD_TIMEOUT'])"
+    )
+    ours = {"GOMP_SPINCOUNT", "OPENBLAS_THREAD_TIMEOUT"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment | own, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.split() == ["False", "1000", heeded]
 
 
 @pytest.mark.parametrize("arguments", [("scroe",), ("score",), ("score", "--date", "tomorrow"), ("check", "--no-such")])
