@@ -21,6 +21,7 @@ from pipelines.base.streams import patient_streams
 from pipelines.cli.groups import click_app, features_app, vectors_app
 from pipelines.cli.help import help_app
 from pipelines.cli.init_command import init_app
+from pipelines.cli.monitor import monitor_app
 from pipelines.cli.nights import nights_app
 from pipelines.cli.project import project_app
 from pipelines.cli.readers import readers_app
@@ -36,7 +37,7 @@ app = typer.Typer(
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
     epilog="`nightrank help` lists topics, and `nightrank help config ranker` says what each key of a section means.",
 )
-for part in (init_app, project_app, versions_app, champion_app, nights_app, readers_app, help_app):
+for part in (init_app, project_app, versions_app, champion_app, nights_app, readers_app, monitor_app, help_app):
     app.add_typer(part)
 app.add_typer(registry_app, name="registry", rich_help_panel="Look closer")
 app.add_typer(features_app, name="features", rich_help_panel="Look closer")

@@ -21,7 +21,7 @@ from pipelines.night.measures import NO_LISTS, InputMeasures, ListMeasures, Meas
 from pipelines.stores.publish import Attempt, Published, published_attempts
 from pipelines.stores.storage import read_json, read_parquet, write_json
 
-__all__ = ["Guard", "audits_table"]
+__all__ = ["Guard", "audits_table", "measures_of"]
 
 MEASURES, AUDITS = "measures.json", "audits.json"
 """Files of an attempt's folder."""
@@ -61,7 +61,7 @@ class Guard:
             shards: The attempt's parts of users.
         """
         folder = self.attempt.folder
-        tonight = _measures(self.attempt)
+        tonight = measures_of(self.attempt)
         if tonight is None:
             lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
             tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length))
@@ -89,7 +89,7 @@ class Guard:
         """The night beside those that went live before it, of its day or an earlier one."""
         attempt = self.attempt
         earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-        before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
+        before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := measures_of(each)) is not None]
         lists = pl.DataFrame() if sample is None else sample
         return Compared(
             tonight=tonight,
@@ -110,7 +110,7 @@ def audits_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _measures(attempt: Attempt) -> Measures | None:
+def measures_of(attempt: Attempt) -> Measures | None:
     """What was measured of an attempt; None where that is not there, or not readable, which is said."""
     path = attempt.folder / MEASURES
     if not path.is_file():

@@ -43,7 +43,7 @@ version is not the champion, `hindsight` where it has seen the day's future."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
-    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected"),
+    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected", "monitor."),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
