@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import date
@@ -24,6 +24,7 @@ from pipelines.base.owners import keys_of
 from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
+from pipelines.night.columns import ColumnSample
 from pipelines.night.guard import Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
@@ -227,11 +228,12 @@ def _write(
     if not missing and has_fallback:
         return 0, 0
     chain = Chain(log, config, bundle.model, bundle.features.inventory, cut=bundle.cut)
-    unlisted = 0
+    unlisted, sample = 0, ColumnSample(attempt, bundle.ranker.features)
     with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
         for part, users in missing.items():
-            rankings = rank_users(chain, config, users, day, version, bundle)
+            rankings = rank_users(chain, config, users, day, version, bundle, watch=sample.add)
             attempt.write(part, rankings)
+            sample.keep()
             unlisted += len(users) - rankings["user_id"].n_unique()
             advance(len(users))
     if unlisted:
@@ -274,13 +276,24 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
-    """The published rows of some users."""
+def rank_users(
+    chain: Chain,
+    config: Config,
+    users: pl.Series,
+    day: int,
+    version: str,
+    bundle: Bundle,
+    *,
+    watch: Callable[[pl.DataFrame], None] | None = None,
+) -> pl.DataFrame:
+    """The published rows of some users; `watch` sees the feature rows of each portion."""
     ranker, most = bundle.ranker, config.night.reasons
     requests = requests_tonight(users, day)
     parts = []
     for portion in chain.assembler.portions(requests):
         rows = chain.with_interest(portion)
+        if watch is not None:
+            watch(rows)
         scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
         best = top_k(scored.with_row_index("row"), config.night.top)
         if most:
