@@ -16,7 +16,18 @@ from pipelines.training.request_source import request_source
 from ranker.compare import clustered_interval
 from ranker.metrics import per_request
 
-__all__ = ["ALL", "BIASED", "FALLBACK", "NEW_ITEMS", "Realised", "SliceNdcg", "is_closed", "outcomes", "realised"]
+__all__ = [
+    "ALL",
+    "BIASED",
+    "FALLBACK",
+    "NEW_ITEMS",
+    "Realised",
+    "SliceNdcg",
+    "is_closed",
+    "outcomes",
+    "realised",
+    "summarised",
+]
 
 BIASED = (
     "biased by exposure: people choose from what they were shown. Compare a system with itself over time, not with "
@@ -79,7 +90,11 @@ def realised(
     """
     if not is_closed(day, log.calendar, config, end_day=end_day):
         return Realised(day, version, "open", {})
-    judged = outcomes(day, lists, fallback, log, config)
+    return summarised(day, version, outcomes(day, lists, fallback, log, config), config)
+
+
+def summarised(day: date, version: str, judged: pl.DataFrame, config: Config) -> Realised:
+    """The means of a night whose labels have closed, over what `outcomes` made of it."""
     if judged.is_empty():
         return Realised(day, version, "nobody acted", {})
     kept = {
