@@ -1,6 +1,7 @@
 """The command that watches the published nights."""
 
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,11 @@ monitor_app = typer.Typer()
 
 @command(
     monitor_app,
-    ["nightrank monitor", "nightrank monitor --date 2024-05-01", "nightrank monitor --set monitor.nights=14"],
+    [
+        "nightrank monitor",
+        "nightrank monitor --date 2024-05-01",
+        "nightrank monitor --prometheus /var/lib/node_exporter/nightrank.prom --html trends.html",
+    ],
     panel="Every night",
 )
 def monitor(
@@ -26,16 +31,36 @@ def monitor(
         datetime | None,
         typer.Option("--date", formats=["%Y-%m-%d"], help="As it was on this day's night; else what is live."),
     ] = None,
+    prometheus: Annotated[
+        Path | None,
+        typer.Option("--prometheus", help="The textfile of metrics to write, for Prometheus' node exporter."),
+    ] = None,
+    html: Annotated[Path | None, typer.Option("--html", help="The page of trends to write.")] = None,
     allow_empty: AllowEmpty = False,
 ) -> Closing:
-    """Say how good the published nights turned out, by what their users did afterwards."""
+    """Say how good the published nights were, how good the live one will be, and how far it has moved from the others.
+
+    Ends with 11 if a check of monitor.drift whose level is `block` goes beyond its limit.
+    """
     from pipelines.base import report
+    from pipelines.verbs.monitor import (
+        drift_table,
+        estimate_words,
+        nights_table,
+        refuse_drifted,
+        write_metrics,
+        write_page,
+    )
     from pipelines.verbs.monitor import monitor as watch
-    from pipelines.verbs.monitor import nights_table
 
     settings, inputs = open_inputs(config, overrides, allow_empty=allow_empty)
     seen = watch(inputs.log, settings, until=None if when is None else when.date())
-    report.show(nights_table(seen))
+    report.show(nights_table(seen), estimate_words(seen), drift_table(seen))
     report.result(seen.as_json())
+    if prometheus is not None:
+        write_metrics(seen, prometheus)
+    if html is not None:
+        write_page(seen, html)
+    refuse_drifted(seen)
     closed = sum(night.state == "closed" for night in seen.nights)
-    return Closing(f"judged {closed} of {len(seen.nights)} published nights")
+    return Closing(f"judged {closed} of {len(seen.nights)} published nights", lies_in=html or prometheus)
