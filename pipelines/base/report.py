@@ -18,6 +18,7 @@ __all__ = [
     "features_table",
     "figure_cell",
     "origins_table",
+    "page",
     "plain",
     "result",
     "show",
@@ -51,6 +52,14 @@ def show(*parts: Table | Text | str, width: int | None = None) -> None:
         if isinstance(shown, Text):
             shown.plain = printable(without_credentials(shown.plain), keep="\n")
         console.print(shown)
+
+
+def page(*parts: Table | Text | str) -> bytes:
+    """The same tables and texts as an HTML page, for a browser; nothing in them is interpreted."""
+    console = Terminal(width=160, record=True)
+    for part in parts:
+        console.print(part)
+    return console.export_html(inline_styles=True).encode()
 
 
 def plain(text: str) -> Text:

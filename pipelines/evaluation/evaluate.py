@@ -18,6 +18,7 @@ from features.candidates.union import histories
 from features.errors import ConfigError
 from features.log.event_log import EventLog, date_of
 from features.requests.split import Span
+from features.tables.frames import PAIR, Requests, Scored
 from pipelines.base.config import Config
 from pipelines.base.progress import say, task
 from pipelines.evaluation.external import External, coded_scores
@@ -30,6 +31,7 @@ from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
 from ranker.metrics import CONVENTIONS
 from ranker.ranker import Ranker
+from ranker.tables import with_ids
 
 __all__ = [
     "ALL_SYSTEMS",
@@ -148,7 +150,7 @@ def evaluate(
         log: The log the window lies in.
         config: Cut-offs, resamples, seed.
         labelled: The window's requests, truth and candidates.
-        lists: request, item, score of each system beside the baselines; the first is the one that is compared.
+        lists: `Scored` of each system beside the baselines; the first is the one that is compared.
         first_day: First day of the window.
         vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
         chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
@@ -168,7 +170,7 @@ def evaluate(
     by_baseline = [name for name in names if name in BASELINES]
     if by_baseline:
         with task("Ranking by baselines", len(by_baseline), "systems") as advance:
-            requests = labelled.requests.select("request", "user", "as_of_day")
+            requests = labelled.requests.select(Requests.column_names())
             for name in by_baseline:
                 ranking = BASELINES[name](log, requests)
                 systems[name] = _of_logged_lists(labelled.rows, ranking) if labelled.logged_lists else ranking
@@ -218,7 +220,7 @@ def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
 
 def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
     """The window for the judge: requests and truth, the items that each user had before, and cold items."""
-    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
+    had_before = histories(log, labelled.requests, config.candidates).select(PAIR)
     seen = seen_items(log, first_day)
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     return Window(labelled.requests, labelled.truth, had_before, cold)
@@ -326,7 +328,7 @@ def beyond_lists(
     means = {}
     for system, lists in systems.items():
         judged = beyond_accuracy(
-            lists.rename({"request": "request_id", "item": "item_id"}),
+            with_ids(lists),
             catalogue,
             n_users=max(had["user"].n_unique(), 1),
             vectors=vectors,
@@ -338,14 +340,14 @@ def beyond_lists(
 
 def _of_logged_lists(rows: pl.DataFrame, ranking: pl.DataFrame) -> pl.DataFrame:
     """Logged lists in a baseline's order; shown items that the baseline does not list come last."""
-    ranked = rows.select("request", "item").join(ranking, on=["request", "item"], how="left", maintain_order="left")
-    return ranked.select("request", "item", pl.col("score").cast(pl.Float64).fill_null(-1.0))  # theirs are above 0
+    ranked = rows.select(PAIR).join(ranking, on=PAIR, how="left", maintain_order="left")
+    return ranked.with_columns(pl.col("score").fill_null(-1.0))  # theirs are above 0
 
 
 def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
     """Shown items by their position in the log; items without a position come last."""
     position = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
-    return rows.select("request", "item", score=-position.cast(pl.Float64))
+    return rows.select(*PAIR, score=-position.cast(Scored.score.dtype))
 
 
 def version_lists(
@@ -355,7 +357,7 @@ def version_lists(
     rows = labelled.rows
 
     def text(column: str) -> pl.DataFrame:
-        return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
+        return rows.select(*PAIR, score=pl.col(column).fill_nan(_NO_HISTORY).cast(Scored.score.dtype))
 
     def by_behaviour() -> pl.DataFrame:
         if labelled.logged_lists:
@@ -371,9 +373,9 @@ def version_lists(
 
 
 def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
-    """The list of a ranker: request, item, score."""
+    """The list of a ranker: `Scored`."""
     scores = [pl.Series("score", ranker.predict(some)) for some in list_batches(rows)]
-    return rows.select("request", "item").with_columns(pl.concat(scores))
+    return rows.select(PAIR).with_columns(pl.concat(scores))
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:

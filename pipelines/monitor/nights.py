@@ -87,9 +87,9 @@ def nights_of(root: Path, *, until: date | None = None, most: int) -> list[Publi
         if day <= last and (_was_live(entry) or not _was_live(entries.get(day))):
             entries[day] = entry
     forced = {entry["attempt"] for entry in entries.values() if entry.get("forced")}
+    attempts = [Attempt(root, entry["attempt"]) for _, entry in sorted(entries.items())]
     nights = []
-    for _, entry in sorted(entries.items())[-most:]:
-        attempt = Attempt(root, entry["attempt"])
+    for attempt in [each for each in attempts if each.folder.is_dir()][-most:]:  # others were pruned
         try:
             published_night = Published(attempt, attempt.verify())
         except IntegrityError:

@@ -3,8 +3,10 @@
 ``rankings/attempts/<date>-<id>/`` holds shards, their sidecars and a manifest; ``rankings/published.json`` names the
 attempt that is live, and ``rankings/journal.jsonl`` says when each became so. The pointer is replaced in one step,
 after everything it points to was verified, and never by an attempt of an earlier day than the one that is live, unless
-somebody goes back on purpose. An attempt of an earlier day is entered in the journal as published for its own date:
-what the journal does not name was never published, such as the attempt of a version that is not the champion.
+somebody goes back on purpose; what somebody went back from does not return by itself. The pointer carries its own entry
+of the journal: where a kill came between the two, the entry is read from there, and the next who publishes appends it.
+An attempt of an earlier day is entered in the journal as published for its own date: what the journal does not name was
+never published, such as the attempt of a version that is not the champion.
 """
 
 import json
@@ -18,24 +20,31 @@ from typing import Any
 
 import polars as pl
 
-from features.errors import ConfigError, IntegrityError, listed
+from features.errors import BlockedError, ConfigError, IntegrityError, listed
 from pipelines.base.outside import written
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
+    "UNAUDITED",
     "Attempt",
     "Published",
+    "attempts_on_disk",
     "journal_of",
     "last_token",
     "live_day",
     "published",
     "published_attempts",
     "published_on",
+    "refuse_blocked",
 ]
 
 _POINTER = "published.json"
 _MANIFEST = "manifest.json"
 _JOURNAL = "journal.jsonl"
+_ENTRY = "entry"  # of the journal, in the pointer
+
+UNAUDITED = "unaudited"
+"""What stands for the names of audits where an attempt never was audited."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,98 +125,174 @@ class Attempt:
             )
         return manifest  # type: ignore[no-any-return]
 
+    def recorded(self, name: str) -> str | None:
+        """sha256 that the manifest has of a file beside the parts; None where it has none, or is not written yet."""
+        path = self.folder / _MANIFEST
+        files: dict[str, str] = read_json(path, what="rankings").get("files", {}) if path.is_file() else {}
+        return files.get(name)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its manifest was written, which is last."""
+        return (self.folder / _MANIFEST).is_file()
+
     @property
     def is_live(self) -> bool:
         """Whether the pointer names this attempt."""
         live = _pointed(self.root)
         return live is not None and live[0] == self
 
+    @property
+    def is_withdrawn(self) -> bool:
+        """Whether it was published, and somebody has gone back to another attempt on purpose since."""
+        later = False
+        for entry in reversed(journal_of(self.root)):
+            if entry["attempt"] == self.name:
+                return later
+            later = later or entry.get("action") == "back"
+        return False
+
+    @property
+    def is_published(self) -> bool:
+        """Whether publishing would change nothing: it is live, or stands in the journal and does not go live."""
+        return self._is_pointed_to() or (not self.would_go_live() and self._last_entry() is not None)
+
+    def would_go_live(self, *, again: bool = False) -> bool:
+        """Whether publishing would move the pointer: it is not there yet, and nothing later is live.
+
+        Args:
+            again: Whether it may although somebody went back from it.
+        """
+        live = live_day(self.root)
+        return (
+            (live is None or live <= self.day)
+            and not self._is_pointed_to()
+            and (again or self.is_live or not self.is_withdrawn)
+        )
+
     def publish(
         self,
         *,
         guard: AbstractContextManager[None] | None = None,
         facts: Mapping[str, Any] | None = None,
-        forced: Sequence[str] = (),
+        blocked: Mapping[str, str] | None = None,
         reason: str | None = None,
     ) -> bool:
         """Move the pointer here, unless it points to a later day, and write that down in the journal.
 
-        An attempt of an earlier day than the live one is entered in the journal as published for its own date.
+        An attempt of an earlier day than the live one is entered in the journal as published for its own date. All is
+        decided within the guard.
 
         Args:
             guard: Context in which the pointer may move; it raises where it may not any more.
             facts: What else the entry says: the version, the cut-off, the lease's token.
-            forced: Names of audits that blocked the night and were overruled.
-            reason: Why, in the words of who did.
+            blocked: Names of the audits that block the night, and their words.
+            reason: Why it goes live although audits block it, or somebody went back from it; in the words of who says
+                so.
 
         Returns:
             Whether the pointer moved.
+
+        Raises:
+            BlockedError: It would go live, audits block it, and there is no reason.
         """
         self.verify()
-        entry = {**(facts or {}), **({"forced": list(forced), "reason": reason} if forced else {})}
-        if self._is_done():
+        if self.is_published and not self.would_go_live(again=reason is not None) and _pending(self.root) is None:
             return False
         with guard or nullcontext():
-            live = live_day(self.root)
-            if live is not None and live > self.day:
-                self._note("dated", entry)
-                return False
-            moves = self._point()
-            self._note("live", entry)  # too where a kill came between the pointer and the journal
-            return moves
+            _settle(self.root)
+            if self.would_go_live(again=reason is not None):
+                if reason is None:
+                    refuse_blocked(self.day, blocked or {})
+                forced = {"forced": list(blocked)} if blocked else {}
+                self._point("live", {**(facts or {}), **forced, **({} if reason is None else {"reason": reason})})
+                return True
+            if not self.is_published:
+                _append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
+            return False
 
-    def go_back(self, reason: str, *, guard: AbstractContextManager[None] | None = None) -> bool:
-        """Move the pointer here whatever it points to, and write that down; returns whether it moved."""
+    def go_back(
+        self, reason: str, *, guard: AbstractContextManager[None] | None = None, although_blocked: bool = False
+    ) -> bool:
+        """Move the pointer here whatever it points to, and write that down; returns whether it moved.
+
+        Args:
+            reason: Why.
+            guard: Context in which the pointer may move.
+            although_blocked: Whether it may be one that audits blocked, or that never was audited.
+
+        Raises:
+            BlockedError: It is such a one, and may not be.
+        """
         self.verify()
-        before: dict[str, Any] = next(
-            (entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), {}
-        )
-        kept: dict[str, Any] = {key: before[key] for key in ("version", "cutoff") if key in before}
         with guard or nullcontext():
-            if self.is_live:
+            _settle(self.root)
+            if self._is_pointed_to():
                 return False
-            self._point()
-            self._note("back", {**kept, "reason": reason})
+            before = self._last_entry() or {}
+            overruled = _objections(before)
+            if overruled and not although_blocked:
+                raise BlockedError(
+                    f"the rankings of {self.day} were published beside what was live, and "
+                    f"{'never audited' if overruled == [UNAUDITED] else f'audits block them ({listed(overruled)})'}. "
+                    "Name another day, or put them live all the same with --force."
+                )
+            kept: dict[str, Any] = {key: before[key] for key in ("version", "cutoff") if key in before}
+            forced = {"forced": overruled} if overruled else {}
+            self._point("back", {**kept, **forced, "reason": reason})
             return True
 
-    def _point(self) -> bool:
-        """Replace the pointer by one to this attempt; returns whether it was another."""
-        pointer = self._pointer()
-        path = self.root / _POINTER
-        if path.is_file() and read_json(path, what="rankings") == pointer:
-            return False
-        write_json(pointer, path)
-        return True
+    def _point(self, action: str, facts: Mapping[str, Any]) -> None:
+        """Replace the pointer by one to this attempt, which carries its entry, and append that to the journal."""
+        entry = self._entry(action, facts)
+        write_json({**self._pointer(), _ENTRY: entry}, self.root / _POINTER)
+        _append(self.root, entry)
 
     def _pointer(self) -> dict[str, str]:
         return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
 
-    def _is_done(self) -> bool:
-        """Whether pointer and journal say already what publishing would make them say."""
-        entries = journal_of(self.root)
+    def _is_pointed_to(self) -> bool:
+        """Whether the pointer names this attempt as it is."""
         live = _pointed(self.root)
-        if live is not None and live[0].day > self.day:
-            return any(entry["attempt"] == self.name for entry in entries)
-        last = [entry["attempt"] for entry in entries if entry.get("action") != "dated"][-1:]
-        return live is not None and live[1] == self._pointer() and last == [self.name]
+        return live is not None and live[0] == self and self.is_finished and live[1].items() >= self._pointer().items()
 
-    def _note(self, action: str, facts: Mapping[str, Any]) -> None:
-        entry = {
+    def _last_entry(self) -> dict[str, Any] | None:
+        """What the journal says of it last."""
+        return next((entry for entry in reversed(journal_of(self.root)) if entry["attempt"] == self.name), None)
+
+    def _entry(self, action: str, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {
             "at": datetime.now(UTC).isoformat(timespec="seconds"),
             "action": action,
             "attempt": self.name,
             "date": str(self.day),
             **facts,
         }
-        path = self.root / _JOURNAL
-        line = json.dumps(entry, sort_keys=True) + "\n"
-        with written(path), path.open("a+b") as file:
-            if file.seek(0, os.SEEK_END):
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+
+
+def refuse_blocked(day: date, blocked: Mapping[str, str]) -> None:
+    """Refuse a night that audits block.
+
+    Args:
+        day: Its day.
+        blocked: Names of the audits, and their words.
+
+    Raises:
+        BlockedError: There are some.
+    """
+    if blocked:
+        words = "; ".join(f"{name}: {finding}" for name, finding in blocked.items())
+        raise BlockedError(
+            f"the night of {day} does not go live: {words}. What was live stays live. Mend the input "
+            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
+        )
+
+
+def _objections(entry: Mapping[str, Any]) -> list[str]:
+    """Why an attempt should not go live, by what the journal says of it last."""
+    if entry.get("action") == "dated":
+        return list(entry.get("blocked", [UNAUDITED]))
+    return list(entry.get("forced", []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,20 +328,21 @@ class Published:
 
 
 def published_attempts(root: Path) -> list[Attempt]:
-    """The attempts that were live, the latest first, each once; not those that somebody forced past an audit.
-
-    Without a journal, as earlier versions left it, that is the attempt which the pointer names.
-    """
+    """The attempts that were live, the latest first, each once; not those that somebody forced past an audit."""
     entries = journal_of(root)
     forced = {entry["attempt"] for entry in entries if entry.get("forced")}
     names = [entry["attempt"] for entry in reversed(entries) if entry.get("action") != "dated"]
-    if not names and (live := _pointed(root)) is not None:
-        names = [live[0].name]
     return [Attempt(root, name) for name in dict.fromkeys(names) if name not in forced]
 
 
+def attempts_on_disk(root: Path) -> list[Attempt]:
+    """All attempts that there are, finished or not, by name."""
+    folders = sorted(path.name for path in (root / "attempts").glob("*") if path.is_dir())
+    return [Attempt(root, name) for name in folders if _names_attempt(name)]
+
+
 def published_on(root: Path, day: date) -> list[Attempt]:
-    """The attempts that were published for a day, the one that is live first, then the latest.
+    """The attempts that were published for a day and are still there: the one that is live first, then the latest.
 
     Raises:
         ConfigError: There is none; the days that there are stand in the message.
@@ -264,7 +350,7 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     live = _pointed(root)
     entries = [entry["attempt"] for entry in reversed(journal_of(root))]
     names = [*([] if live is None else [live[0].name]), *entries]
-    attempts = [Attempt(root, name) for name in dict.fromkeys(names)]
+    attempts = [each for name in dict.fromkeys(names) if (each := Attempt(root, name)).is_live or each.folder.is_dir()]
     of_day = [attempt for attempt in attempts if attempt.day == day]
     if of_day:
         return of_day
@@ -279,7 +365,17 @@ def last_token(root: Path) -> int:
 
 
 def journal_of(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out."""
+    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out.
+
+    The last is the pointer's own, where a kill came before it was appended.
+    """
+    entries = _appended(root)
+    pending = _pending(root, entries)
+    return entries if pending is None else [*entries, pending]
+
+
+def _appended(root: Path) -> list[dict[str, Any]]:
+    """The entries of the journal's file."""
     path = root / _JOURNAL
     if not path.is_file():
         return []
@@ -290,6 +386,45 @@ def journal_of(root: Path) -> list[dict[str, Any]]:
             if isinstance(entry, dict) and _names_attempt(entry.get("attempt")):
                 entries.append(entry)
     return entries
+
+
+def _pending(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
+    """The entry that the pointer carries and the journal lacks; None where it has it, or the pointer is damaged.
+
+    A pointer of an earlier version carries none; the journal lacks it where it does not name the attempt.
+    """
+    entries = _appended(root) if entries is None else entries
+    try:
+        live = _pointed(root)
+    except IntegrityError:
+        return None
+    if live is None:
+        return None
+    attempt, pointer = live
+    entry = pointer.get(_ENTRY)
+    if isinstance(entry, dict) and entry.get("attempt") == attempt.name:
+        return None if entry in entries else entry
+    is_named = any(entry["attempt"] == attempt.name for entry in entries)
+    return None if is_named else {"action": "live", "attempt": attempt.name, "date": str(attempt.day)}
+
+
+def _settle(root: Path) -> None:
+    """Append the entry that the pointer carries and the journal lacks."""
+    pending = _pending(root)
+    if pending is not None:
+        _append(root, pending)
+
+
+def _append(root: Path, entry: Mapping[str, Any]) -> None:
+    path = root / _JOURNAL
+    line = json.dumps(entry, sort_keys=True) + "\n"
+    with written(path), path.open("a+b") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
+        file.write(line.encode())
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def live_day(root: Path) -> date | None:

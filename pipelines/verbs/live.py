@@ -15,26 +15,28 @@ from pipelines.stores.storage import read_json
 __all__ = ["go_back", "refuse_old", "standing"]
 
 
-def go_back(output: Path, when: date, *, reason: str) -> tuple[Attempt, bool]:
+def go_back(output: Path, when: date, *, reason: str, although_blocked: bool = False) -> tuple[Attempt, bool]:
     """Make the last good rankings that were published for a date live, whatever is live now.
 
     Args:
         output: The output folder.
         when: The date.
         reason: Why, for the journal.
+        although_blocked: Whether it may be rankings that audits blocked, or that never were audited.
 
     Returns:
         The attempt that is live now, and whether the pointer moved.
 
     Raises:
         ConfigError: Nothing was published for that date; the message names those that there are.
+        BlockedError: Audits block them, or they never were audited.
         IntegrityError: All of it is damaged.
         TryAgainError: A night is publishing right now.
     """
     damage = None
     for attempt in published_on(output / "rankings", when):
         try:
-            return attempt, attempt.go_back(reason, guard=pointer_mutex(output))
+            return attempt, attempt.go_back(reason, guard=pointer_mutex(output), although_blocked=although_blocked)
         except IntegrityError as error:
             damage = damage or error
             say("rankings that are damaged are passed over", attempt=attempt.name)

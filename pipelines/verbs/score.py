@@ -25,12 +25,13 @@ from pipelines.base.progress import say, task
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
 from pipelines.night.columns import ColumnSample
-from pipelines.night.guard import Guard, audits_table
+from pipelines.night.guard import MEASURES, Guard, audits_table
 from pipelines.registry.bundle import Bundle
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, Published, live_day
+from pipelines.stores.publish import Attempt, Published, live_day, refuse_blocked
+from pipelines.stores.trash import emptied, leftovers
 from pipelines.training.chain import Chain
 from ranker.explain import reasons
 from ranker.ranker import Ranker
@@ -98,7 +99,7 @@ def score(
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
-            no user gets a list; or an audit blocks the night.
+            no user gets a list; or the night would go live and an audit blocks it.
         ContractError: What would be published breaks the rankings' contract.
         TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
@@ -122,25 +123,31 @@ def score(
         return {**facts, **beside, "dry_run": True}
     guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
     may_go_live = not (hindsight or is_shadow)
-    if may_go_live and _would_go_live(attempt):
-        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
+    again = publishing.force is not None
+    if may_go_live and not again and attempt.would_go_live():
+        refuse_blocked(when, _blocked(guard.audited_inputs()))
     with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
+        _sweep(Path(config.output), attempt)
         parts = [f"shard-{number:05d}" for number in range(len(shards))]
         written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
-        attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
+        files = {MEASURES: guard.measured(parts)}
+        kept = {"bundle": bundle.digest, "data": dict(inputs.fingerprints), "files": files}
+        attempt.finish([*parts, "fallback"], {**facts, **kept})
         rows = _refuse_empty(attempt, version)
-        forced: list[str] = []
-        if may_go_live and _would_go_live(attempt):
+        blocked: dict[str, str] = {}
+        if may_go_live and (attempt.would_go_live(again=again) or not attempt.is_published):
             findings = guard.audited(parts)
             report.show(audits_table(findings))
-            forced = _refuse_blocked(findings, when, force=publishing.force)
+            blocked = _blocked(findings)
             facts["audits"] = {finding.audit: finding.verdict for finding in findings}
         moved = may_go_live and attempt.publish(
             guard=_only_the_champion(config, version, right),
             facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
-            forced=forced,
+            blocked=blocked,
             reason=publishing.force,
         )
+        if blocked and not moved:
+            say("audits block this night, which is published for its own date alone", audits=sorted(blocked))
     return {
         **facts,
         **beside,
@@ -152,10 +159,9 @@ def score(
     }
 
 
-def _would_go_live(attempt: Attempt) -> bool:
-    """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
-    live = live_day(attempt.root)
-    return not attempt.is_live and (live is None or live <= attempt.day)
+def _blocked(findings: Sequence[Finding]) -> dict[str, str]:
+    """Words of the audits that block a night, by name."""
+    return {finding.audit: finding.words for finding in blocking(findings)}
 
 
 def _champion(config: Config) -> str | None:
@@ -181,6 +187,15 @@ def _only_the_champion(config: Config, version: str, lease: Lease) -> Iterator[N
         yield
 
 
+def _sweep(output: Path, attempt: Attempt) -> None:
+    """Remove what killed nights left: of this attempt at once, since whoever wrote there has no lease any more."""
+    for path in leftovers(attempt.folder, seconds=0):
+        emptied(path)
+    for folder in ("rankings", "state", "quarantine", "jobs"):
+        for path in leftovers(output / folder):
+            emptied(path)
+
+
 def _refuse_empty(attempt: Attempt, version: str) -> int:
     """Rows of all users' lists, after verifying them.
 
@@ -195,22 +210,6 @@ def _refuse_empty(attempt: Attempt, version: str) -> int:
             "rankings stay live."
         )
     return rows
-
-
-def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
-    """Names of the audits that block a night and are overruled.
-
-    Raises:
-        BlockedError: There are some, and nobody gave a reason to go on.
-    """
-    blocked = blocking(findings)
-    if blocked and force is None:
-        words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
-        raise BlockedError(
-            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
-            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
-        )
-    return [finding.audit for finding in blocked]
 
 
 def _write(
@@ -261,6 +260,9 @@ def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | None) -> str |
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
     elif shadow is not None:
         say("not published", date=str(attempt.day), because=f"{shadow} is not the champion", live=str(live))
+    elif attempt.is_withdrawn and not attempt.is_live:
+        because = "somebody went back from it on purpose (live --set); --force --reason TEXT publishes it again"
+        say("what is live stays", live=str(live), because=because, attempt=str(attempt.folder))
     elif live is not None and live > attempt.day:
         say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
     return None if live is None else str(live)

@@ -1,5 +1,6 @@
 """The main job as its owner runs it: train, register, promote, score, and a second night."""
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -206,6 +207,21 @@ def test_fault_1_a_killed_night_computes_again_only_what_is_missing(project, nig
     }
     touched = {name for name in after if after[name][1] != before[name][1]}
     assert touched == {str(path.relative_to(rankings_folder(project))) for path in lost}
+
+
+def test_fault_86_what_killed_nights_left_is_removed_by_the_next(project, night):
+    attempt, output = Path(night().facts["attempt"]), Path(project.config.output)
+    left = [folder / f".{'0' * 32}.tmp" for folder in (attempt, output / "state", output / "rankings")]
+    gone = output / "rankings" / "attempts" / f".{'0' * 32}.gone"
+    gone.mkdir()
+    for path in (*left, gone / "shard-00000.parquet"):
+        path.write_bytes(b"PAR1")
+        os.utime(path, (0, 0))
+    fresh = output / "rankings" / f".{'1' * 32}.tmp"  # of a command that may be writing it
+    fresh.write_bytes(b"PAR1")
+    assert night().code == 0
+    assert not [path for path in (*left, gone) if path.exists()]
+    assert fresh.exists()
 
 
 def test_fault_2_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, night, command):

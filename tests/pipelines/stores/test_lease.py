@@ -1,5 +1,6 @@
 """One night at a time, and none that was passed over publishes: with processes that are killed and stopped for real."""
 
+import fcntl
 import json
 import os
 import signal
@@ -106,6 +107,16 @@ def test_a_killed_night_is_in_nobodys_way(tmp_path, night):
     with leased(tmp_path, SECOND, minutes=60) as lease:
         assert lease.token == 2
         assert locks(tmp_path) == ["night-2.lock"]
+
+
+def test_who_looks_whether_a_night_runs_is_not_taken_for_one(tmp_path, night):
+    process = night("2024-02-18-a")
+    process.kill()
+    process.wait()
+    with (tmp_path / "jobs" / "night-1.lock").open("r") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with leased(tmp_path, SECOND, minutes=60) as lease:
+            assert lease.token == 2
 
 
 @pytest.mark.parametrize("how", ["somebody says so", "it is silent for long"])
