@@ -32,7 +32,7 @@ class DriftConfig(FrozenConfig):
     owner = Owner.TONIGHT
 
     columns: DriftCheckConfig = _check(
-        "warn", 0.5, "Population stability index of the feature column that moved most, in the nights' deciles."
+        "warn", 0.1, "Share of the feature columns whose stability index to each night before is above 0.25."
     )
     gone_columns: DriftCheckConfig = _check(
         "block", 0, "Feature columns of the last night that are gone, or without a single value."

@@ -25,6 +25,7 @@ _WEEK = 7
 _ENOUGH = 500  # rows of a sample from which shares are compared
 _EXPECTED = 20  # defined values that a sample should have for their absence to be no chance
 _SHOWN = 3  # columns that are named
+_MOVED = 0.25  # stability index from which a column moved
 
 
 @dataclass(frozen=True)
@@ -113,19 +114,24 @@ def js_distance(now: npt.ArrayLike, then: npt.ArrayLike) -> float:
 
 
 def _columns(watched: Watched) -> Opinion | None:
-    """The feature column that moved most, by PSI against the mean of the nights before in the same bins."""
+    """The share of the feature columns that look like none of the nights before.
+
+    Of a column, the nearest of these nights counts: a Sunday may look like the Sundays before it. A column whose
+    stability index is above 0.25 moved.
+    """
     if watched.columns is None:
         return None
-    moved = {}
+    nearest = {}
     for name, column in watched.columns.items():
         then = [night[name].shares for night in watched.columns_before if _comparable(night.get(name), column)]
         if then:
-            moved[name] = psi_of_shares(column.shares, np.mean(then, axis=0))
-    if not moved:
+            nearest[name] = min(psi_of_shares(column.shares, shares) for shares in then)
+    if not nearest:
         return None
-    worst = sorted(moved, key=lambda name: -moved[name])[:_SHOWN]
-    words = ", ".join(f"{name} {moved[name]:.3f}" for name in worst)
-    return Opinion(moved[worst[0]], f"stability index of {len(moved)} columns: {words}")
+    moved = sorted((name for name in nearest if nearest[name] > _MOVED), key=lambda name: -nearest[name])
+    named = ", ".join(f"{name} by {nearest[name]:.2f}" for name in moved[:_SHOWN])
+    words = f"{len(moved)} of {len(nearest)} columns moved" + (f", most {named}" if moved else "")
+    return Opinion(len(moved) / len(nearest), words)
 
 
 def _comparable(night: ColumnStatistics | None, column: ColumnStatistics) -> bool:

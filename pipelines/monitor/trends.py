@@ -1,6 +1,7 @@
 """A page of trends: one HTML file that loads nothing, in light and in dark, without a script."""
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -57,7 +58,10 @@ def trends_page(
             day=nights[-1].day,
             caution=f"NDCG of published nights is {BIASED}",
             estimate=estimate,
-            pictures=[*(_outcomes(closed, metric) if closed else []), *(_measured(measures) if measures else [])],
+            pictures=[
+                *(_outcomes(closed, metric, nights[-1].day, estimate) if closed else []),
+                *(_measured(measures) if measures else []),
+            ],
             drifts=drifts,
             nights=[_row(night) for night in reversed(nights)],
             metric=metric,
@@ -77,18 +81,19 @@ def _row(night: Realised) -> dict[str, str]:
     }
 
 
-def _outcomes(closed: Sequence[Realised], metric: str) -> list[_Picture]:
-    """What became of the nights whose labels have closed."""
+def _outcomes(closed: Sequence[Realised], metric: str, live: date, estimate: Estimate | None) -> list[_Picture]:
+    """What became of the nights whose labels have closed, and what was estimated of the live one."""
     days, every = [night.day for night in closed], [night.slices[ALL] for night in closed]
     means = [of.mean for of in every]
     limits = [(of.mean if of.low is None else of.low, of.mean if of.high is None else of.high) for of in every]
     fallback = [night.slices[FALLBACK].users if FALLBACK in night.slices else 0 for night in closed]
     shares = [n / of.users for n, of in zip(fallback, every, strict=True)]
     words = f"Mean {metric} of each night over the users who acted, with its 95 % interval; {means[-1]:.4f} at last."
+    drawn = _svg(days, {"realised": means}, band=limits, estimated=None if estimate is None else (live, estimate))
     users = "How many users acted on each day."
     no_list = f"Share of them that had no list of their own and saw the fallback list; {shares[-1]:.1%} at last."
     return [
-        _Picture(f"Realised {metric}", words, _svg(days, {metric: means}, band=limits)),
+        _Picture(f"Realised {metric}", words, drawn),
         _Picture("Users who acted", users, _svg(days, {"users": [of.users for of in every]})),
         _Picture("Fallback among those who acted", no_list, _svg(days, {"share": shares})),
     ]
@@ -114,7 +119,11 @@ def _measured(measures: Sequence[Measures]) -> list[_Picture]:
 
 
 def _svg(
-    days: Sequence[date], series: Mapping[str, Sequence[float]], *, band: Sequence[tuple[float, float]] = ()
+    days: Sequence[date],
+    series: Mapping[str, Sequence[float]],
+    *,
+    band: Sequence[tuple[float, float]] = (),
+    estimated: tuple[date, Estimate] | None = None,
 ) -> str:
     """Lines over days, from 0 up, in colours of the page's style; the same figures make the same bytes."""
     import matplotlib as mpl
@@ -132,19 +141,25 @@ def _svg(
             axes.fill_between(where, low, high, color=_LINES[0], alpha=0.2, linewidth=0)
         for (name, values), colour in zip(series.items(), _LINES, strict=False):
             axes.plot(where, np.array(values), color=colour, marker="o", markersize=3, label=name)
+        if estimated is not None:
+            live, of = np.array([estimated[0]], "datetime64[D]"), estimated[1]
+            ends = [[of.value - of.low], [of.high - of.value]]
+            axes.errorbar(live, [of.value], yerr=ends, color=_LINES[1], marker="D", capsize=4, label="estimated")
         locator = AutoDateLocator()  # type: ignore[no-untyped-call]
         axes.xaxis.set_major_locator(locator)
         axes.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
-        axes.set_ylim(bottom=0)
+        axes.margins(y=0.1)
+        axes.set_ylim(0, axes.get_ylim()[1] if any(map(any, series.values())) else 1)
         axes.grid(color=_GRID)
         axes.tick_params(colors=_INK)
         for spine in axes.spines.values():
             spine.set_color(_GRID)
-        if len(series) > 1:
+        if len(series) > 1 or estimated is not None:
             axes.legend(frameon=False, labelcolor=_INK)
         file = io.StringIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     svg = file.getvalue()
     for drawn, styled in _COLOURS.items():
         svg = svg.replace(drawn, f"var({styled})")
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     return svg[svg.index("<svg") :]

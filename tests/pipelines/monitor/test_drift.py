@@ -62,12 +62,19 @@ def test_a_first_night_has_nothing_to_compare_with_but_its_age():
     assert (drifts["encoder_age"].value, drifts["encoder_age"].verdict) == (372, "warned")
 
 
-def test_the_column_that_moved_most_is_named_with_its_stability_index():
+def test_columns_that_look_like_none_of_the_nights_before_are_named():
+    """From (1/4, 3/4) to (3/4, 1/4) the stability index is 2 * 1/2 * ln 3 = 1.10; to (1/2, 1/2) it is 0.27."""
     now = {"price": column(0.75, 0.25, 0.0), "age": column(0.5, 0.5, 0.0), "new": column(0.0, 1.0, 0.0)}
     then = {"price": column(0.25, 0.75, 0.0), "age": column(0.5, 0.5, 0.0)}
     drift = seen(columns=now, columns_before=[then, then])["columns"]
-    assert drift.value == pytest.approx(2 * 0.5 * log(3))
-    assert (drift.verdict, drift.words) == ("warned", "stability index of 2 columns: price 1.099, age 0.000")
+    assert (drift.value, drift.verdict) == (0.5, "warned")
+    assert drift.words == "1 of 2 columns moved, most price by 1.10"
+    halfway = {"price": column(0.5, 0.5, 0.0)}
+    assert (
+        seen(columns=now, columns_before=[halfway, then])["columns"].words == "1 of 2 columns moved, most price by 0.27"
+    )
+    like_it = {"price": column(0.7, 0.3, 0.0)}
+    assert seen(columns=now, columns_before=[like_it, then])["columns"].value == 0
 
 
 def test_columns_in_other_bins_are_not_compared():
