@@ -35,21 +35,19 @@ class ColumnSample:
     def __init__(self, attempt: Attempt, columns: Sequence[str]) -> None:
         self._attempt, self._columns = attempt, list(columns)
         self._parts: list[pl.DataFrame] = []
+        self._is_kept = (attempt.folder / COLUMNS).is_file()
 
     def add(self, rows: pl.DataFrame) -> None:
         """Take some of the rows of a portion, unless there are enough."""
         of_portion, of_all = _MOST
-        if sum(part.height for part in self._parts) < of_all:
+        if not self._is_kept and sum(part.height for part in self._parts) < of_all:
             drawn = np.random.default_rng(rows.height).permutation(rows.height)[:of_portion]
             self._parts.append(rows.select(self._columns)[np.sort(drawn)])
 
     def keep(self) -> None:
         """Write the statistics, unless they are there or no row passed by."""
-        path = self._attempt.folder / COLUMNS
-        if path.is_file() or not self._parts:
-            return
-        rows = pl.concat(self._parts)
-        if rows.is_empty():
+        rows = pl.concat(self._parts) if self._parts else pl.DataFrame()
+        if self._is_kept or rows.is_empty():
             return
         before = _last_columns(self._attempt)
         kept = {}
@@ -57,7 +55,9 @@ class ColumnSample:
             values = rows[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
             values = np.where(np.isfinite(values), values, np.nan)
             kept[name] = column_statistics(values, edges=before[name].edges if name in before else None)
-        write_json({name: column.model_dump(mode="json") for name, column in kept.items()}, path)
+        columns = {name: column.model_dump(mode="json") for name, column in kept.items()}
+        write_json(columns, self._attempt.folder / COLUMNS)
+        self._is_kept = True
 
 
 def columns_of(attempt: Attempt) -> dict[str, ColumnStatistics] | None:

@@ -231,8 +231,8 @@ def _write(
     with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
         for part, users in missing.items():
             rankings = rank_users(chain, config, users, day, version, bundle, watch=sample.add)
+            sample.keep()  # first, so that a kill in between leaves what an undisturbed night would
             attempt.write(part, rankings)
-            sample.keep()
             unlisted += len(users) - rankings["user_id"].n_unique()
             advance(len(users))
     if unlisted:
