@@ -13,7 +13,7 @@ from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
 from ranker.tables import Ceiling, Comparisons, Means, PerRequest, with_ids
 
-__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "pooled"]
+__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "of_positives", "pooled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +103,27 @@ def by_request(window: Window, systems: Mapping[str, pl.DataFrame], config: Eval
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = _metrics(with_ids(_within(lists, window, slice_name)), with_ids(truth), config)
-            judged.append(
-                metrics.rename({"request_id": PerRequest.request.name})
-                .join(window.requests.select("request", "user"), on="request", maintain_order="left")
-                .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
-            )
+            metrics = of_positives(window, truth, _within(lists, window, slice_name), config)
+            judged.append(metrics.with_columns(system=pl.lit(system), slice=pl.lit(slice_name)))
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
     names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
     return pl.concat(judged).select(*PerRequest.column_names(), *names)
+
+
+def of_positives(window: Window, truth: pl.DataFrame, lists: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
+    """Metrics of one system's lists by some of the positives.
+
+    Args:
+        window: Users of the requests.
+        truth: Rows of the window's truth, one or more; requests without any are not judged.
+        lists: `Scored`, of the same items as the truth.
+        config: Cut-offs.
+
+    Returns:
+        request, user and one column a metric.
+    """
+    metrics = _metrics(with_ids(lists), with_ids(truth), config).rename({"request_id": PerRequest.request.name})
+    return metrics.join(window.requests.select("request", "user"), on="request", maintain_order="left")
 
 
 def pooled(

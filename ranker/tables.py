@@ -74,7 +74,7 @@ class PerRequest(Frame):
 
 
 class Means(Frame):
-    """Mean of each metric, with its interval clustered by user."""
+    """Mean of each metric, with its interval clustered by user (NaN over a single user)."""
 
     system = dy.String()
     slice = dy.String()
@@ -94,7 +94,7 @@ class Comparisons(Frame):
     slice = dy.String()
     metric = dy.String()
     difference = dy.Float64()
-    """Of `system` less `against`; then its interval."""
+    """Of `system` less `against`; then its interval, NaN over a single user."""
     low = dy.Float64(allow_nan=True)
     high = dy.Float64(allow_nan=True)
     p_value = dy.Float64(min=0.0, max=1.0)

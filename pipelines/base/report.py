@@ -20,6 +20,7 @@ __all__ = [
     "origins_table",
     "page",
     "plain",
+    "policy_table",
     "result",
     "show",
     "statistics_table",
@@ -175,6 +176,16 @@ def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         each = (f"{column[key]['difference']:+.4f}" for column in columns[:-1])
         leads.add_row(*key, *each, _with_interval(pair["difference"], pair, "+"))
     return [*tables, leads]
+
+
+def policy_table(gates: Sequence[Mapping[str, str]], *, title: str) -> list[Table | Text | str]:
+    """The gates of a promotion, failed ones marked."""
+    table = Table("gate", "asked", "found", "verdict", title=title)
+    for row in gates:
+        failed = row["verdict"] == "failed"
+        cells = (plain(row[key]) for key in ("gate", "asked", "found", "verdict"))
+        table.add_row(*cells, style="bold red" if failed else None)
+    return [table]
 
 
 def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:

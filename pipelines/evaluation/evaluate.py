@@ -22,6 +22,7 @@ from features.tables.frames import PAIR, Requests, Scored
 from pipelines.base.config import Config
 from pipelines.base.progress import say, task
 from pipelines.evaluation.external import External, coded_scores
+from pipelines.evaluation.policy_figures import PolicyFigures
 from pipelines.stores.mapped import list_batches
 from pipelines.training.chain import Chain
 from pipelines.training.labelled import Labelled, behaviour_candidates, label
@@ -87,6 +88,7 @@ class Evaluation:
         share_distinct: Share of requests whose full-system scores are not all alike.
         beyond: Coverage, novelty and the like of each system: `ranker.beyond_accuracy.BeyondAccuracy.means`.
         ablated: Systems that are the full one without a part, by that part.
+        policy: What `promotion` asks beside, of registered versions; empty after a training.
     """
 
     judged: Judged
@@ -97,6 +99,7 @@ class Evaluation:
     share_distinct: float
     beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ablated: Mapping[str, str] = field(default_factory=dict)
+    policy: PolicyFigures = field(default_factory=PolicyFigures)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the conventions included; undefined figures (an interval over a single user) are None."""
@@ -110,6 +113,7 @@ class Evaluation:
             "systems": self.judged.table.fill_nan(None).to_dicts(),
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
             **({"ablations": self._ablations()} if self.ablated else {}),
+            **self.policy.as_json(),
             "beyond_accuracy": {
                 system: {name: None if math.isnan(value) else value for name, value in means.items()}
                 for system, means in self.beyond.items()

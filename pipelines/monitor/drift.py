@@ -228,7 +228,10 @@ CHECKS: dict[str, Callable[[Watched], Opinion | None]] = {
     "text_scripts": _texts("scripts", "writing systems"),
     "text_words": _texts("words", "words"),
     "event_mix": _event_mix,
-    "no_list": _risen("get the fallback list", lambda night: 1 - night.lists.lists / max(night.inputs.users, 1)),
+    "no_list": _risen(
+        "get the fallback list",
+        lambda night: 1 - (night.lists.lists - night.lists.fallback) / max(night.inputs.users, 1),
+    ),
     "no_history": _risen("have no history", lambda night: night.inputs.strangers / max(night.inputs.users, 1)),
     "encoder_age": _encoder_age,
 }

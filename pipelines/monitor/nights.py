@@ -18,7 +18,8 @@ from pipelines.monitor.realised import Realised, is_closed, outcomes, summarised
 from pipelines.night.columns import columns_of
 from pipelines.night.guard import measures_of
 from pipelines.night.measures import Measures
-from pipelines.stores.publish import Attempt, Published, journal_of, published
+from pipelines.stores.journal import journal_of
+from pipelines.stores.publish import Attempt, Published, published
 from pipelines.stores.storage import read_json, read_parquet
 from pipelines.training.request_source import request_source
 

@@ -86,15 +86,9 @@ def version_tags(trained: Trained, evaluation: Evaluation, inputs: Inputs, confi
 
 
 def run_tags(tags: Mapping[str, str], words: str) -> dict[str, str]:
-    """Those of a version's tags that a run has under MLflow's own names, and what it is."""
+    """What a run has under MLflow's own names beside its version's tags: its description, and the commit."""
     commit = {"mlflow.source.git.commit": tags["git.commit"]} if "git.commit" in tags else {}
-    return {
-        "nightrank.kind": "training",
-        "mlflow.source.name": "nightrank train",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": words,
-        **commit,
-    }
+    return {"mlflow.note.content": words, **commit}
 
 
 def _git_commit(folder: Path) -> str | None:

@@ -90,12 +90,19 @@ class Registry:
         return self.version(str(made.version))
 
     def version(self, wanted: str) -> Version:
-        """A version by number or alias.
+        """A version by number, alias, or name (`model/number`).
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: There is none, or it is another model's.
         """
-        version = self.find(wanted)
+        model, _, number = wanted.rpartition("/")
+        if model and model != self.model:
+            raise ConfigError(
+                f"registry: {wanted!r} is a version of another model than tracking.model_name, {self.model!r}. Name "
+                f"the number of one of its versions, or the other model: --version {number} --set "
+                f"tracking.model_name={model}"
+            )
+        version = self.find(number)
         if version is None:
             hint = (
                 "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"

@@ -32,6 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["EVERY_SECONDS", "Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
+_TRAINING_TAGS = {
+    "nightrank.kind": "training",
+    "mlflow.source.name": "nightrank train",
+    "mlflow.source.type": "LOCAL",
+}
 EVERY_SECONDS = 5.0
 """Seconds between two writes of a run's series."""
 _AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
@@ -177,7 +182,8 @@ class Tracking:
         with tracking_errors(self._config):
             if left:
                 self._mark_killed(left)
-            made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
+            tags = {"job_key": job, **_TRAINING_TAGS}
+            made = self.client.create_run(self.experiment_id, run_name="train", tags=tags)
         run_id = str(made.info.run_id)
         folder = Path(self._config.output) / "tensorboard" / run_id
         with written(folder):
@@ -278,7 +284,7 @@ class Run:
         self._write()
         with tracking_errors(self._config):
             self._client.update_run(self.id, name=name)
-            self._client.log_inputs(self.id, datasets)
+            self._client.log_inputs(self.id, list(datasets))
             for key, value in tags.items():
                 self._client.set_tag(self.id, key, value)
             for inner, path in artefacts.items():

@@ -9,8 +9,6 @@ An attempt of an earlier day is entered in the journal as published for its own 
 never published, such as the attempt of a version that is not the champion.
 """
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -21,7 +19,18 @@ from typing import Any
 import polars as pl
 
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
-from pipelines.base.outside import written
+from pipelines.stores.journal import (
+    ENTRY,
+    POINTER,
+    append_entry,
+    day_of_attempt,
+    journal_of,
+    last_token,
+    names_attempt,
+    pending_entry,
+    read_pointer,
+    settle,
+)
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
@@ -36,12 +45,12 @@ __all__ = [
     "published_attempts",
     "published_on",
     "refuse_blocked",
+    "were_live",
 ]
 
-_POINTER = "published.json"
 _MANIFEST = "manifest.json"
-_JOURNAL = "journal.jsonl"
-_ENTRY = "entry"  # of the journal, in the pointer
+_REMARKS = ("degraded",)
+"""Keys of a manifest that do not follow from the attempt's name."""
 
 UNAUDITED = "unaudited"
 """What stands for the names of audits where an attempt never was audited."""
@@ -67,7 +76,7 @@ class Attempt:
     @property
     def day(self) -> date:
         """The day that its rankings are for."""
-        return date.fromisoformat(self.name[: len("YYYY-MM-DD")])
+        return day_of_attempt(self.name)
 
     def has(self, part: str) -> bool:
         """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
@@ -80,29 +89,44 @@ class Attempt:
             return False
         recorded = read_json(sidecar, what="rankings")
         if not file.is_file() or not isinstance(recorded, dict) or sha256_of(file) != recorded.get("sha256"):
-            raise IntegrityError(
-                f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
-            )
+            raise IntegrityError(f"{file} is missing or was altered since it was written. Run it again.")
         return True
+
+    def drop_damaged(self, parts: Sequence[str]) -> list[str]:
+        """Names of parts that were written and altered since; what says that they are there is removed."""
+        damaged = []
+        for part in parts:
+            try:
+                self.has(part)
+            except IntegrityError:
+                (self.folder / f"{part}.json").unlink(missing_ok=True)
+                damaged.append(part)
+        return damaged
 
     def write(self, part: str, rankings: pl.DataFrame) -> None:
         """Write a part and then its sidecar."""
         digest = write_parquet(rankings, self.folder / f"{part}.parquet")
         write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
 
-    def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
-        """Write the manifest of all parts, unless it is there already.
+    def finish(self, parts: list[str], facts: dict[str, Any], *, remarks: Mapping[str, Any] | None = None) -> bool:
+        """Write the manifest of all parts, unless it is there already; one that was altered is written anew.
 
-        Raises:
-            IntegrityError: It is there and says otherwise.
+        Args:
+            parts: Names of all parts.
+            facts: What follows from the attempt's name.
+            remarks: What only this run knows; those of the run that wrote the manifest stay.
+
+        Returns:
+            Whether there was one that was altered.
         """
         path = self.folder / _MANIFEST
         sidecars = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
         manifest = {"parts": sidecars, **facts}
-        if not path.is_file():
-            write_json(manifest, path)
-        elif read_json(path, what="rankings") != manifest:
-            raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
+        was_there = path.is_file()
+        if was_there and _without_remarks(path) == manifest:
+            return False
+        write_json({**manifest, **(remarks or {})}, path)
+        return was_there
 
     def verify(self) -> dict[str, Any]:
         """Check every part against the manifest.
@@ -121,15 +145,25 @@ class Attempt:
         ]
         if wrong:
             raise IntegrityError(
-                f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again."
+                f"{self.folder}: {listed(wrong)} missing or altered. Score the day again, which makes them anew."
             )
         return manifest  # type: ignore[no-any-return]
 
+    def verify_published(self) -> dict[str, Any]:
+        """The same of an attempt that was published: its manifest must be one that the journal has a hash of, too."""
+        manifest = self.verify()
+        entries = [entry for entry in journal_of(self.root) if entry["attempt"] == self.name]
+        hashes = {entry["manifest_sha256"] for entry in entries if "manifest_sha256" in entry}
+        if hashes and sha256_of(self.folder / _MANIFEST) not in hashes:
+            raise IntegrityError(f"{self.folder}: the manifest was altered since it was published.")
+        return manifest
+
     def recorded(self, name: str) -> str | None:
-        """sha256 that the manifest has of a file beside the parts; None where it has none, or is not written yet."""
-        path = self.folder / _MANIFEST
-        files: dict[str, str] = read_json(path, what="rankings").get("files", {}) if path.is_file() else {}
-        return files.get(name)
+        """sha256 that the manifest has of a file beside the parts; None where it has none, or is damaged."""
+        with suppress(IntegrityError, AttributeError):
+            files: dict[str, str] = read_json(self.folder / _MANIFEST, what="rankings").get("files", {})
+            return files.get(name)
+        return None
 
     @property
     def is_finished(self) -> bool:
@@ -138,9 +172,11 @@ class Attempt:
 
     @property
     def is_live(self) -> bool:
-        """Whether the pointer names this attempt."""
-        live = _pointed(self.root)
-        return live is not None and live[0] == self
+        """Whether the pointer names this attempt; not where it is damaged."""
+        with suppress(IntegrityError):
+            live = _pointed(self.root)
+            return live is not None and live[0] == self
+        return False
 
     @property
     def is_withdrawn(self) -> bool:
@@ -155,7 +191,7 @@ class Attempt:
     @property
     def is_published(self) -> bool:
         """Whether publishing would change nothing: it is live, or stands in the journal and does not go live."""
-        return self._is_pointed_to() or (not self.would_go_live() and self._last_entry() is not None)
+        return self.is_named_rightly or (not self.would_go_live() and self._last_entry() is not None)
 
     def would_go_live(self, *, again: bool = False) -> bool:
         """Whether publishing would move the pointer: it is not there yet, and nothing later is live.
@@ -166,7 +202,7 @@ class Attempt:
         live = live_day(self.root)
         return (
             (live is None or live <= self.day)
-            and not self._is_pointed_to()
+            and not self.is_named_rightly
             and (again or self.is_live or not self.is_withdrawn)
         )
 
@@ -197,10 +233,10 @@ class Attempt:
             BlockedError: It would go live, audits block it, and there is no reason.
         """
         self.verify()
-        if self.is_published and not self.would_go_live(again=reason is not None) and _pending(self.root) is None:
+        if self.is_published and not self.would_go_live(again=reason is not None) and pending_entry(self.root) is None:
             return False
         with guard or nullcontext():
-            _settle(self.root)
+            settle(self.root)
             if self.would_go_live(again=reason is not None):
                 if reason is None:
                     refuse_blocked(self.day, blocked or {})
@@ -208,7 +244,7 @@ class Attempt:
                 self._point("live", {**(facts or {}), **forced, **({} if reason is None else {"reason": reason})})
                 return True
             if not self.is_published:
-                _append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
+                append_entry(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
             return False
 
     def go_back(
@@ -224,10 +260,10 @@ class Attempt:
         Raises:
             BlockedError: It is such a one, and may not be.
         """
-        self.verify()
+        self.verify_published()
         with guard or nullcontext():
-            _settle(self.root)
-            if self._is_pointed_to():
+            settle(self.root)
+            if self.is_named_rightly:
                 return False
             before = self._last_entry() or {}
             overruled = _objections(before)
@@ -242,19 +278,34 @@ class Attempt:
             self._point("back", {**kept, **forced, "reason": reason})
             return True
 
+    def mend(self, entry: Mapping[str, Any] | None) -> None:
+        """Let a damaged pointer name this attempt.
+
+        Args:
+            entry: Of the journal, by which it is live already; None where it stands in for a later one.
+        """
+        if entry is not None:
+            write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        else:
+            self._point("mended", {"reason": "what was live is damaged, and so was the pointer"})
+
     def _point(self, action: str, facts: Mapping[str, Any]) -> None:
         """Replace the pointer by one to this attempt, which carries its entry, and append that to the journal."""
         entry = self._entry(action, facts)
-        write_json({**self._pointer(), _ENTRY: entry}, self.root / _POINTER)
-        _append(self.root, entry)
+        write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        append_entry(self.root, entry)
 
     def _pointer(self) -> dict[str, str]:
         return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
 
-    def _is_pointed_to(self) -> bool:
+    @property
+    def is_named_rightly(self) -> bool:
         """Whether the pointer names this attempt as it is."""
-        live = _pointed(self.root)
-        return live is not None and live[0] == self and self.is_finished and live[1].items() >= self._pointer().items()
+        with suppress(IntegrityError):
+            live = _pointed(self.root)
+            named = live is not None and live[0] == self and self.is_finished
+            return live is not None and named and live[1].items() >= self._pointer().items()
+        return False
 
     def _last_entry(self) -> dict[str, Any] | None:
         """What the journal says of it last."""
@@ -266,6 +317,7 @@ class Attempt:
             "action": action,
             "attempt": self.name,
             "date": str(self.day),
+            "manifest_sha256": sha256_of(self.folder / _MANIFEST),
             **facts,
         }
 
@@ -302,10 +354,12 @@ class Published:
     Attributes:
         attempt: Its folder.
         manifest: Facts of the night: date, version, users, rows.
+        damage: What is wrong with the rankings that the pointer names, where these are served in their stead.
     """
 
     attempt: Attempt
     manifest: dict[str, Any]
+    damage: str | None = None
 
     @property
     def shards(self) -> list[Path]:
@@ -329,16 +383,20 @@ class Published:
 
 def published_attempts(root: Path) -> list[Attempt]:
     """The attempts that were live, the latest first, each once; not those that somebody forced past an audit."""
-    entries = journal_of(root)
-    forced = {entry["attempt"] for entry in entries if entry.get("forced")}
-    names = [entry["attempt"] for entry in reversed(entries) if entry.get("action") != "dated"]
-    return [Attempt(root, name) for name in dict.fromkeys(names) if name not in forced]
+    forced = {entry["attempt"] for entry in journal_of(root) if entry.get("forced")}
+    return [attempt for attempt in were_live(root) if attempt.name not in forced]
+
+
+def were_live(root: Path) -> list[Attempt]:
+    """The attempts that were live by the journal, the latest first, each once."""
+    names = [entry["attempt"] for entry in reversed(journal_of(root)) if entry.get("action") != "dated"]
+    return [Attempt(root, name) for name in dict.fromkeys(names)]
 
 
 def attempts_on_disk(root: Path) -> list[Attempt]:
     """All attempts that there are, finished or not, by name."""
     folders = sorted(path.name for path in (root / "attempts").glob("*") if path.is_dir())
-    return [Attempt(root, name) for name in folders if _names_attempt(name)]
+    return [Attempt(root, name) for name in folders if names_attempt(name)]
 
 
 def published_on(root: Path, day: date) -> list[Attempt]:
@@ -347,7 +405,9 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     Raises:
         ConfigError: There is none; the days that there are stand in the message.
     """
-    live = _pointed(root)
+    live = None
+    with suppress(IntegrityError):  # the journal names what the pointer would
+        live = _pointed(root)
     entries = [entry["attempt"] for entry in reversed(journal_of(root))]
     names = [*([] if live is None else [live[0].name]), *entries]
     attempts = [each for name in dict.fromkeys(names) if (each := Attempt(root, name)).is_live or each.folder.is_dir()]
@@ -357,74 +417,6 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     days = sorted({attempt.day for attempt in attempts}, reverse=True)
     there = f"There are {listed(map(str, days))}" if days else "Nothing was published yet: nightrank score --date DAY"
     raise ConfigError(f"nothing was published for {day}. {there}.")
-
-
-def last_token(root: Path) -> int:
-    """The largest token of a lease in the journal."""
-    return max((entry["token"] for entry in journal_of(root) if isinstance(entry.get("token"), int)), default=0)
-
-
-def journal_of(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out.
-
-    The last is the pointer's own, where a kill came before it was appended.
-    """
-    entries = _appended(root)
-    pending = _pending(root, entries)
-    return entries if pending is None else [*entries, pending]
-
-
-def _appended(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal's file."""
-    path = root / _JOURNAL
-    if not path.is_file():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and _names_attempt(entry.get("attempt")):
-                entries.append(entry)
-    return entries
-
-
-def _pending(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
-    """The entry that the pointer carries and the journal lacks; None where it has it, or the pointer is damaged.
-
-    A pointer of an earlier version carries none; the journal lacks it where it does not name the attempt.
-    """
-    entries = _appended(root) if entries is None else entries
-    try:
-        live = _pointed(root)
-    except IntegrityError:
-        return None
-    if live is None:
-        return None
-    attempt, pointer = live
-    entry = pointer.get(_ENTRY)
-    if isinstance(entry, dict) and entry.get("attempt") == attempt.name:
-        return None if entry in entries else entry
-    is_named = any(entry["attempt"] == attempt.name for entry in entries)
-    return None if is_named else {"action": "live", "attempt": attempt.name, "date": str(attempt.day)}
-
-
-def _settle(root: Path) -> None:
-    """Append the entry that the pointer carries and the journal lacks."""
-    pending = _pending(root)
-    if pending is not None:
-        _append(root, pending)
-
-
-def _append(root: Path, entry: Mapping[str, Any]) -> None:
-    path = root / _JOURNAL
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with written(path), path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def live_day(root: Path) -> date | None:
@@ -439,23 +431,8 @@ def live_day(root: Path) -> date | None:
 
 def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
     """The attempt that the pointer names, and the pointer; None if there is none."""
-    path = root / _POINTER
-    if not path.is_file():
-        return None
-    pointer = read_json(path, what="rankings")
-    if not isinstance(pointer, dict) or not _names_attempt(pointer.get("attempt")):
-        raise IntegrityError(
-            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
-        )
-    return Attempt(root, pointer["attempt"]), pointer
-
-
-def _names_attempt(name: object) -> bool:
-    """Whether this is a name of a folder that begins with a date."""
-    try:
-        return isinstance(name, str) and Path(name).name == name and bool(Attempt(Path(), name).day)
-    except ValueError:
-        return False
+    pointer = read_pointer(root)
+    return None if pointer is None else (Attempt(root, pointer["attempt"]), pointer)
 
 
 def published(root: Path) -> Published | None:
@@ -472,3 +449,12 @@ def published(root: Path) -> Published | None:
     if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
         raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
     return Published(attempt, attempt.verify())
+
+
+def _without_remarks(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A manifest without what only the run that wrote it knew; None where it cannot be read."""
+    with suppress(IntegrityError):
+        manifest = read_json(path, what="rankings")
+        if isinstance(manifest, dict):
+            return {key: fact for key, fact in manifest.items() if key not in _REMARKS}
+    return None

@@ -183,8 +183,11 @@ def train(
             features.
         IntegrityError: The version's rows were altered.
     """
-    Memory.of(log, config)  # refuses before anything is read
-    begun = _from_start(log, config, watch) if continues is None else _from_version(log, config, watch, continues)
+    memory = Memory.of(log, config)  # refuses before anything is read
+    if continues is None:
+        begun = _from_start(log, config, memory, watch)
+    else:
+        begun = _from_version(log, config, memory, watch, continues)
     split, trainer, chain = begun.split, begun.trainer, begun.chain
     examples, lists = begun.examples, begun.lists
     encoder_day = split.warm_up.start if continues is None else continues.encoder_day
@@ -266,7 +269,7 @@ def best_pooling(labelled: Labelled) -> str:
     return max(ZERO_SHOT, key=lambda pooling: ndcg_of_new_items(labelled, pooling))
 
 
-def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
+def _from_start(log: EventLog, config: Config, memory: Memory, watch: Watch | None) -> _Begun:
     """Begin with the pretrained encoder: it learns the warm-up first, on which the candidate cut is fitted too."""
     split = Split.of(log, config.timeline, config.labels)
     refuse_unteachable(log, config, split)
@@ -279,7 +282,7 @@ def _from_start(log: EventLog, config: Config, watch: Watch | None) -> _Begun:
         catalogue = catalogue.with_queries(learned)
     if config.encoder.item_embeddings is not None:
         model.embed_items(config.encoder.item_embeddings, log.items, engaged_before(log, split.valid.start))
-    trainer = BlockTrainer(model, catalogue, config, watch)
+    trainer = BlockTrainer(model, catalogue, config, watch, memory=memory)
     chain = Chain(log, config, model, inventory, catalogue=catalogue)
     _warn_of_short_windows(chain, split)
     refuse_unknown_features(chain.features, config)
@@ -327,7 +330,7 @@ def _most_lists(chain: Chain) -> int:
     return chain.memory.lists(len(chain.features))
 
 
-def _from_version(log: EventLog, config: Config, watch: Watch | None, version: Predecessor) -> _Begun:
+def _from_version(log: EventLog, config: Config, memory: Memory, watch: Watch | None, version: Predecessor) -> _Begun:
     """Begin with a version's encoder, cut and kept rows: the days it has not learned are scored first, then learned."""
     split = Split.of(log, config.timeline, config.labels).after(version.encoder_day)
     refuse_unteachable(log, config, split, continues=True)
@@ -337,7 +340,7 @@ def _from_version(log: EventLog, config: Config, watch: Watch | None, version: P
     requests = old.select(Requests.column_names()).unique(maintain_order=True).tail(config.encoder.max_requests)
     catalogue = Catalogue.of(log, config.data.items.text)
     past = _reminders(log, config, version, catalogue, requests, old)
-    trainer = BlockTrainer(version.model, catalogue, config, watch, past=past)
+    trainer = BlockTrainer(version.model, catalogue, config, watch, past=past, memory=memory)
     chain = Chain(log, config, version.model, version.inventory, cut=version.cut, catalogue=catalogue)
     if chain.features != version.features:
         other = sorted({*chain.features} ^ {*version.features})

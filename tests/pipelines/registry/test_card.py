@@ -48,6 +48,7 @@ def test_the_run_names_its_tables_by_fingerprint_and_file_and_no_folder(trained_
 
 def test_the_run_has_a_name_what_it_took_and_a_page_of_figures(trained_project, client, run):
     cutoff = trained_project.trained.cutoff()
+    assert run.data.tags["nightrank.kind"] == "training"
     assert run.info.run_name == f"train on events before {cutoff:%Y-%m-%d}"
     taken = {key: value for key, value in run.data.metrics.items() if key.startswith("system/")}
     assert taken["system/wall_seconds"] >= taken["system/wall_seconds/Fine-tuning__block_1"] > 0
