@@ -56,7 +56,7 @@ many got the fallback list because the deadline passed."""
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
     *("night.lease_minutes", "night.deadline_minutes", "night.train_every_days", "night.max_days_behind"),
-    *("night.audits", "data.events.expected"),
+    *("night.audits", "data.events.expected", "monitor."),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
