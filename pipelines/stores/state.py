@@ -233,6 +233,7 @@ def settings_key(config: Config) -> str:
         config.calendar.model_dump(mode="json"),
     ]
     # NOTE: columns of one's own are held against a contract too, and tell events apart.
+    settings += [] if events.mask_personal else ["unmasked"]  # NOTE: the rows set aside are kept with their texts.
     settings += [sorted(own)] if (own := {*config.features.sentiment_columns, *config.requests.context_columns}) else []
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
