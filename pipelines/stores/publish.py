@@ -9,10 +9,8 @@ An attempt of an earlier day is entered in the journal as published for its own 
 never published, such as the attempt of a version that is not the champion.
 """
 
-import json
-import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -21,16 +19,29 @@ from typing import Any
 import polars as pl
 
 from features.errors import BlockedError, ConfigError, IntegrityError, listed
-from pipelines.base.outside import written
+from pipelines.stores.journal import (
+    ENTRY,
+    POINTER,
+    REPLACES,
+    REVISED,
+    append,
+    day_of_name,
+    entries_of,
+    journal_of,
+    names_attempt,
+    newest_names,
+    pending,
+    pointer_of,
+    settle,
+)
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
+    "FORGOTTEN",
     "UNAUDITED",
     "Attempt",
     "Published",
     "attempts_on_disk",
-    "journal_of",
-    "last_token",
     "live_day",
     "published",
     "published_attempts",
@@ -38,10 +49,10 @@ __all__ = [
     "refuse_blocked",
 ]
 
-_POINTER = "published.json"
 _MANIFEST = "manifest.json"
-_JOURNAL = "journal.jsonl"
-_ENTRY = "entry"  # of the journal, in the pointer
+
+FORGOTTEN = "forgotten"
+"""Key of a manifest: users whose lists were taken out."""
 
 UNAUDITED = "unaudited"
 """What stands for the names of audits where an attempt never was audited."""
@@ -67,7 +78,7 @@ class Attempt:
     @property
     def day(self) -> date:
         """The day that its rankings are for."""
-        return date.fromisoformat(self.name[: len("YYYY-MM-DD")])
+        return day_of_name(self.name)
 
     def has(self, part: str) -> bool:
         """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
@@ -91,7 +102,7 @@ class Attempt:
         write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
 
     def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
-        """Write the manifest of all parts, unless it is there already.
+        """Write the manifest of all parts, unless it is there already; one without forgotten users may count them.
 
         Raises:
             IntegrityError: It is there and says otherwise.
@@ -101,7 +112,11 @@ class Attempt:
         manifest = {"parts": sidecars, **facts}
         if not path.is_file():
             write_json(manifest, path)
-        elif read_json(path, what="rankings") != manifest:
+            return
+        there = read_json(path, what="rankings")
+        if isinstance(there, dict) and there.pop(FORGOTTEN, 0):
+            there["users"] = manifest.get("users")
+        if there != manifest:
             raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
 
     def verify(self) -> dict[str, Any]:
@@ -130,6 +145,11 @@ class Attempt:
         path = self.folder / _MANIFEST
         files: dict[str, str] = read_json(path, what="rankings").get("files", {}) if path.is_file() else {}
         return files.get(name)
+
+    @property
+    def newest(self) -> "Attempt":
+        """What replaced it in readers' eyes: itself, or the same lists without forgotten users."""
+        return Attempt(self.root, newest_names(entries_of(self.root)).get(self.name, self.name))
 
     @property
     def is_finished(self) -> bool:
@@ -197,10 +217,10 @@ class Attempt:
             BlockedError: It would go live, audits block it, and there is no reason.
         """
         self.verify()
-        if self.is_published and not self.would_go_live(again=reason is not None) and _pending(self.root) is None:
+        if self.is_published and not self.would_go_live(again=reason is not None) and pending(self.root) is None:
             return False
         with guard or nullcontext():
-            _settle(self.root)
+            settle(self.root)
             if self.would_go_live(again=reason is not None):
                 if reason is None:
                     refuse_blocked(self.day, blocked or {})
@@ -208,7 +228,7 @@ class Attempt:
                 self._point("live", {**(facts or {}), **forced, **({} if reason is None else {"reason": reason})})
                 return True
             if not self.is_published:
-                _append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
+                append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
             return False
 
     def go_back(
@@ -226,7 +246,7 @@ class Attempt:
         """
         self.verify()
         with guard or nullcontext():
-            _settle(self.root)
+            settle(self.root)
             if self._is_pointed_to():
                 return False
             before = self._last_entry() or {}
@@ -242,11 +262,27 @@ class Attempt:
             self._point("back", {**kept, **forced, "reason": reason})
             return True
 
+    def replace(self, other: "Attempt", *, guard: AbstractContextManager[None] | None = None) -> None:
+        """Stand for another attempt wherever the pointer or the journal names that one; what it says stays true.
+
+        Args:
+            other: What readers see until now.
+            guard: Context in which the pointer may move.
+        """
+        self.verify()
+        with guard or nullcontext():
+            settle(self.root)
+            facts = {REPLACES: other.name}
+            if other.is_live:
+                self._point(REVISED, facts)
+            else:
+                append(self.root, self._entry(REVISED, facts))
+
     def _point(self, action: str, facts: Mapping[str, Any]) -> None:
         """Replace the pointer by one to this attempt, which carries its entry, and append that to the journal."""
         entry = self._entry(action, facts)
-        write_json({**self._pointer(), _ENTRY: entry}, self.root / _POINTER)
-        _append(self.root, entry)
+        write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        append(self.root, entry)
 
     def _pointer(self) -> dict[str, str]:
         return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
@@ -338,7 +374,7 @@ def published_attempts(root: Path) -> list[Attempt]:
 def attempts_on_disk(root: Path) -> list[Attempt]:
     """All attempts that there are, finished or not, by name."""
     folders = sorted(path.name for path in (root / "attempts").glob("*") if path.is_dir())
-    return [Attempt(root, name) for name in folders if _names_attempt(name)]
+    return [Attempt(root, name) for name in folders if names_attempt(name)]
 
 
 def published_on(root: Path, day: date) -> list[Attempt]:
@@ -359,74 +395,6 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     raise ConfigError(f"nothing was published for {day}. {there}.")
 
 
-def last_token(root: Path) -> int:
-    """The largest token of a lease in the journal."""
-    return max((entry["token"] for entry in journal_of(root) if isinstance(entry.get("token"), int)), default=0)
-
-
-def journal_of(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out.
-
-    The last is the pointer's own, where a kill came before it was appended.
-    """
-    entries = _appended(root)
-    pending = _pending(root, entries)
-    return entries if pending is None else [*entries, pending]
-
-
-def _appended(root: Path) -> list[dict[str, Any]]:
-    """The entries of the journal's file."""
-    path = root / _JOURNAL
-    if not path.is_file():
-        return []
-    entries = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        with suppress(ValueError):
-            entry = json.loads(line)
-            if isinstance(entry, dict) and _names_attempt(entry.get("attempt")):
-                entries.append(entry)
-    return entries
-
-
-def _pending(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
-    """The entry that the pointer carries and the journal lacks; None where it has it, or the pointer is damaged.
-
-    A pointer of an earlier version carries none; the journal lacks it where it does not name the attempt.
-    """
-    entries = _appended(root) if entries is None else entries
-    try:
-        live = _pointed(root)
-    except IntegrityError:
-        return None
-    if live is None:
-        return None
-    attempt, pointer = live
-    entry = pointer.get(_ENTRY)
-    if isinstance(entry, dict) and entry.get("attempt") == attempt.name:
-        return None if entry in entries else entry
-    is_named = any(entry["attempt"] == attempt.name for entry in entries)
-    return None if is_named else {"action": "live", "attempt": attempt.name, "date": str(attempt.day)}
-
-
-def _settle(root: Path) -> None:
-    """Append the entry that the pointer carries and the journal lacks."""
-    pending = _pending(root)
-    if pending is not None:
-        _append(root, pending)
-
-
-def _append(root: Path, entry: Mapping[str, Any]) -> None:
-    path = root / _JOURNAL
-    line = json.dumps(entry, sort_keys=True) + "\n"
-    with written(path), path.open("a+b") as file:
-        if file.seek(0, os.SEEK_END):
-            file.seek(-1, os.SEEK_END)
-            line = line if file.read(1) == b"\n" else f"\n{line}"  # after a line that was cut off
-        file.write(line.encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def live_day(root: Path) -> date | None:
     """The day of the live rankings, by the pointer alone; None if nothing was ever published.
 
@@ -439,23 +407,8 @@ def live_day(root: Path) -> date | None:
 
 def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
     """The attempt that the pointer names, and the pointer; None if there is none."""
-    path = root / _POINTER
-    if not path.is_file():
-        return None
-    pointer = read_json(path, what="rankings")
-    if not isinstance(pointer, dict) or not _names_attempt(pointer.get("attempt")):
-        raise IntegrityError(
-            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
-        )
-    return Attempt(root, pointer["attempt"]), pointer
-
-
-def _names_attempt(name: object) -> bool:
-    """Whether this is a name of a folder that begins with a date."""
-    try:
-        return isinstance(name, str) and Path(name).name == name and bool(Attempt(Path(), name).day)
-    except ValueError:
-        return False
+    pointer = pointer_of(root)
+    return None if pointer is None else (Attempt(root, pointer["attempt"]), pointer)
 
 
 def published(root: Path) -> Published | None:

@@ -8,8 +8,9 @@ from features.calendar import Calendar, day_of
 from features.config import CalendarConfig
 from features.errors import BlockedError, IntegrityError
 from pipelines.base.progress import duration, say
+from pipelines.stores.journal import journal_of
 from pipelines.stores.lease import pointer_mutex
-from pipelines.stores.publish import Attempt, journal_of, published, published_on
+from pipelines.stores.publish import Attempt, published, published_on
 from pipelines.stores.storage import read_json
 
 __all__ = ["go_back", "refuse_old", "standing"]

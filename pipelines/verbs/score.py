@@ -112,7 +112,7 @@ def score(
     users = _users(inputs, log)
     shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
-    attempt = Attempt(Path(config.output) / "rankings", name)
+    attempt = Attempt(Path(config.output) / "rankings", name).newest
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True

@@ -15,8 +15,9 @@ import polars as pl
 import pytest
 
 from features.errors import IntegrityError, TryAgainError
+from pipelines.stores.journal import last_token
 from pipelines.stores.lease import leased, pointer_mutex
-from pipelines.stores.publish import Attempt, last_token, live_day
+from pipelines.stores.publish import Attempt, live_day
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST, SECOND = date(2024, 2, 18), date(2024, 2, 19)

@@ -8,15 +8,8 @@ import polars as pl
 import pytest
 
 from features.errors import BlockedError, ConfigError, IntegrityError, TryAgainError
-from pipelines.stores.publish import (
-    Attempt,
-    journal_of,
-    last_token,
-    live_day,
-    published,
-    published_attempts,
-    published_on,
-)
+from pipelines.stores.journal import journal_of, last_token
+from pipelines.stores.publish import Attempt, live_day, published, published_attempts, published_on
 
 
 @pytest.fixture
