@@ -72,6 +72,7 @@ def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and wh
     old: Examples | None = None,
     checkpoints: Path | None = None,
     linear_ndcg: ListMetric | None = None,
+    memory_bytes: float | None = None,
 ) -> BlockTraining:
     """Train both towers on a block, going on from where they stand.
 
@@ -91,6 +92,7 @@ def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and wh
             killed is taken up from there, to the same bits; what another training left there, or what is damaged, is
             written over.
         linear_ndcg: NDCG@10 with linear gain, as `ListMetric`; None where no request is judged.
+        memory_bytes: See `InterestModule`.
 
     Raises:
         ValueError: `config.stop_requests` or `old` asks for a metric, and there is none.
@@ -114,6 +116,7 @@ def fit_block(  # noqa: PLR0913 - who learns, from what, how, who watches and wh
             block=name,
             item_embeddings=model.item_embeddings,
             linear_ndcg=linear_ndcg,
+            memory_bytes=memory_bytes,
         )
         module.train()
         _fill_uninitialised(wanted=False)

@@ -11,6 +11,7 @@ import pytorch_lightning as lightning
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
 
 from encoders.config import EncoderConfig
 from encoders.data import Batch
@@ -32,6 +33,7 @@ ListMetric = Callable[
 Training is given `ranker.metrics.ndcg_at` at 10 with linear gain: this package does not know the ranker."""
 
 _SHARED = 2  # dimensions of candidates that all requests have
+_LIVE_BYTES = 75  # kept for the gradient of a token, a trained layer and a number of its width
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,8 @@ class InterestModule(lightning.LightningModule):
         block: What is being learned, from where: a checkpoint of another one is not resumed.
         item_embeddings: Residuals of items; None where texts alone are read.
         linear_ndcg: Judges validation requests; None where there are none.
+        memory_bytes: What a step's texts may take in the layers; where they would take more, the layers read some of
+            them at a time, and once more for the gradient. None: as much as they take.
 
     Attributes:
         losses: Of each step, the mean over its batches.
@@ -86,6 +90,7 @@ class InterestModule(lightning.LightningModule):
         block: str = "",
         item_embeddings: ItemEmbeddings | None = None,
         linear_ndcg: ListMetric | None = None,
+        memory_bytes: float | None = None,
     ) -> None:
         super().__init__()
         self.text_tower = text_tower
@@ -95,6 +100,7 @@ class InterestModule(lightning.LightningModule):
         self._config = config
         self._block = block
         self._linear_ndcg = linear_ndcg
+        self._memory_bytes = memory_bytes
         self._random: list[Tensor] | None = None
         self._judged: list[float] = []
         self._batch_losses: list[float] = []
@@ -222,15 +228,28 @@ class InterestModule(lightning.LightningModule):
 
     def pool(self, text_T: npt.NDArray[np.int64]) -> Tensor:
         """Pooled output (T, D) of the upper layers, in the order of `text_T`."""
+        token_bytes = _LIVE_BYTES * self.text_tower.width * max(len(self.text_tower.upper), 1)
+        whole = int(self._read.texts.lengths[text_T].sum()) * token_bytes
+        at_once = None if self._memory_bytes is None or whole <= self._memory_bytes else self._memory_bytes
         parts, order = [], []
         for length, positions in self._read.texts.buckets(text_T):
-            hidden_TLD = torch.stack([self._read.lower[position] for position in positions]).to(self.device)
-            tokens = torch.tensor([len(self._read.texts.ids[position]) for position in positions], device=self.device)
-            mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
-            parts.append(self.text_tower.pool(hidden_TLD, mask_TL, checkpoint=self._config.gradient_checkpointing))
-            order.append(positions)
+            most = len(positions) if at_once is None else max(int(at_once / (length * token_bytes)), 1)
+            for first in range(0, len(positions), most):
+                some = positions[first : first + most]
+                parts.append(self._pool_some(some, length, again=at_once is not None))
+                order.append(some)
         row_of = dict(zip(np.concatenate(order).tolist(), range(len(text_T)), strict=True))
         return torch.cat(parts)[[row_of[text] for text in text_T.tolist()]]
+
+    def _pool_some(self, text_T: npt.NDArray[np.int64], length: int, *, again: bool) -> Tensor:
+        """Pooled output (T, D) of texts of one padded length; `again` computes all of it once more for the gradient."""
+        hidden_TLD = torch.stack([self._read.lower[position] for position in text_T]).to(self.device)
+        tokens = torch.tensor([len(self._read.texts.ids[position]) for position in text_T], device=self.device)
+        mask_TL = torch.arange(length, device=self.device) < tokens.unsqueeze(1)
+        if again:
+            pooled_TD: Tensor = recomputed(self.text_tower.pool, hidden_TLD, mask_TL, use_reentrant=False)
+            return pooled_TD
+        return self.text_tower.pool(hidden_TLD, mask_TL, checkpoint=self._config.gradient_checkpointing)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW; each group's rate rises when its steps begin, then falls to nothing at the block's end.

@@ -1,13 +1,14 @@
 """The commands for what is published: read it, say how old it is, go back to an earlier date."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from features.errors import ConfigError
+from features.errors import ConfigError, IntegrityError
 from pipelines.cli.commands import Closing, command, next_command
 from pipelines.cli.options import DEFAULT, ConfigPath, Overrides
 
@@ -32,7 +33,7 @@ def status(
         str, typer.Option("--max-age", help="End with 11 if the live date's cut-off lies further back: 26h, 90m, 2d.")
     ] = "",
 ) -> Closing:
-    """Say which rankings are live, after verifying their files, and how old they are."""
+    """Say which rankings are live, after verifying their files, and how old they are; 12 if they are damaged."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.live import refuse_old, standing
@@ -42,6 +43,8 @@ def status(
     facts = standing(Path(settings.output) / "rankings", settings.calendar, datetime.now(UTC))
     report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
     report.result(facts)
+    if facts.get("damaged"):
+        raise IntegrityError(f"{facts['damaged']} Meanwhile `nightrank read` serves {facts['live']}.")
     if most is not None:
         refuse_old(facts, most)
     if facts["live"] is None:
@@ -99,6 +102,7 @@ def read(
         "version": lists.published.manifest["version"],
         "rows": lists.rows,
         "fallback": lists.is_fallback,
+        **({"damaged": lists.published.damage} if lists.published.damage else {}),
     }
     if chosen == "table" or to is not None:  # else stdout is the rows'
         report.result(facts)
@@ -134,7 +138,9 @@ def live(
     if not reason.strip():
         raise ConfigError("--reason is for the journal, and says nothing. Write why the rankings go back.")
     output = Path(load_config(config).output)
-    was = live_day(output / "rankings")
+    was = None
+    with suppress(IntegrityError):  # a damaged pointer, which is replaced
+        was = live_day(output / "rankings")
     attempt, moved = go_back(output, when.date(), reason=reason.strip(), although_blocked=force)
     report.result(
         {

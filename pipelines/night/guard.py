@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, get_args
 
 import polars as pl
@@ -41,6 +42,8 @@ class Guard:
         version: Name of the version.
         config: What the night follows.
         rules: The keys that decide what is published; scores and lists are compared under equal ones alone.
+        late: The parts whose users get the fallback list because a deadline passed.
+        late_users: How many users that are.
     """
 
     attempt: Attempt
@@ -50,6 +53,8 @@ class Guard:
     version: str
     config: Config
     rules: Mapping[str, Any]
+    late: Sequence[str] = ()
+    late_users: int = 0
 
     def audited_inputs(self) -> list[Finding]:
         """The audits of what the night knows; asked before a list is made."""
@@ -68,7 +73,8 @@ class Guard:
         if recorded is not None and (folder / MEASURES).is_file() and sha256_of(folder / MEASURES) == recorded:
             return recorded
         lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
-        tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length) if shards else NO_LISTS)
+        measured = measure_lists(lists, self.log, self.day, top=self._length) if shards else NO_LISTS
+        tonight = self._tonight(measured.model_copy(update={"fallback": self.late_users}))
         return keep_json(tonight.model_dump(mode="json"), folder / MEASURES)
 
     def audited(self, shards: Sequence[str]) -> list[Finding]:
@@ -79,10 +85,22 @@ class Guard:
         """
         folder = self.attempt.folder
         tonight = Measures.model_validate(read_json(folder / MEASURES, what="measures"))
-        sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
+        ranked = [shard for shard in shards if shard not in self.late]
+        sample = read_parquet(folder / f"{ranked[0]}.parquet") if ranked else pl.DataFrame()
         findings = audit(self._compared(tonight, sample), self.config.night.audits)
         write_json([asdict(finding) for finding in findings], folder / AUDITS)
         return findings
+
+    def kept_measures(self) -> Measures:
+        """What was measured of the attempt; of its inputs alone where it was not audited whole."""
+        return _measures(self.attempt) or self._tonight(NO_LISTS)
+
+    def kept_findings(self) -> list[Finding]:
+        """The audits of an attempt that went live; none where they are not there, or not readable."""
+        try:
+            return [Finding(**finding) for finding in read_json(self.attempt.folder / AUDITS, what="audits")]
+        except (IntegrityError, TypeError):
+            return []
 
     def _tonight(self, lists: ListMeasures) -> Measures:
         rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
@@ -102,7 +120,8 @@ class Guard:
         """The night beside those that went live before it, of its day or an earlier one."""
         attempt = self.attempt
         earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-        before = [(each, measures) for each in earlier[:NIGHTS] if (measures := _measures(each)) is not None]
+        kept = ((each, measures) for each in earlier if (measures := _measures(each)) is not None)
+        before = list(islice((night for night in kept if not night[1].lists.fallback), NIGHTS))
         lists = pl.DataFrame() if sample is None else sample
         return Compared(
             tonight=tonight,

@@ -1,7 +1,6 @@
-"""The journal of what was published, and the pointer, which carries its own entry of it.
+"""The journal of published rankings and the pointer to what is live, by the names of attempts.
 
-Both name attempts by their folders; what an attempt is, `pipelines.stores.publish` knows. Where a kill came between the
-two, the entry is read from the pointer, and the next who publishes appends it.
+The pointer carries its own entry of the journal: where a kill came between the two, the entry is read from there.
 """
 
 import json
@@ -21,30 +20,63 @@ __all__ = [
     "POINTER",
     "REPLACES",
     "REVISED",
-    "append",
-    "day_of_name",
-    "entries_of",
+    "append_entry",
+    "appended",
+    "day_of_attempt",
     "journal_of",
     "last_token",
     "names_attempt",
     "newest_names",
-    "pending",
-    "pointer_of",
+    "pending_entry",
+    "read_pointer",
     "settle",
+    "under_newest_names",
 ]
 
 POINTER = "published.json"
-"""File that names what is live."""
+"""The pointer's file."""
 ENTRY = "entry"
-"""Key of the pointer: its own entry of the journal."""
+"""Key of the journal's entry in the pointer."""
 REVISED, REPLACES = "revised", "replaces"
-"""Action of an entry that gives an attempt another name, and its key of the name that was."""
+"""Action of an entry that lets one attempt stand for another, and its key of that other's name."""
 _JOURNAL = "journal.jsonl"
+
+
+def day_of_attempt(name: str) -> date:
+    """The day that an attempt's name begins with.
+
+    Raises:
+        ValueError: It begins with none.
+    """
+    return date.fromisoformat(name[: len("YYYY-MM-DD")])
+
+
+def names_attempt(name: object) -> bool:
+    """Whether this is a name of a folder that begins with a date."""
+    try:
+        return isinstance(name, str) and Path(name).name == name and bool(day_of_attempt(name))
+    except ValueError:
+        return False
+
+
+def read_pointer(root: Path) -> dict[str, Any] | None:
+    """The pointer; None if there is none.
+
+    Raises:
+        IntegrityError: It names no attempt.
+    """
+    path = root / POINTER
+    if not path.is_file():
+        return None
+    pointer = read_json(path, what="rankings")
+    if not isinstance(pointer, dict) or not names_attempt(pointer.get("attempt")):
+        raise IntegrityError(f"{path}: names no attempt folder. The next night mends it: nightrank score.")
+    return pointer
 
 
 def last_token(root: Path) -> int:
     """The largest token of a lease in the journal."""
-    return max((entry["token"] for entry in entries_of(root) if isinstance(entry.get("token"), int)), default=0)
+    return max((entry["token"] for entry in journal_of(root) if isinstance(entry.get("token"), int)), default=0)
 
 
 def journal_of(root: Path) -> list[dict[str, Any]]:
@@ -53,32 +85,42 @@ def journal_of(root: Path) -> list[dict[str, Any]]:
     The last is the pointer's own, where a kill came before it was appended. An attempt that was replaced by the same
     lists without forgotten users has the name of these.
     """
-    entries = entries_of(root)
-    newest = newest_names(entries)
-    return [
-        {**entry, "attempt": newest.get(entry["attempt"], entry["attempt"])}
-        for entry in entries
-        if entry.get("action") != REVISED
-    ]
+    return under_newest_names(_with_pending(root))
 
 
-def entries_of(root: Path) -> list[dict[str, Any]]:
-    """The entries as they were written, and the pointer's own where it was not appended."""
-    entries = _appended(root)
-    last = pending(root, entries)
-    return entries if last is None else [*entries, last]
-
-
-def newest_names(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def newest_names(root: Path) -> dict[str, str]:
     """By the name of an attempt that was replaced: the name of what stands for it now."""
-    newest: dict[str, str] = {}
+    return {name: entry["attempt"] for name, entry in _revisions(_with_pending(root)).items()}
+
+
+def under_newest_names(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries with the name, and the hash of the manifest, of what stands for each attempt now."""
+    revisions = _revisions(entries)
+    renamed = []
+    for entry in entries:
+        if entry.get("action") != REVISED:
+            revision = revisions.get(entry["attempt"], {})
+            renamed.append(entry | {key: revision[key] for key in ("attempt", "manifest_sha256") if key in revision})
+    return renamed
+
+
+def _revisions(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By the name of an attempt that was replaced: the entry of what stands for it now."""
+    newest: dict[str, dict[str, Any]] = {}
     for entry in reversed(entries):
         if entry.get("action") == REVISED and isinstance(entry.get(REPLACES), str):
-            newest[entry[REPLACES]] = newest.get(entry["attempt"], entry["attempt"])
+            newest[entry[REPLACES]] = newest.get(entry["attempt"], entry)
     return newest
 
 
-def _appended(root: Path) -> list[dict[str, Any]]:
+def _with_pending(root: Path) -> list[dict[str, Any]]:
+    """The entries as they were written, and the pointer's own where it was not appended."""
+    entries = appended(root)
+    pending = pending_entry(root, entries)
+    return entries if pending is None else [*entries, pending]
+
+
+def appended(root: Path) -> list[dict[str, Any]]:
     """The entries of the journal's file."""
     path = root / _JOURNAL
     if not path.is_file():
@@ -92,34 +134,34 @@ def _appended(root: Path) -> list[dict[str, Any]]:
     return entries
 
 
-def pending(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
+def pending_entry(root: Path, entries: Sequence[dict[str, Any]] | None = None) -> dict[str, Any] | None:
     """The entry that the pointer carries and the journal lacks; None where it has it, or the pointer is damaged.
 
     A pointer of an earlier version carries none; the journal lacks it where it does not name the attempt.
     """
-    entries = _appended(root) if entries is None else entries
+    entries = appended(root) if entries is None else entries
     try:
-        pointer = pointer_of(root)
+        pointer = read_pointer(root)
     except IntegrityError:
         return None
     if pointer is None:
         return None
-    entry, name = pointer.get(ENTRY), pointer["attempt"]
+    name, entry = pointer["attempt"], pointer.get(ENTRY)
     if isinstance(entry, dict) and entry.get("attempt") == name:
         return None if entry in entries else entry
     is_named = any(entry["attempt"] == name for entry in entries)
-    return None if is_named else {"action": "live", "attempt": name, "date": str(day_of_name(name))}
+    return None if is_named else {"action": "live", "attempt": name, "date": str(day_of_attempt(name))}
 
 
 def settle(root: Path) -> None:
     """Append the entry that the pointer carries and the journal lacks."""
-    entry = pending(root)
-    if entry is not None:
-        append(root, entry)
+    pending = pending_entry(root)
+    if pending is not None:
+        append_entry(root, pending)
 
 
-def append(root: Path, entry: Mapping[str, Any]) -> None:
-    """Append an entry, on disk when this returns."""
+def append_entry(root: Path, entry: Mapping[str, Any]) -> None:
+    """Append an entry to the journal's file."""
     path = root / _JOURNAL
     line = json.dumps(entry, sort_keys=True) + "\n"
     with written(path), path.open("a+b") as file:
@@ -129,33 +171,3 @@ def append(root: Path, entry: Mapping[str, Any]) -> None:
         file.write(line.encode())
         file.flush()
         os.fsync(file.fileno())
-
-
-def pointer_of(root: Path) -> dict[str, Any] | None:
-    """The pointer, which names an attempt; None if there is none.
-
-    Raises:
-        IntegrityError: It names none.
-    """
-    path = root / POINTER
-    if not path.is_file():
-        return None
-    pointer = read_json(path, what="rankings")
-    if not isinstance(pointer, dict) or not names_attempt(pointer.get("attempt")):
-        raise IntegrityError(
-            f"{path}: names no attempt folder. Delete it, and score the latest day again: what is there is found again."
-        )
-    return pointer
-
-
-def names_attempt(name: object) -> bool:
-    """Whether this is a name of a folder that begins with a date."""
-    try:
-        return isinstance(name, str) and Path(name).name == name and bool(day_of_name(name))
-    except ValueError:
-        return False
-
-
-def day_of_name(name: str) -> date:
-    """The day that an attempt's rankings are for."""
-    return date.fromisoformat(name[: len("YYYY-MM-DD")])

@@ -213,15 +213,16 @@ def _lock(output: Path, token: int) -> Path:
 
 
 def _record(output: Path) -> dict[str, Any] | None:
-    """Which night began last; None before the first.
+    """Which night began last; None before the first, and where the record is damaged.
 
-    Raises:
-        IntegrityError: The record is none of ours.
+    A night that runs meanwhile is passed over then: its token is compared with one that is not there.
     """
     path = _path(output)
     if not path.is_file():
         return None
-    record = read_json(path, what="the record of the last night")
-    if not isinstance(record, dict) or not isinstance(record.get("token"), int):
-        raise IntegrityError(f"{path}: names no night. See that no night runs, delete it, and run this again.")
-    return record
+    with suppress(IntegrityError):
+        record = read_json(path, what="the record of the last night")
+        if isinstance(record, dict) and {"token", "owner", "night", "since", "process"} <= record.keys():
+            return record if isinstance(record["token"], int) else None
+    say("the record of the last night is damaged, and left out", file=str(path))
+    return None

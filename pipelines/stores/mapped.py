@@ -1,8 +1,10 @@
 """Tables that are larger than memory: written to nameless files as they come, then mapped into memory."""
 
+import ctypes
 import mmap
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
@@ -16,7 +18,7 @@ import pyarrow as pa
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 
-__all__ = ["MappedTables", "let_go", "list_batches", "mapped", "mapped_array", "picked"]
+__all__ = ["MappedTables", "give_back", "let_go", "list_batches", "mapped", "mapped_array", "picked"]
 
 _ROWS = 50_000  # rows that are filtered at a time
 _MAPPINGS: WeakSet[mmap.mmap] = WeakSet()  # of files that something still reads
@@ -98,6 +100,7 @@ def mapped(frames: Iterable[pl.DataFrame], config: Config) -> pl.DataFrame:
             tables.add(frame)
             del frame
     parts = tables.read()
+    give_back()
     if not parts:
         raise ValueError("no table to write")
     return pl.concat(parts, rechunk=False)
@@ -117,6 +120,7 @@ def mapped_array(rows: int, width: int, config: Config) -> npt.NDArray[np.int16]
         os.posix_fallocate(file.fileno(), 0, size)  # now, since a write into a mapping cannot say that the disk is full
         pages = mmap.mmap(file.fileno(), size)
     _MAPPINGS.add(pages)
+    give_back()
     return np.frombuffer(pages, np.int16, rows * width).reshape(rows, width)
 
 
@@ -124,6 +128,12 @@ def let_go() -> None:
     """Release the memory of all mapped pages; reading them again takes them from the system's cache."""
     for pages in _MAPPINGS:
         pages.madvise(mmap.MADV_DONTNEED)
+
+
+def give_back() -> None:
+    """Give memory that was freed back to the system: the C library keeps gigabytes of it, which count as taken."""
+    with suppress(OSError, AttributeError, TypeError):  # a library of another kind keeps none, or has no such call
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def list_batches(rows: pl.DataFrame, *, about: int = _ROWS) -> Iterator[pl.DataFrame]:

@@ -9,8 +9,8 @@ An attempt of an earlier day is entered in the journal as published for its own 
 never published, such as the attempt of a version that is not the champion.
 """
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -24,14 +24,14 @@ from pipelines.stores.journal import (
     POINTER,
     REPLACES,
     REVISED,
-    append,
-    day_of_name,
-    entries_of,
+    append_entry,
+    day_of_attempt,
     journal_of,
+    last_token,
     names_attempt,
     newest_names,
-    pending,
-    pointer_of,
+    pending_entry,
+    read_pointer,
     settle,
 )
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
@@ -42,17 +42,21 @@ __all__ = [
     "Attempt",
     "Published",
     "attempts_on_disk",
+    "journal_of",
+    "last_token",
     "live_day",
     "published",
     "published_attempts",
     "published_on",
     "refuse_blocked",
+    "were_live",
 ]
 
 _MANIFEST = "manifest.json"
-
 FORGOTTEN = "forgotten"
-"""Key of a manifest: users whose lists were taken out."""
+"""Key of a manifest: how many of its users were taken out, see `pipelines.verbs.forget`."""
+_REMARKS = ("degraded", FORGOTTEN)
+"""Keys of a manifest that do not follow from the attempt's name."""
 
 UNAUDITED = "unaudited"
 """What stands for the names of audits where an attempt never was audited."""
@@ -78,7 +82,7 @@ class Attempt:
     @property
     def day(self) -> date:
         """The day that its rankings are for."""
-        return day_of_name(self.name)
+        return day_of_attempt(self.name)
 
     def has(self, part: str) -> bool:
         """Whether a part (`shard-00000`, `fallback`) was written completely and is unaltered.
@@ -91,33 +95,44 @@ class Attempt:
             return False
         recorded = read_json(sidecar, what="rankings")
         if not file.is_file() or not isinstance(recorded, dict) or sha256_of(file) != recorded.get("sha256"):
-            raise IntegrityError(
-                f"{file} is missing or was altered since it was written. Delete {self.folder}, and run it again."
-            )
+            raise IntegrityError(f"{file} is missing or was altered since it was written. Run it again.")
         return True
+
+    def drop_damaged(self, parts: Sequence[str]) -> list[str]:
+        """Names of parts that were written and altered since; what says that they are there is removed."""
+        damaged = []
+        for part in parts:
+            try:
+                self.has(part)
+            except IntegrityError:
+                (self.folder / f"{part}.json").unlink(missing_ok=True)
+                damaged.append(part)
+        return damaged
 
     def write(self, part: str, rankings: pl.DataFrame) -> None:
         """Write a part and then its sidecar."""
         digest = write_parquet(rankings, self.folder / f"{part}.parquet")
         write_json({"rows": rankings.height, "sha256": digest}, self.folder / f"{part}.json")
 
-    def finish(self, parts: list[str], facts: dict[str, Any]) -> None:
-        """Write the manifest of all parts, unless it is there already; one without forgotten users may count them.
+    def finish(self, parts: list[str], facts: dict[str, Any], *, remarks: Mapping[str, Any] | None = None) -> bool:
+        """Write the manifest of all parts, unless it is there already; one that was altered is written anew.
 
-        Raises:
-            IntegrityError: It is there and says otherwise.
+        Args:
+            parts: Names of all parts.
+            facts: What follows from the attempt's name.
+            remarks: What only this run knows; those of the run that wrote the manifest stay.
+
+        Returns:
+            Whether there was one that was altered.
         """
         path = self.folder / _MANIFEST
         sidecars = {part: read_json(self.folder / f"{part}.json", what="rankings") for part in parts}
         manifest = {"parts": sidecars, **facts}
-        if not path.is_file():
-            write_json(manifest, path)
-            return
-        there = read_json(path, what="rankings")
-        if isinstance(there, dict) and there.pop(FORGOTTEN, 0):
-            there["users"] = manifest.get("users")
-        if there != manifest:
-            raise IntegrityError(f"{path} was altered since it was written. Delete {self.folder}, and run it again.")
+        was_there = path.is_file()
+        if was_there and _without_remarks(path) == manifest:
+            return False
+        write_json({**manifest, **(remarks or {})}, path)
+        return was_there
 
     def verify(self) -> dict[str, Any]:
         """Check every part against the manifest.
@@ -136,20 +151,30 @@ class Attempt:
         ]
         if wrong:
             raise IntegrityError(
-                f"{self.folder}: {listed(wrong)} missing or altered. Delete the folder, and run it again."
+                f"{self.folder}: {listed(wrong)} missing or altered. Score the day again, which makes them anew."
             )
         return manifest  # type: ignore[no-any-return]
 
+    def verify_published(self) -> dict[str, Any]:
+        """The same of an attempt that was published: its manifest must be one that the journal has a hash of, too."""
+        manifest = self.verify()
+        entries = [entry for entry in journal_of(self.root) if entry["attempt"] == self.name]
+        hashes = {entry["manifest_sha256"] for entry in entries if "manifest_sha256" in entry}
+        if hashes and sha256_of(self.folder / _MANIFEST) not in hashes:
+            raise IntegrityError(f"{self.folder}: the manifest was altered since it was published.")
+        return manifest
+
     def recorded(self, name: str) -> str | None:
-        """sha256 that the manifest has of a file beside the parts; None where it has none, or is not written yet."""
-        path = self.folder / _MANIFEST
-        files: dict[str, str] = read_json(path, what="rankings").get("files", {}) if path.is_file() else {}
-        return files.get(name)
+        """sha256 that the manifest has of a file beside the parts; None where it has none, or is damaged."""
+        with suppress(IntegrityError, AttributeError):
+            files: dict[str, str] = read_json(self.folder / _MANIFEST, what="rankings").get("files", {})
+            return files.get(name)
+        return None
 
     @property
     def newest(self) -> "Attempt":
-        """What replaced it in readers' eyes: itself, or the same lists without forgotten users."""
-        return Attempt(self.root, newest_names(entries_of(self.root)).get(self.name, self.name))
+        """What readers see in its place: itself, or the same lists without forgotten users."""
+        return Attempt(self.root, newest_names(self.root).get(self.name, self.name))
 
     @property
     def is_finished(self) -> bool:
@@ -158,9 +183,11 @@ class Attempt:
 
     @property
     def is_live(self) -> bool:
-        """Whether the pointer names this attempt."""
-        live = _pointed(self.root)
-        return live is not None and live[0] == self
+        """Whether the pointer names this attempt; not where it is damaged."""
+        with suppress(IntegrityError):
+            live = _pointed(self.root)
+            return live is not None and live[0] == self
+        return False
 
     @property
     def is_withdrawn(self) -> bool:
@@ -175,7 +202,7 @@ class Attempt:
     @property
     def is_published(self) -> bool:
         """Whether publishing would change nothing: it is live, or stands in the journal and does not go live."""
-        return self._is_pointed_to() or (not self.would_go_live() and self._last_entry() is not None)
+        return self.is_named_rightly or (not self.would_go_live() and self._last_entry() is not None)
 
     def would_go_live(self, *, again: bool = False) -> bool:
         """Whether publishing would move the pointer: it is not there yet, and nothing later is live.
@@ -186,7 +213,7 @@ class Attempt:
         live = live_day(self.root)
         return (
             (live is None or live <= self.day)
-            and not self._is_pointed_to()
+            and not self.is_named_rightly
             and (again or self.is_live or not self.is_withdrawn)
         )
 
@@ -217,7 +244,7 @@ class Attempt:
             BlockedError: It would go live, audits block it, and there is no reason.
         """
         self.verify()
-        if self.is_published and not self.would_go_live(again=reason is not None) and pending(self.root) is None:
+        if self.is_published and not self.would_go_live(again=reason is not None) and pending_entry(self.root) is None:
             return False
         with guard or nullcontext():
             settle(self.root)
@@ -228,7 +255,7 @@ class Attempt:
                 self._point("live", {**(facts or {}), **forced, **({} if reason is None else {"reason": reason})})
                 return True
             if not self.is_published:
-                append(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
+                append_entry(self.root, self._entry("dated", {**(facts or {}), "blocked": sorted(blocked or {})}))
             return False
 
     def go_back(
@@ -244,10 +271,10 @@ class Attempt:
         Raises:
             BlockedError: It is such a one, and may not be.
         """
-        self.verify()
+        self.verify_published()
         with guard or nullcontext():
             settle(self.root)
-            if self._is_pointed_to():
+            if self.is_named_rightly:
                 return False
             before = self._last_entry() or {}
             overruled = _objections(before)
@@ -276,21 +303,36 @@ class Attempt:
             if other.is_live:
                 self._point(REVISED, facts)
             else:
-                append(self.root, self._entry(REVISED, facts))
+                append_entry(self.root, self._entry(REVISED, facts))
+
+    def mend(self, entry: Mapping[str, Any] | None) -> None:
+        """Let a damaged pointer name this attempt.
+
+        Args:
+            entry: Of the journal, by which it is live already; None where it stands in for a later one.
+        """
+        if entry is not None:
+            write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
+        else:
+            self._point("mended", {"reason": "what was live is damaged, and so was the pointer"})
 
     def _point(self, action: str, facts: Mapping[str, Any]) -> None:
         """Replace the pointer by one to this attempt, which carries its entry, and append that to the journal."""
         entry = self._entry(action, facts)
         write_json({**self._pointer(), ENTRY: entry}, self.root / POINTER)
-        append(self.root, entry)
+        append_entry(self.root, entry)
 
     def _pointer(self) -> dict[str, str]:
         return {"attempt": self.name, "manifest_sha256": sha256_of(self.folder / _MANIFEST)}
 
-    def _is_pointed_to(self) -> bool:
+    @property
+    def is_named_rightly(self) -> bool:
         """Whether the pointer names this attempt as it is."""
-        live = _pointed(self.root)
-        return live is not None and live[0] == self and self.is_finished and live[1].items() >= self._pointer().items()
+        with suppress(IntegrityError):
+            live = _pointed(self.root)
+            named = live is not None and live[0] == self and self.is_finished
+            return live is not None and named and live[1].items() >= self._pointer().items()
+        return False
 
     def _last_entry(self) -> dict[str, Any] | None:
         """What the journal says of it last."""
@@ -302,6 +344,7 @@ class Attempt:
             "action": action,
             "attempt": self.name,
             "date": str(self.day),
+            "manifest_sha256": sha256_of(self.folder / _MANIFEST),
             **facts,
         }
 
@@ -338,10 +381,12 @@ class Published:
     Attributes:
         attempt: Its folder.
         manifest: Facts of the night: date, version, users, rows.
+        damage: What is wrong with the rankings that the pointer names, where these are served in their stead.
     """
 
     attempt: Attempt
     manifest: dict[str, Any]
+    damage: str | None = None
 
     @property
     def shards(self) -> list[Path]:
@@ -365,10 +410,14 @@ class Published:
 
 def published_attempts(root: Path) -> list[Attempt]:
     """The attempts that were live, the latest first, each once; not those that somebody forced past an audit."""
-    entries = journal_of(root)
-    forced = {entry["attempt"] for entry in entries if entry.get("forced")}
-    names = [entry["attempt"] for entry in reversed(entries) if entry.get("action") != "dated"]
-    return [Attempt(root, name) for name in dict.fromkeys(names) if name not in forced]
+    forced = {entry["attempt"] for entry in journal_of(root) if entry.get("forced")}
+    return [attempt for attempt in were_live(root) if attempt.name not in forced]
+
+
+def were_live(root: Path) -> list[Attempt]:
+    """The attempts that were live by the journal, the latest first, each once."""
+    names = [entry["attempt"] for entry in reversed(journal_of(root)) if entry.get("action") != "dated"]
+    return [Attempt(root, name) for name in dict.fromkeys(names)]
 
 
 def attempts_on_disk(root: Path) -> list[Attempt]:
@@ -383,7 +432,9 @@ def published_on(root: Path, day: date) -> list[Attempt]:
     Raises:
         ConfigError: There is none; the days that there are stand in the message.
     """
-    live = _pointed(root)
+    live = None
+    with suppress(IntegrityError):  # the journal names what the pointer would
+        live = _pointed(root)
     entries = [entry["attempt"] for entry in reversed(journal_of(root))]
     names = [*([] if live is None else [live[0].name]), *entries]
     attempts = [each for name in dict.fromkeys(names) if (each := Attempt(root, name)).is_live or each.folder.is_dir()]
@@ -407,7 +458,7 @@ def live_day(root: Path) -> date | None:
 
 def _pointed(root: Path) -> tuple[Attempt, dict[str, Any]] | None:
     """The attempt that the pointer names, and the pointer; None if there is none."""
-    pointer = pointer_of(root)
+    pointer = read_pointer(root)
     return None if pointer is None else (Attempt(root, pointer["attempt"]), pointer)
 
 
@@ -425,3 +476,12 @@ def published(root: Path) -> Published | None:
     if not manifest.is_file() or sha256_of(manifest) != pointer.get("manifest_sha256"):
         raise IntegrityError(f"{attempt.folder}: the manifest is missing, or was altered since it was published.")
     return Published(attempt, attempt.verify())
+
+
+def _without_remarks(path: Path) -> Any:  # noqa: ANN401 - whatever JSON holds
+    """A manifest without what only the run that wrote it knew; None where it cannot be read."""
+    with suppress(IntegrityError):
+        manifest = read_json(path, what="rankings")
+        if isinstance(manifest, dict):
+            return {key: fact for key, fact in manifest.items() if key not in _REMARKS}
+    return None

@@ -54,7 +54,7 @@ def revised(attempt: Attempt, user: str, *, guard: AbstractContextManager[None])
         IntegrityError: The attempt is damaged.
         TryAgainError: The disk is full or refuses, or another night took over.
     """
-    manifest = attempt.verify()
+    manifest = attempt.verify_published()
     match = _REVISION.fullmatch(attempt.name)
     assert match is not None  # of any text
     new = Attempt(attempt.root, f"{match[1]}-r{int(match[2] or 0) + 1}")
@@ -62,8 +62,7 @@ def revised(attempt: Attempt, user: str, *, guard: AbstractContextManager[None])
         emptied(discard(new.folder))
     _write_without(user, attempt, new)
     parts = {part: read_json(new.folder / f"{part}.json", what="rankings") for part in manifest["parts"]}
-    counts = {"users": manifest["users"] - 1} if "users" in manifest else {}
-    changed = {"parts": parts, **counts, FORGOTTEN: manifest.get(FORGOTTEN, 0) + 1}
+    changed = {"parts": parts, FORGOTTEN: manifest.get(FORGOTTEN, 0) + 1}
     write_json({**manifest, **changed}, new.folder / "manifest.json")
     new.replace(attempt, guard=guard)
     emptied(discard(attempt.folder))

@@ -24,8 +24,10 @@ from encoders.tokenize import TokenisedTexts
 from features.errors import TryAgainError
 from pipelines.base.config import Config
 from pipelines.base.progress import Advance, say, task
+from pipelines.stores.mapped import give_back
 from pipelines.training.backend import refuse_unfit_backend
 from pipelines.training.chain import Catalogue, store_vectors
+from pipelines.training.memory import Memory
 from ranker.metrics import ndcg_at
 
 __all__ = ["BlockTrainer", "Watch", "block_series", "settle_precision", "spill_file"]
@@ -51,6 +53,7 @@ class BlockTrainer:
         watch: Called with losses and checks while they come; None for nobody.
         past: Examples that an earlier training taught the model: they are replayed, and measure forgetting. None for a
             pretrained model.
+        memory: Bounds what a training step takes; None lets it take what it needs.
 
     Attributes:
         trainings: Losses and checks of each block so far.
@@ -64,6 +67,7 @@ class BlockTrainer:
         watch: Watch | None = None,
         *,
         past: Examples | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.trainings: list[BlockTraining] = []
         self._model = model
@@ -71,6 +75,7 @@ class BlockTrainer:
         self._config = config
         self._watch = watch
         self._past = past
+        self._memory_bytes = None if memory is None else memory.batch_bytes
         encoder = config.encoder
         self._measured = past is not None or encoder.replay_share > 0 or encoder.start_weight > 0
         texts = model.tokenise(catalogue.texts)
@@ -112,6 +117,7 @@ class BlockTrainer:
             old = self._past.split(_OLD_REQUESTS)[1]
             taught = examples.replaying(self._past, encoder.replay_share, seed)
         training = self._fit(read, taught, old, seed)
+        give_back()
         if training.old_before is not None and training.old_after is not None:
             before, after = round(training.old_before, 4), round(training.old_after, 4)
             say("requests of earlier blocks", ndcg_at_10_before=before, ndcg_at_10_after=after)
@@ -149,6 +155,7 @@ class BlockTrainer:
                     old=old,
                     checkpoints=self._unfinished() / f"block-{number}",
                     linear_ndcg=partial(ndcg_at, k=10, gain="linear"),
+                    memory_bytes=self._memory_bytes,
                 )
 
         before = self._model.weights()

@@ -28,6 +28,7 @@ _CELL_BYTES = 12  # of a feature of a row, while a portion is computed
 _ROW_BYTES = 80  # LightGBM's gradients, scores, labels and weights of a row, beside a byte a feature
 _ROWS_A_LIST = 2.5  # of candidates.max_per_request: a whole list, its new items again, and two lists of new items
 _PORTION, _RANKER = 1 / 3, 1 / 2  # of what is left, that each may take; they are not held together
+_BATCH = 1 / 2  # of what is left and of a fit's bytes: none is made while the encoder learns
 _MOST_AT_ONCE, _FEWEST_AT_ONCE = 1000, 20  # requests of a portion
 _FEWEST_LISTS = 50  # that teach a ranker anything
 
@@ -39,10 +40,12 @@ class Memory:
     Attributes:
         spare: Bytes, beside the log, the catalogue and the libraries.
         config: Everything configured.
+        fit_bytes: What the largest fit takes while it is made, beside `spare`.
     """
 
     spare: float
     config: Config
+    fit_bytes: float = 0.0
 
     @classmethod
     def of(cls, log: EventLog, config: Config) -> "Memory":
@@ -55,7 +58,8 @@ class Memory:
         event_bytes = sum(events.memory_bytes for events in (log.labels, log.raw) if events is not None)
         cells = log.cells.nbytes + _INDEX_BYTES * len(log.cells.counts)
         taken = _FIXED_BYTES + _FREED_ROW_BYTES * read + event_bytes + cells + log.items.estimated_size()
-        taken += _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)
+        fit_bytes = _fit_bytes(log.items.height, len(log.user_ids), config.candidates.history_items)
+        taken += fit_bytes
         taken += log.items.height * _VECTORS * _WIDTH * 2
         taken = max(taken, _READING_BYTES + _FILE_ROW_BYTES * read + _READING_COPIES * log.cells.nbytes)
         spare = config.max_memory_gb * 1e9 - taken
@@ -65,12 +69,17 @@ class Memory:
                 f"{log.items.height:,} items, which take about {taken / 1e9:.1f} GB with the libraries. Raise it to "
                 f"{(taken + _LEAST_BYTES) / 1e9:.1f} or more, or give a shorter log."
             )
-        return cls(spare, config)
+        return cls(spare, config, fit_bytes)
 
     def requests_at_once(self, features: int) -> int:
         """Requests of a portion: fewer take longer, and give the same rows."""
         size = _REQUEST_BYTES + self.config.candidates.max_per_request * features * _CELL_BYTES
         return min(max(int(_PORTION * self.spare / size), _FEWEST_AT_ONCE), _MOST_AT_ONCE)
+
+    @property
+    def batch_bytes(self) -> float:
+        """What a training step of the encoder may take: where it would take more, it takes longer."""
+        return _BATCH * (self.spare + self.fit_bytes)
 
     def lists(self, features: int) -> int:
         """Whole lists that a ranker can learn from: `ranker.max_requests`, or fewer.

@@ -51,7 +51,7 @@ def project(
     """
     parser.add_argument("--to", type=Path, default=None)
     arguments = parser.parse_args()
-    dataset = _dataset(arguments.data, arguments.households)
+    dataset = dataset_of(arguments.data, arguments.households)
     beside = peers_json(arguments.data) if peers and not arguments.validate else {}
     until = dataset.span[1].date() + timedelta(days=1 - dataset.config["timeline"]["test_days"])
     with tempfile.TemporaryDirectory(prefix=f"nightrank-{arguments.data}-") as passing:
@@ -66,7 +66,8 @@ def project(
         yield config, trial
 
 
-def _dataset(name: str, households: int | None) -> Dataset:
+def dataset_of(name: str, households: int | None = None) -> Dataset:
+    """A log as its benchmark configures it; of the Complete Journey so many households."""
     if name != "complete-journey":
         return load_dataset(name)
     dataset = complete_journey(households=households)

@@ -486,6 +486,35 @@ def searching(model, texts: list[str]) -> tuple[Examples, ReadTexts]:
     return replace(plain, histories=empty, query_R=len(texts) + first // 8), read
 
 
+def test_a_step_that_would_take_too_much_reads_some_texts_at_a_time_to_the_same_gradient(tiny_model, tiny_config):
+    model = tiny_model(train={"last": 1}, precision="fp32")
+    texts = model.tokenise(TEXTS)
+    lower = model.read_lower(texts)
+    read, (length,) = ReadTexts(texts, lower, model.pool("tuned", texts, lower=lower)), set(texts.lengths.tolist())
+    sizes, passes = length * model.tuned.width * 75, []  # of one text in the one layer that is trained
+
+    def gradient(memory_bytes):
+        passes.clear()
+        module = InterestModule(
+            model.tuned, model.user_tower, read, config=tiny_config(train={"last": 1}), memory_bytes=memory_bytes
+        )
+        module.eval()  # dropout would be drawn in another order
+        with model.tuned.upper[0].register_forward_pre_hook(lambda _, inputs: passes.append(len(inputs[0]))):
+            pooled = module.pool(np.arange(16))
+            pooled.square().sum().backward()
+        found = [part.grad.clone() for part in model.tuned.upper.parameters()]
+        model.tuned.zero_grad()
+        return [pooled.detach(), *found]
+
+    whole = gradient(None)
+    assert passes == [16]
+    assert all(map(torch.equal, gradient(16 * sizes), whole))
+    assert passes == [16]
+    for one, other in zip(gradient(6 * sizes), whole, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    assert passes == [6, 6, 4, 4, 6, 6]  # forwards, and backwards once more from the last
+
+
 def test_without_histories_the_query_is_learned_from(tiny_model, tiny_config):
     model = tiny_model(queries=True, train={"last": 1})
     taught, read = searching(model, TEXTS)

@@ -14,10 +14,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.errors import IntegrityError, TryAgainError
-from pipelines.stores.journal import last_token
+from features.errors import TryAgainError
 from pipelines.stores.lease import leased, pointer_mutex
-from pipelines.stores.publish import Attempt, live_day
+from pipelines.stores.publish import Attempt, last_token, live_day
 
 ROOT = Path(__file__).resolve().parents[3]
 FIRST, SECOND = date(2024, 2, 18), date(2024, 2, 19)
@@ -190,8 +189,10 @@ def test_who_finds_the_pointer_held_for_long_is_told_what_to_look_for(tmp_path, 
         pass
 
 
-def test_a_record_that_names_no_night_is_damaged(tmp_path):
+@pytest.mark.parametrize("record", ["[]", "{", '{"token": "7"}', '{"token": 7}'])
+def test_fault_76_a_damaged_record_of_the_last_night_is_made_anew(record, tmp_path, capsys):
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "night.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="names no night"), leased(tmp_path, FIRST, minutes=60):
-        pass
+    (tmp_path / "jobs" / "night.json").write_text(record, encoding="utf-8")
+    with leased(tmp_path, FIRST, minutes=60, after=4) as lease, lease.fenced():
+        assert lease.token == 5
+    assert "the record of the last night is damaged" in capsys.readouterr().err

@@ -5,13 +5,14 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.errors import TryAgainError
-from pipelines.stores.mapped import MappedTables, let_go, list_batches, mapped, mapped_array, picked
+from pipelines.stores.mapped import MappedTables, give_back, let_go, list_batches, mapped, mapped_array, picked
 
 
 @pytest.fixture
@@ -106,6 +107,19 @@ def test_pages_that_were_read_are_given_back_and_found_again(config):
     assert resident() < before - 50e6
     assert found["x"].sum() == 15e6
     assert (array == 3).all()
+
+
+def test_freed_memory_is_given_back_to_the_system():
+    def taken() -> int:
+        return int(Path("/proc/self/status").read_text("ascii").split("RssAnon:")[1].split()[0]) * 1024
+
+    pieces = [np.ones(8_000) for _ in range(4_000)]  # 256 MB, in parts so small that the C library keeps them
+    last = pieces[-1]  # above all others, so that none of them lies at the end
+    pieces.clear()
+    before = taken()
+    give_back()
+    assert taken() < before - 100e6
+    assert last.sum() == 8_000
 
 
 def test_a_full_disk_is_said_with_the_remedy(config):

@@ -1,15 +1,23 @@
 """What is live: the pointer moves to the same day or a later one, and never back by itself."""
 
 import json
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import date
 
 import polars as pl
 import pytest
 
 from features.errors import BlockedError, ConfigError, IntegrityError, TryAgainError
-from pipelines.stores.journal import journal_of, last_token
-from pipelines.stores.publish import Attempt, live_day, published, published_attempts, published_on
+from pipelines.stores.publish import (
+    Attempt,
+    journal_of,
+    last_token,
+    live_day,
+    published,
+    published_attempts,
+    published_on,
+)
+from pipelines.stores.served import last_good, mend_pointer, served
 
 
 @pytest.fixture
@@ -292,3 +300,87 @@ def test_an_attempt_that_was_never_published_is_of_no_date(attempt, tmp_path):
     attempt("2024-02-19-a")
     with pytest.raises(ConfigError, match="Nothing was published yet"):
         published_on(tmp_path, date(2024, 2, 19))
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damaged", ["shard-00000.parquet", "fallback.parquet", "manifest.json"])
+def test_fault_76_where_what_is_live_is_damaged_the_last_good_rankings_are_served(damaged, attempt, tmp_path):
+    past, night = attempt("2024-02-18-a"), attempt("2024-02-19-a")
+    assert past.publish()
+    assert night.publish()
+    assert served(tmp_path).damage is None
+    flip(night.folder / damaged)
+    instead = served(tmp_path)
+    assert instead.attempt == past
+    assert night.name in instead.damage
+    assert last_good([night, past]).attempt == past
+    flip(past.folder / "shard-00000.parquet")
+    with pytest.raises(IntegrityError, match=night.name):
+        served(tmp_path)
+    with pytest.raises(IntegrityError, match=night.name):
+        last_good([night, past])
+
+
+def test_fault_76_a_pointer_whose_hash_is_damaged_still_serves_what_it_names(attempt, tmp_path):
+    night = attempt("2024-02-19-a")
+    night.publish()
+    pointer = json.loads((tmp_path / "published.json").read_text(encoding="utf-8"))
+    pointer["manifest_sha256"] = "0" * 64
+    (tmp_path / "published.json").write_text(json.dumps(pointer), encoding="utf-8")
+    assert served(tmp_path).attempt == night
+    assert served(tmp_path).damage is not None
+
+
+POINTERS = ["{", "[]", '{"attempt": "night"}', '{"attempt": "2034-02-19-a", "manifest_sha256": "0"}']
+
+
+@pytest.mark.parametrize("pointer", POINTERS)
+def test_fault_76_a_damaged_pointer_names_the_last_good_rankings_again(pointer, attempt, tmp_path):
+    past, night = attempt("2024-02-18-a"), attempt("2024-02-19-a")
+    past.publish()
+    night.publish()
+    assert mend_pointer(tmp_path, nullcontext()) is None
+    (tmp_path / "published.json").write_text(pointer, encoding="utf-8")
+    assert served(tmp_path).attempt == night
+    assert published_on(tmp_path, date(2024, 2, 18)) == [past]
+    assert str(tmp_path / "published.json") in mend_pointer(tmp_path, nullcontext())
+    assert published(tmp_path).attempt == night
+    assert actions(tmp_path) == [("live", past.name), ("live", night.name)]
+    (tmp_path / "published.json").write_text(pointer, encoding="utf-8")
+    flip(night.folder / "shard-00000.parquet")
+    mend_pointer(tmp_path, nullcontext())
+    assert published(tmp_path).attempt == past
+    assert actions(tmp_path)[-1] == ("mended", past.name)
+    night.drop_damaged(["shard-00000"])
+    night.write("shard-00000", pl.DataFrame({"user_id": [night.name]}))
+    assert night.publish()  # as soon as it is whole again
+
+
+def test_fault_76_a_damaged_pointer_with_nothing_behind_it_is_removed(tmp_path):
+    (tmp_path / "published.json").write_text("{", encoding="utf-8")
+    assert mend_pointer(tmp_path, nullcontext()) is not None
+    assert published(tmp_path) is None
+
+
+def test_fault_76_a_damaged_part_is_made_again_and_a_damaged_manifest_written_anew(attempt, tmp_path):
+    night = attempt("2024-02-19-a")
+    night.publish()
+    before = {path.name: path.read_bytes() for path in night.folder.iterdir()}
+    parts = ["shard-00000", "fallback"]
+    assert night.drop_damaged(parts) == []
+    flip(night.folder / "shard-00000.parquet")
+    flip(night.folder / "fallback.json")
+    assert night.drop_damaged(parts) == parts
+    assert not night.has("shard-00000")
+    flip(night.folder / "manifest.json")
+    night.write("shard-00000", pl.DataFrame({"user_id": [night.name]}))
+    night.write("fallback", pl.DataFrame({"rank": [1]}))
+    assert night.finish(parts, {"date": "2024-02-19"})
+    assert {path.name: path.read_bytes() for path in night.folder.iterdir()} == before
+    assert not night.finish(parts, {"date": "2024-02-19"}, remarks={"degraded": "the server was down"})
+    assert published(tmp_path).attempt == night

@@ -79,6 +79,11 @@ def test_the_ranker_learns_from_as_many_lists_as_half_of_it_holds():
         Memory.of(log_of(0), few).lists(170)
 
 
+def test_a_training_step_may_take_half_of_what_is_left_while_nothing_is_fitted():
+    # Of 3 GB: 1 GB of libraries, four vectors of 384 numbers of two bytes of each item; EASE's fit is over.
+    assert Memory.of(log_of(0, items=1000), config_of(3)).batch_bytes == pytest.approx((2e9 - 1000 * 3072) / 2)
+
+
 @pytest.mark.parametrize("verb", [("train",), ("evaluate", "--version", "1"), ("score", "--date", "2024-02-25")])
 def test_too_little_for_the_log_is_refused_before_anything_is_computed(verb, trained_project, tmp_path, command):
     project = trained_project.copy(tmp_path / "project")
