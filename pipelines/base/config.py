@@ -98,6 +98,11 @@ class EventsConfig(TableConfig):
         description="Weekdays on which there must be events, [mon, tue, ...]; null: those that had some in four of the "
         "five weeks before. A night after such a day without events is blocked by the audit `eve`.",
     )
+    mask_personal: bool = Field(
+        default=True,
+        description="Whether e-mail addresses and telephone numbers in comments (`text`) and queries (`query`) are "
+        "masked before anything is kept of them.",
+    )
 
 
 class QuarantineConfig(FrozenConfig):
