@@ -17,9 +17,7 @@ from pathlib import Path
 import pytest
 import small_registry
 from small_registry import add_versions, config_of, one_history
-from sqlalchemy import create_engine, text
 
-from features.errors import TryAgainError
 from pipelines.registry.champion import Champion
 from pipelines.registry.registry import CHALLENGER, Registry
 
@@ -211,21 +209,3 @@ def test_fault_75_four_first_commands_make_one_database_on_postgresql(tmp_path):
             for each in range(4)
         ]
         assert [(*job.communicate(), job.returncode) for job in jobs] == [("[]\n", "", 0)] * 4
-
-
-def test_fault_79_a_postgresql_that_hangs_is_left_within_seconds(tmp_path):
-    """Its first process is stopped: the kernel still accepts connections, and nobody ever answers."""
-    with postgresql() as uri:
-        config = config_of(tmp_path / "out", uri.replace("ann@", "ann:s3cret@"))
-        assert Registry(config).versions() == []
-        with create_engine(uri).connect() as connection:
-            pid = int(str(connection.scalar(text("select pg_read_file('postmaster.pid')"))).split()[0])
-        os.kill(pid, signal.SIGSTOP)
-        try:
-            start = time.monotonic()
-            with pytest.raises(TryAgainError, match="it does not answer") as raised:
-                Registry(config)
-            assert time.monotonic() - start < 10
-            assert "s3cret" not in str(raised.value)
-        finally:
-            os.kill(pid, signal.SIGCONT)
