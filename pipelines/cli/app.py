@@ -25,6 +25,7 @@ from pipelines.cli.explanations import explanations_app
 from pipelines.cli.groups import click_app, features_app, vectors_app
 from pipelines.cli.help import help_app
 from pipelines.cli.init_command import init_app
+from pipelines.cli.monitor import monitor_app
 from pipelines.cli.nights import nights_app
 from pipelines.cli.project import project_app
 from pipelines.cli.readers import readers_app
@@ -41,8 +42,8 @@ app = typer.Typer(
     epilog="`nightrank help` lists topics, and `nightrank help config ranker` says what each key of a section means.",
 )
 _PARTS = (
-    *(init_app, project_app, versions_app, champion_app, nights_app, readers_app, explanations_app, backups_app),
-    help_app,
+    *(init_app, project_app, versions_app, champion_app, nights_app, readers_app, monitor_app, explanations_app),
+    *(backups_app, help_app),
 )
 for part in _PARTS:
     app.add_typer(part)

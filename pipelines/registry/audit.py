@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from shlex import quote
 from typing import Any
 
-from pipelines.registry.bundle import damage
+from pipelines.registry.bundle_files import damage
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import State, last_move, missing_numbers
 from pipelines.registry.registry import CHAMPION, Registry, Version

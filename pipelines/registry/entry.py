@@ -10,7 +10,7 @@ from mlflow.entities import Dataset, DatasetInput, InputTag
 
 from features.errors import ConfigError, IntegrityError, TryAgainError
 from pipelines.base.config import Config
-from pipelines.registry.bundle import verify_files
+from pipelines.registry.bundle_files import verify_files
 from pipelines.registry.registry import Registry, Version
 from pipelines.registry.tracking import Run, Tracking
 from pipelines.stores.storage import alone, read_json, sha256_of, write_json

@@ -27,13 +27,12 @@ from features import errors
 from features.errors import IntegrityError, NightrankError, TryAgainError
 from features.families.manifest import FeatureManifest
 from pipelines.base.outside import printable
+from pipelines.registry.bundle_files import BEHAVIOUR
 from pipelines.stores.storage import read_json, read_parquet, write_json
 from ranker.ranker import Ranker, ranker_kind
 
-__all__ = ["BEHAVIOUR", "behaviour_name", "parse_elsewhere", "read_features", "read_rankers"]
+__all__ = ["behaviour_name", "parse_elsewhere", "read_features", "read_rankers"]
 
-BEHAVIOUR = "behaviour"
-"""What all files of the ranker that sees no text are called, but for their suffix."""
 _CPU_SECONDS = 20
 _SECONDS = 300.0
 _PARSERS = ("lightgbm", "numpy", "polars", "safetensors", "tokenizers")

@@ -16,7 +16,7 @@ from features.errors import ConfigError, IntegrityError
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.base.progress import say
-from pipelines.registry.bundle import damage, install
+from pipelines.registry.bundle_files import damage, install
 from pipelines.registry.tracking import Tracking, local_artefacts, tracking_uri
 from pipelines.registry.tracking_errors import tracking_errors
 from pipelines.stores.storage import alone, apply_umask

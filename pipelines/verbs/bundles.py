@@ -14,7 +14,8 @@ import yaml
 from features.errors import ConfigError, IntegrityError
 from pipelines.base.config import flat
 from pipelines.base.outside import written
-from pipelines.registry.bundle import damage, load_bundle, other_libraries, verify_files
+from pipelines.registry.bundle import load_bundle, other_libraries
+from pipelines.registry.bundle_files import damage, verify_files
 from pipelines.registry.parsing import read_features
 from pipelines.registry.registry import Registry
 from pipelines.stores.storage import apply_umask, read_json, sha256_of

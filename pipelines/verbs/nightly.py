@@ -17,7 +17,7 @@ from pipelines.inputs.check import Inputs, refuse_unknown, text_fields
 from pipelines.inputs.read import read_events, read_for
 from pipelines.inputs.tables import table_files
 from pipelines.night.steps import Off, Outcome, Record, Step, chosen_steps, run_steps
-from pipelines.registry.bundle import verify_files
+from pipelines.registry.bundle_files import verify_files
 from pipelines.registry.last_champion import NightVersion, champion_tonight
 from pipelines.registry.register import register
 from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry

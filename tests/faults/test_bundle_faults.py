@@ -14,7 +14,8 @@ from mlflow import MlflowClient
 
 from features.errors import IntegrityError, TryAgainError
 from pipelines.registry import parsing
-from pipelines.registry.bundle import damage, install, load_bundle
+from pipelines.registry.bundle import load_bundle
+from pipelines.registry.bundle_files import damage, install
 from pipelines.registry.register import register
 from pipelines.registry.registry import Registry
 from pipelines.registry.tracking import Tracking

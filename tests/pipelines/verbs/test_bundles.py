@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipelines.registry.bundle import damage
+from pipelines.registry.bundle_files import damage
 from pipelines.registry.registry import Registry
 from pipelines.stores.storage import read_json, sha256_of, write_json
 from pipelines.verbs.bundles import bundle_in, bundle_of, differences, export, facts_of, trained_until
