@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from encoders.config import EncoderConfig
+from features.tables.frames import PAIR
 
 __all__ = ["FINE_TUNED", "QUERY", "Batch", "BlockBatches", "BlockData", "Examples", "Histories", "WholeLists"]
 
@@ -49,7 +50,7 @@ class Histories:
 
         Args:
             requests: The requests, in the order wanted.
-            history: request, item, as_of_day, last_day, gain, event_type; most recent first.
+            history: `HistoryItems`.
             items: H, the most items kept.
         """
         slot = pl.int_range(pl.len()).over("request")
@@ -117,13 +118,13 @@ class Examples:
 
         Args:
             requests: request; where queries are read, `QUERY`.
-            history: `features.candidates.union.histories` of the requests.
-            rows: request, item, label: the requests' candidates; `FINE_TUNED` where an encoder has scored them.
+            history: `HistoryItems` of the requests.
+            rows: `Pairs` with their label: the requests' candidates; `FINE_TUNED` where an encoder has scored them.
             text_of_item: Position of each item's text.
             config: Length of histories.
         """
         scored = [FINE_TUNED] if FINE_TUNED in rows.columns else []
-        new = rows.select("request", "item", "label", *scored).join(history, on=["request", "item"], how="anti")
+        new = rows.select(*PAIR, "label", *scored).join(history, on=PAIR, how="anti")
         has_queries = QUERY in requests.columns
         with_context = [history["request"], *([requests.filter(pl.col(QUERY) >= 0)["request"]] if has_queries else [])]
         new = new.filter(pl.col("request").is_in(pl.concat(with_context).unique().implode()))

@@ -101,8 +101,8 @@ class InterestScorer:
 
         Args:
             requests: request, sorted; every request of `rows`.
-            history: `features.candidates.union.histories` of the requests.
-            rows: request, item; sorted by request.
+            history: `HistoryItems` of the requests.
+            rows: `CandidateRows`.
             query_RD: Vectors of the requests' queries on the grid, 0 where a request has none; only where queries are
                 read, and None there if no request has one.
 

@@ -3,7 +3,8 @@
 What lies here, lowest first; a room imports only from those above it in this list:
 
 - `errors`, `config`, `calendar`: kinds of error, the configuration's sections, integer days between batch cut-offs.
-- `tables`: contracts of the input tables, and how types, ids, times and texts are read. No log.
+- `tables`: contracts of the input tables, the columns of all frames that functions pass on, and how types, ids, times
+  and texts are read. No log.
 - `log`: the event log on integer codes and days, indexes as of a day, the inventory of what a log offers. No model.
 - `requests`: which user is ranked for on which day, what the user then did, and how days are split.
 - `signals`: models of behaviour as of a day, and the base classes of signals, generators and families.

@@ -21,17 +21,19 @@ from features.families.registry import FeatureSet
 from features.families.request import source_group
 from features.log.event_log import EventLog
 from features.log.inventory import FeatureInventory
-from features.requests.engaged import LISTS
 from features.signals.family import Plan
 from features.signals.queries import Queries
+from features.tables.frames import PAIR, CandidateRows, LoggedLists, ShownRows
 
 __all__ = ["KEYS", "POSITION", "Assembler", "Portion"]
 
-KEYS = ("request", "user", "item", "as_of_day")
+KEYS = tuple(CandidateRows.column_names())
 """What names a row; the rest are features, but for a `POSITION`."""
 
-POSITION = "position"
+POSITION = ShownRows.position.name
 """Where a logged request showed the item: for evaluation, never a feature."""
+
+_LISTS = (LoggedLists.shown.name, LoggedLists.positions.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +41,9 @@ class Portion:
     """Some requests, complete.
 
     Attributes:
-        requests: request, user, as_of_day, and what logged requests have beside.
-        history: `histories` of the requests.
-        rows: Sorted by (request, item): `KEYS`, of logged requests then `POSITION` (Int32, null where unknown), then
-            the assembler's `features` (Float32, NaN undefined).
+        requests: `Requests`, or `LoggedLists`.
+        history: `HistoryItems` of the requests.
+        rows: `CandidateRows`, of logged requests `ShownRows`; then the assembler's `features`.
     """
 
     requests: pl.DataFrame
@@ -127,15 +128,15 @@ class Assembler:
         """Candidates and features of some requests, complete.
 
         Args:
-            requests: request, user, as_of_day, and what logged requests have beside.
-            holding: request, item: only requests with one of these among their candidates get rows. None: all do.
+            requests: `Requests`, or `LoggedLists`.
+            holding: `Pairs`: only requests with one of these among their candidates get rows. None: all do.
 
         Raises:
             ConfigError: The plan is for online mode, and the requests carry no time.
         """
         history, rows = self._proposed(requests)
         if holding is not None:
-            kept = rows.join(holding, on=["request", "item"], how="semi")["request"].unique()
+            kept = rows.join(holding, on=PAIR, how="semi")["request"].unique()
             rows = rows.filter(pl.col("request").is_in(kept.implode()))
         sources = rows.select(pl.col(*self.sources.columns).cast(pl.Float32).fill_null(float("nan")))
         made = [_placed(rows.select(KEYS), requests), self.families.compute(rows), sources]
@@ -150,7 +151,7 @@ class Assembler:
         """Histories of requests, and their candidates joined with the columns of the request."""
         history = histories(self.log, requests, self._config, self._event_types)
         proposed = self.generators.propose(requests, history)
-        return history, proposed.join(requests.drop(LISTS, strict=False), on="request", maintain_order="left")
+        return history, proposed.join(requests.drop(_LISTS, strict=False), on="request", maintain_order="left")
 
     def _queries(self) -> Queries | None:
         """The signal of search queries, where `by_query` is on and the log has queries; else None."""
@@ -162,7 +163,7 @@ class Assembler:
 
 def _placed(keys: pl.DataFrame, requests: pl.DataFrame) -> pl.DataFrame:
     """The keys of rows, of logged requests with `POSITION`."""
-    if "shown" not in requests.columns:
+    if LoggedLists.shown.name not in requests.columns:
         return keys
     shown_positions = requests.select("request", item="shown", position="positions").explode("item", POSITION)
-    return keys.join(shown_positions, on=["request", "item"], how="left", maintain_order="left")
+    return keys.join(shown_positions, on=PAIR, how="left", maintain_order="left")

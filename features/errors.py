@@ -9,7 +9,6 @@ __all__ = [
     "ContractError",
     "IntegrityError",
     "NightrankError",
-    "NotFittedError",
     "OutdatedError",
     "TryAgainError",
     "listed",
@@ -49,10 +48,6 @@ class IntegrityError(NightrankError):
 
 class OutdatedError(IntegrityError):
     """A file is as an earlier nightrank wrote it, and this one does not read it any more: it must be made anew."""
-
-
-class NotFittedError(NightrankError):
-    """Something that must be fitted was used before `fit`."""
 
 
 class TryAgainError(NightrankError):

@@ -33,10 +33,12 @@ class FrozenConfig(BaseModel):
     Attributes:
         owner: The owner of the section's keys, unless a field is annotated with another `Owner`. Its value is added to
             each description.
+        example: The section in use, as YAML with comments; stands below the table of its keys.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     owner: ClassVar[Owner | None] = None
+    example: ClassVar[str] = ""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:  # noqa: ANN401 - pydantic's own form

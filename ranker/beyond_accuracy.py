@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ranker.tables import blocks, cutoff_faults, refuse, table_faults
 from ranker.ties import Floats, Ints, summed
 
-__all__ = ["BEYOND_CONVENTIONS", "BeyondAccuracy", "beyond_accuracy"]
+__all__ = ["BEYOND_CONVENTIONS", "BeyondAccuracy", "beyond_accuracy", "exposure"]
 
 BEYOND_CONVENTIONS: Final = (__doc__ or "").partition("Conventions:\n")[2].strip()
 
@@ -114,6 +114,34 @@ def beyond_accuracy(
         catalogue[f"coverage@{k}"] = float(1 - missed[number].mean()) if shown else np.nan
         catalogue[f"gini@{k}"] = _gini(exposed[number]) if shown else np.nan
     return BeyondAccuracy(pl.concat(lists).sort("request_id"), catalogue)
+
+
+def exposure(rankings: pl.DataFrame, items: pl.Series, *, k: int) -> pl.DataFrame:
+    """How often each item is among the first k of a list.
+
+    Args:
+        rankings: `request_id`, `item_id`, `score`, as `ranker.metrics.per_request` takes them.
+        items: Ids of all items, each once; every ranked item must be there.
+        k: 1 or more.
+
+    Returns:
+        item_id and exposure (Float64), in the order of `items`: the expected number of lists, ties by chance.
+
+    Raises:
+        ContractError: Rankings or k break the contract.
+
+    >>> rankings = pl.DataFrame({"request_id": [1, 1, 2, 2], "item_id": ["a", "b", "a", "b"], "score": [2, 1, 5, 5]})
+    >>> exposure(rankings, pl.Series(["a", "b", "c"]), k=1)["exposure"].to_list()
+    [1.5, 0.5, 0.0]
+    """
+    refuse(cutoff_faults([k]) + table_faults("rankings", rankings))
+    codes = items.to_frame("item_id").with_row_index("item")
+    exposed = np.zeros(len(items))
+    for (block,) in blocks(rankings.select("request_id", "item_id", "score")):
+        requests = block.select(pl.col("request_id").unique().sort()).with_row_index("request")
+        _, item, share = _first(block, requests, codes, k)
+        exposed += summed(item, share, len(items))
+    return codes.select("item_id", pl.Series("exposure", exposed))
 
 
 def _first(rankings: pl.DataFrame, requests: pl.DataFrame, items: pl.DataFrame, k: int) -> tuple[Ints, Ints, Floats]:

@@ -7,7 +7,31 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-__all__ = ["reasons"]
+__all__ = ["family_parts", "reasons"]
+
+
+def family_parts(
+    contribution_NF: npt.NDArray[np.float64], families: Sequence[str]
+) -> tuple[list[str], npt.NDArray[np.float64]]:
+    """What each feature family adds to each row's score: the sum of its features' contributions.
+
+    Args:
+        contribution_NF: `Ranker.contributions`.
+        families: Family of each feature, in their order.
+
+    Returns:
+        Names of the families, sorted, and (N, families) their parts.
+    """
+    if len(families) != contribution_NF.shape[1]:
+        raise ValueError(f"{len(families)} families for {contribution_NF.shape[1]} features")
+    names = sorted(set(families))
+    own = np.array(families)
+    # NOTE: each family's features in their order, one after the other: a row's sums do not depend on other rows.
+    part_NG = np.zeros((len(contribution_NF), len(names)))
+    for at, name in enumerate(names):
+        for feature in np.flatnonzero(own == name):
+            part_NG[:, at] += contribution_NF[:, feature]
+    return names, part_NG
 
 
 def reasons(contribution_NF: npt.NDArray[np.float64], families: Sequence[str], most: int) -> pl.Series:
@@ -25,15 +49,7 @@ def reasons(contribution_NF: npt.NDArray[np.float64], families: Sequence[str], m
         List(String) `reasons`: names, the largest part first, ties by name. Families that did not lift the score are
         not named; a row that nothing lifted has an empty list.
     """
-    if len(families) != contribution_NF.shape[1]:
-        raise ValueError(f"{len(families)} families for {contribution_NF.shape[1]} features")
-    names = sorted(set(families))
-    own = np.array(families)
-    # NOTE: each family's features in their order, one after the other: a row's sums do not depend on other rows.
-    part_NG = np.zeros((len(contribution_NF), len(names)))
-    for at, name in enumerate(names):
-        for feature in np.flatnonzero(own == name):
-            part_NG[:, at] += contribution_NF[:, feature]
+    names, part_NG = family_parts(contribution_NF, families)
     order_NG = np.argsort(-part_NG, axis=1, kind="stable")[:, :most]
     lifted_NG = np.take_along_axis(part_NG, order_NG, 1) > 0
     named = np.array(names, dtype=object)[order_NG]

@@ -7,14 +7,13 @@ import numpy as np
 import polars as pl
 
 from features.requests.engaged import SLICES, VALUE_LABEL
+from features.tables.frames import PAIR
 from ranker.compare import PairedResult, clustered_intervals, holm, paired_difference
 from ranker.config import EvaluationConfig
 from ranker.metrics import per_request
+from ranker.tables import Ceiling, Comparisons, Means, PerRequest, with_ids
 
-__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "pooled"]
-
-_KEY = ["request_id", "item_id"]
-_CEILING = {"slice": pl.String, "recall": pl.Float64}
+__all__ = ["Judged", "Window", "by_request", "by_value", "judge", "of_positives", "pooled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +21,9 @@ class Window:
     """Requests of a test window, and their truth.
 
     Attributes:
-        requests: request, user of every request.
-        truth: request, item, label (1-30), is_new of every positive; with `features.requests.engaged.VALUE_LABEL` NDCG
-            is computed by value too.
-        had_before: request, item that the user had engaged with before the as-of.
+        requests: `Requests`: every one.
+        truth: `Truth`: every positive; of `ValuedTruth` NDCG is computed by value too.
+        had_before: `Pairs`: what the user had engaged with before the as-of.
         cold: Item codes that nobody had engaged with before the window.
     """
 
@@ -40,12 +38,10 @@ class Judged:
     """Metrics, intervals and comparisons of the systems on a window.
 
     Attributes:
-        table: system, slice, metric, mean, low, high, requests, users.
-        pairs: system, against, slice, metric, difference, low, high, p_value, wins, ties, losses, detectable (the
-            minimal detectable effect, NaN over a single user), p_holm (the p-value adjusted for the slices that are
-            judged; null for a slice whose minimal detectable effect is above `EvaluationConfig.effect`).
-        per_request: system, slice, request, user and one column a metric.
-        ceiling: slice, recall: mean share of a request's positives that is among the candidates.
+        table: `ranker.tables.Means`.
+        pairs: `ranker.tables.Comparisons`.
+        per_request: `ranker.tables.PerRequest`, and one column a metric.
+        ceiling: `ranker.tables.Ceiling`.
     """
 
     table: pl.DataFrame
@@ -77,8 +73,8 @@ def judge(
 
     Args:
         window: Requests and truth.
-        systems: request, item, score of each system; what a list lacks counts as missed.
-        candidates: request, item that the rankers could choose from.
+        systems: `Scored` of each system; what a list lacks counts as missed.
+        candidates: `Pairs` that the rankers could choose from.
         config: Cut-offs and resamples.
         seed: Seed of the bootstrap.
         compared: Pairs (system, against) to compare request by request.
@@ -107,15 +103,27 @@ def by_request(window: Window, systems: Mapping[str, pl.DataFrame], config: Eval
         if truth.is_empty():
             continue
         for system, lists in systems.items():
-            metrics = _metrics(_named(_within(lists, window, slice_name)), _named(truth), config)
-            judged.append(
-                metrics.rename({"request_id": "request"})
-                .join(window.requests.select("request", "user"), on="request", maintain_order="left")
-                .with_columns(system=pl.lit(system), slice=pl.lit(slice_name))
-            )
+            metrics = of_positives(window, truth, _within(lists, window, slice_name), config)
+            judged.append(metrics.with_columns(system=pl.lit(system), slice=pl.lit(slice_name)))
     names = [f"ndcg@{k}" for k in config.cutoffs] + [f"recall@{k}" for k in config.cutoffs]
     names += [by_value(f"ndcg@{k}") for k in config.cutoffs] if VALUE_LABEL in window.truth.columns else []
-    return pl.concat(judged).select("system", "slice", "request", "user", *names)
+    return pl.concat(judged).select(*PerRequest.column_names(), *names)
+
+
+def of_positives(window: Window, truth: pl.DataFrame, lists: pl.DataFrame, config: EvaluationConfig) -> pl.DataFrame:
+    """Metrics of one system's lists by some of the positives.
+
+    Args:
+        window: Users of the requests.
+        truth: Rows of the window's truth, one or more; requests without any are not judged.
+        lists: `Scored`, of the same items as the truth.
+        config: Cut-offs.
+
+    Returns:
+        request, user and one column a metric.
+    """
+    metrics = _metrics(with_ids(lists), with_ids(truth), config).rename({"request_id": PerRequest.request.name})
+    return metrics.join(window.requests.select("request", "user"), on="request", maintain_order="left")
 
 
 def pooled(
@@ -137,7 +145,7 @@ def pooled(
     """
     starts = np.cumsum([0, *(int(rows["request"].max() or 0) + 1 for rows in windows)])  # type: ignore[arg-type]
     rows = pl.concat(
-        rows.with_columns(pl.col("request") + pl.lit(start, pl.UInt32))
+        rows.with_columns(pl.col("request") + pl.lit(start, PerRequest.request.dtype))
         for rows, start in zip(windows, starts, strict=False)
     )
     shares = []
@@ -145,7 +153,7 @@ def pooled(
         counts = [part.filter(pl.col("slice") == name)["request"].n_unique() for part in windows]
         retrieved = sum(count * (recall[name] or 0.0) for count, recall in zip(counts, recalls, strict=True))
         shares.append({"slice": name, "recall": retrieved / sum(counts) if sum(counts) else None})
-    ceiling = pl.DataFrame(shares, schema=_CEILING)
+    ceiling = pl.DataFrame(shares, schema=Ceiling.dtypes())
     return _verdict(rows, ceiling, config=config, seed=seed, compared=compared)
 
 
@@ -180,16 +188,12 @@ def _metrics(lists: pl.DataFrame, truth: pl.DataFrame, config: EvaluationConfig)
     return judged.with_columns(raised[f"ndcg@{k}"].alias(by_value(f"ndcg@{k}")) for k in config.cutoffs)
 
 
-def _named(frame: pl.DataFrame) -> pl.DataFrame:
-    return frame.rename({"request": "request_id", "item": "item_id"})
-
-
 def _within(frame: pl.DataFrame, window: Window, slice_name: str) -> pl.DataFrame:
-    """Rows (request, item, ...) whose item belongs to the slice."""
+    """Rows (`Pairs` and more) whose item belongs to the slice."""
     if slice_name == "repeat":
-        return frame.join(window.had_before, on=["request", "item"], how="semi")
+        return frame.join(window.had_before, on=PAIR, how="semi")
     if slice_name == "new-to-user":
-        return frame.join(window.had_before, on=["request", "item"], how="anti")
+        return frame.join(window.had_before, on=PAIR, how="anti")
     if slice_name == "cold item":
         return frame.filter(pl.col("item").is_in(window.cold.implode()))
     return frame
@@ -213,7 +217,7 @@ def _table(rows: pl.DataFrame, resamples: int, seed: int) -> pl.DataFrame:
             }
             for name, interval in intervals.items()
         ]
-    return pl.DataFrame(table)
+    return pl.DataFrame(table, schema=Means.dtypes())
 
 
 def _pairs(
@@ -244,7 +248,7 @@ def _pairs(
         for (name, metric), result in results.items():
             keys = {"system": system, "against": against, "slice": name, "metric": metric}
             table.append({**keys, **_row_of(result), "p_holm": adjusted.get((name, metric))})
-    return pl.DataFrame(table, schema_overrides={"p_holm": pl.Float64} if table else None, infer_schema_length=None)
+    return pl.DataFrame(table, schema=Comparisons.dtypes())
 
 
 def _row_of(result: PairedResult) -> dict[str, float]:
@@ -261,14 +265,10 @@ def _row_of(result: PairedResult) -> dict[str, float]:
 
 
 def _ceiling(window: Window, candidates: pl.DataFrame) -> pl.DataFrame:
-    retrieved = candidates.select("request", "item").with_columns(hit=pl.lit(1.0))
+    retrieved = candidates.select(PAIR).with_columns(hit=pl.lit(1.0))
     shares = []
     for slice_name in SLICES:
         truth = _within(window.truth, window, slice_name)
-        hits = (
-            truth.join(retrieved, on=["request", "item"], how="left")
-            .group_by("request")
-            .agg(pl.col("hit").fill_null(0).mean())
-        )
+        hits = truth.join(retrieved, on=PAIR, how="left").group_by("request").agg(pl.col("hit").fill_null(0).mean())
         shares.append({"slice": slice_name, "recall": hits["hit"].mean()})
-    return pl.DataFrame(shares, schema=_CEILING)
+    return pl.DataFrame(shares, schema=Ceiling.dtypes())

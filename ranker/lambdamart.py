@@ -25,6 +25,7 @@ from ranker.metrics import Gain, gain_of, ndcg_at
 
 __all__ = ["LambdaMart"]
 
+_TREES = re.compile(r"^Tree=.*\n((?:\w+=.*\n)+)", re.MULTILINE)  # the lines that describe each tree
 _MEMBERS = re.compile(r"^(?=tree$)", re.MULTILINE)  # where each model's text begins
 
 
@@ -101,12 +102,19 @@ class LambdaMart:
         """A ranker from what `to_text` gave, whose hash the caller has checked.
 
         Raises:
-            IntegrityError: The text is no LightGBM model, or of other features than the manifest names.
+            IntegrityError: The text is no LightGBM model, a tree of it is none, or it is of other features than the
+                manifest names.
         """
         models = [part for part in _MEMBERS.split(text) if part]
         if not models or not all(part.rstrip().endswith("pandas_categorical:null") for part in models):
             raise IntegrityError("booster.txt is no complete LightGBM model text. Fetch the bundle again.")
-        boosters = tuple(lgb.Booster(model_str=part) for part in models)
+        for number, tree in enumerate(_TREES.findall(text)):
+            if not _is_tree(tree, len(features)):
+                raise IntegrityError(f"booster.txt: what it calls tree {number} is no tree. Fetch the bundle again.")
+        try:
+            boosters = tuple(lgb.Booster(model_str=part) for part in models)
+        except lgb.basic.LightGBMError as error:
+            raise IntegrityError(f"booster.txt: LightGBM refuses it ({error}). Fetch the bundle again.") from error
         if any(tuple(booster.feature_name()) != features for booster in boosters):
             raise IntegrityError("booster.txt was trained on other features than features.json names.")
         return cls(boosters, features)
@@ -156,6 +164,31 @@ class LambdaMart:
         """Total split gain of each feature over all models, largest first: feature, gain."""
         gain = np.sum([booster.feature_importance(importance_type="gain") for booster in self.boosters], 0)
         return pl.DataFrame({"feature": self.features, "gain": gain}).sort("gain", descending=True)
+
+
+def _is_tree(text: str, n_features: int) -> bool:
+    """Whether LightGBM's description of a tree is one: LightGBM itself follows its nodes unchecked, for ever or astray.
+
+    Nodes have a number above their parent's, and leaves are negative: every node but the root is a child once.
+    """
+    lines = dict(line.split("=", 1) for line in text.splitlines())
+    try:
+        leaves = int(lines["num_leaves"])
+        if leaves == 1:
+            return True
+        left, right, split = (
+            [int(number) for number in lines[name].split()] for name in ("left_child", "right_child", "split_feature")
+        )
+        lengths = {len(lines[name].split()) for name in ("threshold", "decision_type")} | {len(left), len(right)}
+        lengths.add(len(lines["leaf_value"].split()) - 1)
+    except (KeyError, ValueError):
+        return False
+    return (
+        lengths == {leaves - 1} == {len(split)}
+        and sorted(left + right) == [*range(-leaves, 0), *range(1, leaves - 1)]
+        and all(not 0 <= child <= node for node in range(leaves - 1) for child in (left[node], right[node]))
+        and all(0 <= feature < n_features for feature in split)
+    )
 
 
 def _params(config: RankerConfig, features: tuple[str, ...], seed: int, stop_at: int) -> dict[str, Any]:

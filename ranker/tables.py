@@ -1,12 +1,14 @@
-"""The tables that metrics read: what they promise, and how they are cut to bound the memory."""
+"""The tables that metrics read and write: what they promise, and how they are cut to bound the memory."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+import dataframely as dy
 import numpy as np
 import polars as pl
 
 from features.errors import ContractError
+from features.tables.frames import PAIR, Frame
 from ranker.ties import Ints, sorted_lists
 
 __all__ = [
@@ -14,6 +16,10 @@ __all__ = [
     "KEY",
     "KEY_HASH",
     "MAX_LABEL",
+    "Ceiling",
+    "Comparisons",
+    "Means",
+    "PerRequest",
     "blocks",
     "cutoff_faults",
     "dtype_faults",
@@ -21,6 +27,7 @@ __all__ = [
     "stretches",
     "table_faults",
     "together",
+    "with_ids",
 ]
 
 MAX_LABEL: Final = 30
@@ -28,6 +35,7 @@ BLOCK_ROWS: Final = 1 << 22
 """Rows judged at a time: memory stays flat."""
 
 KEY: Final = ["request_id", "item_id"]
+"""What lists and truth are keyed by, in whatever ids; from `PAIR` by `with_ids`."""
 KEY_HASH: Final = pl.col("item_id").hash().cast(pl.UInt32, wrap_numerical=True)
 """Nearly always another one for each key of a request."""
 _SCORE: Final = pl.col("score")
@@ -54,6 +62,62 @@ _CONTRACTS: Final[dict[str, dict[str, dict[str, pl.Expr]]]] = {
         }
     },
 }
+
+
+class PerRequest(Frame):
+    """Metrics of each system by request, in each slice in which the request has a positive; a column a metric."""
+
+    system = dy.String()
+    slice = dy.String()
+    request = dy.UInt32()
+    user = dy.UInt32()
+
+
+class Means(Frame):
+    """Mean of each metric, with its interval clustered by user (NaN over a single user)."""
+
+    system = dy.String()
+    slice = dy.String()
+    metric = dy.String()
+    mean = dy.Float64()
+    low = dy.Float64(allow_nan=True)
+    high = dy.Float64(allow_nan=True)
+    requests = dy.Int64(min=1)
+    users = dy.Int64(min=1)
+
+
+class Comparisons(Frame):
+    """Differences of two systems on the same requests, paired."""
+
+    system = dy.String()
+    against = dy.String()
+    slice = dy.String()
+    metric = dy.String()
+    difference = dy.Float64()
+    """Of `system` less `against`; then its interval, NaN over a single user."""
+    low = dy.Float64(allow_nan=True)
+    high = dy.Float64(allow_nan=True)
+    p_value = dy.Float64(min=0.0, max=1.0)
+    wins = dy.Int64(min=0)
+    """Requests; then ties and losses."""
+    ties = dy.Int64(min=0)
+    losses = dy.Int64(min=0)
+    detectable = dy.Float64(allow_nan=True)
+    """The minimal detectable effect; NaN over a single user."""
+    p_holm = dy.Float64(nullable=True, min=0.0, max=1.0)
+    """The p-value adjusted for the slices that are judged: those with `detectable` up to `EvaluationConfig.effect`."""
+
+
+class Ceiling(Frame):
+    """Mean share of a request's positives that is among the candidates, by slice; null where none has one."""
+
+    slice = dy.String()
+    recall = dy.Float64(nullable=True)
+
+
+def with_ids(frame: pl.DataFrame) -> pl.DataFrame:
+    """A frame of `Pairs` as metrics take it: the pair under the names of `KEY`."""
+    return frame.rename(dict(zip(PAIR, KEY, strict=True)))
 
 
 def refuse(faults: list[str]) -> None:

@@ -21,7 +21,8 @@ from features.signals.next_basket import NextBasket
 from features.signals.popularity import Popular, PopularInCategory, PopularInSegment
 from features.signals.similar_users import SimilarUsers
 from features.signals.text_neighbours import TextNeighbours
-from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
+from features.signals.top_k import NO_SCORES, NOTHING, leaders_of_blocks, top_k, top_k_of_rows
+from features.tables.frames import PAIR
 from features.tables.text import GRID
 
 __all__ = ["GENERATORS", "SOURCES", "ByQuery", "Supplied", "behaviour_ranks", "generators_of", "register"]
@@ -37,7 +38,7 @@ class BoughtBefore(Generator):
 
     def propose(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - one signature
         """Most engaged first, recent events counting more."""
-        return top_k(history.select("request", "item", score=pl.col("weight") / FIXED), self.most)
+        return top_k(history.select(*PAIR, score=pl.col("weight") / FIXED), self.most)
 
 
 class NewArrivals(Generator):
@@ -67,7 +68,7 @@ class NewArrivals(Generator):
         if vectors is None:
             return NOTHING
         recent = recent_items(history, config.history_items).join(requests.select("request"), on="request", how="semi")
-        parts = [NOTHING.drop("rank")]
+        parts = [NO_SCORES]
         for (day,), some in recent.sort("as_of_day", "request", "item").group_by("as_of_day", maintain_order=True):
             new = [(arrived <= day) & (arrived > day - config.new_days) & (arrived >= 0) for arrived in self._arrivals]
             items = np.flatnonzero(new[0] | new[1])
@@ -103,16 +104,16 @@ class Supplied(Generator):
         return top_k(self.lists(requests), self.most)
 
     def lists(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """request, item, score: the user's rows of the latest day at or before the request's own day.
+        """`Scored`: the user's rows of the latest day at or before the request's own day.
 
         Rows without a day belong to every day.
         """
         table = self.inputs.log.supplied
         if table is None:
-            return NOTHING.drop("rank")
+            return NO_SCORES
         mine = requests.join(table, on="user").filter(pl.col("day").is_null() | (pl.col("day") <= pl.col("as_of_day")))
         latest = mine.filter(pl.col("day").is_null() | (pl.col("day") == pl.col("day").max().over("request")))
-        return latest.group_by("request", "item").agg(pl.col("score").max())
+        return latest.group_by(PAIR).agg(pl.col("score").max())
 
 
 class ByQuery(Generator):
@@ -138,7 +139,7 @@ class ByQuery(Generator):
         scores.eliminate_zeros()
         best = top_k_of_rows(scores, self.most).rename({"request": "row"})
         rows = requests.select("request", row=pl.Series(queries.row)).filter(pl.col("row") >= 0)
-        return rows.cast({"row": pl.UInt32}).join(best, on="row").select(NOTHING.columns)
+        return rows.cast({"row": best.schema["row"]}).join(best, on="row").select(NOTHING.columns)
 
 
 GENERATORS: tuple[type[Generator], ...] = (

@@ -17,6 +17,7 @@ import polars as pl
 from features.errors import ContractError
 from features.signals.cache import AsOfCache
 from features.signals.popularity import Popularity
+from features.tables.frames import PAIR
 
 __all__ = ["CandidateCut", "Facts", "facts_of", "keys_of", "sources_of", "teaching_rows"]
 
@@ -45,7 +46,7 @@ class Facts:
 
 def keys_of(frame: pl.DataFrame) -> npt.NDArray[np.int64]:
     """One integer a (request, item), in their order."""
-    requests, items = (frame[name].to_numpy().astype(np.int64) for name in ("request", "item"))
+    requests, items = (frame[name].to_numpy().astype(np.int64) for name in PAIR)
     return np.asarray(requests << 32 | items)
 
 
@@ -75,9 +76,9 @@ def facts_of(union: pl.DataFrame, requests: pl.DataFrame, history: pl.DataFrame,
     """Facts of each row of a union.
 
     Args:
-        union: Sorted by (request, item): request, item and each source's `_rank` and `_score`.
-        requests: request, user, as_of_day.
-        history: `features.candidates.union.histories` of these requests.
+        union: `Pairs` by (request, item), and each source's `_rank` and `_score`.
+        requests: `Requests`.
+        history: `HistoryItems` of these requests.
         cache: Of the log.
     """
     columns = dict(_of_sources(union))
@@ -125,7 +126,7 @@ def _request_row(union: pl.DataFrame, requests: pl.DataFrame) -> npt.NDArray[np.
 
 def _of_pairs(union: pl.DataFrame, history: pl.DataFrame) -> Iterator[tuple[str, npt.NDArray[np.float64]]]:
     """Whether, how often and how recently the user engaged with the item, and if it is due again; 0 where never."""
-    engaged = history.sort("request", "item")
+    engaged = history.sort(PAIR)
     wanted, history_keys = keys_of(union), keys_of(engaged)
     position = np.minimum(np.searchsorted(history_keys, wanted), max(len(history_keys) - 1, 0))
     in_history = history_keys[position] == wanted if len(history_keys) else np.zeros(len(wanted), bool)

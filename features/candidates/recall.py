@@ -14,6 +14,7 @@ from features.log.asof import Ints
 from features.log.event_log import EventLog
 from features.requests.engaged import SLICES
 from features.signals.top_k import top_k
+from features.tables.frames import PAIR, Recall, Scored
 
 __all__ = ["CUTOFFS", "TOGETHER", "recall_by_source", "seen_items"]
 
@@ -47,35 +48,33 @@ def recall_by_source(
     """Recall of each generator and of all together, by slice.
 
     Args:
-        requests: request, user, as_of_day; those without a positive do not count.
-        history: `features.candidates.union.histories` of these requests; an item in it is a repeat.
+        requests: `Requests`; those without a positive do not count.
+        history: `HistoryItems` of these requests; an item in it is a repeat.
         proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
-        truth: request, item: every positive, proposed or not.
+        truth: `Truth`: every positive, proposed or not.
         cutoffs: The K.
         seen: `seen_items` before the requests' first day; None leaves the slice of cold items empty.
 
     Returns:
-        source, slice, k, recall (null where no request has a positive of the slice), requests. Sources in the order
-        of the columns of `proposed`, then `together`.
+        `features.tables.frames.Recall`. Sources in the order of the columns of `proposed`, then `together`.
     """
-    positives = truth.join(requests.select("request"), on="request", how="semi").select("request", "item")
-    engaged = history.select("request", "item", repeat=pl.lit(value=True))
+    positives = truth.join(requests.select("request"), on="request", how="semi").select(PAIR)
+    engaged = history.select(*PAIR, repeat=pl.lit(value=True))
     cold = pl.lit(value=False) if seen is None else ~pl.col("item").is_in(seen.implode())
-    positives = positives.join(engaged, on=["request", "item"], how="left").with_columns(
+    positives = positives.join(engaged, on=PAIR, how="left").with_columns(
         pl.col("repeat").fill_null(value=False), cold=cold
     )
     sources = sources_of(proposed)
-    best = top_k(proposed.select("request", "item", "score"), max(cutoffs))
-    ranks = {source: proposed.select("request", "item", rank=f"{source}_rank").drop_nulls() for source in sources}
-    ranks[TOGETHER] = best.select("request", "item", "rank")
+    best = top_k(proposed.select(Scored.column_names()), max(cutoffs))
+    ranks = {source: proposed.select(*PAIR, rank=f"{source}_rank").drop_nulls() for source in sources}
+    ranks[TOGETHER] = best.select(*PAIR, "rank")
     parts = []
     for source, listed in ranks.items():
-        ranked = positives.join(listed, on=["request", "item"], how="left")
+        ranked = positives.join(listed, on=PAIR, how="left")
         parts += [row for name in SLICES for row in _of_slice(ranked, source, name, cutoffs)]
-    return pl.DataFrame(parts, schema=_SCHEMA, orient="row")
+    return pl.DataFrame(parts, schema=Recall.dtypes(), orient="row")
 
 
-_SCHEMA = {"source": pl.String, "slice": pl.String, "k": pl.Int64, "recall": pl.Float64, "requests": pl.Int64}
 _MEMBERS = {
     "all": pl.lit(value=True),
     "repeat": pl.col("repeat"),

@@ -8,6 +8,7 @@ from features.errors import ContractError
 from features.log.event_log import EventLog
 from features.tables.contracts import ROW, Checked, check_table, rules_broken
 from features.tables.dtypes import dtype_name, ids_like
+from features.tables.frames import CodedSupplied
 from features.tables.schemas import SuppliedCandidates
 
 __all__ = ["supplied_candidates"]
@@ -28,7 +29,7 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         log: The log whose users and items it must name.
 
     Returns:
-        user, item (UInt32 codes), day (Int32; null: every day), score (Float64).
+        `features.tables.frames.CodedSupplied`.
 
     Raises:
         ContractError: Columns are missing (a wrong key), rows are duplicated or break a rule, or users or items are
@@ -52,7 +53,7 @@ def supplied_candidates(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
     )
     order = 1.0 / pl.int_range(1, pl.len() + 1).over("user", "day")
     score = pl.col("score") if "score" in frame.columns else order
-    return coded.select("user", "item", pl.col("day").cast(pl.Int32), score=score.cast(pl.Float64))
+    return CodedSupplied.cast(coded.with_columns(score=score))
 
 
 def _faults(checked: Checked, frame: pl.DataFrame, users: pl.DataFrame, items: pl.DataFrame) -> list[str]:

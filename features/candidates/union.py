@@ -27,6 +27,7 @@ from features.log.event_log import EventLog
 from features.signals.generator import Generator, GeneratorInputs
 from features.signals.queries import Queries
 from features.signals.top_k import top_k
+from features.tables.frames import HistoryItems, LoggedLists, Pairs, Requests, Scored
 
 __all__ = [
     "SOURCES",
@@ -37,18 +38,6 @@ __all__ = [
     "unmatched_ids",
 ]
 
-_HISTORY: dict[str, type[pl.DataType]] = {
-    "request": pl.UInt32,
-    "item": pl.UInt32,
-    "as_of_day": pl.Int32,
-    "count": pl.Int64,
-    "last_day": pl.Int32,
-    "gain": pl.Int32,
-    "event_type": pl.UInt16,
-    "weight": pl.Int64,
-    "first_day": pl.Int32,
-    "days": pl.Int64,
-}
 _CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
 
 
@@ -59,21 +48,20 @@ def histories(
 
     Args:
         log: The event log.
-        requests: request, user, as_of_day.
+        requests: `Requests`.
         config: Half-life of an event's weight.
         event_types: Event types that get a code of their own; all others share code 0.
 
     Returns:
-        Sorted by (request, most recent first): request, item, as_of_day, count, last_day, gain (the highest),
-        event_type (UInt16: of that gain; its position in `event_types` from 1 on, the highest where several have the
-        gain, 0 for another), weight (fixed-point sum of decayed events), first_day, days (with an event of the pair).
+        `features.tables.frames.HistoryItems`. The code of an event type is its position in `event_types` from 1 on, the
+        highest where several have the gain.
     """
     assert (requests["as_of_day"] <= log.end_day).all(), "requests lie after the day on which the log ends"
     start, end = log.starts_of(requests["user"].cast(pl.Int64).to_numpy())
     block = np.cumsum(end - start) // _CELLS
     edges = np.flatnonzero(np.diff(block, prepend=-1, append=-1))
     parts = [_histories(log, requests[first:last], config, event_types) for first, last in pairwise(edges.tolist())]
-    engaged = pl.concat([pl.DataFrame(schema=_HISTORY), *parts])
+    engaged = pl.concat([HistoryItems.create_empty(), *parts])
     return engaged.sort(["request", "last_day", "weight", "item"], descending=[False, True, True, False])
 
 
@@ -85,7 +73,7 @@ def _histories(
     cells = _cells_before(log, user, as_of_day, event_types)
     starts = np.flatnonzero(np.diff(cells.pair, prepend=-1))
     if not len(starts):
-        return pl.DataFrame(schema=_HISTORY)
+        return HistoryItems.create_empty()
     of_request = cells.request[starts]
     age = as_of_day[cells.request] - cells.day
     codes = len(event_types) + 1
@@ -93,20 +81,17 @@ def _histories(
     new_day = np.diff(cells.day, prepend=-1) != 0
     new_day[starts] = True
     last = np.append(starts[1:], len(cells.day)) - 1
-    return pl.DataFrame(
-        {
-            "request": requests["request"].cast(pl.UInt32).gather(of_request),
-            "item": cells.item[starts],
-            "as_of_day": as_of_day[of_request],
-            "count": np.add.reduceat(cells.n, starts),
-            "last_day": cells.day[last],
-            "gain": highest // codes,
-            "event_type": highest % codes,
-            "weight": np.add.reduceat(cells.n * decay_weights(config.half_life_days)[age], starts),
-            "first_day": cells.day[starts],
-            "days": np.add.reduceat(new_day.astype(np.int64), starts),
-        },
-        schema_overrides=_HISTORY,
+    return HistoryItems.of(
+        request=requests["request"].gather(of_request),
+        item=cells.item[starts],
+        as_of_day=as_of_day[of_request],
+        count=np.add.reduceat(cells.n, starts),
+        last_day=cells.day[last],
+        gain=highest // codes,
+        event_type=highest % codes,
+        weight=np.add.reduceat(cells.n * decay_weights(config.half_life_days)[age], starts),
+        first_day=cells.day[starts],
+        days=np.add.reduceat(new_day.astype(np.int64), starts),
     )
 
 
@@ -209,11 +194,11 @@ class CandidateGenerators:
         """What all generators propose, filtered and cut to `max_per_request`; logged lists as they are.
 
         Args:
-            requests: request, user, as_of_day; of logged requests also query and shown.
-            history: `histories` of these requests.
+            requests: `Requests`, or `LoggedLists`.
+            history: `HistoryItems` of these requests.
 
         Returns:
-            Sorted by (request, item): request, item, and for each generator its `_rank` (Int32) and
+            `Pairs` by (request, item), and for each generator its `_rank` (Int32) and
             `_score` (Float64), null where that generator did not propose the item. Items that are not
             available yet at the request's as-of, or no longer, are left out, but of lists that the log says were shown.
         """
@@ -221,7 +206,7 @@ class CandidateGenerators:
             return self.union(requests, history)
         union = self.scored_union(requests, history)
         is_new = ~_among(keys_of(union), keys_of(history))
-        rows = union.select("request", "item", "score").with_columns(new=pl.Series(is_new)).with_row_index("row")
+        rows = union.select(Scored.column_names()).with_columns(new=pl.Series(is_new)).with_row_index("row")
         kept = top_k(self._with_share_for_new(rows), self.config.max_per_request)
         return union.drop("score")[kept["row"].sort()]
 
@@ -244,27 +229,24 @@ class CandidateGenerators:
 
     def union(self, requests: pl.DataFrame, history: pl.DataFrame) -> pl.DataFrame:
         """What all generators propose, filtered; or the logged lists unfiltered, or the supplied lists filtered."""
-        asking = requests.select(cs.by_name("request", "user", "as_of_day", "query", require_all=False))
+        asking = requests.select(cs.by_name(*Requests.column_names(), "query", require_all=False))
         active = [made for made in self._generators if made.most]
         sources = [made.name for made in active]
         parts = [made.propose(asking, history) for made in active]
         keys = [keys_of(part) for part in parts]
         wanted = [self._listed_keys(requests)] if self.logged_lists else keys
         union = _distinct(np.concatenate([np.empty(0, np.int64), *wanted]))
-        if not (self.logged_lists and "shown" in requests.columns):
+        if not (self.logged_lists and LoggedLists.shown.name in requests.columns):
             union = union[self._allowed(union, requests, history)]
         proposed = dict(zip(sources, zip(keys, parts, strict=True), strict=True))
-        columns = {
-            "request": pl.Series(union >> 32, dtype=pl.UInt32),
-            "item": pl.Series(union & 0xFFFFFFFF, dtype=pl.UInt32),
-        }
+        columns: dict[str, pl.Series] = {}
         for source in (generator.name for generator in generators_of(self.config)):
             columns |= _spread(union, source, *proposed.get(source, (np.empty(0, np.int64), None)))
-        return pl.DataFrame(columns)
+        return Pairs.of(request=union >> 32, item=union & 0xFFFFFFFF).with_columns(**columns)
 
     def _listed_keys(self, requests: pl.DataFrame) -> npt.NDArray[np.int64]:
         """Keys of the lists: what was shown, or what the supplied table names."""
-        if "shown" in requests.columns:
+        if LoggedLists.shown.name in requests.columns:
             return keys_of(requests.select("request", item="shown").explode("item"))
         return keys_of(Supplied(self._inputs).lists(requests))
 
@@ -276,8 +258,8 @@ class CandidateGenerators:
         What teaches it, and with what weight: `features.candidates.cut.teaching_rows`.
 
         Args:
-            requests: request, user, as_of_day.
-            truth: `features.requests.engaged.truth_of` these.
+            requests: `Requests`.
+            truth: `Truth` of these.
             most: Requests that teach it: the latest.
             size: Requests looked at together.
 

@@ -20,6 +20,7 @@ from features.log.asof import DAY_BITS, DAY_MASK, Counts, Ints, narrowed
 from features.log.interactions import Interactions, spread
 from features.log.packed_values import pack_values
 from features.log.positions import parts_of, sort_together
+from features.tables.frames import Cells, EventRows
 
 __all__ = [
     "KEPT_BY_DAY",
@@ -31,7 +32,7 @@ __all__ = [
     "spread",
 ]
 
-KEPT_BY_DAY = ("user", "item", "gain", "kind", "day")
+KEPT_BY_DAY = tuple(EventRows.column_names())
 """Columns of single events that the cells have too; the gain follows from the event type."""
 SUMMED_BY_DAY = ("value",)
 """Columns of single events that the cells have the sums of (`Engagements.values`)."""
@@ -296,18 +297,16 @@ class Engagements:
         return item, (cells >> bits) & DAY_MASK, cells & ((1 << bits) - 1)
 
     def frame(self) -> pl.DataFrame:
-        """One row a cell: user, item (UInt32), day (Int32), kind (Enum), n (Int64)."""
+        """One row a cell: `Cells`."""
         bits = _kind_bits(len(self.kinds))
         pair = self.cells >> (bits + DAY_BITS)
         user = pair // self.n_items
-        return pl.DataFrame(
-            {
-                "user": user.astype(np.uint32),
-                "item": (pair - user * self.n_items).astype(np.uint32),
-                "day": self.days.astype(np.int32),
-                "kind": pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.kind_codes),
-                "n": self.counts.astype(np.int64),
-            }
+        return Cells.of(
+            user=user.astype(np.uint32),
+            item=(pair - user * self.n_items).astype(np.uint32),
+            day=self.days.astype(np.int32),
+            kind=pl.Series(self.kinds, dtype=pl.Enum(self.kinds)).gather(self.kind_codes),
+            n=self.counts.astype(np.int64),
         )
 
 

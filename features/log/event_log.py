@@ -18,7 +18,7 @@ import polars as pl
 from features.calendar import Calendar, batch_day, date_of, day_of
 from features.errors import ContractError, listed
 from features.log.asof import AsOfIndex, Ints, stamps_of
-from features.log.engagements import KEPT_BY_DAY, Engagements
+from features.log.engagements import Engagements
 from features.log.event_parts import OPEN_END
 from features.log.far_days import NO_FAR_DAYS, FarDays, far_days
 from features.log.history import History
@@ -26,8 +26,9 @@ from features.log.interactions import Interactions, by_item, spread
 from features.log.label_events import LabelEvents
 from features.log.packed_values import pack_values
 from features.log.positions import parts_of
-from features.log.raw_events import OPTIONAL, RAW_COLUMNS, RawEvents
+from features.log.raw_events import OPTIONAL, RawEvents
 from features.log.return_gaps import return_gaps
+from features.tables.frames import EventRows, RawRows, UserItemDays
 
 __all__ = [
     "Calendar",
@@ -120,7 +121,7 @@ class EventLog:
             )
         )
         further = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in coded.columns]
-        columns = dict.fromkeys((*RAW_COLUMNS, "value", *further))
+        columns = dict.fromkeys((*RawRows.column_names(), "value", *further))
         single = coded.select(*columns).sort(["day", "timestamp", "user", "item", "kind", "gain", "value", *further])
         return cls(
             cells=cells_of(single, n_items=catalogue.height),
@@ -137,7 +138,7 @@ class EventLog:
     def events(self) -> pl.DataFrame:
         """One row an event, for families that need rows: the cells unfolded, joined with the further columns of `raw`.
 
-        Sorted by day: the columns of `KEPT_BY_DAY`, gain 0 for context. Where `raw` has rows, then their further
+        Sorted by day: `EventRows`. Where `raw` has rows, then their further
         columns too, null for all other events; of one day those with a timestamp stand first, in the order of it.
         """
         if self.raw is None:
@@ -212,10 +213,10 @@ class EventLog:
 
     @property
     def first_meetings(self) -> pl.DataFrame:
-        """The day of each user's first event that counts with each item: user, item, day; by (user, item)."""
+        """The day of each user's first event that counts with each item: `UserItemDays` by (user, item)."""
         interactions = self.interactions
         first = interactions.is_first
-        return pl.DataFrame({name: getattr(interactions, name)[first] for name in ("user", "item", "day")})
+        return UserItemDays.of(**{name: getattr(interactions, name)[first] for name in UserItemDays.column_names()})
 
     @property
     def history(self) -> History:
@@ -344,11 +345,11 @@ class EventLog:
 
 
 def _unfolded(cells: pl.DataFrame, gains: Mapping[str, int]) -> pl.DataFrame:
-    """One row an event of `Engagements.frame`: the columns of `KEPT_BY_DAY`, by day."""
+    """One row an event of `Engagements.frame`: `EventRows`, by day."""
     kind = pl.col("kind").cast(pl.String)
     gain = kind.replace_strict(gains, default=0, return_dtype=pl.Int32)
     ordered = cells.sort("day", maintain_order=True).with_columns(kind, gain=gain)
-    return ordered.select(pl.col(KEPT_BY_DAY).repeat_by("n").explode())
+    return ordered.select(pl.col(EventRows.column_names()).repeat_by("n").explode())
 
 
 def cells_of(events: pl.DataFrame, *, n_items: int) -> Engagements:

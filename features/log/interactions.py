@@ -11,6 +11,7 @@ import polars as pl
 
 from features.log.asof import DAY_BITS, DAY_MASK, NEVER, AsOfIndex, Counts, Ints, stamps_of
 from features.log.positions import Positions, by_code, parts_of
+from features.tables.frames import DailyCounts
 
 __all__ = ["Interactions", "by_item", "spread"]
 
@@ -59,9 +60,9 @@ class Interactions:
 
     @property
     def frame(self) -> pl.DataFrame:
-        """A copy as user, item (UInt32), day (Int32), n (Int64)."""
+        """A copy as `DailyCounts`."""
         n = self.n.astype(np.int64, copy=False)
-        return pl.DataFrame({"user": self.user, "item": self.item, "day": self.day, "n": n})
+        return DailyCounts.of(user=self.user, item=self.item, day=self.day, n=n)
 
     @cached_property
     def is_first(self) -> npt.NDArray[np.bool_]:

@@ -10,20 +10,21 @@ from datetime import datetime
 import polars as pl
 
 from features.log.event_parts import OPEN_END, EventParts, Part
+from features.tables.frames import LabelRows
+from features.tables.schemas import Events
 
-__all__ = ["LABEL_COLUMNS", "REQUEST_ID", "LabelEvents", "day_spans"]
+__all__ = ["REQUEST_ID", "LabelEvents", "day_spans", "label_rows"]
 
-LABEL_COLUMNS = ("user", "item", "gain", "day", "label_day", "timestamp", "value")
-REQUEST_ID = "request_id"
+REQUEST_ID = Events.request_id.name
 
 
 @dataclass(frozen=True, eq=False)
 class LabelEvents(EventParts):
-    """Events whose gain is above 0: the columns `LABEL_COLUMNS`, and `REQUEST_ID` where requests are logged.
+    """Events whose gain is above 0: `LabelRows`, with `REQUEST_ID` where requests are logged.
 
     Attributes:
-        spans: Of all events, those without a gain too: day, label_day, first and last (timestamps), once or more for
-            each pair of days; what the log's ends are read from.
+        spans: `DaySpans` of all events, those without a gain too, once or more for each pair of days; what the log's
+            ends are read from.
         file_rows: Rows of the largest file that they were read from; 0 where they came from no file.
     """
 
@@ -35,10 +36,9 @@ class LabelEvents(EventParts):
         """Of single events in memory.
 
         Args:
-            single: All events, with `LABEL_COLUMNS`.
+            single: All events, with the columns of `LabelRows`.
         """
-        columns = [*LABEL_COLUMNS, *(name for name in (REQUEST_ID,) if name in single.columns)]
-        return cls((Part.of(single.filter(pl.col("gain") > 0).select(columns)),), spans=day_spans(single))
+        return cls((Part.of(label_rows(single)),), spans=day_spans(single))
 
     def between(self, first_day: int, end_day: int) -> pl.DataFrame:
         """The events of the label days ``first_day <= label_day < end_day``.
@@ -57,7 +57,7 @@ class LabelEvents(EventParts):
     def days(self) -> pl.Series:
         """The label days that have an event that counts, ascending."""
         days_of_parts = [frame["label_day"].unique() for frame in self.frames("label_day")]
-        return pl.concat([pl.Series("label_day", [], dtype=pl.Int32), *days_of_parts]).unique().sort()
+        return pl.concat([LabelRows.create_empty()["label_day"], *days_of_parts]).unique().sort()
 
     @property
     def last_day(self) -> int:
@@ -84,7 +84,13 @@ class LabelEvents(EventParts):
         return (self.first_day, self.end_day, self.end_label_day) == (0, OPEN_END, OPEN_END)
 
 
+def label_rows(events: pl.DataFrame) -> pl.DataFrame:
+    """The events that have a gain, with the columns that `LabelEvents` keeps."""
+    further = [name for name in (REQUEST_ID,) if name in events.columns]
+    return events.filter(pl.col("gain") > 0).select(*LabelRows.column_names(), *further)
+
+
 def day_spans(events: pl.DataFrame) -> pl.DataFrame:
-    """First and last timestamp of each pair of day and label_day that events have; see `LabelEvents.spans`."""
+    """`DaySpans` of events, once for each pair of days that they have."""
     stamp = pl.col("timestamp")
     return events.group_by("day", "label_day").agg(first=stamp.min(), last=stamp.max()).sort("day", "label_day")

@@ -8,6 +8,7 @@ from features.errors import ContractError
 from features.log.event_log import EventLog
 from features.tables.contracts import check_table, rules_broken
 from features.tables.dtypes import dtype_name, ids_like
+from features.tables.frames import CodedOffers
 from features.tables.schemas import Offers
 
 __all__ = ["coded_offers"]
@@ -30,7 +31,7 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         log: The log whose items it must name.
 
     Returns:
-        item (UInt32 code), offer, first_day, last_day (Int32), reach (Float64).
+        `features.tables.frames.CodedOffers`.
 
     Raises:
         ContractError: Columns are missing, rows break a rule, there are too many kinds, or no item is in the catalogue;
@@ -55,6 +56,5 @@ def coded_offers(frame: pl.DataFrame, log: EventLog) -> pl.DataFrame:
         raise ContractError(
             f"{_NAME}: {'; '.join(faults)}. Write one row an offer: item_id, offer, first_day, last_day, reach."
         )
-    days = pl.col("first_day"), pl.col("last_day").fill_null(_NO_END)
-    numbers = [day.cast(pl.Int32) for day in days]  # days since 1970, as everywhere
-    return in_catalogue.select("item", "offer", *numbers, pl.col("reach").fill_null(1.0))
+    whole = in_catalogue.with_columns(pl.col("last_day").fill_null(_NO_END), pl.col("reach").fill_null(1.0))
+    return CodedOffers.cast(whole)

@@ -9,19 +9,20 @@ import numpy.typing as npt
 import polars as pl
 
 from features.log.event_parts import EventParts, Part
+from features.tables.frames import RawRows
 from features.tables.schemas import Events
 
-__all__ = ["OPTIONAL", "RAW_COLUMNS", "RawEvents", "asks_every_event", "raw_rows"]
+__all__ = ["OPTIONAL", "RawEvents", "asks_every_event", "raw_rows"]
 
-RAW_COLUMNS = ("user", "item", "gain", "kind", "day", "label_day", "timestamp")
-"""Columns that each of them has."""
-OPTIONAL = ("query", "text")
+OPTIONAL = (Events.query.name, Events.text.name)
 """Columns that are kept of every log that has them."""
+
+_OF_EACH = tuple(RawRows.column_names())
 
 
 @dataclass(frozen=True, eq=False)
 class RawEvents(EventParts):
-    """The rows with a value in a further column, with `RAW_COLUMNS` and these; see `asks_every_event`.
+    """The rows with a value in a further column: `RawRows` with these; see `asks_every_event`.
 
     Attributes:
         further: The further columns: those of `OPTIONAL` that any row has, and those that the configuration reads.
@@ -36,7 +37,7 @@ class RawEvents(EventParts):
         """Of single events in memory; None where they hold nothing more.
 
         Args:
-            single: All events, with `RAW_COLUMNS`.
+            single: All events, with the columns of `RawRows`.
             keep: Further columns that the configuration reads.
         """
         return cls.of_parts([Part.of(raw_rows(single, keep))], keep)
@@ -52,7 +53,7 @@ class RawEvents(EventParts):
             return any(part.frame[name].null_count() < part.frame.height for part in parts)
 
         further = [name for name in OPTIONAL if name in present and has_values(name)]
-        further += [name for name in keep if name in present and name not in (*OPTIONAL, *RAW_COLUMNS)]
+        further += [name for name in keep if name in present and name not in (*OPTIONAL, *_OF_EACH)]
         is_whole = asks_every_event(keep)
         return cls(parts, further=tuple(further), is_whole=is_whole) if further or is_whole else None
 
@@ -61,8 +62,8 @@ class RawEvents(EventParts):
         return replace(self, codes=codes)
 
     def holding(self, column: str, *others: str) -> pl.DataFrame:
-        """The rows that hold something in a column, in any order: `RAW_COLUMNS`, the column, and others."""
-        return self.table(*RAW_COLUMNS, *dict.fromkeys((column, *others)), where=pl.col(column).is_not_null())
+        """The rows that hold something in a column, in any order: `RawRows`, the column, and others."""
+        return self.table(*_OF_EACH, *dict.fromkeys((column, *others)), where=pl.col(column).is_not_null())
 
     def values(self, column: str) -> pl.Series:
         """What stands in a column, without nulls, in any order."""
@@ -75,19 +76,19 @@ class RawEvents(EventParts):
 
     @property
     def rows(self) -> pl.DataFrame:
-        """All of them, in any order: `RAW_COLUMNS`, and `further`."""
-        return self.table(*RAW_COLUMNS, *self.further)
+        """All of them, in any order: `RawRows`, and `further`."""
+        return self.table(*_OF_EACH, *self.further)
 
 
 def asks_every_event(keep: Collection[str]) -> bool:
     """Whether all rows must be kept: some of the columns stand in every event, or describe logged lists."""
-    return bool(set(keep) & ({*Events.column_names(), "label_day"} - set(OPTIONAL)))
+    return bool(set(keep) & ({*Events.column_names(), RawRows.label_day.name} - set(OPTIONAL)))
 
 
 def raw_rows(single: pl.DataFrame, keep: Sequence[str]) -> pl.DataFrame:
     """The rows that `RawEvents` keeps of single events, with the columns that it may need."""
-    names = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in single.columns and name not in RAW_COLUMNS]
-    rows = single.select(*RAW_COLUMNS, *names)
+    names = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in single.columns and name not in _OF_EACH]
+    rows = single.select(*_OF_EACH, *names)
     if asks_every_event(keep):
         return rows
     return rows.filter(pl.any_horizontal(pl.col(name).is_not_null() for name in names)) if names else rows.clear()

@@ -15,9 +15,10 @@ import polars as pl
 from features.config import LabelsConfig
 from features.log.asof import NEVER
 from features.log.event_log import EventLog
+from features.tables.frames import PAIR, CandidateRows, LabelRows, Requests, Truth, ValuedTruth
 
 __all__ = [
-    "LISTS",
+    "NUMBERED",
     "SLICES",
     "VALUE_LABEL",
     "EngagedDays",
@@ -29,8 +30,8 @@ __all__ = [
     "with_newness",
 ]
 
-LISTS = ("shown", "positions")
-"""Columns of logged requests that hold a list each: the items that were shown, by code, and where."""
+NUMBERED = pl.int_range(pl.len()).cast(Requests.request.dtype).alias(Requests.request.name)
+"""Expression: rows as requests, numbered from 0 in their order."""
 
 SLICES = ("all", "repeat", "new-to-user", "cold item")
 """All items; those the user had engaged with before the as-of; the others; those nobody had before the window.
@@ -38,7 +39,7 @@ SLICES = ("all", "repeat", "new-to-user", "cold item")
 A slice keeps its items only, among the true ones and in every list alike, and the requests that then have a true one.
 """
 
-VALUE_LABEL = "value_label"
+VALUE_LABEL = ValuedTruth.value_label.name
 """Column of positives: the label, raised by the value of the event."""
 
 _AT_ONCE = 4_000_000  # events that are grouped at a time
@@ -48,10 +49,10 @@ class RequestSource(Protocol):
     """Where requests and their positives come from."""
 
     def between(self, first_day: int, end_day: int) -> pl.DataFrame:
-        """The requests of the batch days ``first_day <= day < end_day``; see `requests_between` for the columns."""
+        """The requests of the batch days ``first_day <= day < end_day``: `Requests`, or `LoggedLists`."""
 
     def truth(self, requests: pl.DataFrame) -> pl.DataFrame:
-        """The positives of requests that `between` made; see `truth_of` for the columns."""
+        """The positives of requests that `between` made: `Truth`, or `ValuedTruth`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,21 +75,21 @@ def requests_between(log: EventLog, first_day: int, end_day: int) -> pl.DataFram
     """Requests of all users who engaged on the days ``first_day <= day < end_day``.
 
     Returns:
-        Sorted by (as_of_day, user): request (UInt32, 0..n-1), user, as_of_day (Int32).
+        `features.tables.frames.Requests`.
     """
-    none = pl.DataFrame(schema={"user": pl.UInt32, "label_day": pl.Int32})
-    active_days = [part.unique() for part in log.label_events.by_part(first_day, end_day, "user", "label_day")]
+    none = LabelRows.create_empty().select("user", "label_day")
+    active_days = [part.unique() for part in log.label_events.by_part(first_day, end_day, *none.columns)]
     return _numbered(pl.concat([none, *active_days]).unique().rename({"label_day": "as_of_day"}))
 
 
 def requests_tonight(users: pl.Series, as_of_day: int) -> pl.DataFrame:
-    """One request for each user code, as of one day. Same columns as `requests_between`."""
-    return _numbered(pl.DataFrame({"user": users}).with_columns(as_of_day=pl.lit(as_of_day, pl.Int32)))
+    """One request for each user code, as of one day: `Requests`."""
+    day = pl.lit(as_of_day, Requests.as_of_day.dtype)
+    return _numbered(pl.DataFrame({"user": users}).with_columns(as_of_day=day))
 
 
 def _numbered(requests: pl.DataFrame) -> pl.DataFrame:
-    ordered = requests.sort("as_of_day", "user")
-    return ordered.select(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"), "user", "as_of_day")
+    return requests.sort("as_of_day", "user").with_columns(NUMBERED).select(Requests.column_names())
 
 
 def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.DataFrame:
@@ -100,10 +101,9 @@ def truth_of(requests: pl.DataFrame, log: EventLog, labels: LabelsConfig) -> pl.
         labels: Gains' horizon.
 
     Returns:
-        Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with
-        the item before the request's as-of); with `labels.value_gain` then `VALUE_LABEL` (Int32, 1-30).
+        `features.tables.frames.Truth`; with `labels.value_gain` `ValuedTruth`.
     """
-    by_day = requests.select("request", "user", "as_of_day").sort("as_of_day")
+    by_day = requests.select(Requests.column_names()).sort("as_of_day")
     days, horizon = by_day["as_of_day"], labels.horizon_days
     first, last = (0, 0) if by_day.is_empty() else (int(days[0]), int(days[-1]))
     label_day, opens = pl.col("label_day"), pl.col("as_of_day")
@@ -126,7 +126,7 @@ def _graded_by_item(followed: list[pl.DataFrame], labels: LabelsConfig) -> pl.Da
     graded_parts = []
     for share in range(shares):
         some = [rows.filter(pl.col("user") % shares == share) for rows in followed] if shares > 1 else followed
-        graded_parts.append(pl.concat(some).group_by("request", "user", "item", "as_of_day").agg(**graded(labels)))
+        graded_parts.append(pl.concat(some).group_by(CandidateRows.column_names()).agg(**graded(labels)))
     return pl.concat(graded_parts)
 
 
@@ -155,13 +155,11 @@ def graded(labels: LabelsConfig) -> dict[str, pl.Expr]:
 
 
 def with_newness(truth: pl.DataFrame, log: EventLog) -> pl.DataFrame:
-    """Positives (request, user, item, as_of_day, and what `graded` makes) as `truth_of` returns them."""
+    """Positives (`CandidateRows` with what `graded` makes) as `truth_of` returns them."""
     user, item = (truth[name].cast(pl.Int64).to_numpy() for name in ("user", "item"))
     first = log.interactions.first_days(user, item)
     # NOTE: a log that ends (`EventLog.until`) has no cell yet of what came in after its end.
     is_new = (first == NEVER) | (first >= truth["as_of_day"].to_numpy())
-    return (
-        truth.with_columns(is_new=pl.Series(is_new, dtype=pl.Boolean))
-        .select("request", "item", "label", "is_new", *(name for name in (VALUE_LABEL,) if name in truth.columns))
-        .sort("request", "item")
-    )
+    frame = ValuedTruth if VALUE_LABEL in truth.columns else Truth
+    positives = truth.with_columns(is_new=pl.Series(is_new, dtype=frame.is_new.dtype))
+    return positives.select(frame.column_names()).sort(PAIR)

@@ -9,7 +9,8 @@ from features.config import LabelsConfig
 from features.errors import ContractError, listed, require_columns
 from features.log.event_log import EventLog
 from features.log.label_events import REQUEST_ID
-from features.requests.engaged import graded, with_newness
+from features.requests.engaged import NUMBERED, graded, with_newness
+from features.tables.frames import CandidateRows, LoggedLists, Requests
 
 __all__ = ["LoggedRequests"]
 
@@ -21,11 +22,9 @@ class LoggedRequests:
     Attributes:
         log: The event log.
         labels: Gains' horizon.
-        requests: Sorted by (as_of_day, user, requested_at, request_id), one row a request_id: request_id, user,
-            as_of_day (Int32: the batch day of requested_at), requested_at (of its first shown event), query
-            (the latest of its events that has one, else null), the context columns (each the first of its shown events
-            that is not null), shown (List(UInt32): the codes of its items, ascending) and positions (List(Int32): the
-            best position of each, null where unknown).
+        requests: `LoggedLists` without their number, by (as_of_day, user, requested_at, request_id). A request is of
+            the batch day of requested_at; query is the latest of its events that has one; the context columns are each
+            the first of its shown events that is not null.
         without_id: Shown events that carry no request_id; they are in no request.
         of_many_users: Shown events whose request_id more than one user has; they are in no request.
     """
@@ -92,15 +91,11 @@ class LoggedRequests:
         """Requests of the batch days ``first_day <= day < end_day``.
 
         Returns:
-            In the order of `requests`: request (UInt32, 0..n-1), user, as_of_day, then its other columns.
+            `LoggedLists` in the order of `requests`.
         """
         within = self.requests.filter(pl.col("as_of_day").is_between(first_day, end_day, closed="left"))
-        return within.select(
-            pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"),
-            "user",
-            "as_of_day",
-            pl.exclude("user", "as_of_day"),
-        )
+        first = Requests.column_names()
+        return within.with_columns(NUMBERED).select(*first, pl.exclude(first))
 
     def truth(self, requests: pl.DataFrame) -> pl.DataFrame:
         """The positives of requests: the highest gain of each shown item that the user engaged with.
@@ -113,10 +108,9 @@ class LoggedRequests:
             requests: As `between` makes them.
 
         Returns:
-            Sorted by (request, item): request, item, label (Int32, 1-30), is_new (the user had not engaged with the
-            item before the request's as-of); with `labels.value_gain` then `features.requests.engaged.VALUE_LABEL`.
+            `Truth`; with `labels.value_gain` `ValuedTruth`.
         """
-        lists = requests.select("request", "user", "as_of_day", "request_id", "requested_at", item="shown")
+        lists = requests.select(*Requests.column_names(), "request_id", "requested_at", item="shown")
         carried = pl.col("request_id").alias("carried")
         closes = pl.col("as_of_day") + self.labels.horizon_days
         days = requests["as_of_day"]
@@ -130,7 +124,7 @@ class LoggedRequests:
             .filter(pl.col("label_day").is_between(pl.col("as_of_day"), closes, closed="left"))
             .filter((pl.col("carried") == pl.col("request_id")).fill_null(value=False) | later)
         )
-        positives = followed.group_by("request", "user", "item", "as_of_day").agg(**graded(self.labels))
+        positives = followed.group_by(CandidateRows.column_names()).agg(**graded(self.labels))
         return with_newness(positives, self.log)
 
 
@@ -163,7 +157,7 @@ def _requests(events: pl.DataFrame, seen: pl.DataFrame, context: Sequence[str]) 
         searched = events.drop_nulls("query").sort("timestamp", "query").group_by("request_id", maintain_order=True)
         queries = searched.agg(pl.col("query").last())
     else:
-        queries = requests.select("request_id", query=pl.lit(None, pl.String)).head(0)
+        queries = requests.select("request_id", query=pl.lit(None, LoggedLists.query.dtype)).head(0)
     positions = seen.group_by("request_id", "item").agg(pl.col("position").min()).sort("request_id", "item")
     lists = positions.group_by("request_id", maintain_order=True).agg(shown="item", positions="position")
     return (

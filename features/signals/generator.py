@@ -19,7 +19,7 @@ from features.log.asof import Ints
 from features.log.event_log import EventLog
 from features.signals.cache import AsOfCache
 from features.signals.queries import Queries
-from features.signals.top_k import NOTHING, leaders, top_k
+from features.signals.top_k import NO_SCORES, leaders, top_k
 
 __all__ = ["Generator", "GeneratorInputs", "best_of_users", "recent_items"]
 
@@ -80,11 +80,11 @@ class Generator(ABC):
         """Its items for each request, at most its quota.
 
         Args:
-            requests: request, user, as_of_day; of logged requests also query.
-            history: `features.candidates.union.histories` of these requests.
+            requests: `Requests`; of logged requests also query.
+            history: `HistoryItems` of these requests.
 
         Returns:
-            request (UInt32), item (UInt32), score (Float64, above 0, larger is better), rank (Int32, 1 is best).
+            `features.tables.frames.Ranked`, with scores above 0.
         """
 
 
@@ -95,7 +95,7 @@ def recent_items(history: pl.DataFrame, most: int) -> pl.DataFrame:
 
 def best_of_users(requests: pl.DataFrame, scores: Callable[[Ints, int], sparse.csr_matrix], most: int) -> pl.DataFrame:
     """The `most` best items of each request, by what `scores` gives users (ascending codes) as of a day."""
-    parts = [NOTHING.drop("rank")]
+    parts = [NO_SCORES]
     for (day,), some in requests.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
         user, row = np.unique(some["user"].cast(pl.Int64).to_numpy(), return_inverse=True)
         parts.append(leaders(scores(user, int(day))[row], most, requests=some["request"].to_numpy()))

@@ -11,7 +11,8 @@ from features.log.asof import Ints
 from features.log.event_log import EventLog
 from features.signals.base import Signal
 from features.signals.generator import Generator, GeneratorInputs
-from features.signals.top_k import NOTHING, leaders_of_blocks, top_k, top_k_of_rows
+from features.signals.top_k import NO_SCORES, NOTHING, leaders_of_blocks, top_k, top_k_of_rows
+from features.tables.frames import PopularItems
 
 __all__ = ["Popular", "PopularInCategory", "PopularInSegment", "Popularity", "SegmentPopularity", "popular_items"]
 
@@ -74,14 +75,14 @@ def popular_items(log: EventLog, as_of_days: pl.Series, *, most: int, window_day
     """The items with most engagements in the window before each day (all before, if None).
 
     Returns:
-        as_of_day, item, score (the count), rank; ties by item code.
+        `PopularItems`; ties by item code.
     """
     popularity = Popularity(window_days)
-    parts = [NOTHING.rename({"request": "as_of_day"}).cast({"as_of_day": pl.Int32})]
+    parts: list[pl.DataFrame] = [PopularItems.create_empty()]
     for day in as_of_days.unique().sort():
         best = top_k_of_rows(sparse.csr_matrix(popularity.fit(log, day)), most)
-        parts.append(best.select(pl.lit(day, pl.Int32).alias("as_of_day"), "item", "score", "rank"))
-    return pl.concat(parts).with_columns(pl.col("score").cast(pl.Int64))
+        parts.append(PopularItems.cast(best.with_columns(as_of_day=pl.lit(day))))
+    return pl.concat(parts)
 
 
 class Popular(Generator):
@@ -119,7 +120,7 @@ class PopularInCategory(Generator):
             return NOTHING
         named = history.with_columns(category=pl.Series(self._category[history["item"].to_numpy()]))
         named = named.filter(pl.col("category") >= 0).join(requests.select("request"), on="request", how="semi")
-        popularity, parts = Popularity(self.inputs.config.popular_days), [NOTHING.drop("rank")]
+        popularity, parts = Popularity(self.inputs.config.popular_days), [NO_SCORES]
         for (day,), some in named.sort("as_of_day", "request").group_by("as_of_day", maintain_order=True):
             parts.append(self._of_day(some, self.inputs.cache.fitted(popularity, int(day))))
         return top_k(pl.concat(parts), self.most)

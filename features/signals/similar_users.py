@@ -18,7 +18,7 @@ from features.log.event_log import EventLog
 from features.signals.base import Signal, UserSignal
 from features.signals.cache import AsOfCache
 from features.signals.generator import Generator, best_of_users
-from features.signals.top_k import NOTHING, leaders, top_k
+from features.signals.top_k import NO_SCORES, leaders, top_k
 
 __all__ = ["LatelyEngaged", "NearestUsers", "SimilarUsers", "engaged_lately"]
 
@@ -66,7 +66,7 @@ class NearestUsers(UserSignal[_Pool]):
     def scores(self, fitted: _Pool, log: EventLog, user: Ints, day: int) -> sparse.csr_matrix:
         """See `UserSignal`."""
         mine, norm = _histories(log, user, day)
-        parts = [NOTHING.drop("rank")]
+        parts = [NO_SCORES]
         for start in range(0, len(user), _ROWS):
             rows = slice(start, start + _ROWS)
             alike = sparse.csr_matrix(mine[rows] @ fitted.weight)

@@ -15,7 +15,8 @@ from features.log.asof import Floats
 from features.log.decay import FIXED
 from features.signals.base import Signal
 from features.signals.cache import AsOfCache
-from features.signals.top_k import NOTHING, largest, table_of, top_k
+from features.signals.top_k import NO_SCORES, largest, table_of, top_k
+from features.tables.frames import PAIR
 
 __all__ = ["MAX_NEIGHBOURS", "near", "reached", "shrunk_cosine", "strongest"]
 
@@ -74,12 +75,12 @@ def near(
 
     Args:
         similarity: CSR (items, items), row = item of the history.
-        history: request, item, weight, one row a pair.
+        history: `HistoryItems`.
         most: Leave out, of each request, items that are behind this many others.
         outside: Leave the history's own items out.
 
     Returns:
-        request, item, score of every item with a score.
+        `Scored`: every item with a score.
     """
     history = history.sort("request", "item")
     requests, rows, sizes = np.unique(history["request"].to_numpy(), return_inverse=True, return_counts=True)
@@ -91,7 +92,7 @@ def near(
         else largest(scores.data, scores.indptr, most + (sizes if outside else 0 * sizes))
     )
     scored = table_of(scores, requests, kept)
-    return scored.join(history, on=["request", "item"], how="anti") if outside else scored
+    return scored.join(history, on=PAIR, how="anti") if outside else scored
 
 
 def reached(
@@ -102,9 +103,9 @@ def reached(
     *,
     outside: bool = True,
 ) -> pl.DataFrame:
-    """The `most` best items of `near` for each request, by the fit of its day: request, item, score, rank."""
+    """The `most` best items of `near` for each request, by the fit of its day: `Ranked`."""
     fit_day = {day: signal.fit_day(cache.log, day) for day in history["as_of_day"].unique().sort()}
-    parts = [NOTHING.drop("rank")]
+    parts = [NO_SCORES]
     for day in dict.fromkeys(fit_day.values()):
         days = [as_of_day for as_of_day, fitted in fit_day.items() if fitted == day]
         some = history.filter(pl.col("as_of_day").is_in(days))

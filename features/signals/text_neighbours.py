@@ -11,7 +11,7 @@ from features.log.asof import Ints
 from features.signals.generator import Generator, recent_items
 from features.signals.popularity import Popularity
 from features.signals.similarity import MAX_NEIGHBOURS, near
-from features.signals.top_k import NOTHING
+from features.signals.top_k import NOTHING, first_of_each
 from features.tables.text import GRID
 
 __all__ = ["TextNeighbours", "text_similarity"]
@@ -73,8 +73,7 @@ class TextNeighbours(Generator):
         ordered = scored.with_columns(lately=pl.Series(lately)).sort(
             ["request", "score", "lately", "item"], descending=[False, True, True, False]
         )
-        ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("request"))
-        return ranked.filter(pl.col("rank") <= self.most).select(NOTHING.columns)
+        return first_of_each(ordered, self.most).select(NOTHING.columns)
 
     @cached_property
     def _similarity(self) -> sparse.csr_matrix | None:

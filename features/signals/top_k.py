@@ -9,29 +9,46 @@ import polars as pl
 from scipy import sparse
 
 from features.log.asof import Ints
+from features.tables.frames import Ranked, Scored
 
-__all__ = ["NOTHING", "largest", "leaders", "leaders_of_blocks", "table_of", "top_k", "top_k_of_rows"]
+__all__ = [
+    "NOTHING",
+    "NO_SCORES",
+    "first_of_each",
+    "largest",
+    "leaders",
+    "leaders_of_blocks",
+    "table_of",
+    "top_k",
+    "top_k_of_rows",
+]
 
-NOTHING = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32, "score": pl.Float64, "rank": pl.Int32})
+NOTHING: pl.DataFrame = Ranked.create_empty()
 """The result of a generator that proposes nothing."""
+NO_SCORES: pl.DataFrame = Scored.create_empty()
+"""Its scores, before they are ranked."""
 
 _BLOCK_ROWS = 200  # dense rows that are made at a time
 
 
 def top_k(scored: pl.DataFrame, most: int) -> pl.DataFrame:
-    """The `most` best rows of each request by `score`, ties by item code, with their `rank` (1 is best)."""
-    ordered = scored.sort(["request", "score", "item"], descending=[False, True, False])
-    ranked = ordered.with_columns(rank=pl.int_range(1, pl.len() + 1, dtype=pl.Int32).over("request"))
-    return ranked.filter(pl.col("rank") <= most)
+    """The `most` best rows of each request by `score`, ties by item code: `Ranked`, and whatever stands beside."""
+    return first_of_each(scored.sort(["request", "score", "item"], descending=[False, True, False]), most)
+
+
+def first_of_each(ordered: pl.DataFrame, most: int) -> pl.DataFrame:
+    """The first `most` rows of each request, with their `rank` (1 is first)."""
+    rank = pl.int_range(1, pl.len() + 1).over("request").cast(Ranked.rank.dtype)
+    return ordered.with_columns(rank=rank).filter(pl.col("rank") <= most)
 
 
 def top_k_of_rows(scores: sparse.csr_matrix, most: int) -> pl.DataFrame:
-    """The `most` best columns of each row of a matrix, as those of a request: request, item, score, rank."""
+    """The `most` best columns of each row of a matrix, as those of a request: `Ranked`."""
     return top_k(leaders(scores, most, requests=np.arange(scores.shape[0])), most)
 
 
 def leaders(scores: sparse.csr_matrix, most: int, *, requests: npt.NDArray[np.integer]) -> pl.DataFrame:
-    """What `top_k` needs of rows of scores, before it is ranked: request, item, score.
+    """What `top_k` needs of rows of scores, before it is ranked: `Scored`.
 
     Args:
         scores: CSR (R, items); what it does not hold is no item's score, indices need no order.
@@ -52,7 +69,7 @@ def leaders_of_blocks(
         requests: (R,) numbers.
         items: (M,) codes of the columns.
     """
-    parts = [NOTHING.drop("rank")]
+    parts = [NO_SCORES]
     for start in range(0, len(requests), _BLOCK_ROWS):
         rows = slice(start, min(start + _BLOCK_ROWS, len(requests)))
         dense = scores(rows)
@@ -61,17 +78,13 @@ def leaders_of_blocks(
         above = sparse.csr_matrix((dense[row, column], column, begins), shape=dense.shape)
         parts.append(leaders(above, most, requests=requests[rows]))
     table = pl.concat(parts)
-    return table.with_columns(item=pl.Series(items[table["item"].to_numpy()], dtype=pl.UInt32))
+    return table.with_columns(item=pl.Series(items[table["item"].to_numpy()], dtype=Scored.item.dtype))
 
 
 def table_of(scores: sparse.csr_matrix, requests: npt.NDArray[np.integer], kept: Ints) -> pl.DataFrame:
-    """Some of the entries of a matrix, by their positions, as request, item, score."""
-    return pl.DataFrame(
-        {
-            "request": pl.Series(np.repeat(requests, np.diff(scores.indptr))[kept], dtype=pl.UInt32),
-            "item": pl.Series(scores.indices[kept], dtype=pl.UInt32),
-            "score": pl.Series(scores.data[kept], dtype=pl.Float64),
-        }
+    """Some of the entries of a matrix, by their positions: `Scored`."""
+    return Scored.of(
+        request=np.repeat(requests, np.diff(scores.indptr))[kept], item=scores.indices[kept], score=scores.data[kept]
     )
 
 

@@ -47,6 +47,9 @@ class AuditsConfig(FrozenConfig):
         0.5,
         "Share of lists shorter than night.top, candidates.max_per_request and the catalogue, above that of before.",
     )
+    fallback: AuditConfig = _audit(
+        "block", 0.5, "Share of the ranked users who get the fallback list since night.deadline_minutes passed."
+    )
     equal_scores: AuditConfig = _audit("block", 0.05, "Share of lists whose scores are all the same.")
     texts: AuditConfig = _audit(
         "block",

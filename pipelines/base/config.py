@@ -27,6 +27,7 @@ from features.tables.clocks import EpochUnit
 from pipelines.base.audit_config import AuditsConfig
 from pipelines.base.config_faults import explained, yaml_fault
 from pipelines.base.outside import without_credentials
+from pipelines.base.promotion_config import PromotionConfig
 from pipelines.base.scalars import load_yaml
 from pipelines.base.tracking_config import TrackingConfig
 from ranker.config import EvaluationConfig, RankerConfig, ValidationConfig
@@ -150,30 +151,6 @@ class DataConfig(FrozenConfig):
         return self
 
 
-class PromotionConfig(FrozenConfig):
-    """The gates that a version must pass to go live; the metric is NDCG at the last of `evaluation.cutoffs`."""
-
-    owner = Owner.EVALUATION
-
-    min_lift_over_baseline: float = Field(
-        default=0.0,
-        description="Least NDCG by which a version must beat the user's own most frequent items: the lower end of the "
-        "95 % interval must exceed it.",
-    )
-    max_loss_to_champion: float = Field(
-        default=0.005,
-        ge=0,
-        description="NDCG by which a version may at most be worse than the champion: the lower end of the 95 % "
-        "interval may be this far below 0.",
-    )
-    min_distinct_share: float = Field(
-        default=0.5,
-        ge=0,
-        le=1,
-        description="Least share of requests in which the scores of the candidates are not all the same.",
-    )
-
-
 class NightConfig(FrozenConfig):
     """The nightly job: what is published, and when it refuses to publish."""
 
@@ -201,6 +178,18 @@ class NightConfig(FrozenConfig):
         ge=1,
         description="Minutes without a sign of life after which another night takes over from one that is stopped; "
         "before that the second one ends with 75.",
+    )
+    deadline_minutes: float | None = Field(
+        default=None,
+        gt=0,
+        description="Minutes after its beginning at which a night begins no further shard: the users that are left get "
+        "the fallback list, until the night is run again; null lets it take its time.",
+    )
+    train_every_days: int | None = Field(
+        default=None,
+        ge=1,
+        description="Days after the last training's data end at which `nightly` goes on from the champion "
+        "(train --continue); null never trains at night.",
     )
 
 
@@ -282,6 +271,17 @@ class Config(FrozenConfig):
                     "or list of their own"
                 )
                 raise ValueError(msg)
+        return self
+
+    @model_validator(mode="after")
+    def _policy_of_figures_that_there_are(self) -> Self:
+        faults = self.promotion.faults(self.evaluation.cutoffs)
+        if self.promotion.metric and "value" in self.promotion.metric and self.labels.value_gain is None:
+            faults.append(
+                f"promotion.metric: {self.promotion.metric} needs labels.value_gain. Set it, or leave (value)"
+            )
+        if faults:
+            raise ValueError("\n".join(faults))
         return self
 
     def resolved(self) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from features.errors import ConfigError
 from features.frozen import FrozenConfig, Owner, section_of
 from pipelines.base.config import ClickConfig, Config
 
-__all__ = ["Option", "effects", "filled", "markdown_table", "options_of", "overview", "paths"]
+__all__ = ["Option", "effects", "example_of", "filled", "markdown_table", "options_of", "overview", "paths"]
 
 _TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", time: "time of day", Any: "value"}
 _MANY = {int: "whole numbers", float: "numbers", str: "texts"}
@@ -118,7 +118,16 @@ def markdown_table(path: str) -> str:
         default = option.default if option.default in _IN_WORDS else f"`{option.default}`"
         cells = (f"`{option.key}`", option.values, default, option.description)
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
-    return "\n".join((*lines, "", effects(options), ""))
+    example = example_of(path)
+    block = ("", "```yaml", *example.splitlines(), "```") if example else ()
+    return "\n".join((*lines, "", effects(options), *block, ""))
+
+
+def example_of(path: str) -> str:
+    """The example of the section at a dotted path; empty where it has none, or the path is of a key."""
+    fields = (_field_at(whole, path)[1] for whole in _FILES)
+    sections = (section_of(field.annotation) for field in fields if field is not None)
+    return next((section.example for section in sections if section is not None), "")
 
 
 def filled(text: str) -> str:

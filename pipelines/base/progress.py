@@ -1,5 +1,6 @@
 """Progress of long work: bars on a terminal, JSON lines elsewhere; always on stderr, never on stdout."""
 
+import io
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from pipelines.base.outside import printable, without_credentials
+from pipelines.base.usage import stage
 
 __all__ = ["Advance", "Terminal", "close", "duration", "json_line", "say", "task"]
 
@@ -28,8 +30,10 @@ class Terminal(Console):
     Neither markup nor emoji codes in texts mean anything; control characters and line ends are shown as their escapes.
     """
 
-    def __init__(self, width: int | None = None) -> None:
-        super().__init__(stderr=True, highlight=False, markup=False, emoji=False, width=width)
+    def __init__(self, width: int | None = None, *, record: bool = False) -> None:
+        file = io.StringIO() if record else None  # what is recorded is exported, and not shown
+        plain = {"highlight": False, "markup": False, "emoji": False}
+        super().__init__(stderr=True, file=file, record=record, width=width, **plain)
 
     def render_str(self, text: str, **kwargs: Any) -> Text:  # noqa: ANN401 - rich's own
         """The cell, title or line that a text is."""
@@ -100,11 +104,19 @@ def close(done: str, *, seconds: float, lies_in: object = None, then: str | None
 def task(name: str, total: int, unit: str = "") -> Iterator[Advance]:
     """Show the progress of a piece of work: a bar on a terminal, JSON lines every ten seconds elsewhere.
 
+    It is a stage of what is measured; see `pipelines.base.usage`.
+
     Args:
         name: What is being done.
         total: How many there are.
         unit: What they are.
     """
+    with stage(name), _shown_task(name, total, unit) as advance:
+        yield advance
+
+
+@contextmanager
+def _shown_task(name: str, total: int, unit: str) -> Iterator[Advance]:
     pace = _Pace(total)
     if sys.stderr.isatty():
         with _bar() as bar:

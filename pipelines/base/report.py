@@ -18,7 +18,9 @@ __all__ = [
     "features_table",
     "figure_cell",
     "origins_table",
+    "page",
     "plain",
+    "policy_table",
     "result",
     "show",
     "statistics_table",
@@ -51,6 +53,14 @@ def show(*parts: Table | Text | str, width: int | None = None) -> None:
         if isinstance(shown, Text):
             shown.plain = printable(without_credentials(shown.plain), keep="\n")
         console.print(shown)
+
+
+def page(*parts: Table | Text | str) -> bytes:
+    """The same tables and texts as an HTML page, for a browser; nothing in them is interpreted."""
+    console = Terminal(width=160, record=True)
+    for part in parts:
+        console.print(part)
+    return console.export_html(inline_styles=True).encode()
 
 
 def plain(text: str) -> Text:
@@ -166,6 +176,16 @@ def origins_table(facts: Report, *, k: int) -> list[Table | Text | str]:
         each = (f"{column[key]['difference']:+.4f}" for column in columns[:-1])
         leads.add_row(*key, *each, _with_interval(pair["difference"], pair, "+"))
     return [*tables, leads]
+
+
+def policy_table(gates: Sequence[Mapping[str, str]], *, title: str) -> list[Table | Text | str]:
+    """The gates of a promotion, failed ones marked."""
+    table = Table("gate", "asked", "found", "verdict", title=title)
+    for row in gates:
+        failed = row["verdict"] == "failed"
+        cells = (plain(row[key]) for key in ("gate", "asked", "found", "verdict"))
+        table.add_row(*cells, style="bold red" if failed else None)
+    return [table]
 
 
 def systems_table(facts: Report, *, k: int, what: str = "Test window") -> list[Table | Text | str]:

@@ -9,6 +9,7 @@ __all__ = ["load_yaml"]
 
 _AS_WRITTEN = (
     ("candidates", "blocked"),
+    ("promotion", "tags"),
     *(("data", table, "constants") for table in ("items", "events", "users", "candidates", "offers", "clicks")),
 )
 """Keys whose values are text as it is written, in a list or by name."""

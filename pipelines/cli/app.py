@@ -19,6 +19,8 @@ import typer
 from features.errors import ConfigError
 from pipelines.base.endings import ending
 from pipelines.base.streams import patient_streams
+from pipelines.cli.backups import backups_app
+from pipelines.cli.explanations import explanations_app
 from pipelines.cli.groups import click_app, features_app, vectors_app
 from pipelines.cli.help import help_app
 from pipelines.cli.init_command import init_app
@@ -37,7 +39,11 @@ app = typer.Typer(
     help="Text-aware recommendation ranking: check, train, evaluate, promote, score.",
     epilog="`nightrank help` lists topics, and `nightrank help config ranker` says what each key of a section means.",
 )
-for part in (init_app, project_app, versions_app, champion_app, nights_app, readers_app, help_app):
+_PARTS = (
+    *(init_app, project_app, versions_app, champion_app, nights_app, readers_app, explanations_app, backups_app),
+    help_app,
+)
+for part in _PARTS:
     app.add_typer(part)
 app.add_typer(registry_app, name="registry", rich_help_panel="Look closer")
 app.add_typer(features_app, name="features", rich_help_panel="Look closer")

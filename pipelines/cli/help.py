@@ -71,7 +71,7 @@ def _list_topics(commands: Iterable[str]) -> None:
 
 def _show_config(path: str) -> None:
     """The table of a section, or without a path the sections."""
-    from pipelines.base.option_tables import effects, markdown_table, options_of, overview
+    from pipelines.base.option_tables import effects, example_of, markdown_table, options_of, overview
 
     if not path:
         _print_pairs("Sections and keys of nightrank.yaml: nightrank help config PATH", overview())
@@ -88,7 +88,11 @@ def _show_config(path: str) -> None:
     )
     for option in options:
         table.add_row(option.key, option.values.replace("`", ""), option.default, option.description)
-    _print(table, effects(options).replace("`", ""))
+    _print(
+        table,
+        effects(options).replace("`", ""),
+        *([f"\nFor example:\n{example}"] if (example := example_of(path)) else []),
+    )
 
 
 def _print_pairs(title: str, rows: Iterable[tuple[str, str]]) -> None:

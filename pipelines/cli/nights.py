@@ -87,11 +87,69 @@ def score(
         going["lease"] = lease
         name, night = _night(settings, when.date(), version, orders, going, allow_empty=allow_empty)
     is_shadow = night.get("shadow", False)
+    aside = ", which is not the champion and is not published" if is_shadow else ""
+    aside += ", degraded: `nightrank sync` when the registry answers again" if "degraded" in night else ""
     return Closing(
-        f"ranked {when:%Y-%m-%d} by {name}" + (", which is not the champion and is not published" if is_shadow else ""),
+        f"ranked {when:%Y-%m-%d} by {name}{aside}",
         lies_in=night["attempt"] if is_shadow else Path(settings.output) / "rankings",
         then=next_command("status", config),
     )
+
+
+@command(
+    nights_app,
+    [
+        "nightrank nightly --date 2024-05-01",
+        "nightrank nightly --date 2024-05-01 --from score",
+        "nightrank nightly --date 2024-05-01 --only suggest",
+    ],
+    panel=_PANEL,
+)
+def nightly(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    when: Annotated[datetime, typer.Option("--date", formats=["%Y-%m-%d"], help="The day the rankings are for.")],
+    first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Begin with this step.")] = None,
+    only: Annotated[str | None, typer.Option("--only", metavar="STEP", help="Do this step alone.")] = None,
+    take_over: Annotated[
+        bool, typer.Option("--take-over", help="Begin although another night runs here; that one cannot publish then.")
+    ] = False,
+    allow_empty: AllowEmpty = False,
+) -> Closing:
+    """Run a whole night: check, fold, score, sync, train, suggest. Steps that are done are skipped.
+
+    The exit code is that of check, fold or score; what comes after these never stops a night.
+    """
+    from pipelines.base import report
+    from pipelines.verbs.nightly import Orders
+    from pipelines.verbs.nightly import nightly as run_night
+
+    settings = open_settings(config, overrides)
+    facts = run_night(settings, when.date(), Orders(first, only, take_over, allow_empty))
+    report.result(facts)
+    if facts["code"]:
+        raise typer.Exit(facts["code"])
+    failed = [name for name, step in facts["steps"].items() if step["status"] == "failed"]
+    command = facts["steps"].get("suggest", {}).get("command")
+    return Closing(
+        f"ran the night of {when:%Y-%m-%d}" + (f", of which {', '.join(failed)} failed" if failed else ""),
+        lies_in=Path(settings.output) / "rankings",
+        then=next_command("status" if command is None else command.removeprefix("nightrank "), config),
+    )
+
+
+@command(nights_app, ["nightrank sync", "nightrank sync --config shop/nightrank.yaml"], panel=_PANEL)
+def sync(config: ConfigPath = DEFAULT, overrides: Overrides = []) -> Closing:
+    """Write to the tracking server what nights kept on disk while it did not answer."""
+    from pipelines.base import report
+    from pipelines.verbs.sync import sync as write_spool
+
+    facts = write_spool(open_settings(config, overrides))
+    report.result(facts)
+    if facts["agrees"] is False:
+        report.show(f"what is live was ranked by another version than the champion, {facts['champion'] or 'none'}")
+    return Closing(f"wrote {facts['written']} entries of the spool to the tracking server")
 
 
 def _night(
@@ -101,11 +159,16 @@ def _night(
     from pipelines.base import report
     from pipelines.inputs.check import read_inputs
     from pipelines.inputs.read import read_for
+    from pipelines.registry.last_champion import champion_tonight
     from pipelines.registry.versions import load_version, plan_of_version, working_config
     from pipelines.verbs.score import Publishing
     from pipelines.verbs.score import score as score_night
 
-    name, bundle = load_version(registry_of(settings), version)
+    if version == _CHAMPION:
+        ranker = champion_tonight(settings, write=not orders["dry_run"])
+        name, bundle, going = ranker.name, ranker.bundle, {**going, "degraded": ranker.degraded}
+    else:
+        name, bundle = load_version(registry_of(settings), version)
     own = working_config(settings, bundle)
     if orders["dry_run"]:
         inputs = say_read(read_inputs(own, allow_empty=allow_empty, write=False))

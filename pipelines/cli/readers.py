@@ -1,13 +1,14 @@
 """The commands for what is published: read it, say how old it is, go back to an earlier date."""
 
 import re
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
-from features.errors import ConfigError
+from features.errors import ConfigError, IntegrityError
 from pipelines.cli.commands import Closing, command, next_command
 from pipelines.cli.options import DEFAULT, ConfigPath, Overrides
 
@@ -32,7 +33,7 @@ def status(
         str, typer.Option("--max-age", help="End with 11 if the live date's cut-off lies further back: 26h, 90m, 2d.")
     ] = "",
 ) -> Closing:
-    """Say which rankings are live, after verifying their files, and how old they are."""
+    """Say which rankings are live, after verifying their files, and how old they are; 12 if they are damaged."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.live import refuse_old, standing
@@ -42,6 +43,8 @@ def status(
     facts = standing(Path(settings.output) / "rankings", settings.calendar, datetime.now(UTC))
     report.show("  ".join(f"{key}: {value}" for key, value in facts.items()))
     report.result(facts)
+    if facts.get("damaged"):
+        raise IntegrityError(f"{facts['damaged']} Meanwhile `nightrank read` serves {facts['live']}.")
     if most is not None:
         refuse_old(facts, most)
     if facts["live"] is None:
@@ -99,6 +102,7 @@ def read(
         "version": lists.published.manifest["version"],
         "rows": lists.rows,
         "fallback": lists.is_fallback,
+        **({"damaged": lists.published.damage} if lists.published.damage else {}),
     }
     if chosen == "table" or to is not None:  # else stdout is the rows'
         report.result(facts)
@@ -107,7 +111,10 @@ def read(
 
 @command(
     readers_app,
-    ["nightrank live --set 2024-04-30 --reason 'the new range has wrong prices'"],
+    [
+        "nightrank live --set 2024-04-30 --reason 'the new range has wrong prices'",
+        "nightrank live --set 2024-04-30 --force --reason 'thin, and better than the new range'",
+    ],
     name="live",
     panel=_PANEL,
 )
@@ -118,6 +125,9 @@ def live(
         datetime, typer.Option("--set", formats=["%Y-%m-%d"], help="The day whose published rankings go live again.")
     ],
     reason: Annotated[str, typer.Option("--reason", help="Why, for the journal beside the rankings.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Although audits block these rankings, or never looked at them.")
+    ] = False,
 ) -> Closing:
     """Go back to the rankings of another day, on purpose; the next night of a later day goes live as usual."""
     from pipelines.base import report
@@ -128,8 +138,10 @@ def live(
     if not reason.strip():
         raise ConfigError("--reason is for the journal, and says nothing. Write why the rankings go back.")
     output = Path(load_config(config).output)
-    was = live_day(output / "rankings")
-    attempt, moved = go_back(output, when.date(), reason=reason.strip())
+    was = None
+    with suppress(IntegrityError):  # a damaged pointer, which is replaced
+        was = live_day(output / "rankings")
+    attempt, moved = go_back(output, when.date(), reason=reason.strip(), although_blocked=force)
     report.result(
         {
             "live": str(attempt.day),
@@ -142,6 +154,39 @@ def live(
     return Closing(
         f"{verb} the rankings of {attempt.day} live", lies_in=attempt.folder, then=next_command("status", config)
     )
+
+
+@command(
+    readers_app,
+    ["nightrank prune", "nightrank prune --delete", "nightrank prune --keep 30 --delete"],
+    panel=_PANEL,
+)
+def prune(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    keep: Annotated[int, typer.Option("--keep", min=1, help="Good nights that stay.")] = 14,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove it; else it is only shown what would go.")] = False,
+) -> Closing:
+    """Remove nights that nothing needs any more, unused text vectors, and files that killed commands left.
+
+    What stays: of each of the last good nights the attempt that was published last; what is live, or was within a day;
+    what somebody went back to in the last two weeks; what audits compare with; and attempts beside these nights. While
+    a night runs all attempts stay. What a killed prune leaves nobody reads, and the next one removes it.
+    """
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.prune import prune as prune_output
+    from pipelines.verbs.prune import removals_table
+
+    settings = load_config(config, overrides)
+    pruned = prune_output(settings, keep=keep, delete=delete)
+    report.show(removals_table(pruned, Path(settings.output)))
+    facts = pruned.as_json()
+    report.result(facts)
+    verb = "removed" if delete else "would remove"
+    then = next_command("prune --delete", config) if pruned.removals and not delete else None
+    return Closing(f"{verb} {len(pruned.removals)} things ({facts['freed_bytes'] / 1e6:.1f} MB)", then=then)
 
 
 def _span(text: str) -> timedelta:

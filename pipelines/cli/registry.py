@@ -1,4 +1,4 @@
-"""The commands about the champion: promote, rollback, history, and the group `registry`."""
+"""The commands about the champion: promote, approve, rollback, history, and the group `registry`."""
 
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +19,10 @@ from pipelines.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from pipelines.registry.registry import Registry
+    from pipelines.verbs.promote import Proposal
 
 __all__ = ["champion_app", "registry_app"]
 
@@ -33,7 +36,11 @@ Reason = Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why; it i
 
 @command(
     champion_app,
-    ["nightrank promote", "nightrank promote --version 3 --reason 'the weekly training'"],
+    [
+        "nightrank promote --dry-run",
+        "nightrank promote",
+        "nightrank promote --version 3 --champion 2 --reason 'the weekly training'",
+    ],
     panel=_PANEL,
 )
 def promote(
@@ -41,28 +48,102 @@ def promote(
     overrides: Overrides = [],
     *,
     version: VersionName = "challenger",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the policy and its verdicts; decide nothing.")
+    ] = False,
+    champion: Annotated[
+        int | None, typer.Option("--champion", min=1, help="Number of the champion; refuse if another one is live.")
+    ] = None,
     reason: Reason = "",
     allow_empty: AllowEmpty = False,
 ) -> Closing:
     """Make a version the champion, which `score` ranks by, if it passes every gate."""
     from pipelines.base import report
+    from pipelines.inputs.check import read_inputs
     from pipelines.inputs.read import read_events
     from pipelines.registry.versions import load_version, working_config
-    from pipelines.verbs.promote import promote as promote_version
+    from pipelines.verbs.promote import carry_out, propose
 
     settings = open_settings(config, overrides)
     registry = registry_of(settings)
     then = next_command("score --date DAY", config)
-    if version == "challenger" and (closing := _completed(registry, then)) is not None:
+    if version == "challenger" and not dry_run and (closing := _completed(registry, then)) is not None:
         return closing
-    _, bundle = load_version(registry, version)
-    inputs = say_read(read_events(working_config(settings, bundle), allow_empty=allow_empty))
-    promoted, gates = promote_version(inputs.log, settings, registry, version, reason=reason)
-    for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.finding}")
-    report.result({"champion": promoted.name, "gates": {gate.name: gate.finding for gate in gates}})
-    how = f"passed {len(gates)} gates and is champion" if gates else "is champion already"
-    return Closing(f"{promoted.name} {how}", then=then)
+    working = working_config(settings, load_version(registry, version)[1])
+    if dry_run:
+        inputs = say_read(read_inputs(working, allow_empty=allow_empty, write=False))
+    else:
+        inputs = say_read(read_events(working, allow_empty=allow_empty))
+    expected = None if champion is None else str(champion)
+    proposal = propose(inputs.log, settings, registry, version, expected=expected, dry_run=dry_run)
+    policy, name = [gate.as_json() for gate in proposal.gates], proposal.version.name
+    if policy:
+        live = proposal.standing.champion
+        report.show(
+            *report.policy_table(policy, title=f"{name} against the policy; champion: {live.name if live else 'none'}")
+        )
+    if dry_run:
+        return _rehearsed(proposal, config)
+    carry_out(proposal, settings, registry, reason=reason)
+    gates = {gate.name: gate.words for gate in proposal.gates}
+    report.result({"champion": name, "gates": gates, "policy": policy})
+    how = "is champion already" if proposal.is_live else f"passed {len(gates)} gates and is champion"
+    return Closing(f"{name} {how}", then=then)
+
+
+def _rehearsed(proposal: "Proposal", config: "Path") -> Closing:
+    """The result of a dry run, which is refused as the promotion would be."""
+    from pipelines.base import report
+
+    name, number, live = proposal.version.name, proposal.version.number, proposal.standing.champion
+    report.result(
+        {
+            "version": name,
+            "champion": live and live.name,
+            "would_promote": not proposal.failed and not proposal.is_live,
+            "policy": [gate.as_json() for gate in proposal.gates],
+        }
+    )
+    proposal.refuse_failed()
+    if proposal.is_live:
+        return Closing(f"{name} is champion already; nothing was moved")
+    expected = "" if live is None else f" --champion {live.number}"
+    return Closing(
+        f"{name} passes {len(proposal.gates)} gates; nothing was moved",
+        then=next_command(f"promote --version {number}{expected}", config),
+    )
+
+
+@command(
+    champion_app,
+    ["nightrank approve --version 3 --as 'Ada Lovelace' --reason 'looked at 20 lists'"],
+    panel=_PANEL,
+)
+def approve(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    version: VersionName = "challenger",
+    author: Annotated[str, typer.Option("--as", metavar="NAME", help="Who approves.")] = "",
+    reason: Reason = "",
+) -> Closing:
+    """Say that a version's bundle may go live, where `promotion.min_approvals` asks for it."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.registry.approvals import Approvals
+
+    settings = load_config(config, overrides)
+    registry = registry_of(settings)
+    approved, approvals = registry.version(version), Approvals(registry)
+    approval = approvals.approve(approved, author, reason=reason)
+    authors = [each.author for each in approvals.read(approved.digest)]
+    report.result(
+        {"version": approved.name, "digest": approved.digest, "author": approval.author, "approvals": authors}
+    )
+    return Closing(
+        f"{approval.author} approved {approved.name}, bundle {approved.digest[:12]}; approved by {', '.join(authors)}",
+        then=next_command(f"promote --version {approved.number}", config),
+    )
 
 
 def _completed(registry: "Registry", then: str) -> Closing | None:
@@ -116,7 +197,7 @@ def history(
         datetime | None, typer.Option("--on", formats=["%Y-%m-%d"], help="What was live on this day, in UTC.")
     ] = None,
 ) -> Closing:
-    """Show which versions were made champion, when, by whom and why, refusals too; or what was live on a day."""
+    """Show which versions were made champion, refused or approved, when, by whom and why; or what was live on a day."""
     from pipelines.base import report
     from pipelines.base.config import load_config
     from pipelines.verbs.history import entry_lines, live_on
@@ -128,7 +209,7 @@ def history(
         for entry in entries:
             report.show(*entry_lines(entry))
         report.result({"history": entries})
-        return Closing(f"showed {len(entries)} decisions about the champion")
+        return Closing(f"showed {len(entries)} decisions and approvals")
     facts = live_on(registry, on.date())
     report.show(f"champion when {facts['on']} began: {facts['at_start'] or 'none'}")
     for entry in facts["decisions"]:

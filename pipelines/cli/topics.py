@@ -59,7 +59,8 @@ TOPICS = (
     Topic("memory", "How much memory is needed, and how to bound it.", "pipelines", "Memory"),
     Topic("recovery", "What happens after a kill.", "pipelines", "Recovery after a kill"),
     Topic("continue", "Learning only what is new, from the champion on.", "pipelines", "Continuing a training"),
-    Topic("mlflow", "Where runs and versions are recorded.", "pipelines", "MLflow"),
+    Topic("mlflow", "Runs, versions and nights in MLflow, and serving.", "pipelines.registry", "MLflow"),
+    Topic("backup", "The output folder and the registry in one file, and back.", "pipelines", "Backup"),
     Topic("privacy", "What leaves your machine.", "pipelines", "What leaves your machine"),
 )
 

@@ -16,6 +16,7 @@ import polars as pl
 from features.families.manifest import Column, columns_of
 from features.log.event_log import EventLog
 from features.requests.split import Span
+from features.tables.frames import Requests
 from pipelines.base.config import Config
 from pipelines.evaluation.evaluate import ranked
 from pipelines.stores.mapped import picked
@@ -162,7 +163,7 @@ def _lists_of(rows: pl.DataFrame, *, only: pl.Expr | None = None) -> pl.DataFram
     """
     counted = rows.lazy() if only is None else rows.lazy().filter(only)
     sums = {"items": pl.col("item").cast(pl.Int64).sum(), "labels": pl.col("label").cast(pl.Int64).sum()}
-    lists = counted.group_by("request", "user", "as_of_day", maintain_order=True)
+    lists = counted.group_by(Requests.column_names(), maintain_order=True)
     return lists.agg(rows=pl.len(), **sums).collect()
 
 

@@ -18,9 +18,11 @@ from features.candidates.union import histories
 from features.errors import ConfigError
 from features.log.event_log import EventLog, date_of
 from features.requests.split import Span
+from features.tables.frames import PAIR, Requests, Scored
 from pipelines.base.config import Config
 from pipelines.base.progress import say, task
 from pipelines.evaluation.external import External, coded_scores
+from pipelines.evaluation.policy_figures import PolicyFigures
 from pipelines.stores.mapped import list_batches
 from pipelines.training.chain import Chain
 from pipelines.training.labelled import Labelled, behaviour_candidates, label
@@ -30,6 +32,7 @@ from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
 from ranker.judge import Judged, Window, judge
 from ranker.metrics import CONVENTIONS
 from ranker.ranker import Ranker
+from ranker.tables import with_ids
 
 __all__ = [
     "ALL_SYSTEMS",
@@ -85,6 +88,7 @@ class Evaluation:
         share_distinct: Share of requests whose full-system scores are not all alike.
         beyond: Coverage, novelty and the like of each system: `ranker.beyond_accuracy.BeyondAccuracy.means`.
         ablated: Systems that are the full one without a part, by that part.
+        policy: What `promotion` asks beside, of registered versions; empty after a training.
     """
 
     judged: Judged
@@ -95,6 +99,7 @@ class Evaluation:
     share_distinct: float
     beyond: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     ablated: Mapping[str, str] = field(default_factory=dict)
+    policy: PolicyFigures = field(default_factory=PolicyFigures)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values, the conventions included; undefined figures (an interval over a single user) are None."""
@@ -108,6 +113,7 @@ class Evaluation:
             "systems": self.judged.table.fill_nan(None).to_dicts(),
             "comparisons": self.judged.pairs.fill_nan(None).to_dicts(),
             **({"ablations": self._ablations()} if self.ablated else {}),
+            **self.policy.as_json(),
             "beyond_accuracy": {
                 system: {name: None if math.isnan(value) else value for name, value in means.items()}
                 for system, means in self.beyond.items()
@@ -148,7 +154,7 @@ def evaluate(
         log: The log the window lies in.
         config: Cut-offs, resamples, seed.
         labelled: The window's requests, truth and candidates.
-        lists: request, item, score of each system beside the baselines; the first is the one that is compared.
+        lists: `Scored` of each system beside the baselines; the first is the one that is compared.
         first_day: First day of the window.
         vectors: (items, D) text vectors by item code, for the diversity of lists; None leaves it out.
         chosen: Names of the systems to judge, commas between them; the first system that is left is compared.
@@ -168,7 +174,7 @@ def evaluate(
     by_baseline = [name for name in names if name in BASELINES]
     if by_baseline:
         with task("Ranking by baselines", len(by_baseline), "systems") as advance:
-            requests = labelled.requests.select("request", "user", "as_of_day")
+            requests = labelled.requests.select(Requests.column_names())
             for name in by_baseline:
                 ranking = BASELINES[name](log, requests)
                 systems[name] = _of_logged_lists(labelled.rows, ranking) if labelled.logged_lists else ranking
@@ -218,7 +224,7 @@ def refuse_empty(labelled: Labelled, what: str, *, remedy: str) -> None:
 
 def window_of(log: EventLog, config: Config, labelled: Labelled, first_day: int) -> Window:
     """The window for the judge: requests and truth, the items that each user had before, and cold items."""
-    had_before = histories(log, labelled.requests, config.candidates).select("request", "item")
+    had_before = histories(log, labelled.requests, config.candidates).select(PAIR)
     seen = seen_items(log, first_day)
     cold = log.items.filter(~pl.col("item").is_in(seen.implode()))["item"]
     return Window(labelled.requests, labelled.truth, had_before, cold)
@@ -326,7 +332,7 @@ def beyond_lists(
     means = {}
     for system, lists in systems.items():
         judged = beyond_accuracy(
-            lists.rename({"request": "request_id", "item": "item_id"}),
+            with_ids(lists),
             catalogue,
             n_users=max(had["user"].n_unique(), 1),
             vectors=vectors,
@@ -338,14 +344,14 @@ def beyond_lists(
 
 def _of_logged_lists(rows: pl.DataFrame, ranking: pl.DataFrame) -> pl.DataFrame:
     """Logged lists in a baseline's order; shown items that the baseline does not list come last."""
-    ranked = rows.select("request", "item").join(ranking, on=["request", "item"], how="left", maintain_order="left")
-    return ranked.select("request", "item", pl.col("score").cast(pl.Float64).fill_null(-1.0))  # theirs are above 0
+    ranked = rows.select(PAIR).join(ranking, on=PAIR, how="left", maintain_order="left")
+    return ranked.with_columns(pl.col("score").fill_null(-1.0))  # theirs are above 0
 
 
 def _as_shown(rows: pl.DataFrame) -> pl.DataFrame:
     """Shown items by their position in the log; items without a position come last."""
     position = pl.col(POSITION).fill_null(pl.col(POSITION).max() + 1)
-    return rows.select("request", "item", score=-position.cast(pl.Float64))
+    return rows.select(*PAIR, score=-position.cast(Scored.score.dtype))
 
 
 def version_lists(
@@ -355,7 +361,7 @@ def version_lists(
     rows = labelled.rows
 
     def text(column: str) -> pl.DataFrame:
-        return rows.select("request", "item", score=pl.col(column).fill_nan(_NO_HISTORY).cast(pl.Float64))
+        return rows.select(*PAIR, score=pl.col(column).fill_nan(_NO_HISTORY).cast(Scored.score.dtype))
 
     def by_behaviour() -> pl.DataFrame:
         if labelled.logged_lists:
@@ -371,9 +377,9 @@ def version_lists(
 
 
 def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
-    """The list of a ranker: request, item, score."""
+    """The list of a ranker: `Scored`."""
     scores = [pl.Series("score", ranker.predict(some)) for some in list_batches(rows)]
-    return rows.select("request", "item").with_columns(pl.concat(scores))
+    return rows.select(PAIR).with_columns(pl.concat(scores))
 
 
 def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:

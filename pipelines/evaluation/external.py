@@ -8,6 +8,7 @@ import polars as pl
 
 from features.errors import ConfigError, ContractError
 from features.log.event_log import EventLog, date_of
+from features.tables.frames import PAIR, Scored
 from pipelines.base.config import TableConfig
 from pipelines.base.progress import say
 from pipelines.inputs.tables import read_raw
@@ -226,15 +227,15 @@ def _coded(
         faults.append(f"{unknown} {of} name an item that the catalogue lacks: drop them")
     if repeated := rows.height - rows.unique(subset=[*keys, "item_id"]).height:
         faults.append(f"{repeated} {of} repeat a request and item: keep one row a pair")
-    coded = joined.select("request", "item", "score").drop_nulls()
+    coded = joined.select(Scored.column_names()).drop_nulls()
     without = requests.join(coded, on="request", how="anti")
     if without.height:
         faults.append(f"{without.height} of {requests.height} judged requests have no row{_days(without)}: score them")
     if labelled.logged_lists:
-        shown = labelled.rows.select("request", "item")
-        if absent := shown.join(coded, on=["request", "item"], how="anti").height:
+        shown = labelled.rows.select(PAIR)
+        if absent := shown.join(coded, on=PAIR, how="anti").height:
             faults.append(f"{absent} of {shown.height} shown pairs have no score: score every shown item")
-        if extra := coded.join(shown, on=["request", "item"], how="anti").height:
+        if extra := coded.join(shown, on=PAIR, how="anti").height:
             faults.append(f"{extra} {of} score an item that was not shown: drop them")
     return coded, faults
 

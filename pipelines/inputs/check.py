@@ -260,7 +260,7 @@ def _kinds(offers: pl.DataFrame) -> dict[str, dict[str, Any]]:
 
 
 def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
-    """Refuse families and columns that `features`, `candidates` or `requests` names and that are not there.
+    """Refuse families and columns that the configuration names and that are not there.
 
     Raises:
         ConfigError: Names the nearest family or column.
@@ -272,6 +272,7 @@ def refuse_unknown_names(raw: Mapping[str, RawTable], config: Config) -> None:
         ("items", "features.vectors", settings.vectors),
         ("users", "features.attributes.users", settings.attributes.users),
         ("users", "candidates.segment", config.candidates.segment_columns),
+        *((table, "promotion", config.promotion.columns(table)) for table in ("items", "users")),
         ("events", "features.sentiment", settings.sentiment_columns),
         ("events", "requests.context", config.requests.context_columns),
     ):
@@ -284,8 +285,12 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
     """Contracts of columns that the configuration names: texts, attributes, segment, vectors, sentiment, context."""
     settings = config.features
     attributes = {
-        "items": settings.attributes.items,
-        "users": (*settings.attributes.users, *config.candidates.segment_columns),
+        "items": (*settings.attributes.items, *_beside(Items, config.promotion.columns("items"))),
+        "users": (
+            *settings.attributes.users,
+            *config.candidates.segment_columns,
+            *_beside(Users, config.promotion.columns("users")),
+        ),
         "events": (*settings.sentiment_columns, *config.requests.context_columns),
     }
     extra: dict[str, dy.Column] = {
@@ -301,6 +306,11 @@ def _extra(name: str, frame: pl.DataFrame, config: Config) -> dict[str, dy.Colum
         extra |= {column: dy.List(number, nullable=True, alias=column) for column in settings.vectors}
         extra |= {column: dy.String(nullable=True, alias=column) for column in config.data.items.text_fields}
     return extra
+
+
+def _beside(schema: type[dy.Schema], columns: Sequence[str]) -> list[str]:
+    """Columns that a table's own contract does not have."""
+    return [column for column in columns if column not in schema.column_names()]
 
 
 def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Checked]:

@@ -15,7 +15,7 @@ from features.calendar import Calendar
 from features.families.registry import reads_of_every_event
 from features.log.asof import Ints
 from features.log.event_parts import Part
-from features.log.label_events import LABEL_COLUMNS, REQUEST_ID, LabelEvents, day_spans
+from features.log.label_events import LabelEvents, day_spans, label_rows
 from features.log.raw_events import OPTIONAL, RawEvents, raw_rows
 from features.tables.contracts import Checked
 from pipelines.base.config import Config
@@ -27,7 +27,7 @@ _PART_ROWS = 200_000  # small files share a part
 
 
 def kept_columns(config: Config) -> tuple[str, ...]:
-    """Columns of single events that the configuration reads, beside `RAW_COLUMNS` and `OPTIONAL`."""
+    """Columns of single events that the configuration reads, beside `RawRows` and `OPTIONAL`."""
     columns = (*config.features.sentiment_columns, *config.requests.log_columns, *reads_of_every_event(config.features))
     return tuple(dict.fromkeys(columns))
 
@@ -87,8 +87,7 @@ class EventFiles:
         single = single.with_columns(pl.col("item").cast(pl.UInt32))
         if self._with_labels:
             self._spans.append(day_spans(single))
-            columns = [*LABEL_COLUMNS, *(name for name in (REQUEST_ID,) if name in further)]
-            self._label_parts.add(single.filter(pl.col("gain") > 0).select(columns))
+            self._label_parts.add(label_rows(single))
         self._raw_parts.add(raw_rows(single, self._keep))
 
     def labels(self, codes: Ints) -> LabelEvents | None:

@@ -152,6 +152,14 @@ def _short(night: Measures) -> float:
     return 1 - night.lists.full / max(night.lists.lists, 1)
 
 
+def _fallback(compared: Compared, limit: float) -> Opinion:
+    """Users who get the fallback list because a deadline passed."""
+    fallback, users = compared.tonight.lists.fallback, compared.tonight.inputs.users
+    share = fallback / max(users, 1)
+    words = f"{fallback:,} of {users:,} users get the fallback list: the deadline passed"
+    return Opinion(share, share <= limit + _EXACT, words if fallback else "every user was ranked")
+
+
 def _equal_scores(compared: Compared, limit: float) -> Opinion:
     lists = compared.tonight.lists
     share = lists.equal / max(lists.lists, 1)
@@ -300,6 +308,7 @@ AUDITS: dict[str, Auditor] = {
     "rows": _rows,
     "users_listed": _users_listed,
     "full_lists": _full_lists,
+    "fallback": _fallback,
     "equal_scores": _equal_scores,
     "texts": _texts,
     "catalogue": _gone("items on sale", lambda night: night.inputs.on_sale),

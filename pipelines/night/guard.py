@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date, timedelta
 from functools import cached_property
+from itertools import islice
 from typing import Any, get_args
 
 import polars as pl
@@ -19,13 +20,14 @@ from pipelines.base.progress import say
 from pipelines.night.audits import Compared, Finding, audit
 from pipelines.night.measures import NO_LISTS, InputMeasures, ListMeasures, Measures, measure_inputs, measure_lists
 from pipelines.stores.publish import Attempt, Published, published_attempts
-from pipelines.stores.storage import read_json, read_parquet, write_json
+from pipelines.stores.storage import keep_json, read_json, read_parquet, sha256_of, write_json
 
-__all__ = ["Guard", "audits_table"]
+__all__ = ["MEASURES", "NIGHTS", "Guard", "audits_table"]
 
 MEASURES, AUDITS = "measures.json", "audits.json"
 """Files of an attempt's folder."""
-_NIGHTS = 7  # that are compared with
+NIGHTS = 7
+"""Nights, the latest that went live, that tonight is compared with."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Guard:
         version: Name of the version.
         config: What the night follows.
         rules: The keys that decide what is published; scores and lists are compared under equal ones alone.
+        late: The parts whose users get the fallback list because a deadline passed.
+        late_users: How many users that are.
     """
 
     attempt: Attempt
@@ -49,27 +53,54 @@ class Guard:
     version: str
     config: Config
     rules: Mapping[str, Any]
+    late: Sequence[str] = ()
+    late_users: int = 0
 
     def audited_inputs(self) -> list[Finding]:
         """The audits of what the night knows; asked before a list is made."""
         return audit(self._compared(self._tonight(NO_LISTS)), self.config.night.audits, inputs_alone=True)
 
+    def measured(self, shards: Sequence[str]) -> str:
+        """Measure the lists, keep that beside them, and return its sha256 for the manifest.
+
+        What a manifest vouches for is not measured again.
+
+        Args:
+            shards: The attempt's parts of users, all written.
+        """
+        folder = self.attempt.folder
+        recorded = self.attempt.recorded(MEASURES)
+        if recorded is not None and (folder / MEASURES).is_file() and sha256_of(folder / MEASURES) == recorded:
+            return recorded
+        lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
+        measured = measure_lists(lists, self.log, self.day, top=self._length) if shards else NO_LISTS
+        tonight = self._tonight(measured.model_copy(update={"fallback": self.late_users}))
+        return keep_json(tonight.model_dump(mode="json"), folder / MEASURES)
+
     def audited(self, shards: Sequence[str]) -> list[Finding]:
-        """All audits of a whole and verified attempt; measures and findings are kept beside its manifest.
+        """All audits of a whole and measured attempt; the findings are kept beside its manifest.
 
         Args:
             shards: The attempt's parts of users.
         """
         folder = self.attempt.folder
-        tonight = _measures(self.attempt)
-        if tonight is None:
-            lists = (read_parquet(folder / f"{shard}.parquet") for shard in shards)
-            tonight = self._tonight(measure_lists(lists, self.log, self.day, top=self._length))
-            write_json(tonight.model_dump(mode="json"), folder / MEASURES)
-        sample = read_parquet(folder / f"{shards[0]}.parquet") if shards else pl.DataFrame()
+        tonight = Measures.model_validate(read_json(folder / MEASURES, what="measures"))
+        ranked = [shard for shard in shards if shard not in self.late]
+        sample = read_parquet(folder / f"{ranked[0]}.parquet") if ranked else pl.DataFrame()
         findings = audit(self._compared(tonight, sample), self.config.night.audits)
         write_json([asdict(finding) for finding in findings], folder / AUDITS)
         return findings
+
+    def kept_measures(self) -> Measures:
+        """What was measured of the attempt; of its inputs alone where it was not audited whole."""
+        return _measures(self.attempt) or self._tonight(NO_LISTS)
+
+    def kept_findings(self) -> list[Finding]:
+        """The audits of an attempt that went live; none where they are not there, or not readable."""
+        try:
+            return [Finding(**finding) for finding in read_json(self.attempt.folder / AUDITS, what="audits")]
+        except (IntegrityError, TypeError):
+            return []
 
     def _tonight(self, lists: ListMeasures) -> Measures:
         rules = hashlib.sha256(json.dumps(self.rules, sort_keys=True).encode()).hexdigest()
@@ -89,7 +120,8 @@ class Guard:
         """The night beside those that went live before it, of its day or an earlier one."""
         attempt = self.attempt
         earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-        before = [(each, measures) for each in earlier[:_NIGHTS] if (measures := _measures(each)) is not None]
+        kept = ((each, measures) for each in earlier if (measures := _measures(each)) is not None)
+        before = list(islice((night for night in kept if not night[1].lists.fallback), NIGHTS))
         lists = pl.DataFrame() if sample is None else sample
         return Compared(
             tonight=tonight,
@@ -116,10 +148,12 @@ def _measures(attempt: Attempt) -> Measures | None:
     if not path.is_file():
         return None
     try:
-        return Measures.model_validate(read_json(path, what="measures"))
+        if attempt.recorded(MEASURES) in {None, sha256_of(path)}:  # None: written by an earlier version
+            return Measures.model_validate(read_json(path, what="measures"))
     except (IntegrityError, ValidationError):
-        say("measures that cannot be read are left out of the audits", file=str(path))
-        return None
+        pass  # and said like measures that were altered
+    say("measures that cannot be read are left out of the audits", file=str(path))
+    return None
 
 
 def _lists_of(attempt: Attempt, sample: pl.DataFrame) -> pl.DataFrame | None:

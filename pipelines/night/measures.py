@@ -71,6 +71,7 @@ class ListMeasures(_Kept):
         new_rows: Rows of items that nobody had before.
         deciles: Inner deciles of the scores.
         categories: Share of the rows by category; items without one under "".
+        fallback: Lists that are the fallback list because a deadline passed.
     """
 
     lists: int
@@ -82,6 +83,7 @@ class ListMeasures(_Kept):
     new_rows: int
     deciles: tuple[float, ...]
     categories: dict[str, float]
+    fallback: int = 0
 
 
 NO_LISTS = ListMeasures(lists=0, rows=0, full=0, wrong=0, equal=0, shown=0, new_rows=0, deciles=(), categories={})

@@ -1,7 +1,7 @@
 """The bundle of a version: a verifiable folder of encoder, rankers, features, configuration and evaluation."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
@@ -13,7 +13,6 @@ import numpy as np
 import polars as pl
 import torch
 import yaml
-from pydantic import ValidationError
 
 from encoders.model import InterestModel
 from features.candidates.cut import CandidateCut
@@ -23,11 +22,21 @@ from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
 from pipelines.base.outside import written
+from pipelines.registry.mlmodel import MLMODEL, mlmodel
+from pipelines.registry.parsing import BEHAVIOUR, behaviour_name, parse_elsewhere, read_features, read_rankers
 from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.training.train import Trained
-from ranker.ranker import Ranker, ranker_kind
+from ranker.ranker import Ranker
 
-__all__ = ["Bundle", "library_versions", "load_bundle", "rescore_golden", "verify_files", "write_bundle"]
+__all__ = [
+    "Bundle",
+    "library_versions",
+    "load_bundle",
+    "other_libraries",
+    "rescore_golden",
+    "verify_files",
+    "write_bundle",
+]
 
 _MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
@@ -41,8 +50,10 @@ _FILES = {
     "encoder/model.safetensors",
     "encoder/tokenizer.json",
 }
+_OF_LATER = {MLMODEL}  # that bundles of earlier versions lack
+_OF_MLFLOW = {"registered_model_meta"}  # that MLflow writes beside a model when it fetches it; never read
 _RANKER = "ranker"  # folder of the files of both rankers
-_BEHAVIOUR = "behaviour"  # what all files of the ranker that sees no text are called, but for their suffix
+_CUDA = "cuda"
 _LIBRARIES = (
     "torch",
     "transformers",
@@ -128,7 +139,8 @@ def write_bundle(
             (staging / "candidates.json").write_text("null" if cut is None else cut.to_json(), encoding="utf-8")
             write_json(evaluation, staging / "evaluation.json")
             (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
-            names = _FILES | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
+            (staging / MLMODEL).write_text(mlmodel(trained.chain.log), encoding="utf-8")
+            names = _FILES | _OF_LATER | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
             manifest = {
                 "files": {name: sha256_of(staging / name) for name in sorted(names)},
                 "cutoff": trained.cutoff().isoformat(),
@@ -153,11 +165,11 @@ def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> 
     for inner in ("encoder", _RANKER):
         (folder / inner).mkdir()
     trained.model.save(folder / "encoder")
-    contents = ranker.files() | {_behaviour(name): each for name, each in trained.behaviour_ranker.files().items()}
+    contents = ranker.files() | {behaviour_name(name): each for name, each in trained.behaviour_ranker.files().items()}
     if not _of_rankers(f"{_RANKER}/{name}" for name in contents):
         raise ConfigError(
             f"ranker.kind: the files of a ranker ({listed(ranker.files())}) need plain names with different suffixes, "
-            f"and none of them may be called {_BEHAVIOUR}."
+            f"and none of them may be called {BEHAVIOUR}."
         )
     for name, content in contents.items():
         (folder / _RANKER / name).write_bytes(content)
@@ -195,7 +207,7 @@ def verify_files(folder: Path) -> dict[str, Any]:
     if not isinstance(named, dict) or not set(named) >= _FILES or not _of_rankers(named):
         raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
     present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST})]
+    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST, *_OF_MLFLOW})]
     for name in sorted(named):
         path = folder / name
         if path.is_symlink() or not path.is_file():
@@ -211,20 +223,21 @@ def load_bundle(folder: Path) -> Bundle:
     """Verify and load a version, and re-score its golden rows.
 
     Raises:
-        IntegrityError: Anything is not as it was written, or golden rows score differently here, by more than
-            `Ranker.tolerance`.
+        IntegrityError: Anything is not as it was written, its files break their parsers, or golden rows score
+            differently here, by more than `Ranker.tolerance`.
         ConfigError: Its ranker is of a kind that no installed package brings.
     """
-    manifest = verify_files(folder)
-    features = _read_manifest(folder)
+    manifest, digest = verify_files(folder), sha256_of(folder / _MANIFEST)
+    parse_elsewhere(folder, digest)
+    features = read_features(folder)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    ranker, behaviour = _read_rankers(folder, features, config["ranker"].get("kind"))
-    rescore_golden(folder, ranker)
+    ranker, behaviour = read_rankers(folder, features, config["ranker"].get("kind"))
+    rescore_golden(folder, ranker, manifest.get("libraries", {}))
     cut = (folder / "candidates.json").read_text(encoding="utf-8")
     first, last = read_json(folder / "evaluation.json", what="bundle")["window"]
     return Bundle(
         folder=folder,
-        digest=sha256_of(folder / _MANIFEST),
+        digest=digest,
         manifest=manifest,
         model=InterestModel.load(folder / "encoder"),
         ranker=ranker,
@@ -236,15 +249,10 @@ def load_bundle(folder: Path) -> Bundle:
     )
 
 
-def _behaviour(name: str) -> str:
-    """What a file of a ranker is called where the ranker is the one that sees no text."""
-    return f"{_BEHAVIOUR}{Path(name).suffix}"
-
-
 def _of_rankers(names: Iterable[str]) -> bool:
     """Whether what is named beside the files of every bundle can be the files of two rankers of one kind."""
-    paths = [Path(name) for name in set(names) - _FILES]
-    behaviour = [path for path in paths if path.stem == _BEHAVIOUR]
+    paths = [Path(name) for name in set(names) - _FILES - _OF_LATER]
+    behaviour = [path for path in paths if path.stem == BEHAVIOUR]
     suffixes = {path.suffix for path in paths}
     return (
         bool(paths)
@@ -253,18 +261,9 @@ def _of_rankers(names: Iterable[str]) -> bool:
     )
 
 
-def _read_rankers(folder: Path, features: FeatureManifest, kind: str | None) -> tuple[Ranker, Ranker]:
-    """The full ranker, and the one that sees no text."""
-    paths = {path.name: path for path in (folder / _RANKER).iterdir() if path.stem != _BEHAVIOUR}
-    full = {name: path.read_bytes() for name, path in paths.items()}
-    behaviour = {name: path.with_name(_behaviour(name)).read_bytes() for name, path in paths.items()}
-    read = ranker_kind(kind).read
-    return read(full, features.ranker), read(behaviour, features.behaviour)
-
-
 def _backend_version(model: InterestModel) -> dict[str, str]:
     """The CUDA version, if vectors are made on a GPU."""
-    return {} if model.gpu is None else {"cuda": str(torch.version.cuda)}
+    return {} if model.gpu is None else {_CUDA: str(torch.version.cuda)}
 
 
 def _digests(model: InterestModel) -> dict[str, str]:
@@ -285,18 +284,13 @@ def _manifest_of(trained: Trained) -> FeatureManifest:
     )
 
 
-def _read_manifest(folder: Path) -> FeatureManifest:
-    try:
-        return FeatureManifest.model_validate(read_json(folder / "features.json", what="bundle"))
-    except ValidationError as error:
-        raise IntegrityError(
-            f"{folder}: features.json is no feature manifest of this nightrank ({error.error_count()} faults, first "
-            f"{error.errors()[0]['msg']}). Fetch the bundle again, or train with this version."
-        ) from error
-
-
-def rescore_golden(folder: Path, ranker: Ranker) -> None:
+def rescore_golden(folder: Path, ranker: Ranker, libraries: Mapping[str, str]) -> None:
     """Score a bundle's golden rows again.
+
+    Args:
+        folder: The bundle.
+        ranker: Its full ranker.
+        libraries: Versions of the libraries that it was made with.
 
     Raises:
         IntegrityError: Rows lack features, or score differently by more than `Ranker.tolerance`.
@@ -312,5 +306,25 @@ def rescore_golden(folder: Path, ranker: Ranker) -> None:
         largest = float(apart.max())
         raise IntegrityError(
             f"{folder}: {moved} of {golden.height} golden rows score differently here (by up to {largest:.2g}). "
-            "Use the library versions that the manifest names."
+            f"{_blamed(libraries)}"
         )
+
+
+def other_libraries(recorded: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Libraries of another version here than was recorded: both versions by name; `none` where one is not installed."""
+    here = library_versions()
+    both = {name: (then, here.get(name, "none")) for name, then in recorded.items() if name != _CUDA}
+    return {name: (then, now) for name, (then, now) in both.items() if then != now}
+
+
+def _blamed(recorded: Mapping[str, str]) -> str:
+    """What to do about other scores: which libraries differ, and how to install them."""
+    others = other_libraries(recorded)
+    if not others:
+        return (
+            "All libraries have the versions that it was made with, so that it is the processor, or what a library was "
+            "built with: train again on this machine, or score where it was made."
+        )
+    differ = ", ".join(f"{name} {then}, here {now}" for name, (then, now) in others.items())
+    install = " ".join(f"{name}=={then}" for name, (then, _) in others.items())
+    return f"It was made with other libraries: {differ}. Install those (pip install {install}), or train again."

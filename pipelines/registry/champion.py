@@ -62,15 +62,39 @@ class Champion:
         if move is not None and move.state is State.INTENDED:
             completed = self._finish(move)
             move = last_move(self.decisions.read())
-        elif move is not None and (differences := self.differences(move)):
+        elif move is not None:
+            self._refuse_moved_by_hand(move)
+        return replace(self._standing(move), completed=completed)
+
+    def peek(self) -> Standing:
+        """What is champion by the last decision; nothing is finished or moved.
+
+        Raises:
+            IntegrityError: The aliases were moved by hand.
+            TryAgainError: The last decision is unfinished, or the registry does not answer.
+        """
+        move = last_move(self.decisions.read())
+        if move is not None and move.state is State.INTENDED:
+            raise TryAgainError(
+                f"decision {move.number} ({move.words(self._model)}) is being carried out, or was left unfinished: "
+                "`nightrank registry repair` completes it. Then run this again."
+            )
+        if move is not None:
+            self._refuse_moved_by_hand(move)
+        return self._standing(move)
+
+    def _refuse_moved_by_hand(self, move: Decision) -> None:
+        if differences := self.differences(move):
             raise IntegrityError(
                 f"{'; '.join(differences)}: moved by hand, or left by a command that was killed. `nightrank registry "
                 "repair` sets the aliases as was decided; `nightrank registry repair --adopt --reason TEXT` keeps the "
                 "champion as it is, and says so in the history."
             )
+
+    def _standing(self, move: Decision | None) -> Standing:
         if move is None:
-            return Standing(0, self._registry.find(CHAMPION), completed)
-        return Standing(move.number, self._registry.find(move.after), completed)
+            return Standing(0, self._registry.find(CHAMPION))
+        return Standing(move.number, self._registry.find(move.after))
 
     def decide(
         self,

@@ -13,7 +13,7 @@ import getpass
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -30,7 +30,18 @@ from pipelines.base.config import Config
 from pipelines.base.outside import without_credentials
 from pipelines.registry.tracking_errors import tracking_errors
 
-__all__ = ["Action", "Decision", "Decisions", "State", "last_move", "missing_numbers", "read_journal"]
+__all__ = [
+    "Action",
+    "Decision",
+    "Decisions",
+    "State",
+    "account",
+    "last_move",
+    "missing_numbers",
+    "named_models",
+    "now",
+    "read_journal",
+]
 
 _INTENT, _STATE, _NOTE, _TOKEN = "nightrank.intent", "nightrank.state", "nightrank.note", "nightrank.token"
 _TAG_LENGTH = 4000  # MLflow's SQL stores keep 5,000 characters of a tag
@@ -54,7 +65,7 @@ class State(StrEnum):
     WITHDRAWN = "withdrawn"
 
 
-def _account() -> str:
+def account() -> str:
     """The account's name; its number where it has none, as in a container with a user of its own."""
     try:
         return getpass.getuser()
@@ -62,7 +73,8 @@ def _account() -> str:
         return f"uid {os.getuid()}"
 
 
-def _now() -> str:
+def now() -> str:
+    """The time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -91,8 +103,8 @@ class Decision:
     reason: str = ""
     figures: Mapping[str, Any] = field(default_factory=dict)
     policy: Mapping[str, Any] = field(default_factory=dict)
-    by: str = field(default_factory=_account)
-    at: str = field(default_factory=_now)
+    by: str = field(default_factory=account)
+    at: str = field(default_factory=now)
     number: int = 0
     state: State = State.INTENDED
     note: str = ""
@@ -148,6 +160,19 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
         raise IntegrityError(f"{path} holds lines that are no entries of a journal. Bring it back.") from error
 
 
+def named_models(client: MlflowClient, prefix: str) -> Iterator[RegisteredModel]:
+    """Registered models whose name begins so, by name; an underscore stands for any character."""
+    token: str | None = None
+    while True:
+        page = client.search_registered_models(
+            f"name LIKE '{prefix}%'", max_results=_PAGE, order_by=["name ASC"], page_token=token
+        )
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
 def missing_numbers(decisions: Sequence[Decision]) -> list[int]:
     """Numbers between 1 and the last that no decision has: somebody deleted them in MLflow."""
     present = {decision.number for decision in decisions}
@@ -177,18 +202,10 @@ class Decisions:
             TryAgainError: The registry does not answer.
         """
         models: dict[int, RegisteredModel] = {}
-        token: str | None = None
         with tracking_errors(self._config, "the registry"):
-            while True:
-                page = self._client.search_registered_models(
-                    f"name LIKE '{self._prefix}%'", max_results=_PAGE, order_by=["name ASC"], page_token=token
-                )
-                for model in page:
-                    if match := self._numbered.fullmatch(model.name):  # a `_` in a model's name is a wildcard of LIKE
-                        models[int(match[1])] = model
-                token = page.token
-                if not token:
-                    break
+            for model in named_models(self._client, self._prefix):
+                if match := self._numbered.fullmatch(model.name):  # a `_` in a model's name is a wildcard of LIKE
+                    models[int(match[1])] = model
         return [_parsed(number, models[number]) for number in sorted(models)]
 
     def name(self, number: int) -> str:

@@ -17,6 +17,16 @@ from pipelines.evaluation.external import External
 from pipelines.evaluation.plots import recall_plot
 from pipelines.inputs.check import Inputs
 from pipelines.registry.bundle import write_bundle
+from pipelines.registry.card import (
+    dataset_inputs,
+    description,
+    evaluation_page,
+    metric_name,
+    run_name,
+    run_tags,
+    usage_metrics,
+    version_tags,
+)
 from pipelines.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from pipelines.registry.tracking import Run, Tracking
 from pipelines.stores.rows import sweep_rows
@@ -24,7 +34,7 @@ from pipelines.stores.storage import atomic_writer, read_json, sha256_of, write_
 from pipelines.training.block_training import block_series
 from pipelines.training.train import VALID_NDCG, Trained
 
-__all__ = ["Registered", "metric_name", "metrics_of", "record_ablations", "register", "series_of"]
+__all__ = ["Registered", "metrics_of", "record_ablations", "register", "series_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +75,9 @@ def register(
     labelled, evaluation = judge_trained(trained, config, external)
     recall = candidate_recall(trained, config)
     plot = recall_plot(recall, cut=config.candidates.max_per_request)
-    root = Path(config.output)
     with task("Keeping and registering the version", 2) as advance:
         bundle = write_bundle(
-            root / "bundles",
+            Path(config.output) / "bundles",
             trained=trained,
             config=config,
             evaluation=evaluation.as_json(),
@@ -77,20 +86,19 @@ def register(
         )
         advance(1)
         digest = sha256_of(bundle / "manifest.json")
+        folder = _evaluation_folder(evaluation, config, bundle.name, recall, plot)
+        tags = version_tags(trained, evaluation, inputs, config)
+        words = description(trained, evaluation, inputs, config)
         run.record(
-            f"train {evaluation.as_json()['window'][0]}",
-            metrics=metrics_of(evaluation),
+            run_name(trained),
+            metrics={**metrics_of(evaluation), **usage_metrics(run.stages)},
             series=series_of(trained),
-            tags={
-                "bundle_digest": digest,
-                "cutoff": trained.cutoff().isoformat(),
-                **({} if trained.continues is None else {"continues": trained.continues.name}),
-                **{f"data.{name}": fingerprint for name, fingerprint in inputs.fingerprints.items()},
-            },
-            artefacts={"bundle": bundle, "evaluation": _evaluation_folder(evaluation, root, bundle.name, recall, plot)},
+            tags={**tags, **run_tags(tags, words), "bundle_digest": digest},
+            artefacts={"bundle": bundle, "evaluation": folder},
+            datasets=dataset_inputs(inputs, config),
         )
         registry = Registry(config)
-        version = registry.register(run.id, digest)
+        version = registry.register(run.id, digest, description=words, tags=tags)
         _sweep(registry, config)
         advance(1)
     return Registered(version, evaluation, bundle)
@@ -103,12 +111,6 @@ def _sweep(registry: Registry, config: Config) -> None:
     with suppress(NightrankError):
         manifests = [read_json(folder / "manifest.json", what="bundle") for folder in folders]
         sweep_rows([manifest["training"]["rows"] for manifest in manifests if "training" in manifest], config)
-
-
-def metric_name(*parts: str) -> str:
-    """A metric's name by MLflow's rules: `ndcg@10` is logged as `ndcg_at_10`."""
-    text = ".".join(parts).replace("@", "_at_")
-    return "".join(letter if letter.isalnum() or letter in "._-/" else "_" for letter in text)
 
 
 def record_ablations(evaluation: Evaluation, version: Version, config: Config) -> None:
@@ -156,12 +158,13 @@ def series_of(trained: Trained) -> Mapping[str, list[float]]:
     return series
 
 
-def _evaluation_folder(evaluation: Evaluation, root: Path, name: str, recall: pl.DataFrame, plot: bytes) -> Path:
-    """Write the tables behind every figure, and the plot; they hold request numbers and no ids."""
-    folder = root / "evaluations" / name
+def _evaluation_folder(evaluation: Evaluation, config: Config, name: str, recall: pl.DataFrame, plot: bytes) -> Path:
+    """Write the tables behind every figure, a page of them, and the plot; they hold request numbers and no ids."""
+    folder = Path(config.output) / "evaluations" / name
     write_json(evaluation.as_json(), folder / "evaluation.json")
     write_json({"candidates": recall.to_dicts()}, folder / "recall.json")
-    with atomic_writer(folder / "recall.png") as file:
-        file.write(plot)
+    for file_name, content in (("recall.png", plot), ("evaluation.html", evaluation_page(evaluation, config))):
+        with atomic_writer(folder / file_name) as file:
+            file.write(content)
     write_parquet(evaluation.judged.per_request.drop("user"), folder / "per_request.parquet")
     return folder

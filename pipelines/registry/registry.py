@@ -1,8 +1,10 @@
 """The registry: versions, their aliases, and their bundles. Who is champion is decided in `champion`."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from urllib.parse import unquote, urlparse
 from uuid import uuid4
 
@@ -60,8 +62,17 @@ class Registry:
         self.model = config.tracking.model_name
         self.client = Tracking(config).client
 
-    def register(self, run_id: str, digest: str) -> Version:
-        """Register a run's bundle as a new version with the alias `challenger`."""
+    def register(
+        self, run_id: str, digest: str, *, description: str = "", tags: Mapping[str, str] = MappingProxyType({})
+    ) -> Version:
+        """Register a run's bundle as a new version with the alias `challenger`.
+
+        Args:
+            run_id: The run.
+            digest: sha256 of the bundle's manifest.
+            description: What the version is, for people.
+            tags: The same for programs.
+        """
         with tracking_errors(self.config, "the registry"):
             try:
                 self.client.create_registered_model(self.model)
@@ -69,18 +80,29 @@ class Registry:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":
                     raise
             made = self.client.create_model_version(
-                self.model, source=f"runs:/{run_id}/bundle", run_id=run_id, tags={_DIGEST_TAG: digest}
+                self.model,
+                source=f"runs:/{run_id}/bundle",
+                run_id=run_id,
+                tags={**tags, _DIGEST_TAG: digest},
+                description=description or None,
             )
             self.client.set_registered_model_alias(self.model, CHALLENGER, str(made.version))
         return self.version(str(made.version))
 
     def version(self, wanted: str) -> Version:
-        """A version by number or alias.
+        """A version by number, alias, or name (`model/number`).
 
         Raises:
-            ConfigError: There is none.
+            ConfigError: There is none, or it is another model's.
         """
-        version = self.find(wanted)
+        model, _, number = wanted.rpartition("/")
+        if model and model != self.model:
+            raise ConfigError(
+                f"registry: {wanted!r} is a version of another model than tracking.model_name, {self.model!r}. Name "
+                f"the number of one of its versions, or the other model: --version {number} --set "
+                f"tracking.model_name={model}"
+            )
+        version = self.find(number)
         if version is None:
             hint = (
                 "train one with `nightrank train`" if wanted == CHALLENGER else "promote one with `nightrank promote`"

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from mlflow import MlflowClient
-from mlflow.entities import Experiment, Metric, Param
+from mlflow.entities import DatasetInput, Experiment, Metric, Param
 from mlflow.exceptions import MlflowException
 
 from features.errors import ConfigError, NightrankError, TryAgainError
@@ -22,6 +22,7 @@ from pipelines.base.config import Config, flat
 from pipelines.base.outside import disk_error, without_credentials, written
 from pipelines.base.progress import say
 from pipelines.base.tracking_config import sqlite_uri
+from pipelines.base.usage import Stages, measured
 from pipelines.registry import tracking_store
 from pipelines.registry.tracking_errors import tracking_errors
 
@@ -31,6 +32,11 @@ if TYPE_CHECKING:
 __all__ = ["EVERY_SECONDS", "Run", "Tracking", "local_artefacts", "probe", "tracking_uri"]
 
 _PARAMETERS_AT_ONCE, _METRICS_AT_ONCE = 100, 1000  # MLflow's own limits
+_TRAINING_TAGS = {
+    "nightrank.kind": "training",
+    "mlflow.source.name": "nightrank train",
+    "mlflow.source.type": "LOCAL",
+}
 EVERY_SECONDS = 5.0
 """Seconds between two writes of a run's series."""
 _AGAIN_SECONDS = 600.0  # a server that does not answer takes its time for that
@@ -138,7 +144,8 @@ class Tracking:
             TryAgainError: The server does not answer, or such a training is under way.
         """
         job = f"train-{self._config.digest()[:16]}"
-        with self._alone(job) as lock, self._open_run(job, lock) as run:
+        with measured() as stages, self._alone(job) as lock, self._open_run(job, lock) as run:
+            run.stages = stages
             yield run
 
     @contextmanager
@@ -175,7 +182,8 @@ class Tracking:
         with tracking_errors(self._config):
             if left:
                 self._mark_killed(left)
-            made = self.client.create_run(self.experiment_id, run_name="train", tags={"job_key": job})
+            tags = {"job_key": job, **_TRAINING_TAGS}
+            made = self.client.create_run(self.experiment_id, run_name="train", tags=tags)
         run_id = str(made.info.run_id)
         folder = Path(self._config.output) / "tensorboard" / run_id
         with written(folder):
@@ -205,12 +213,16 @@ class Run:
         run_id: The run's id.
         config: Names the server.
         curves: TensorBoard's writer, which gets all series too; None for none.
+
+    Attributes:
+        stages: What the training took until now.
     """
 
     def __init__(
         self, client: MlflowClient, run_id: str, config: Config, curves: "SummaryWriter | None" = None
     ) -> None:
         self.id = run_id
+        self.stages = Stages()
         self._client = client
         self._config = config
         self._curves = curves
@@ -250,6 +262,7 @@ class Run:
         series: Mapping[str, list[float]],
         tags: Mapping[str, str],
         artefacts: Mapping[str, Path],
+        datasets: Sequence[DatasetInput] = (),
     ) -> None:
         """Write the results of a finished training.
 
@@ -259,6 +272,7 @@ class Run:
             series: Metrics with one value a step or epoch, whole.
             tags: Short texts.
             artefacts: Folder in the run: local file or folder.
+            datasets: The tables that it was trained on.
 
         Raises:
             TryAgainError: The server does not answer.
@@ -270,6 +284,7 @@ class Run:
         self._write()
         with tracking_errors(self._config):
             self._client.update_run(self.id, name=name)
+            self._client.log_inputs(self.id, list(datasets))
             for key, value in tags.items():
                 self._client.set_tag(self.id, key, value)
             for inner, path in artefacts.items():

@@ -18,7 +18,7 @@ from features.errors import TryAgainError
 from pipelines.base.outside import written
 from pipelines.base.tracking_config import sqlite_uri
 
-__all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "making", "sqlite_file"]
+__all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "making", "move_artefacts", "sqlite_file"]
 
 ARTEFACTS = "mlartifacts"
 """Folder of `output` with the artefacts of runs, where no server keeps them."""
@@ -128,6 +128,22 @@ def making(uri: str) -> Iterator[None]:
         connection.execute(text(f"select pg_advisory_lock({_LOCK_KEY})"))  # until the connection is closed
         connection.commit()
         yield
+
+
+def move_artefacts(path: Path, folder: Path) -> None:
+    """Rewrite the artefact paths of all experiments of a database, after its output folder was copied.
+
+    Args:
+        path: The SQLite database.
+        folder: Where the artefacts lie now.
+
+    Raises:
+        sqlite3.Error: The database cannot be read or written.
+    """
+    with closing(sqlite3.connect(path, timeout=_LOCKED_SECONDS)) as opened:
+        recorded = opened.execute("select distinct artifact_location from experiments").fetchall()
+    for (location,) in recorded:
+        follow(path, str(location), folder)
 
 
 def follow(path: Path, recorded: str, folder: Path) -> None:

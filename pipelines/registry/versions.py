@@ -1,6 +1,10 @@
 """Loading registered versions from verified bundles, and judging several on the same requests."""
 
+import resource
+import sys
+import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
@@ -20,14 +24,17 @@ from pipelines.base.removed import without_removed
 from pipelines.evaluation.ablate import Whole, parts_of, without
 from pipelines.evaluation.evaluate import (
     ALL_SYSTEMS,
+    FULL,
     TAKEN,
     Evaluation,
     chosen_names,
     evaluate,
     labelled_window,
     version_lists,
+    window_of,
 )
 from pipelines.evaluation.external import External, coded_scores
+from pipelines.evaluation.policy_figures import PolicyFigures, policy_figures, refuse_unknown_values
 from pipelines.registry.bundle import Bundle, load_bundle
 from pipelines.registry.registry import Registry
 from pipelines.training.chain import Chain
@@ -225,7 +232,7 @@ def judge_versions(
     Where one of the versions was trained on logged requests, all are judged on these. Candidates of all are filtered by
     the rules (`candidates.blocked` and the like) that the first was trained with, not by today's: an item that is
     blocked tonight was there in a past window, and baselines may rank it too. Keys with other values in the file than
-    in the versions are reported.
+    in the versions are reported. What `promotion` asks of slices and groups is measured against the second version.
 
     Args:
         log: The log the window lies in.
@@ -253,6 +260,7 @@ def judge_versions(
             f"the window opens on {date_of(first_day)}, and {', '.join(late)} has seen events or labels after that. "
             "Choose a later window (--from), or an older version."
         )
+    refuse_unknown_values(config.promotion, log)
     parts = _parts(*next(iter(versions.items())), ablate)
     lists: dict[str, pl.DataFrame] = {}
     reference: Labelled | None = None
@@ -266,11 +274,13 @@ def judge_versions(
         own = own_configs[name]
         if logged:
             own = own.model_copy(update={"requests": own.requests.model_copy(update={"source": "logged"})})
+        start = time.perf_counter()
         chain = Chain(log, own, bundle.model, bundle.features.inventory, cut=bundle.cut)
         labelled = labelled_window(chain, own, span, name=f"Scoring with {name}", encoder_day=first_day)
         own_lists = version_lists(labelled, bundle.ranker, bundle.behaviour_ranker, bundle.pooling)
         if reference is None:
             reference, lists, vectors = labelled, dict(own_lists), chain.zero_shot
+            cost = _Cost.since(start, requests=labelled.requests.height)
             if parts:
                 lists |= whole_version(name, bundle, chain).lists(parts, labelled)
         else:
@@ -278,7 +288,7 @@ def judge_versions(
             lists[name] = next(iter(own_lists.values()))
     assert reference is not None  # callers name at least one version
     lists |= coded_scores(external or {}, reference, log, taken={*TAKEN, *lists})
-    return evaluate(
+    evaluation = evaluate(
         log,
         config,
         reference,
@@ -288,6 +298,26 @@ def judge_versions(
         chosen=chosen,
         ablated={part: without(part) for part in parts},
     )
+    systems = [FULL, *list(versions)[1:2]]
+    figures = PolicyFigures()
+    if (config.promotion.slices or config.promotion.groups) and chosen == ALL_SYSTEMS:
+        window = window_of(log, config, reference, first_day)
+        figures = policy_figures(evaluation.judged, window, lists, log, config, systems=systems)
+    return replace(evaluation, policy=replace(figures, request_ms=cost.request_ms, memory_gb=cost.memory_gb))
+
+
+@dataclass(frozen=True, slots=True)
+class _Cost:
+    """What it took to score a window: see `PolicyFigures`."""
+
+    request_ms: float
+    memory_gb: float
+
+    @classmethod
+    def since(cls, start: float, *, requests: int) -> "_Cost":
+        """The cost from a time of `time.perf_counter` until now; Linux counts peak memory in KiB."""
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+        return cls((time.perf_counter() - start) * 1000 / max(requests, 1), peak_bytes / 1e9)
 
 
 def _refuse_other_requests(reference: Labelled, others: Labelled, name: str) -> None:

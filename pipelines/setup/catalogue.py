@@ -201,10 +201,7 @@ _CORE = (
 
 
 def _is_amount(column: Column) -> bool:
-    if column.kind not in {"integer", "number"}:
-        return False
-    least = column.texts.cast(pl.Float64, strict=False).min()
-    return isinstance(least, float) and least >= 0
+    return column.kind in {"integer", "number"} and column.least >= 0
 
 
 def _is_attribute(column: Column) -> bool:

@@ -97,12 +97,14 @@ def look(folder: Path) -> list[Table]:
 
 
 def table_at(folder: Path, path: str) -> Table:
-    """The table that a path names: a file, a folder or a glob, below the folder or anywhere.
+    """The table that a path names: a file, a folder or a glob; below the folder, or else anywhere.
 
     Raises:
         ConfigError: No file there.
     """
-    there = Path(path) if Path(path).exists() else folder / path
+    there = folder / path
+    if not there.exists() and Path(path).exists():
+        there = Path(path)
     if not there.exists() and not set(path) & set("*?["):
         raise ConfigError(f"init: no file or folder at {str(there)!r}. Name one that lies below {str(folder)!r}.")
     return _table(path if there.is_relative_to(folder) and there != Path(path) else str(there), there)

@@ -1,5 +1,6 @@
 """What a column looks like by its values: numbers, texts, times, ids, and how many different ones."""
 
+import math
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -146,6 +147,12 @@ class Column:
     def times(self) -> Times | None:
         """How its values are written as times; None where they are none."""
         return _times(self)
+
+    @cached_property
+    def least(self) -> float:
+        """The least of its numbers; NaN where it has none."""
+        least = self.texts.cast(pl.Float64, strict=False).min()
+        return least if isinstance(least, float) else math.nan
 
     @cached_property
     def is_prose(self) -> bool:

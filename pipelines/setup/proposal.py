@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import dataframely as dy
 import numpy as np
 import polars as pl
 
@@ -204,17 +205,15 @@ def _reasons(log: Log, *, sales: bool) -> list[str]:
     table, time = log.table, log.table.columns[log.picks["timestamp"].column].times
     assert time is not None
     reasons = [] if time.direct else [f"its times are written in the form {time.form}, and become times"]
-    reasons += (
-        ["rows of a quantity below zero, and orders numbered C..., become events of type return"] if sales else []
-    )
-    clashing = [
-        name
-        for name in Events.column_names()
-        if name in table.columns and all(pick.column != name for ours, pick in log.picks.items() if ours == name)
-    ]
-    if clashing:
-        reasons.append(f"its column {', '.join(map(repr, clashing))} is something else than that name means here")
-    return reasons
+    if sales:
+        reasons.append("rows of a quantity below zero, and orders numbered C..., become events of type return")
+    return reasons + _clashing(Events, table, {ours: pick.column for ours, pick in log.picks.items()})
+
+
+def _clashing(schema: type[dy.Schema], table: Table, columns: Mapping[str, str]) -> list[str]:
+    """That columns of a table have a name of the schema, and are not what it is read from; empty for none."""
+    names = [name for name in schema.column_names() if name in table.columns and columns.get(name) != name]
+    return [f"its column {', '.join(map(repr, names))} is something else than that name means here"] if names else []
 
 
 def _request(frame: pl.DataFrame, name: str | None) -> dict[str, str]:
@@ -311,17 +310,11 @@ def _events_table(
 
 def _items(table: Table, key: Pick, catalogue: Catalogue) -> TableProposal:
     columns = {"item_id": (key.column, key.why), **catalogue.columns}
-    clashing = [
-        name for name in Items.column_names() if name in table.columns and columns.get(name, ("", ""))[0] != name
-    ]
-    reasons = list(table.converted)
-    if clashing:
-        reasons.append(f"its column {', '.join(map(repr, clashing))} is something else than that name means here")
+    theirs = {ours: column for ours, (column, _) in columns.items()}
+    reasons = [*table.converted, *_clashing(Items, table, theirs)]
     if not reasons:
         return TableProposal(table, None, columns, {}, None, ())
-    frame = converted_items(
-        table, {ours: theirs for ours, (theirs, _) in columns.items()}, [field.column for field in catalogue.texts]
-    )
+    frame = converted_items(table, theirs, [field.column for field in catalogue.texts])
     renamed = {ours: (ours, why) for ours, (_, why) in columns.items()}
     return TableProposal(table, f"{CONVERTED}/items.parquet", renamed, {}, None, reasons, frame)
 

@@ -290,10 +290,6 @@ def _further(rest: Mapping[str, Column]) -> dict[str, Pick]:
     return picks
 
 
-def _labelled_score(column: Column) -> float:
-    return 1.0 if column.kind == "labelled" else 0.0
-
-
 def _event_score(column: Column) -> float:
     if column.kind not in {"text", "integer", "truth"} or not 1 <= column.n_distinct <= _MOST_TYPES:
         return 0.0
@@ -310,25 +306,31 @@ def _event_score(column: Column) -> float:
     return max(3 * graded + 2 * named - 2 * rest, 0.0)
 
 
-def _rating_score(column: Column) -> float:
-    numeric = column.kind in {"integer", "number"} and 2 <= column.n_distinct <= _MOST_STARS  # noqa: PLR2004
-    fits = affinity(column.label, "rating")
-    return fits if numeric and fits >= _FIT else 0.0
+def _named(word: str, holds: Callable[[Column], bool]) -> Score:
+    """How well a column's name fits a word, where it does and the column holds what such a one would."""
+
+    def score(column: Column) -> float:
+        fits = affinity(column.label, word)
+        return fits if fits >= _FIT and holds(column) else 0.0
+
+    return score
+
+
+def _holds_stars(column: Column) -> bool:
+    return column.kind in {"integer", "number"} and 2 <= column.n_distinct <= _MOST_STARS  # noqa: PLR2004
+
+
+def _holds_ranks(column: Column) -> bool:
+    return column.kind == "integer" and column.least >= 1
+
+
+def _holds_prose(column: Column) -> bool:
+    return column.is_prose
 
 
 def _request_score(column: Column) -> float:
     fits = affinity(column.label, "request")
     return fits + affinity(column.label, "id") if column.may_be_id and fits >= _FIT and column.n_distinct > 1 else 0.0
-
-
-def _position_score(column: Column) -> float:
-    fits = affinity(column.label, "position")
-    return fits if column.kind == "integer" and fits >= _FIT and _least(column) >= 1 else 0.0
-
-
-def _least(column: Column) -> float:
-    numbers = column.texts.cast(float, strict=False).min()
-    return float(numbers) if isinstance(numbers, float) else 0.0
 
 
 def _money_score(column: Column) -> float:
@@ -338,16 +340,6 @@ def _money_score(column: Column) -> float:
     if affinity(name, "quantity") >= _FIT or affinity(name, "rating") >= _FIT or affinity(name, "id") >= _FIT:
         return 0.0
     return max(affinity(name, "money"), 0.8 * affinity(name, "price"))
-
-
-def _query_score(column: Column) -> float:
-    fits = affinity(column.label, "query")
-    return fits if fits >= _FIT and column.is_prose else 0.0
-
-
-def _comment_score(column: Column) -> float:
-    fits = affinity(column.label, "comment")
-    return fits if fits >= _FIT and column.is_prose else 0.0
 
 
 def _event_id_score(column: Column) -> float:
@@ -360,17 +352,17 @@ def _exact(name: str) -> Score:
 
 
 _FURTHER: dict[str, Score] = {
-    "labelled": _labelled_score,
+    "labelled": lambda column: float(column.kind == "labelled"),
     "event_id": _event_id_score,
     "extracted_at": _exact("extracted_at"),
     "propensity": _exact("propensity"),
     "request_id": _request_score,
-    "position": _position_score,
+    "position": _named("position", _holds_ranks),
     "event": _event_score,
-    "rating": _rating_score,
+    "rating": _named("rating", _holds_stars),
     "value": _money_score,
-    "query": _query_score,
-    "text": _comment_score,
+    "query": _named("query", _holds_prose),
+    "text": _named("comment", _holds_prose),
 }
 
 

@@ -1,5 +1,6 @@
 """A proposal as the YAML that a person would write, each choice with why it was made."""
 
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,7 +171,20 @@ def _said(line: str, why: str) -> str:
     return f"{line:<{_WIDTH}}  # {printable(why)}" if why else line
 
 
+class _OneLine(yaml.SafeDumper):
+    """Writes a value on one line, whatever line ends its texts have."""
+
+
+def _represent(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    style = '"' if len(f"{text}.".splitlines()) > 1 else None  # which alone escapes a line end
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_OneLine.add_representer(str, _represent)
+
+
 def _flow(value: Any) -> str:  # noqa: ANN401 - whatever YAML takes
     """A value on one line of YAML."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, allow_unicode=True, width=10_000)
+    one_line: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "allow_unicode": True}
+    text: str = yaml.dump(value, Dumper=_OneLine, width=math.inf, **one_line)
     return text.removesuffix("...\n").rstrip("\n")

@@ -26,7 +26,7 @@ from pipelines.base.progress import duration, say
 from pipelines.stores.publish import last_token
 from pipelines.stores.storage import read_json, write_json
 
-__all__ = ["Lease", "leased", "night_lease", "pointer_mutex"]
+__all__ = ["Lease", "leased", "night_lease", "pointer_mutex", "running_night"]
 
 _BEAT_SECONDS = 30.0
 _PATIENCE_SECONDS = 10.0
@@ -144,15 +144,21 @@ def pointer_mutex(output: Path) -> Iterator[None]:
         yield
 
 
+def running_night(output: Path) -> str | None:
+    """The day of the night that is under way; None where none is."""
+    last = _record(output)
+    return None if last is None or _silence(_lock(output, last["token"])) is None else str(last["night"])
+
+
 def _refuse_running(lock: Path, last: dict[str, Any], *, seconds: float, take_over: bool) -> None:
     """Refuse to begin beside a night that runs.
 
     Raises:
         TryAgainError: It runs, has shown life lately, and nobody wants to take over.
     """
-    if not _is_locked(lock):
+    silent = _silence(lock)
+    if silent is None:
         return
-    silent = time.time() - lock.stat().st_mtime
     if take_over or silent > seconds:
         say("took over from a night that is not done", night=last["night"], since=last["since"], silent_s=round(silent))
         return
@@ -163,16 +169,21 @@ def _refuse_running(lock: Path, last: dict[str, Any], *, seconds: float, take_ov
     )
 
 
-def _is_locked(lock: Path) -> bool:
-    """Whether a process holds a night's lock; a night that ended leaves no file, and a killed one a free file."""
+def _silence(lock: Path) -> float | None:
+    """Seconds since the last sign of life of who holds a night's lock; None where nobody does.
+
+    A night that ended leaves no file, and a killed one a free file. Who looks takes a shared lock for that moment, so
+    that two who look at once do not take each other for a night.
+    """
     try:
         with lock.open("r") as file:
+            status = os.fstat(file.fileno())  # NOTE: of what is open: the night may end, and remove it, meanwhile.
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return time.time() - status.st_mtime
     except FileNotFoundError:
-        return False
-    return False
+        return None
+    return None
 
 
 def _tokens(output: Path) -> list[int]:
@@ -183,7 +194,7 @@ def _tokens(output: Path) -> list[int]:
 def _sweep(output: Path, own: Path) -> None:
     """Remove the locks of nights that were killed."""
     for path in (output / "jobs").glob("night-*.lock"):
-        if path != own and not _is_locked(path):
+        if path != own and _silence(path) is None:
             path.unlink(missing_ok=True)
 
 
@@ -202,15 +213,16 @@ def _lock(output: Path, token: int) -> Path:
 
 
 def _record(output: Path) -> dict[str, Any] | None:
-    """Which night began last; None before the first.
+    """Which night began last; None before the first, and where the record is damaged.
 
-    Raises:
-        IntegrityError: The record is none of ours.
+    A night that runs meanwhile is passed over then: its token is compared with one that is not there.
     """
     path = _path(output)
     if not path.is_file():
         return None
-    record = read_json(path, what="the record of the last night")
-    if not isinstance(record, dict) or not isinstance(record.get("token"), int):
-        raise IntegrityError(f"{path}: names no night. See that no night runs, delete it, and run this again.")
-    return record
+    with suppress(IntegrityError):
+        record = read_json(path, what="the record of the last night")
+        if isinstance(record, dict) and {"token", "owner", "night", "since", "process"} <= record.keys():
+            return record if isinstance(record["token"], int) else None
+    say("the record of the last night is damaged, and left out", file=str(path))
+    return None

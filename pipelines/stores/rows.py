@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from features.errors import ConfigError, ContractError, IntegrityError
 from features.log.event_log import EventLog
 from features.log.event_parts import OPEN_END
+from features.tables.frames import LabelRows
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.stores.mapped import let_go, mapped
@@ -152,13 +153,13 @@ def _refuse_another(rows: pl.DataFrame, n_positives: int, log: EventLog, config:
     """Refuse rows whose positives are, beyond `max_share`, no events of the log from their day on."""
     positive = rows.lazy().select("user", "item", "as_of_day", "label").filter(pl.col("label") > 0).collect()
     pairs = positive.select("user", "item").unique()
+    none = LabelRows.create_empty().select(*pairs.columns, "label_day")
     later = [
-        part.join(pairs, on=["user", "item"], how="semi").group_by("user", "item").agg(pl.col("label_day").max())
-        for part in log.label_events.by_part(0, OPEN_END, "user", "item", "label_day")
+        part.join(pairs, on=pairs.columns, how="semi").group_by(pairs.columns).agg(pl.col("label_day").max())
+        for part in log.label_events.by_part(0, OPEN_END, *none.columns)
     ]
-    none = pl.DataFrame(schema={"user": pl.UInt32, "item": pl.UInt32, "label_day": pl.Int32})
-    last = pl.concat([none, *later]).group_by("user", "item").agg(pl.col("label_day").max())
-    in_log = positive.join(last, on=["user", "item"])
+    last = pl.concat([none, *later]).group_by(pairs.columns).agg(pl.col("label_day").max())
+    in_log = positive.join(last, on=pairs.columns)
     gone, limit = (
         n_positives - in_log.filter(pl.col("label_day") >= pl.col("as_of_day")).height,
         config.data.quarantine.max_share,

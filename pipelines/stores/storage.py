@@ -19,6 +19,7 @@ from pipelines.base.outside import written
 __all__ = [
     "apply_umask",
     "atomic_writer",
+    "keep_json",
     "read_json",
     "read_parquet",
     "sha256_of",
@@ -77,7 +78,19 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pl.DataFra
 def write_json(value: Any, path: Path) -> None:  # noqa: ANN401 - whatever json takes
     """Write JSON with sorted keys, so that equal values make equal bytes."""
     with atomic_writer(path) as file:
-        file.write((json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode())
+        file.write(_json(value))
+
+
+def keep_json(value: Any, path: Path) -> str:  # noqa: ANN401
+    """The same, unless it stands there already; returns its sha256."""
+    digest = hashlib.sha256(_json(value)).hexdigest()
+    if not path.is_file() or sha256_of(path) != digest:
+        write_json(value, path)
+    return digest
+
+
+def _json(value: Any) -> bytes:  # noqa: ANN401
+    return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
 def read_json(path: Path, *, what: str) -> Any:  # noqa: ANN401

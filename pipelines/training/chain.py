@@ -183,7 +183,7 @@ class Chain:
         """All rows of some requests, by (request, item), portion by portion; one without rows for no requests.
 
         Returns:
-            request, user, item, as_of_day, of logged requests then position, `features`, and the raw `interest`.
+            `CandidateRows`, or `ShownRows`, with `features` and the raw `interest`.
         """
         if requests.is_empty():
             yield self.with_interest(self.assembler.portion(requests))

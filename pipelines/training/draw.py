@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 
 from features.log.event_log import EventLog
+from features.requests.engaged import NUMBERED
 from features.tables.hashing import stable_hash
 
 __all__ = ["NEW_LISTS", "Quota", "Round", "block_quotas", "in_hash_order", "whole_users"]
@@ -56,7 +57,7 @@ def whole_users(requests: pl.DataFrame, log: EventLog, most: int | None) -> tupl
     users = users[np.argsort(stable_hash(log.user_ids.gather(users["user"])), kind="stable")]
     drawn = users.filter(pl.col("len").cum_sum() - pl.col("len") < most)["user"]
     is_drawn = pl.col("user").is_in(drawn.implode())
-    numbered = requests.filter(is_drawn).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"))
+    numbered = requests.filter(is_drawn).with_columns(NUMBERED)
     return numbered, requests.filter(~is_drawn) if numbered.height < requests.height else None
 
 

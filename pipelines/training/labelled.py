@@ -12,6 +12,7 @@ from features.assemble import Portion
 from features.candidates.catalog import behaviour_ranks
 from features.requests.engaged import VALUE_LABEL
 from features.requests.split import Span
+from features.tables.frames import PAIR, CandidateRows, RowLabels
 from pipelines.base.config import Config
 from pipelines.stores.mapped import mapped, picked
 from pipelines.training.chain import Chain
@@ -41,10 +42,9 @@ class Labelled:
     """Requests with their candidate rows and their positives.
 
     Attributes:
-        requests: request, user, as_of_day, and what logged requests have beside.
-        truth: request, item, label, is_new, perhaps `VALUE_LABEL`: every positive, retrieved or not.
-        rows: Candidates with features, label (0 for none; by value where the truth has that), encoder_digest and
-            encoder_day (its cut-off).
+        requests: `Requests`, or `LoggedLists`.
+        truth: `Truth`, or `ValuedTruth`: every positive, retrieved or not.
+        rows: `CandidateRows`, or `ShownRows`, with features, interest and `RowLabels`.
         logged_lists: Whether the candidates are the lists that the log showed, rather than what generators propose.
         left_out: The window's requests that were not drawn, of users none of whose requests were; None for none.
     """
@@ -97,13 +97,25 @@ class _Labels:
 
     @classmethod
     def of(cls, chain: Chain, truth: pl.DataFrame, encoder_day: int) -> "_Labels":
-        learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
-        encoder = {"encoder_digest": pl.lit(chain.digest), "encoder_day": pl.lit(encoder_day, pl.Int32)}
-        return cls(truth.select("request", "item", label=learned), encoder)
+        encoder = {
+            RowLabels.encoder_digest.name: pl.lit(chain.digest),
+            RowLabels.encoder_day.name: pl.lit(encoder_day, RowLabels.encoder_day.dtype),
+        }
+        return cls(_learned(truth), encoder)
 
     def on(self, rows: pl.DataFrame) -> pl.DataFrame:
-        joined = rows.join(self.labels, on=["request", "item"], how="left", maintain_order="left")
-        return joined.with_columns(pl.col("label").fill_null(0), **self.encoder)
+        return _with_labels(rows, self.labels).with_columns(**self.encoder)
+
+
+def _learned(truth: pl.DataFrame, *further: str) -> pl.DataFrame:
+    """`Pairs` of positives, further columns, and the label that is learned: by value where the truth has that."""
+    return truth.select(*PAIR, *further, label=VALUE_LABEL if VALUE_LABEL in truth.columns else "label")
+
+
+def _with_labels(rows: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
+    """Candidates with their labels, 0 for none."""
+    joined = rows.join(labels, on=PAIR, how="left", maintain_order="left")
+    return joined.with_columns(pl.col("label").fill_null(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +178,7 @@ def one_after_the_other(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """All rows, requests of a later part numbered on so that they stay apart."""
     renumbered, first = [], 0
     for rows in parts:
-        renumbered.append(rows.with_columns(pl.col("request") + pl.lit(first, pl.UInt32)))
+        renumbered.append(rows.with_columns(pl.col("request") + pl.lit(first, CandidateRows.request.dtype)))
         first += int(rows["request"].max() or 0) + 1  # type: ignore[arg-type]
     return pl.concat(renumbered)
 
@@ -199,11 +211,9 @@ class ExampleCollector:
             How many give an example; how many lists have a positive, and how many a new one.
         """
         taught, usable = 0, Quota(0, 0)
-        learned = VALUE_LABEL if VALUE_LABEL in truth.columns else "label"
-        labels = truth.select("request", "item", "is_new", label=learned)
+        labels = _learned(truth, "is_new")
         for portion in self.chain.candidates(requests, name=name):
-            rows = portion.rows.join(labels, on=["request", "item"], how="left", maintain_order="left")
-            rows = rows.with_columns(pl.col("label").fill_null(0))
+            rows = _with_labels(portion.rows, labels)
             if self.chain.config.encoder.hard_negatives:
                 rows = rows.with_columns(self.chain.interest_of(portion)[FINE_TUNED])
             taught += self.add(portion, rows)

@@ -22,7 +22,9 @@ from features.errors import ConfigError, ContractError, listed
 from features.families.registry import short_windows
 from features.log.event_log import EventLog, date_of
 from features.log.inventory import FeatureInventory
+from features.requests.engaged import NUMBERED
 from features.requests.split import Span, Split
+from features.tables.frames import PAIR, Requests, RowLabels
 from features.tables.schemas import TrainingTable
 from pipelines.base.config import Config
 from pipelines.base.progress import say
@@ -49,6 +51,7 @@ from pipelines.training.request_source import request_source, requests_summary
 from pipelines.training.windows import refuse_unretrieved, refuse_unteachable
 from ranker.metrics import per_request
 from ranker.ranker import Ranker
+from ranker.tables import with_ids
 
 __all__ = [
     "VALID_NDCG",
@@ -334,7 +337,7 @@ def _from_version(log: EventLog, config: Config, memory: Memory, watch: Watch | 
     # NOTE: what a version with `schedule: holdout` scored after its encoder's last day is scored and learned anew.
     learned = pl.col("as_of_day") < version.encoder_day
     old = picked(kept_rows(version.rows, log, config), lambda some: some.filter(learned), config)
-    requests = old.select("request", "user", "as_of_day").unique(maintain_order=True).tail(config.encoder.max_requests)
+    requests = old.select(Requests.column_names()).unique(maintain_order=True).tail(config.encoder.max_requests)
     catalogue = Catalogue.of(log, config.data.items.text)
     past = _reminders(log, config, version, catalogue, requests, old)
     trainer = BlockTrainer(version.model, catalogue, config, watch, past=past, memory=memory)
@@ -367,7 +370,7 @@ def _reminders(
 ) -> Examples:
     """Training examples of earlier requests, made of the rows that a version kept; they are replayed."""
     history = histories(log, requests, config.candidates, version.model.event_types)
-    few = rows.lazy().select("request", "item", "label", FINE_TUNED)
+    few = rows.lazy().select(*PAIR, "label", FINE_TUNED)
     kept = few.filter(pl.col("request").is_in(requests["request"].implode())).collect()
     by_item = version.model.item_embeddings is not None
     units = np.arange(log.items.height) if by_item else catalogue.text_of_item
@@ -437,7 +440,7 @@ def _latest(chain: Chain, span: Span, config: Config) -> pl.DataFrame:
     kept = daily.filter(pl.col("count").cum_sum() <= most)["as_of_day"]
     first = kept.min() if len(kept) else daily["as_of_day"].max()
     days = pl.col("as_of_day") >= (span.start if first is None else first)
-    latest = requests.filter(days).with_columns(pl.int_range(pl.len(), dtype=pl.UInt32).alias("request"))
+    latest = requests.filter(days).with_columns(NUMBERED)
     return latest if latest.height <= most else in_hash_order(latest, chain.log).head(most).sort("request")
 
 
@@ -451,11 +454,10 @@ def ndcg_of_new_items(labelled: Labelled, column: str) -> float:
     Returns:
         The mean over requests with a new positive; NaN where there is none.
     """
-    names = {"request": "request_id", "item": "item_id"}
     score = pl.col(column).fill_nan(-1e9).cast(pl.Float64)
-    new = labelled.rows.lazy().filter(IS_NEW).select("request", "item", score=score)
-    lists = new.rename(names).collect()
-    truth = labelled.truth.filter("is_new").select("request", "item", "label").rename(names)
+    new = labelled.rows.lazy().filter(IS_NEW).select(*PAIR, score=score)
+    lists = with_ids(new.collect())
+    truth = with_ids(labelled.truth.filter("is_new").select(*PAIR, "label"))
     if truth.is_empty():
         return float("nan")
     return float(np.mean(per_request(lists, truth, cutoffs=(10,))["ndcg@10"].to_numpy()))
@@ -469,15 +471,11 @@ def _check_no_leak(log: EventLog, rows: pl.DataFrame) -> None:
     """
     for some in list_batches(rows, about=1_000_000):
         days = pl.concat([some["as_of_day"], some["encoder_day"]]).unique().sort()
-        instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=pl.Datetime("us", "UTC"))
-        table = some.select(
-            pl.col("request").alias("request_id"),
-            pl.col("item").alias("item_id"),
-            "label",
-            pl.col("as_of_day").replace_strict(days, instants).alias("as_of"),
-            "encoder_digest",
-            pl.col("encoder_day").replace_strict(days, instants).alias("encoder_cutoff"),
+        instants = pl.Series([log.calendar.as_of(day) for day in days], dtype=TrainingTable.as_of.dtype)
+        table = with_ids(some.select(*PAIR, "as_of_day", *RowLabels.column_names())).with_columns(
+            as_of=pl.col("as_of_day").replace_strict(days, instants),
+            encoder_cutoff=pl.col("encoder_day").replace_strict(days, instants),
         )
-        _, failure = TrainingTable.filter(table)
+        _, failure = TrainingTable.filter(table.select(TrainingTable.column_names()))
         if len(failure):
             raise ContractError(f"training table: {failure.counts()} rows break the contract.")

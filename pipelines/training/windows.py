@@ -11,6 +11,7 @@ from features.errors import ConfigError, ContractError, listed
 from features.log.event_log import EventLog, date_of
 from features.requests.engaged import RequestSource
 from features.requests.split import Span, Split
+from features.tables.frames import PAIR
 from pipelines.base.config import Config
 from pipelines.training.chain import Chain
 from pipelines.training.request_source import request_source
@@ -147,7 +148,7 @@ def _retrieved(chain: Chain, span: Span) -> bool:
     for start in range(0, with_positive.height, _AT_ONCE):
         some = with_positive.slice(start, _AT_ONCE)
         proposed = generators.propose(some, histories(chain.log, some, chain.config.candidates))
-        retrieved = proposed.join(truth, on=["request", "item"], how="semi")
+        retrieved = proposed.join(truth, on=PAIR, how="semi")
         if (
             retrieved
             if generators.logged_lists

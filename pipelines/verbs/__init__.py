@@ -2,8 +2,8 @@
 
 A verb is a function of the configuration and of checked inputs that returns plain values. Options and printing belong
 to `pipelines.cli`; what two verbs share belongs to a room below (`check`, `train` and `evaluate` are there as well,
-since other verbs use them). Verbs do not import each other, except `demo`, which runs them all, and `project`, which
-writes what `datasets` makes.
+since other verbs use them). Verbs do not import each other, except `demo` and `nightly`, which run others, `project`,
+which writes what `datasets` makes, and `prune`, which also removes what `vector_stores` says is unused.
 
 A new verb, say `nightrank stock`:
 

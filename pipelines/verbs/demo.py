@@ -84,7 +84,7 @@ def run_demo(folder: Path) -> dict[str, Any]:
     version, gates = promote(inputs.log, config, Registry(config), CHALLENGER, judged=registered.evaluation)
     del registered, bundle  # the training's rows, fits and vectors
     for gate in gates:
-        report.show(f"passed: {gate.name}: {gate.finding}")
+        report.show(f"passed: {gate.name}: {gate.words}")
     _step(f"5  score: the night that opens {second_day}")
     nights = [_night(inputs, config, second_day)]
     before = _published_lists(config)

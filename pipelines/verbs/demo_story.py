@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pipelines.base import report
+from pipelines.base.family_words import reason_words
 
-__all__ = ["COLUMNS", "LINES", "NewItem", "data_line", "learned_line", "reason_words", "story", "users_with_news"]
+__all__ = ["COLUMNS", "LINES", "NewItem", "data_line", "learned_line", "story", "users_with_news"]
 
 COLUMNS, LINES = 100, 40
 """Size of the last screen."""
@@ -27,26 +28,6 @@ _METRIC, _FULL, _PLAIN, _TUNED, _ZERO = (
     "zero-shot text",
 )
 _SLICES = ("all", "new-to-user")
-_REASONS = {
-    "bought_before": "they had it before",
-    "ease": "it goes with what they buy",
-    "interest": "its text is like what they buy",
-    "item": "it sells well lately",
-    "item_attribute": "what kind of product it is",
-    "offers": "it is on offer",
-    "pair": "when they last had it",
-    "request": "several generators proposed it",
-    "similar_users": "people with a like history buy it",
-    "text_phrases": "its words are like what they buy",
-    "text_title": "its words are like what they buy",
-    "text_words": "its words are like what they buy",
-    "sources": "several generators proposed it",
-    "user": "how much they buy",
-    "user_category": "they buy in its category",
-    "user_item_attribute": "they buy its brand or kind",
-    "value": "what it costs",
-}
-"""What a feature family says of an item, for a person who reads a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,11 +96,6 @@ def users_with_news(rankings: pl.DataFrame, had: pl.DataFrame, *, most: int) -> 
 
 _TOP = 10
 _NEWS = ("user_id", "rank", "item_id", "reasons")
-
-
-def reason_words(families: Sequence[str]) -> str:
-    """Feature families as a person reads them; a family without words by its name."""
-    return "; ".join(dict.fromkeys(_REASONS.get(name, name) for name in families))
 
 
 def story(

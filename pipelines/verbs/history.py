@@ -1,10 +1,12 @@
-"""Verb `history`: the decisions about the champion, and what was live on a day by them and by the nights."""
+"""Verb `history`: decisions about the champion, approvals, and what was live on a day by decisions and nights."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
+from heapq import merge
 from pathlib import Path
 from typing import Any
 
+from pipelines.registry.approvals import APPROVE, Approvals
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import Action, State, read_journal
 from pipelines.registry.registry import Registry
@@ -14,28 +16,33 @@ from pipelines.stores.storage import read_json
 __all__ = ["Entry", "entry_lines", "history", "live_on"]
 
 Entry = Mapping[str, Any]
-"""at, by, action, from, to, why; of decisions also number, reason, policy, state, note."""
+"""at, by, action, from, to, why; of decisions also number, reason, policy, state, note; of approvals author, digest."""
 
 _STATES = {str(State.INTENDED): "  (not carried out yet)", str(State.WITHDRAWN): "  (withdrawn)"}
 
 
 def history(registry: Registry) -> list[Entry]:
-    """All decisions, oldest first, after the entries of the file that was kept before there were any.
+    """All decisions, oldest first, after the entries of the file that was kept before there were any; and approvals.
 
     Raises:
         IntegrityError: An entry cannot be read.
         TryAgainError: The registry does not answer.
     """
     journal = read_journal(Path(registry.config.output) / "registry")
-    return [*journal, *(decision.as_json(registry.model) for decision in Champion(registry).decisions.read())]
+    decisions = [*journal, *(decision.as_json(registry.model) for decision in Champion(registry).decisions.read())]
+    approvals = [approval.as_json(registry.model) for approval in Approvals(registry).read()]
+    return list(merge(decisions, approvals, key=lambda entry: str(entry["at"])))
 
 
 def entry_lines(entry: Entry) -> list[str]:
     """An entry as a person reads it: what was decided, and indented below it why."""
     number = f"{entry['number']:>4}" if "number" in entry else "   -"
     state = _STATES.get(str(entry.get("state")), "")
-    moved = f"{entry['from'] or '-'} -> {entry['to']}"
-    lines = [f"{number}  {entry['at']}  {entry['action']:<8}  {moved}  by {entry['by']}{state}"]
+    if entry["action"] == APPROVE:
+        moved, by = f"{entry['to']} (bundle {entry['digest'][:12]})", f"{entry['author']} (account {entry['by']})"
+    else:
+        moved, by = f"{entry['from'] or '-'} -> {entry['to']}", entry["by"]
+    lines = [f"{number}  {entry['at']}  {entry['action']:<8}  {moved}  by {by}{state}"]
     facts = {"reason": entry.get("reason"), "withdrawn": entry.get("note")}
     lines += [f"        {name}: {words}" for name, words in facts.items() if words]
     return lines + [f"        {name}: {figure}" for name, figure in entry["why"].items()]
@@ -74,7 +81,7 @@ def _note(champions: Sequence[str | None], scored: Sequence[str]) -> str:
 
 
 def _moves(entry: Entry) -> bool:
-    return entry["action"] != Action.REFUSED and entry.get("state") != State.WITHDRAWN
+    return entry["action"] not in (Action.REFUSED, APPROVE) and entry.get("state") != State.WITHDRAWN
 
 
 def _day(entry: Entry) -> date:

@@ -12,10 +12,11 @@ from typing import IO
 import polars as pl
 from rich.table import Table
 
-from features.errors import ConfigError, IntegrityError
+from features.errors import ConfigError
 from pipelines.base.outside import printable
 from pipelines.base.progress import say
-from pipelines.stores.publish import Published, published, published_on
+from pipelines.stores.publish import Published, published_on
+from pipelines.stores.served import last_good, served
 from pipelines.stores.storage import atomic_writer, read_parquet
 
 __all__ = ["FORMATS", "Lists", "for_spreadsheets", "json_lines", "rankings_of", "rankings_table", "write_lists"]
@@ -67,7 +68,7 @@ def rankings_of(root: Path, when: date | None = None, user: str | None = None) -
         ConfigError: Nothing was published, or nothing for that date.
         IntegrityError: What is live, or all that was published for the date, is damaged.
     """
-    chosen = _live(root) if when is None else _last_good(root, when)
+    chosen = _live(root) if when is None else last_good(published_on(root, when))
     if user is None:
         return Lists(chosen)
     own = _rows_of(chosen, user)
@@ -78,23 +79,12 @@ def rankings_of(root: Path, when: date | None = None, user: str | None = None) -
 
 
 def _live(root: Path) -> Published:
-    live = published(root)
+    live = served(root)
     if live is None:
         raise ConfigError("nothing was published yet: nightrank score --date DAY.")
+    if live.damage is not None:
+        say("what is live is damaged: the last good rankings are read", date=str(live.attempt.day), because=live.damage)
     return live
-
-
-def _last_good(root: Path, when: date) -> Published:
-    """The latest undamaged rankings of a date; those that are live first."""
-    damage = None
-    for attempt in published_on(root, when):
-        try:
-            return _live(root) if attempt.is_live else Published(attempt, attempt.verify())
-        except IntegrityError as error:
-            damage = damage or error
-            say("rankings that are damaged are passed over", attempt=attempt.name)
-    assert damage is not None  # there was one
-    raise damage
 
 
 def _rows_of(chosen: Published, user: str) -> pl.DataFrame:

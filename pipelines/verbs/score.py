@@ -4,46 +4,59 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from datetime import date
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import polars as pl
 
 from features.candidates.union import unmatched_ids
-from features.errors import BlockedError, ConfigError, ContractError, TryAgainError
+from features.errors import BlockedError, ConfigError, TryAgainError
 from features.frozen import Owner
 from features.log.event_log import EventLog, batch_day, date_of
-from features.requests.engaged import requests_tonight
-from features.signals.top_k import top_k
-from features.tables.schemas import Rankings
 from pipelines.base import report
 from pipelines.base.config import TABLES, Config
 from pipelines.base.owners import keys_of
-from pipelines.base.progress import say, task
+from pipelines.base.progress import say
 from pipelines.inputs.check import Inputs
 from pipelines.night.audits import Finding, blocking
-from pipelines.night.guard import Guard, audits_table
+from pipelines.night.guard import MEASURES, Guard, audits_table
+from pipelines.night.lists import FALLBACK, Lists, cut_short
+from pipelines.night.recording import Recording
 from pipelines.registry.bundle import Bundle
+from pipelines.registry.last_champion import champion_again
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.versions import not_followed, say_not_followed, working_config
 from pipelines.stores.lease import Lease, night_lease
-from pipelines.stores.publish import Attempt, Published, live_day
-from pipelines.training.chain import Chain
-from ranker.explain import reasons
-from ranker.ranker import Ranker
+from pipelines.stores.publish import Attempt, Published, live_day, refuse_blocked
+from pipelines.stores.served import mend_pointer
+from pipelines.stores.spool import spool
+from pipelines.stores.trash import emptied, leftovers
 
-__all__ = ["AS_USUAL", "Night", "Publishing", "attempt_identity", "rank_users", "refuse_stale", "score"]
+__all__ = [
+    "AS_USUAL",
+    "Night",
+    "Publishing",
+    "attempt_identity",
+    "has_hindsight",
+    "ranked_users",
+    "refuse_stale",
+    "refuse_unanswerable",
+    "score",
+]
 
 Night = dict[str, Any]
 """Result of a night: date, version, users, shards, attempt, rows, shards_written, texts_encoded; whether the pointer
 moved and which day is live; the keys it did not follow, and how many blocked ids match no item; `shadow` where the
-version is not the champion, `hindsight` where it has seen the day's future."""
+version is not the champion, `hindsight` where it has seen the day's future; `degraded`, and why, where the
+registry could not say who is champion; `made_again`: what was damaged; `fallback_users`: how
+many got the fallback list because the deadline passed."""
 
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
-    *("night.lease_minutes", "night.max_days_behind", "night.audits", "data.events.expected"),
+    *("night.lease_minutes", "night.deadline_minutes", "night.train_every_days", "night.max_days_behind"),
+    *("night.audits", "data.events.expected"),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
@@ -56,11 +69,13 @@ class Publishing:
         force: Why it does although an audit blocks it; None lets audits block.
         shadow: Whether the lists are written beside and never published; None: where the version is not the champion.
         lease: The right to publish; None takes one for the time of the writing.
+        degraded: Why the registry could not say that the version is the champion; None where it did.
     """
 
     force: str | None = None
     shadow: bool | None = None
     lease: Lease | None = None
+    degraded: str | None = None
 
 
 AS_USUAL = Publishing()
@@ -82,7 +97,8 @@ def score(
     The same date, version, configuration and input files make the same attempt folder: a rerun finds its shards,
     writes what is missing, and moves the pointer only if it is not there yet. The rankings of a day before the one that
     is live stand beside it; what is live stays. Only the champion's are published: who that is, is asked for again
-    right before the pointer moves.
+    right before the pointer moves; where the registry does not answer then, the last champion that was seen in this
+    output folder goes live, and the night is `degraded`.
 
     Args:
         inputs: The checked tables, read under `working_config`, since what counts and when days open is the version's.
@@ -97,19 +113,19 @@ def score(
     Raises:
         ConfigError: The version ranks at request time, or re-ranks given lists and none are configured.
         BlockedError: The log has nothing before the day, or ends long before it; the version has seen the day's future;
-            no user gets a list; or an audit blocks the night.
+            no user gets a list; or the night would go live and an audit blocks it.
         ContractError: What would be published breaks the rankings' contract.
         TryAgainError: Another night is under way, or took over; or the champion changed meanwhile.
     """
     own = working_config(config, bundle)
-    _refuse_unanswerable(own, version)
+    refuse_unanswerable(own, version)
     day = batch_day(when)
     log = inputs.log.before(day)
     refuse_stale(inputs.log, day, config)
-    hindsight = _hindsight(log, day, version, bundle, allowed=allow_hindsight)
+    hindsight = has_hindsight(log, day, version, bundle, allowed=allow_hindsight)
     differences = _say_apart(config, version, bundle, log)
-    users = _users(inputs, log)
-    shards = [users.slice(start, own.night.shard_users) for start in range(0, len(users), own.night.shard_users)]
+    users, size = ranked_users(inputs, log), own.night.shard_users
+    shards = {f"shard-{start // size:05d}": users.slice(start, size) for start in range(0, len(users), size)}
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
     attempt = Attempt(Path(config.output) / "rankings", name)
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
@@ -118,43 +134,139 @@ def score(
     is_shadow = version != _champion(config) if publishing.shadow is None else publishing.shadow
     beside = {**differences, **({"shadow": True} if is_shadow else {}), "attempt": str(attempt.folder)}
     if dry_run:
-        return {**facts, **beside, "dry_run": True}
+        return {**facts, **beside, **_degraded(publishing.degraded), "dry_run": True}
     guard = Guard(attempt, log, users, day, version, own, rules=_rules(own))
     may_go_live = not (hindsight or is_shadow)
-    if may_go_live and _would_go_live(attempt):
-        _refuse_blocked(guard.audited_inputs(), when, force=publishing.force)
-    with night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease) as right:
-        parts = [f"shard-{number:05d}" for number in range(len(shards))]
-        written, encoded = _write(attempt, dict(zip(parts, shards, strict=True)), log, own, day, version, bundle)
-        attempt.finish([*parts, "fallback"], {**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)})
-        rows = _refuse_empty(attempt, version)
-        forced: list[str] = []
-        if may_go_live and _would_go_live(attempt):
-            findings = guard.audited(parts)
+    recording = Recording(guard, config, {"bundle_digest": bundle.digest}, live=may_go_live)
+    recording.silent = publishing.degraded is not None
+    making = _Making(
+        config=config,
+        lists=Lists(log, own, day, version, bundle),
+        guard=guard,
+        recording=recording,
+        shards=shards,
+        manifest={**facts, "bundle": bundle.digest, "data": dict(inputs.fingerprints)},
+        publishing=publishing,
+        may_go_live=may_go_live,
+    )
+    lease = night_lease(config, when) if publishing.lease is None else nullcontext(publishing.lease)
+    with recording.of_blocked(), lease as right:
+        made = making.made(attempt, right)
+    recording.of_published()
+    return {**facts, **beside, **made, "live": _say_live(attempt, hindsight=hindsight, shadow=is_shadow and version)}
+
+
+@dataclass(frozen=True)
+class _Making:
+    """How a night is made, audited and published, once it is known what it consists of.
+
+    Attributes:
+        config: Today's configuration.
+        lists: What its lists are made by.
+        guard: Its audits.
+        recording: Its record in the tracking store.
+        shards: Codes of the users of each part.
+        manifest: What its manifest says beside the parts.
+        publishing: How it goes live.
+        may_go_live: Whether it does at all.
+    """
+
+    config: Config
+    lists: Lists
+    guard: Guard
+    recording: Recording
+    shards: dict[str, pl.Series]
+    manifest: Night
+    publishing: Publishing
+    may_go_live: bool
+
+    def made(self, attempt: Attempt, lease: Lease) -> Night:
+        """Write what is missing of the night, and publish it; returns what is to be said of that."""
+        _sweep(Path(self.config.output), attempt)
+        made_again = _mended(attempt, lease)
+        if self.may_go_live and self.publishing.force is None and attempt.would_go_live():
+            refuse_blocked(attempt.day, _blocked(self.recording.noted(self.guard.audited_inputs())))
+        made_again += attempt.drop_damaged([*self.shards, FALLBACK])
+        written = self.lists.write(attempt, self.shards, _end(self.config, lease))
+        late = sum(len(self.shards[part]) for part in written.late)
+        cut: Night = {"fallback_users": late, "deadline_minutes": self.config.night.deadline_minutes} if late else {}
+        guard = self.guard
+        if late:
+            attempt = cut_short(attempt, self.shards, written.late, self.lists)
+            guard = replace(guard, attempt=attempt, late=written.late, late_users=late)
+            self.recording.guard = guard
+            say("the deadline passed: users get the fallback list", users=late, attempt=attempt.name)
+        manifest = {**self.manifest, **cut, "files": {MEASURES: guard.measured(list(self.shards))}}
+        if attempt.finish([*self.shards, FALLBACK], manifest, remarks=_degraded(self.publishing.degraded)):
+            made_again.append("manifest")
+        rows = _refuse_empty(attempt, self.lists.version)
+        published = self._published(attempt, guard, lease, cut)
+        if made_again:
+            say("damaged files were made again", files=made_again, attempt=attempt.name)
+        return {
+            **cut,
+            **published,
+            **({"made_again": made_again} if made_again else {}),
+            "attempt": str(attempt.folder),
+            "rows": rows,
+            "shards_written": written.shards,
+            "texts_encoded": written.texts,
+        }
+
+    def _published(self, attempt: Attempt, guard: Guard, lease: Lease, cut: Night) -> Night:
+        """Audit a whole attempt and let it go live, if it may."""
+        version, reason = self.lists.version, self.publishing.force
+        audits: Night = {}
+        blocked: dict[str, str] = {}
+        if self.may_go_live and (attempt.would_go_live(again=reason is not None) or not attempt.is_published):
+            findings = self.recording.noted(guard.audited(list(self.shards)))
             report.show(audits_table(findings))
-            forced = _refuse_blocked(findings, when, force=publishing.force)
-            facts["audits"] = {finding.audit: finding.verdict for finding in findings}
-        moved = may_go_live and attempt.publish(
-            guard=_only_the_champion(config, version, right),
-            facts={"version": version, "cutoff": log.calendar.as_of(day).isoformat(), "token": right.token},
-            forced=forced,
-            reason=publishing.force,
+            blocked = _blocked(findings)
+            audits = {"audits": {finding.audit: finding.verdict for finding in findings}}
+        cutoff = self.lists.log.calendar.as_of(self.lists.day).isoformat()
+        entry: Night = {"version": version, "cutoff": cutoff, "token": lease.token, **cut}
+        entry |= _degraded(self.publishing.degraded)
+        moved = self.may_go_live and attempt.publish(
+            guard=_only_the_champion(self.config, version, lease, entry), facts=entry, blocked=blocked, reason=reason
         )
-    return {
-        **facts,
-        **beside,
-        "rows": rows,
-        "shards_written": written,
-        "texts_encoded": encoded,
-        "pointer_moved": moved,
-        "live": _say_live(attempt, hindsight=hindsight, shadow=version if is_shadow else None),
-    }
+        if blocked and not moved:
+            say("audits block this night, which is published for its own date alone", audits=sorted(blocked))
+        degraded = _degraded(entry.get("degraded"))
+        if self.may_go_live and degraded:
+            self.recording.silent = True
+            kept = {"date": str(attempt.day), "version": version, "why": entry["degraded"], "attempt": attempt.name}
+            spool(Path(self.config.output), {"kind": "degraded", **kept})
+        return {**audits, **degraded, "pointer_moved": moved}
 
 
-def _would_go_live(attempt: Attempt) -> bool:
-    """Whether publishing would move the pointer: neither this attempt is live nor one of a later day."""
+def _blocked(findings: Sequence[Finding]) -> dict[str, str]:
+    """Words of the audits that block a night, by name."""
+    return {finding.audit: finding.words for finding in blocking(findings)}
+
+
+def _sweep(output: Path, attempt: Attempt) -> None:
+    """Remove what killed nights left: of this attempt at once, since whoever wrote there has no lease any more."""
+    for path in leftovers(attempt.folder, seconds=0):
+        emptied(path)
+    for folder in ("rankings", "state", "quarantine", "jobs"):
+        for path in leftovers(output / folder):
+            emptied(path)
+
+
+def _end(config: Config, lease: Lease) -> datetime | None:
+    """When no further shard is begun: `night.deadline_minutes` after the night took its lease."""
+    minutes = config.night.deadline_minutes
+    return None if minutes is None else datetime.fromisoformat(lease.since) + timedelta(minutes=minutes)
+
+
+def _mended(attempt: Attempt, lease: Lease) -> list[str]:
+    """`["pointer"]` where that was damaged and names the last good rankings again, else nothing."""
+    damage = mend_pointer(attempt.root, lease.fenced())
+    if damage is None:
+        return []
     live = live_day(attempt.root)
-    return not attempt.is_live and (live is None or live <= attempt.day)
+    say("the pointer was damaged", because=damage, live=None if live is None else str(live))
+    return ["pointer"]
 
 
 def _champion(config: Config) -> str | None:
@@ -163,15 +275,28 @@ def _champion(config: Config) -> str | None:
     return None if champion is None else champion.name
 
 
+def _degraded(why: str | None) -> Night:
+    return {} if why is None else {"degraded": why}
+
+
 @contextmanager
-def _only_the_champion(config: Config, version: str, lease: Lease) -> Iterator[None]:
+def _only_the_champion(config: Config, version: str, lease: Lease, entry: Night) -> Iterator[None]:
     """Context in which the pointer may move to rankings of a version.
+
+    Args:
+        config: Names the registry.
+        version: Whose rankings they are.
+        lease: The night's right to publish.
+        entry: Of the journal; gets why the registry did not say that the version is the champion still.
 
     Raises:
         TryAgainError: Another night took over, or another version is the champion now.
     """
     with lease.fenced():
-        now = _champion(config)
+        now, silence = champion_again(config, version)
+        if silence is not None:
+            entry.setdefault("degraded", silence)
+            say("degraded", version=version, because=silence)
         if now != version:
             raise TryAgainError(
                 f"{version} was the champion when this night began, and is not any more ({now or 'there is none'} is). "
@@ -196,51 +321,6 @@ def _refuse_empty(attempt: Attempt, version: str) -> int:
     return rows
 
 
-def _refuse_blocked(findings: Sequence[Finding], when: date, *, force: str | None) -> list[str]:
-    """Names of the audits that block a night and are overruled.
-
-    Raises:
-        BlockedError: There are some, and nobody gave a reason to go on.
-    """
-    blocked = blocking(findings)
-    if blocked and force is None:
-        words = "; ".join(f"{finding.audit}: {finding.words}" for finding in blocked)
-        raise BlockedError(
-            f"the night of {when} does not go live: {words}. What was live stays live. Mend the input "
-            "and run it again, or publish it all the same with --force --reason TEXT; night.audits has the limits."
-        )
-    return [finding.audit for finding in blocked]
-
-
-def _write(
-    attempt: Attempt,
-    shards: dict[str, pl.Series],
-    log: EventLog,
-    config: Config,
-    day: int,
-    version: str,
-    bundle: Bundle,
-) -> tuple[int, int]:
-    """Write the missing shards of an attempt; returns how many those were, and how many texts were encoded."""
-    missing = {part: users for part, users in shards.items() if not attempt.has(part)}
-    has_fallback = attempt.has("fallback")
-    if not missing and has_fallback:
-        return 0, 0
-    chain = Chain(log, config, bundle.model, bundle.features.inventory, cut=bundle.cut)
-    unlisted = 0
-    with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
-        for part, users in missing.items():
-            rankings = rank_users(chain, config, users, day, version, bundle)
-            attempt.write(part, rankings)
-            unlisted += len(users) - rankings["user_id"].n_unique()
-            advance(len(users))
-    if unlisted:
-        say("users without candidates get no list", users=unlisted)
-    if not has_fallback:
-        attempt.write("fallback", _fallback(chain, config, day, version, bundle.ranker))
-    return len(missing), chain.encoded["tuned"]
-
-
 def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> Night:
     """Report configured keys that the version does not follow and blocked ids without an item; returns both."""
     other = not_followed(config, bundle)
@@ -252,19 +332,22 @@ def _say_apart(config: Config, version: str, bundle: Bundle, log: EventLog) -> N
     return {"not_followed": other, "blocked_ids_unmatched": unmatched}
 
 
-def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | None) -> str | None:
+def _say_live(attempt: Attempt, *, hindsight: bool, shadow: str | Literal[False]) -> str | None:
     """The day that is live now; reports the reason if that is not this attempt."""
     live = live_day(attempt.root)
     if hindsight:
         say("not published", date=str(attempt.day), because="the version has seen the day's future", live=str(live))
-    elif shadow is not None:
+    elif shadow:
         say("not published", date=str(attempt.day), because=f"{shadow} is not the champion", live=str(live))
+    elif attempt.is_withdrawn and not attempt.is_live:
+        because = "somebody went back from it on purpose (live --set); --force --reason TEXT publishes it again"
+        say("what is live stays", live=str(live), because=because, attempt=str(attempt.folder))
     elif live is not None and live > attempt.day:
         say("what is live stays", live=str(live), because=f"{attempt.day} lies before it", attempt=str(attempt.folder))
     return None if live is None else str(live)
 
 
-def _users(inputs: Inputs, log: EventLog) -> pl.Series:
+def ranked_users(inputs: Inputs, log: EventLog) -> pl.Series:
     """Codes of all users who have an event before the day or a row in `Users`, ascending."""
     coded = log.active_users
     if "users" in inputs.tables:
@@ -274,50 +357,12 @@ def _users(inputs: Inputs, log: EventLog) -> pl.Series:
     return coded.sort()
 
 
-def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
-    """The published rows of some users."""
-    ranker, most = bundle.ranker, config.night.reasons
-    requests = requests_tonight(users, day)
-    parts = []
-    for portion in chain.assembler.portions(requests):
-        rows = chain.with_interest(portion)
-        scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-        best = top_k(scored.with_row_index("row"), config.night.top)
-        if most:
-            lifted = reasons(ranker.contributions(rows[best["row"]]), bundle.features.families(ranker.features), most)
-            best = best.with_columns(lifted)
-        parts.append(best)
-    best = pl.concat(parts)
-    rankings = best.select(
-        chain.log.user_ids.gather(best["user"]).alias("user_id"),
-        "rank",
-        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
-        "score",
-        pl.lit(version).alias("model_version"),
-    )
-    good, failure = Rankings.filter(rankings, cast=True)
-    if len(failure):
-        raise ContractError(
-            f"rankings: {failure.counts()} rows break the contract, so nothing was published. Please report it."
-        )
-    return good.with_columns(best["reasons"]) if most else good
+def refuse_unanswerable(config: Config, version: str) -> None:
+    """Refuse a version that cannot rank before somebody asks.
 
-
-def _fallback(chain: Chain, config: Config, day: int, version: str, ranker: Ranker) -> pl.DataFrame:
-    """The list for unknown users: the same ranker's, for a user without any history."""
-    nobody = pl.Series([chain.log.user_ids.len()], dtype=pl.UInt32)
-    rows = chain.with_interest(chain.assembler.portion(requests_tonight(nobody, day)))
-    scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
-    best = top_k(scored, config.night.top)
-    return best.select(
-        "rank",
-        chain.log.items["item_id"].gather(best["item"]).alias("item_id"),
-        "score",
-        pl.lit(version).alias("model_version"),
-    )
-
-
-def _refuse_unanswerable(config: Config, version: str) -> None:
+    Raises:
+        ConfigError: It ranks at request time, or re-ranks given lists and none are configured.
+    """
     if config.requests.mode == "online":
         raise ConfigError(
             f"{version} ranks when a request is made (requests.mode: online): it reads the request's time, query and "
@@ -351,7 +396,7 @@ def refuse_stale(log: EventLog, day: int, config: Config) -> None:
         )
 
 
-def _hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
+def has_hindsight(log: EventLog, day: int, version: str, bundle: Bundle, *, allowed: bool) -> bool:
     """Whether a version has seen events or labels from a day's cut-off on.
 
     Raises:

@@ -1,7 +1,6 @@
 """Verb `vectors`: statistics of the vector stores, verification, and removal of those that nobody needs."""
 
 import fcntl
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import numpy as np
 
@@ -18,6 +16,7 @@ from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.registry.registry import Registry
 from pipelines.stores.storage import read_json
+from pipelines.stores.trash import discard, emptied
 from pipelines.stores.vectors import LOCK, segment_files, verified
 
 __all__ = ["Store", "collect", "stores", "verify"]
@@ -180,11 +179,7 @@ def _removed(folder: Path) -> bool:
     """Remove a store, unless a process is using it: then it stays."""
     with _alone(folder) as alone:
         if alone:
-            # NOTE: a process that comes now finds all of the store or nothing of it.
-            gone = folder.with_name(f".{uuid4().hex}.gone")
-            with written(folder):
-                folder.rename(gone)
-                shutil.rmtree(gone)
+            emptied(discard(folder))  # NOTE: a process that comes now finds all of the store or nothing of it.
     return alone
 
 

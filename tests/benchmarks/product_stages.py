@@ -49,7 +49,7 @@ _TIMED = {
     "features.candidates.cut:CandidateCut.score": "candidates/score of the cut",
     "features.families.registry:FeatureSet.compute": "features",
     "pipelines.training.chain:Chain.with_interest": "interest",
-    "pipelines.verbs.score:rank_users": "ranking",
+    "pipelines.night.lists:rank_users": "ranking",
     "ranker.trees_and_network:TreesAndNetwork.predict": "ranking",
     "ranker.listnet:ListNet.score": "network",
     "ranker.lambdamart:LambdaMart.score": "trees",

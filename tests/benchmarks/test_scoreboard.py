@@ -165,6 +165,7 @@ def test_validation_scores_no_test(bench):
     assert bench.ran == ["a 0", "a 0"]
 
 
+@pytest.mark.slow
 def test_a_killed_verb_loses_the_run_under_way_alone(bench):
     (bench.folder / "wait 1").touch()
     code = (

@@ -150,6 +150,7 @@ def test_fewer_groups_than_members_are_refused_with_both_numbers(encoder):
         fit(encoder, colours(3), members=4)
 
 
+@pytest.mark.slow
 def test_the_headlines_of_upworthy_that_it_never_saw():
     path = Path(os.environ.get("NIGHTRANK_DATA", "")) / "upworthy" / "upworthy_packages.csv.gz"
     if "NIGHTRANK_DATA" not in os.environ or not path.is_file():

@@ -103,5 +103,4 @@ def _as_text(ids):
 
 test_check_ends_as_the_truth_says = check_of_any(30)
 test_check_ends_as_the_truth_says_of_many = pytest.mark.slow(check_of_any(300))
-test_a_night_of_any_project_ranks_its_items = night_of_any(3)
 test_a_night_of_many_projects_ranks_their_items = pytest.mark.slow(night_of_any(30))

@@ -68,6 +68,7 @@ def results(trained):
     )
 
 
+@pytest.mark.slow
 def test_a_version_goes_on_generation_after_generation_and_can_be_promoted(project, command):
     grow(project, 0)
     ended = command(project, "train", "--continue")

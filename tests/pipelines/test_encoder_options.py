@@ -55,6 +55,7 @@ def test_items_that_differ_beyond_the_limit_share_a_text(shop_project):
     assert len(cut.texts) < len(whole.texts)
 
 
+@pytest.mark.slow
 def test_items_that_are_told_apart_by_id_and_category_are_so_in_training_bundle_and_evaluation(shop_project, tmp_path):
     """Online, so that queries stand after items where positions of examples are those of items."""
     project = shop_project.copy(tmp_path / "project")

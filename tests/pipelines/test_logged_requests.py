@@ -180,6 +180,7 @@ def online_project(given_project, tmp_path_factory):
     return replace(project, inputs=inputs, trained=trained, registered=register(trained, inputs, project.config))
 
 
+@pytest.mark.slow
 def test_a_version_for_request_time_reads_clock_query_and_context_and_ranks_no_night(online_project, tmp_path, command):
     project = online_project.copy(tmp_path / "project")
     _, bundle = load_version(Registry(project.config), CHALLENGER)

@@ -1,5 +1,6 @@
 """The main job as its owner runs it: train, register, promote, score, and a second night."""
 
+import os
 import re
 from datetime import timedelta
 from pathlib import Path
@@ -208,6 +209,21 @@ def test_fault_1_a_killed_night_computes_again_only_what_is_missing(project, nig
     assert touched == {str(path.relative_to(rankings_folder(project))) for path in lost}
 
 
+def test_fault_86_what_killed_nights_left_is_removed_by_the_next(project, night):
+    attempt, output = Path(night().facts["attempt"]), Path(project.config.output)
+    left = [folder / f".{'0' * 32}.tmp" for folder in (attempt, output / "state", output / "rankings")]
+    gone = output / "rankings" / "attempts" / f".{'0' * 32}.gone"
+    gone.mkdir()
+    for path in (*left, gone / "shard-00000.parquet"):
+        path.write_bytes(b"PAR1")
+        os.utime(path, (0, 0))
+    fresh = output / "rankings" / f".{'1' * 32}.tmp"  # of a command that may be writing it
+    fresh.write_bytes(b"PAR1")
+    assert night().code == 0
+    assert not [path for path in (*left, gone) if path.exists()]
+    assert fresh.exists()
+
+
 def test_fault_2_a_night_killed_before_the_pointer_is_published_by_the_rerun(project, night, command):
     """Fault 2."""
     night()
@@ -217,22 +233,59 @@ def test_fault_2_a_night_killed_before_the_pointer_is_published_by_the_rerun(pro
 
 
 @pytest.mark.parametrize("name", ["shard-00001.parquet", "shard-00001.json", "manifest.json", "fallback.parquet"])
-def test_fault_6_an_altered_file_of_the_night_stops_it_and_leaves_the_pointer(name, project, night, command):
-    """Fault 6."""
+def test_faults_6_and_76_an_altered_file_of_the_night_is_made_again_by_the_next_run(name, project, night, command):
+    """A rerun makes it again, byte by byte; until then readers are warned."""
     attempt = Path(night().facts["attempt"])
     pointer = (rankings_folder(project) / "published.json").read_bytes()
     path = attempt / name
     content = path.read_bytes()
     flipped = content.replace(b"sha256", b"sha257", 1) if name.endswith("1.json") else content.replace(b"e", b"f", 1)
     path.write_bytes(flipped)
+    if name != "shard-00001.json":
+        assert command(project, "status").code == 12  # nothing else was ever live
     ended = night()
-    assert ended.code == 12
-    assert Path(name).stem in ended.err
-    assert "Delete" in ended.err
-    assert ended.out == ""
+    assert ended.code == 0, ended.err
+    assert ended.facts["made_again"] == [Path(name).stem]
+    assert "damaged files were made again" in ended.err
+    assert path.read_bytes() == content
     assert (rankings_folder(project) / "published.json").read_bytes() == pointer
-    if name.endswith(".parquet") or name == "manifest.json":
-        assert command(project, "status").code == 12
+    assert command(project, "status").facts["damaged"] is None
+    assert "made_again" not in night().facts
+
+
+def test_fault_76_meanwhile_the_last_good_night_is_read_and_the_pointer_is_mended(project, night, command):
+    quiet = ("--set", "night.audits.eve=off", "--set", "night.audits.event_types=off")
+    tomorrow = project.day + timedelta(days=1)
+    assert night().code == 0
+    attempt = Path(night(*quiet, when=tomorrow).facts["attempt"])
+    shard = attempt / "shard-00000.parquet"
+    sound = shard.read_bytes()
+    shard.write_bytes(sound[:-9] + b"?" + sound[-8:])
+    read = command(project, "read", "--user", "u000001")
+    assert (read.code, read.facts["date"]) == (0, str(project.day))
+    assert "the last good rankings are read" in read.err
+    ended = command(project, "status")
+    assert ended.code == 12
+    assert ended.facts["live"] == str(project.day)
+    assert "'shard-00000' missing or altered" in ended.facts["damaged"]
+    (rankings_folder(project) / "published.json").write_text("{", encoding="utf-8")
+    again = night(*quiet, when=tomorrow)
+    assert again.facts["made_again"] == ["pointer", "shard-00000"]
+    assert shard.read_bytes() == sound
+    assert command(project, "status").facts.items() >= {"live": str(tomorrow), "damaged": None}.items()
+
+
+def test_fault_76_a_damaged_state_is_folded_again(project, night):
+    """What is folded of the log is a cache: its files are named by their content, and its manifest bears a hash."""
+    first = night()
+    state = Path(project.config.output) / "state"
+    for path in state.iterdir():
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    ended = night("--set", "night.shard_users=60")
+    assert ended.code == 0, ended.err
+    assert ended.facts["rows"] == first.facts["rows"]
 
 
 def test_fault_84_a_dry_run_writes_nothing(project, night, snapshot):

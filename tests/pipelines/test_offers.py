@@ -44,6 +44,7 @@ def test_check_tells_what_is_on_offer(planned, command):
     assert "first begins" in checked.err
 
 
+@pytest.mark.slow
 def test_a_plan_is_learned_from_and_tonights_moves_the_ranking(planned, command):
     trained = command(planned, "train")
     assert trained.code == 0, trained.err

@@ -18,7 +18,7 @@ PARAMETERS = {
     "pipelines.registry.versions.load_version": ["registry", "wanted"],
     "pipelines.stores.publish.published": ["root"],
     "pipelines.verbs.datasets.load_dataset": ["name", "full"],
-    "pipelines.verbs.gates.gates_of": ["evaluation", "config", "champion"],
+    "pipelines.verbs.gates.gates_of": ["evaluation", "config", "champion", "facts"],
     "pipelines.verbs.project.write_dataset": ["dataset", "folder", "until", "partitioned"],
     "pipelines.verbs.promote.promote": ["log", "config", "registry", "wanted", "judged", "reason"],
     "pipelines.verbs.score.score": [

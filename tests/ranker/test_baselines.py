@@ -4,10 +4,12 @@ from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import pytest
+from frame_check import check_frame
 
 from features.config import CalendarConfig
 from features.log.event_log import Calendar, EventLog
 from features.requests.engaged import requests_tonight
+from features.tables.frames import Scored
 from ranker.baselines import BASELINES, DEPTH, item_knn, personal_frequency, popularity, popularity_recent
 
 REFRESH = 7 * 2818
@@ -112,7 +114,5 @@ def test_a_baseline_sees_nothing_of_its_day_or_later(name):
 def test_a_baseline_lists_an_item_once_and_no_more_than_its_depth(name):
     requests = requests_tonight(pl.Series([0, 1, 2], dtype=pl.UInt32), TODAY)
     found = BASELINES[name](LOG, requests)
-    assert found.columns == ["request", "item", "score"]
-    assert not found.select("request", "item").is_duplicated().any()
-    assert found["score"].is_finite().all()
+    check_frame(found, Scored)
     assert found.group_by("request").len()["len"].max() <= DEPTH

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 from features.errors import ContractError
 from ranker import beyond_accuracy as beyond
 from ranker import tables
-from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy
+from ranker.beyond_accuracy import BEYOND_CONVENTIONS, beyond_accuracy, exposure
 
 ITEMS = pl.DataFrame({"item_id": ["a", "b", "c", "d"], "users": [8, 4, 1, 0]})
 VECTORS = np.array([[2.0, 0.0], [1.0, 1.0], [0.0, 3.0], [0.0, 0.0]])  # d has no text
@@ -179,4 +179,16 @@ def test_conventions_name_every_metric():
 
 
 def test_docstring_examples_hold():
-    assert doctest.testmod(beyond) == doctest.TestResults(failed=0, attempted=5)
+    assert doctest.testmod(beyond) == doctest.TestResults(failed=0, attempted=7)
+
+
+def test_exposure_counts_first_places_and_shares_those_that_are_tied():
+    """Request 1 shows a, then b or c by chance; request 2 shows c alone."""
+    rankings = pl.DataFrame(
+        {"request_id": [1, 1, 1, 2], "item_id": ["a", "b", "c", "c"], "score": [0.9, 0.5, 0.5, 0.1]}
+    )
+    items = pl.Series(["c", "b", "a", "z"])
+    exposed = exposure(rankings, items, k=2)
+    assert exposed.rows() == [("c", 1.5), ("b", 0.5), ("a", 1.0), ("z", 0.0)]
+    with pytest.raises(ContractError, match="cut-offs are"):
+        exposure(rankings, items, k=0)

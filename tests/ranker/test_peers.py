@@ -58,6 +58,7 @@ def by_ranx(rankings, truth, metrics):
 ranx_warns = pytest.mark.filterwarnings("ignore:unsafe cast from uint64 to int64")
 
 
+@pytest.mark.slow
 @ranx_warns
 def test_without_ties_ranx_says_the_same():
     rankings, truth = case()

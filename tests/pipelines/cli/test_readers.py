@@ -191,7 +191,8 @@ def test_status_is_what_a_scheduler_reads(project, command):
     facts = ended.facts
     live = published(root(project))
     assert facts.keys() == {
-        *("live", "version", "bundle", "published_at", "cutoff", "age_hours", "audits", "users", "rows", "folder")
+        *("live", "version", "bundle", "published_at", "cutoff", "age_hours", "audits", "users", "rows", "folder"),
+        *("damaged", "degraded", "fallback_users"),
     }
     assert facts["live"] == "2024-02-26"
     assert facts["cutoff"] == "2024-02-26T00:00:00+00:00"

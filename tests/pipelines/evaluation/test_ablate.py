@@ -88,6 +88,7 @@ def test_in_sample_rows_are_those_of_the_version_but_for_what_the_encoder_says(w
     assert (again["encoder_day"] > again["as_of_day"]).all()  # what a ranker must not learn from
 
 
+@pytest.mark.slow
 def test_what_says_nothing_does_not_lose_and_the_only_useful_part_does(planted, command):
     ended = command(planted, "evaluate", "--ablate", "noise,behaviour")
     facts = ended.facts

@@ -64,6 +64,7 @@ def share_on_top(project, picked):
     return (top["item_id"].list.join(",") == ",".join(sorted(picked))).mean()
 
 
+@pytest.mark.slow
 def test_a_supplied_table_is_learned_from_and_a_fresh_one_ranked_each_night(foretold, command, readings):
     trained = command(foretold, "train")
     assert trained.code == 0

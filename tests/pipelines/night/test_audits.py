@@ -32,6 +32,7 @@ def night(day="2024-05-07", version="shop/1", rules="top: 20", **changed):
         "new_rows": 100,
         "deciles": DECILES,
         "categories": {"Kitchen": 0.5, "Garden": 0.5},
+        "fallback": 0,
     }
     return Measures(
         day=day,
@@ -79,7 +80,7 @@ def test_an_ordinary_night_passes_every_audit_that_can_judge_it():
 def test_the_first_night_is_judged_by_itself_alone():
     told = verdicts(night())
     assert {name for name, verdict in told.items() if verdict == "passed"} == {
-        *("rows", "users_listed", "equal_scores", "texts", "eve", "event_types")
+        *("rows", "users_listed", "fallback", "equal_scores", "texts", "eve", "event_types")
     }
     assert set(told.values()) == {"passed", "not judged"}
 
@@ -90,6 +91,7 @@ def test_the_first_night_is_judged_by_itself_alone():
         ("rows", {"wrong": 0}, {"wrong": 1}),
         ("users_listed", {"lists": 900}, {"lists": 899}),
         ("full_lists", {"full": 500}, {"full": 499}),
+        ("fallback", {"fallback": 500}, {"fallback": 501}),
         ("equal_scores", {"equal": 50}, {"equal": 51}),
         ("texts", {"with_text": 400}, {"with_text": 399}),
         ("catalogue", {"on_sale": 320}, {"on_sale": 319}),

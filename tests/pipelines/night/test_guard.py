@@ -8,7 +8,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from pipelines.stores.publish import published, published_attempts
+from pipelines.night.guard import Guard
+from pipelines.stores.publish import journal_of, published, published_attempts
+from pipelines.stores.storage import sha256_of
 from pipelines.verbs.project import write_day
 
 
@@ -141,6 +143,67 @@ def test_an_audit_that_is_off_or_warns_stops_nothing(project, night):
     ended = night()
     assert ended.code == 0, ended.err
     assert "catalogue" not in ended.facts["audits"]
+
+
+def test_a_past_day_is_audited_beside_what_is_live_and_going_back_to_a_blocked_one_needs_force(project, night, command):
+    assert night().facts["pointer_moved"]
+    off_sale(project, but=60)
+    past = command(project, "score", "--date", str(project.day))  # again, by another catalogue
+    assert (past.code, past.facts["pointer_moved"]) == (0, False), past.err
+    assert past.facts["audits"]["catalogue"] == "blocked"
+    assert "audits block this night, which is published for its own date alone" in past.err
+    root = Path(project.config.output) / "rankings"
+    assert "catalogue" in journal_of(root)[-1]["blocked"]
+    pointer = (root / "published.json").read_bytes()
+    back = ("live", "--set", str(project.day), "--reason", "wrong prices")
+    refused = command(project, *back)
+    assert (refused.code, refused.out) == (11, "")
+    assert "audits block them (" in refused.err
+    assert (root / "published.json").read_bytes() == pointer
+    assert command(project, *back, "--force").facts.items() >= {"live": str(project.day), "pointer_moved": True}.items()
+
+
+def test_the_night_that_somebody_went_back_from_is_run_again_and_stays_where_it_is(project, night, command):
+    assert night().facts["pointer_moved"]
+    assert command(project, "live", "--set", str(project.day), "--reason", "wrong prices").code == 0
+    again = night()
+    assert again.facts.items() >= {"pointer_moved": False, "live": str(project.day), "shards_written": 0}.items()
+    assert "somebody went back from it on purpose" in again.err
+    assert night("--set", "night.top=9").facts["pointer_moved"]  # another attempt
+    command(project, "live", "--set", str(project.day), "--reason", "still wrong")
+    assert night("--force", "--reason", "the prices were right").facts["pointer_moved"]
+
+
+def test_going_back_while_a_past_day_is_written_lets_no_blocked_list_go_live(project, night, command, monkeypatch):
+    assert night().facts["pointer_moved"]
+    off_sale(project, but=60)
+    audited = Guard.audited
+
+    def interrupted(*arguments):
+        findings = audited(*arguments)
+        command(project, "live", "--set", str(project.day), "--reason", "wrong prices")
+        return findings
+
+    monkeypatch.setattr(Guard, "audited", interrupted)
+    ended = command(project, "score", "--date", str(project.day))
+    assert ended.code == 11
+    assert f"the night of {project.day} does not go live: catalogue" in ended.err
+
+
+def test_measures_that_were_altered_are_made_again_and_compared_with_by_no_night(project, night):
+    last = published(Path(project.config.output) / "rankings").attempt
+    path = last.folder / "measures.json"
+    assert last.recorded("measures.json") == sha256_of(path)
+    path.write_text(path.read_text().replace('"items": 120', '"items": 12000'))
+    ended = night()
+    assert ended.facts["audits"]["catalogue"] == "not judged"
+    assert "measures that cannot be read are left out of the audits" in ended.err
+    own = Path(ended.facts["attempt"]) / "measures.json"
+    content = own.read_bytes()
+    own.write_bytes(content.replace(b'"users": 60', b'"users": 90'))
+    assert own.read_bytes() != content
+    assert night().code == 0
+    assert own.read_bytes() == content
 
 
 def cut_off(attempt):

@@ -8,7 +8,7 @@ import pytest
 import toy_ranker
 
 from features.errors import ConfigError, IntegrityError
-from pipelines.registry.bundle import load_bundle, rescore_golden, write_bundle
+from pipelines.registry.bundle import library_versions, load_bundle, rescore_golden, write_bundle
 from pipelines.training.fitting import fit_ranker
 from pipelines.training.labelled import label
 from ranker.config import NetworkConfig, RankerConfig
@@ -48,24 +48,39 @@ def keep(folder, ranker, rows, *, apart=0.0):
 def test_golden_rows_come_again(tmp_path, ranker, rows, with_network):
     ranker = ranker if with_network else TreesAndNetwork(ranker.forest)
     keep(tmp_path, ranker, rows)
-    rescore_golden(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker, {})
 
 
 def test_with_a_network_golden_rows_come_again_within_the_tolerance(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=0.9 * TOLERANCE)
-    rescore_golden(tmp_path, ranker)
+    rescore_golden(tmp_path, ranker, {})
     keep(tmp_path, ranker, rows, apart=1.1 * TOLERANCE)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        rescore_golden(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker, {})
     keep(tmp_path, TreesAndNetwork(ranker.forest), rows, apart=1e-12)
     with pytest.raises(IntegrityError, match="1 of 200 golden rows score differently here"):
-        rescore_golden(tmp_path, TreesAndNetwork(ranker.forest))
+        rescore_golden(tmp_path, TreesAndNetwork(ranker.forest), {})
+
+
+def test_other_scores_name_the_libraries_that_differ(tmp_path, ranker, rows):
+    keep(tmp_path, ranker, rows, apart=1.0)
+    here = library_versions()
+    with pytest.raises(IntegrityError, match=r"All libraries have the versions that it was made with"):
+        rescore_golden(tmp_path, ranker, here | {"cuda": "12.4"})
+    recorded = here | {"lightgbm": "3.2.1", "gone": "1.0"}
+    with pytest.raises(IntegrityError) as raised:
+        rescore_golden(tmp_path, ranker, recorded)
+    assert str(raised.value).endswith(
+        "It was made with other libraries: lightgbm 3.2.1, here "
+        f"{here['lightgbm']}, gone 1.0, here none. Install those "
+        "(pip install lightgbm==3.2.1 gone==1.0), or train again."
+    )
 
 
 def test_a_score_that_is_no_number_is_another(tmp_path, ranker, rows):
     keep(tmp_path, ranker, rows, apart=float("nan"))
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        rescore_golden(tmp_path, ranker)
+        rescore_golden(tmp_path, ranker, {})
 
 
 @pytest.mark.parametrize("layer", [0, 1])
@@ -76,7 +91,7 @@ def test_a_changed_digit_of_a_weight_is_found(tmp_path, ranker, rows, layer):
     weight = read.network.members[0][layer][0]
     weight[1, 0] += 10.0 ** (np.floor(np.log10(abs(weight[1, 0]))) - 3)
     with pytest.raises(IntegrityError, match="golden rows score differently here"):
-        rescore_golden(tmp_path, read)
+        rescore_golden(tmp_path, read, {})
 
 
 def test_a_ranker_from_outside_is_fitted_kept_and_read(trained_project, tmp_path, monkeypatch):

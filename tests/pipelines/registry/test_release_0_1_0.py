@@ -96,8 +96,8 @@ def test_step_2_every_key_that_is_gone_is_named_with_what_to_do(upgraded):
     assert {"user_item_attribute", "profile_attribute"} < set(families)
 
 
-def test_step_4_a_version_of_trees_is_read_and_scores_its_golden_rows_without_a_warning():
-    bundle = load_bundle(BUNDLE)
+def test_step_4_a_version_of_trees_is_read_and_scores_its_golden_rows_without_a_warning(tmp_path):
+    bundle = load_bundle(Path(shutil.copytree(BUNDLE, tmp_path / BUNDLE.name)))
     assert bundle.manifest["libraries"]["nightrank"] == "0.1.0"
     assert "user_item_attribute" in trained_config(bundle).features.families
 

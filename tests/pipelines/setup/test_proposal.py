@@ -2,6 +2,7 @@
 
 import polars as pl
 import pytest
+import yaml
 from shop_tables import LANGUAGES, tables, write
 
 from features.errors import ConfigError, ContractError
@@ -192,6 +193,30 @@ def test_what_was_seen_is_a_look_in_a_shop_and_a_use_elsewhere():
 def test_a_table_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"^init: no file or folder at '.*nothing\.csv'\. Name one that lies below"):
         chosen(english(tmp_path), events="nothing.csv")
+
+
+def test_a_table_in_the_folder_comes_before_one_of_that_name_elsewhere(tmp_path, monkeypatch):
+    catalogue, log = tables(LANGUAGES["english"])
+    folder = write(tmp_path / "shop", items=catalogue, log=log)
+    monkeypatch.chdir(write(tmp_path / "elsewhere", log=log.head(3), other=log))
+    assert chosen(folder, events="log.csv").events.source.n_rows == log.height
+    assert chosen(folder, events="other.csv").events.source.name == "other.csv"  # which lies nowhere else
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\u2028"])
+def test_names_with_line_ends_stand_on_one_line_and_are_read_back(end, tmp_path):
+    catalogue, log = tables(LANGUAGES["english"])
+    sku, country = f"the{end}sku", f"its{end}country"
+    users = log.select(pl.col(LANGUAGES["english"].user).unique(maintain_order=True), pl.lit("DE").alias(country))
+    users[0, country] = "ES"
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    for name, table in {"items": catalogue.rename({"sku": sku}), "log": log, "users": users}.items():
+        table.write_parquet(folder / f"{name}.parquet")
+    proposed = init(folder, dry_run=True)
+    (attributes,) = [line for line in proposed.text.split("\n") if line.startswith("# features: ")]
+    assert yaml.safe_load(attributes.removeprefix("# "))["features"]["attributes"]["users"] == [country]
+    assert yaml.safe_load(proposed.text)["data"]["items"]["columns"]["item_id"] == sku
 
 
 def test_columns_that_users_share_values_of_are_offered_as_features(tmp_path):

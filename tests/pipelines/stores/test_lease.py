@@ -1,5 +1,6 @@
 """One night at a time, and none that was passed over publishes: with processes that are killed and stopped for real."""
 
+import fcntl
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from features.errors import IntegrityError, TryAgainError
+from features.errors import TryAgainError
 from pipelines.stores.lease import leased, pointer_mutex
 from pipelines.stores.publish import Attempt, last_token, live_day
 
@@ -108,6 +109,16 @@ def test_a_killed_night_is_in_nobodys_way(tmp_path, night):
         assert locks(tmp_path) == ["night-2.lock"]
 
 
+def test_who_looks_whether_a_night_runs_is_not_taken_for_one(tmp_path, night):
+    process = night("2024-02-18-a")
+    process.kill()
+    process.wait()
+    with (tmp_path / "jobs" / "night-1.lock").open("r") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with leased(tmp_path, SECOND, minutes=60) as lease:
+            assert lease.token == 2
+
+
 @pytest.mark.parametrize("how", ["somebody says so", "it is silent for long"])
 def test_fault_68_a_night_that_was_stopped_and_passed_over_publishes_nothing(how, tmp_path, attempt, night):
     later, older = attempt("2024-02-18-b"), attempt("2024-02-19-a")
@@ -178,8 +189,10 @@ def test_who_finds_the_pointer_held_for_long_is_told_what_to_look_for(tmp_path, 
         pass
 
 
-def test_a_record_that_names_no_night_is_damaged(tmp_path):
+@pytest.mark.parametrize("record", ["[]", "{", '{"token": "7"}', '{"token": 7}'])
+def test_fault_76_a_damaged_record_of_the_last_night_is_made_anew(record, tmp_path, capsys):
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs" / "night.json").write_text("[]", encoding="utf-8")
-    with pytest.raises(IntegrityError, match="names no night"), leased(tmp_path, FIRST, minutes=60):
-        pass
+    (tmp_path / "jobs" / "night.json").write_text(record, encoding="utf-8")
+    with leased(tmp_path, FIRST, minutes=60, after=4) as lease, lease.fenced():
+        assert lease.token == 5
+    assert "the record of the last night is damaged" in capsys.readouterr().err

@@ -205,6 +205,7 @@ def test_a_monotone_feature_that_is_none_stops_the_training_before_it_begins(sho
     assert "Fine-tuning" not in ended.err
 
 
+@pytest.mark.slow
 def test_labels_by_value_are_learned_from_and_judged_beside_the_plain_ones(shop_project, tmp_path, command):
     project = shop_project.copy(tmp_path / "project")
     ended = command(project, "train", "--set", "labels.value_gain={unit: 10, most: 3}")

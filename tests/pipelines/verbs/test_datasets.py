@@ -86,6 +86,7 @@ def sale(code: str, title: str, when: str = "2011-01-03 10:00:00", *, price: str
     return f"536365,{code},{title},2,{when},{price},17850.0,United Kingdom"
 
 
+@pytest.mark.slow
 def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
     journey: Dataset, tmp_path: Path
 ) -> None:
@@ -168,6 +169,7 @@ def test_a_part_of_the_journey_is_its_households_in_its_weeks(journey: Dataset, 
     assert demo.items["item_id"].to_list() == sorted(demo.events["item_id"].unique())
 
 
+@pytest.mark.slow
 def test_a_part_of_the_journey_is_the_same_everywhere(journey: Dataset, demo: Dataset) -> None:
     three = complete_journey(households=3)
     # The smallest three of sha256("1") .. sha256("2500"), over the 2,469 ids that occur.

@@ -8,7 +8,6 @@ from pipelines.verbs.demo_story import (
     NewItem,
     data_line,
     learned_line,
-    reason_words,
     story,
     users_with_news,
 )
@@ -78,12 +77,6 @@ def test_what_was_learned_is_told_of_items_that_are_new_to_the_user() -> None:
     assert "from 0.0600 to 0.0700 by fine-tuning" in learned_line(EVALUATION)
     assert "0.0800 without text and 0.0900 with it" in learned_line(EVALUATION)
     assert learned_line({"systems": []}) == "nothing that is new to a user was judged."
-
-
-def test_reasons_are_words_and_an_unknown_family_is_its_name() -> None:
-    assert reason_words(["ease", "text_words", "text_title", "moon"]) == (
-        "it goes with what they buy; its words are like what they buy; moon"
-    )
 
 
 def test_the_last_screen_fits_whatever_the_texts_are(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from small_registry import add_versions, config_of
 
+from pipelines.registry.approvals import Approval
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import Action, Decision, State
 from pipelines.registry.registry import Registry
@@ -108,3 +109,13 @@ def test_a_night_by_another_version_than_the_champion_is_noted(registry):
     }
     assert not same["nights"][0]["published"]
     assert other["note"].startswith("a night was ranked by nightrank/4, and the champion of that day was: nightrank/2.")
+
+
+def test_an_approval_is_a_line_of_its_own():
+    approval = Approval(
+        "3", "0123456789abcdef" * 4, "Ada", "looked at 20 lists", by="bob", at="2024-03-06T09:00:00+00:00"
+    )
+    assert entry_lines(approval.as_json("nightrank")) == [
+        "   -  2024-03-06T09:00:00+00:00  approve   nightrank/3 (bundle 0123456789ab)  by Ada (account bob)",
+        "        reason: looked at 20 lists",
+    ]

@@ -48,6 +48,7 @@ def figures(facts, *names):
     return [row for row in facts["systems"] if not names or row["system"] in names]
 
 
+@pytest.mark.slow
 def test_each_window_is_judged_by_what_was_trained_without_it_and_all_are_pooled(rolled, judged):
     earlier, later = judged.facts["origins"]
     inputs = read_inputs(rolled.config)
@@ -79,6 +80,7 @@ def test_each_window_is_judged_by_what_was_trained_without_it_and_all_are_pooled
     assert not client.search_registered_models()
 
 
+@pytest.mark.slow
 def test_finished_origins_are_not_trained_again_and_systems_are_chosen_afterwards(rolled, judged, command):
     again = command(rolled, "evaluate", "--origins", "2")
     assert again.facts == judged.facts
@@ -90,6 +92,7 @@ def test_finished_origins_are_not_trained_again_and_systems_are_chosen_afterward
     assert one == judged.facts["origins"][1]
 
 
+@pytest.mark.slow
 @pytest.mark.slow
 def test_a_killed_run_goes_on_at_the_origin_where_it_stopped(rolled, judged, command, snapshot, tmp_path):
     project = rolled.copy(tmp_path / "project")
@@ -111,6 +114,7 @@ def test_a_killed_run_goes_on_at_the_origin_where_it_stopped(rolled, judged, com
     assert ended.err.count('"kept": true') == 1
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_an_origin_is_of_the_same_data_and_configuration_or_refused(rolled, judged, command, tmp_path):
     project = rolled.copy(tmp_path / "project")
     table = next((project.folder / "out/origins").glob(f"*/{judged.facts['origins'][1]['window'][0]}.parquet"))
@@ -144,6 +148,7 @@ def judged_beside(rolled, judged, by_popularity, command, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_scores_of_others_are_judged_in_each_window_and_pooled_and_nothing_is_trained_for_them(judged, judged_beside):
     ended = judged_beside()
     assert "Fine-tuning" not in ended.err
@@ -167,6 +172,7 @@ def test_scores_of_others_are_judged_in_each_window_and_pooled_and_nothing_is_tr
     assert {(row["system"], row["against"]) for row in alone["comparisons"]} == {("theirs", "popularity")}
 
 
+@pytest.mark.slow
 def test_one_window_tells_what_their_lists_are_like_too(judged_beside, judged):
     first = date.fromisoformat(judged.facts["origins"][1]["window"][0])
     ended = judged_beside("--origins", "1", name="a, b", change=lambda lists: lists.filter(pl.col("day") >= first))
@@ -215,6 +221,7 @@ def test_logged_lists_of_all_windows_want_a_score_for_every_shown_pair(tmp_path)
         assert found.rows.filter(slice="all")["request"].to_list() == sorted(window.truth["request"].unique())
 
 
+@pytest.mark.slow
 def test_what_is_kept_of_other_requests_is_refused(rolled, judged, judged_beside, command, tmp_path):
     project = rolled.copy(tmp_path / "project")
     first_day = judged.facts["origins"][1]["window"][0]
@@ -229,6 +236,7 @@ def test_what_is_kept_of_other_requests_is_refused(rolled, judged, judged_beside
     assert f"{table.with_suffix('.json')} is of other requests than today's. Remove it" in ended.err
 
 
+@pytest.mark.slow
 def test_scores_that_cannot_be_judged_are_refused_before_anything_is_trained(judged_beside, by_popularity):
     first = by_popularity["day"].min()
     untrained = ("--set", "ranker.max_trees=5")

@@ -178,7 +178,7 @@ def test_a_second_champion_can_be_taken_back(project, command):
 
 def test_the_champion_is_promoted_once(project, command):
     before = command(project, "history").facts
-    assert command(project, "promote", "--version", "1").facts == {"champion": "nightrank/1", "gates": {}}
+    assert command(project, "promote", "--version", "1").facts == {"champion": "nightrank/1", "gates": {}, "policy": []}
     assert command(project, "history").facts == before
 
 
@@ -365,3 +365,115 @@ def test_a_delayed_log_does_not_keep_a_version_from_its_own_test_window(shop_pro
     assert command(project, "promote").facts["champion"] == "nightrank/1"
     manifest = json.loads((Path(trained.facts["bundle"]) / "manifest.json").read_text(encoding="utf-8"))
     assert manifest["cutoff"] == f"2024-02-{int(trained.facts['window'][0][-2:]) - 2:02}T18:00:00+00:00"
+
+
+POLICY = {
+    "min_lift_over_baseline": -1.0,
+    "max_loss_to_champion": 1.0,
+    "slices": [{"slice": "users.country=DE", "max_loss_to_champion": 1.0}, {"slice": "new-to-user", "floor": 0.0}],
+    "guards": [{"figure": "coverage@10", "least": 0.1, "max_fall": 0.5}],
+    "groups": [
+        {"by": "users.country", "max_ndcg_gap": 1.0, "min_requests": 5},
+        {"by": "items.category", "max_exposure_gap": 1.0},
+    ],
+    "max_bundle_mb": 50,
+    "max_request_ms": 60_000,
+    "max_memory_gb": 100,
+    "max_days_since_window": 0,
+}
+GATES = [
+    "metric is finite",
+    "scores tell candidates apart",
+    "ndcg@10 against personal frequency",
+    "ndcg@10 against nightrank/1",
+    "ndcg@10, users.country=DE, against champion",
+    "ndcg@10, new-to-user",
+    "coverage@10",
+    "coverage@10 against champion",
+    "gap by users.country",
+    "exposure by items.category",
+    "size of the bundle",
+    "time a request",
+    "memory",
+    "days since the window",
+]
+
+
+def test_fault_84_a_dry_run_shows_the_policy_and_writes_nothing(project, command, snapshot):
+    """Fault 84."""
+    challenge(project)
+    project.change(promotion=POLICY)
+    before = snapshot(project.folder / "out")
+    ended = command(project, "promote", "--dry-run")
+    assert ended.code == 0
+    assert ended.facts.items() >= {"version": "nightrank/2", "champion": "nightrank/1", "would_promote": True}.items()
+    assert [row["gate"] for row in ended.facts["policy"]] == GATES
+    assert {row["verdict"] for row in ended.facts["policy"]} == {"passed"}
+    assert all(f" {word} " in ended.err for word in ("gate", "asked", "found", "verdict"))
+    assert "nightrank promote --version 2 --champion 1" in ended.err
+    refused = command(project, "promote", "--dry-run", "--set", "promotion.min_approvals=1")
+    assert refused.code == 11
+    assert not refused.facts["would_promote"]
+    assert "1 of 15 gates failed:\n- approvals: nobody: nightrank approve --version 2 --as NAME" in refused.err
+    assert snapshot(project.folder / "out") == before
+    assert command(project, "promote", "--version", "2", "--champion", "1").facts["champion"] == "nightrank/2"
+
+
+def test_an_approval_lets_a_version_in(project, command):
+    challenge(project)
+    project.change(promotion={"min_approvals": 1})
+    assert command(project, "promote").code == 11
+    assert command(project, "approve", "--as", " ").code == 2
+    assert command(project, "approve", "--version", "9", "--as", "Ada").code == 2
+    approved = command(project, "approve", "--as", "Ada", "--reason", "looked at 20 lists")
+    assert approved.facts["approvals"] == ["Ada"]
+    again = command(project, "approve", "--version", "2", "--as", "ada")
+    assert again.code == 2
+    assert "has approved this bundle of nightrank/2 already" in again.err
+    assert command(project, "promote").facts["champion"] == "nightrank/2"
+    _, refused, approval, promoted = command(project, "history").facts["history"]
+    assert refused["why"]["approvals"] == "nobody: nightrank approve --version 2 --as NAME; asked: 1 or more"
+    assert approval.items() >= {"action": "approve", "to": "nightrank/2", "author": "Ada"}.items()
+    assert promoted["why"]["approvals"] == "Ada; asked: 1 or more"
+    assert promoted["policy"]["min_approvals"] == 1
+
+
+def test_another_champion_than_a_dry_run_named_is_refused(project, command):
+    challenge(project)
+    ended = command(project, "promote", "--version", "2", "--champion", "7")
+    assert ended.code == 11
+    assert "- champion unchanged: nightrank/1; asked: nightrank/7" in ended.err
+    assert aliases(project) == {CHAMPION: "1"}
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("items.category=Gardn", "no row of items has the category 'Gardn'. Did you mean 'Garden'?"),
+        ("users.contry=DE", "'contry' is no column of users; did you mean 'country'?"),
+        ("cold items", "there is no slice 'cold items'. Did you mean 'cold item'?"),
+    ],
+)
+def test_a_slice_that_does_not_exist_is_refused_before_anything_is_scored(name, says, project, command):
+    challenge(project)
+    project.change(promotion={"slices": [{"slice": name, "floor": 0.1}]})
+    ended = command(project, "promote")
+    assert ended.code == 2
+    assert says in ended.err
+    assert "Scoring" not in ended.err
+
+
+def test_a_version_of_another_model_is_named_with_the_way_to_it(project, command):
+    ended = command(project, "promote", "--version", "shop/2")
+    assert ended.code == 2
+    assert "'shop/2' is a version of another model" in ended.err
+    assert "--version 2 --set tracking.model_name=shop" in ended.err
+
+
+def test_a_dry_run_does_not_complete_what_was_left_unfinished(project, command):
+    challenge(project)
+    Champion(Registry(project.config)).decisions.append(Decision(Action.PROMOTE, "1", "2"), since=1)
+    ended = command(project, "promote", "--dry-run")
+    assert ended.code == 75
+    assert "`nightrank registry repair` completes it" in ended.err
+    assert aliases(project) == {CHAMPION: "1"}

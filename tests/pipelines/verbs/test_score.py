@@ -15,13 +15,14 @@ from features.log.event_log import day_of
 from features.requests.engaged import requests_tonight
 from pipelines.base.config import load_config
 from pipelines.evaluation.evaluate import FULL, version_lists
+from pipelines.night.lists import rank_users
 from pipelines.registry.bundle import load_bundle
 from pipelines.registry.registry import Registry
 from pipelines.registry.versions import load_version, working_config
 from pipelines.stores.publish import published
 from pipelines.training.chain import Chain
 from pipelines.training.labelled import Labelled, label
-from pipelines.verbs.score import attempt_identity, rank_users, refuse_stale, score
+from pipelines.verbs.score import attempt_identity, refuse_stale, score
 from ranker.lambdamart import LambdaMart
 from ranker.listnet import TOLERANCE
 from ranker.listnet_fit import fit_listnet
