@@ -50,7 +50,7 @@ def recall_by_source(
     Args:
         requests: `Requests`; those without a positive do not count.
         history: `HistoryItems` of these requests; an item in it is a repeat.
-        proposed: request, item, each source's `_rank`, and `score`, by which all together are ordered.
+        proposed: `Scored`, by which all together are ordered, and each source's `_rank`.
         truth: `Truth`: every positive, proposed or not.
         cutoffs: The K.
         seen: `seen_items` before the requests' first day; None leaves the slice of cold items empty.

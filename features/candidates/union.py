@@ -38,6 +38,7 @@ __all__ = [
     "unmatched_ids",
 ]
 
+_AT_ONCE = 1000  # requests that a cut is fitted on
 _CELLS = 1 << 20  # of users, whether they count or not, that are looked through at a time
 
 
@@ -250,9 +251,7 @@ class CandidateGenerators:
             return keys_of(requests.select("request", item="shown").explode("item"))
         return keys_of(Supplied(self._inputs).lists(requests))
 
-    def fit_cut(
-        self, requests: pl.DataFrame, truth: pl.DataFrame, *, most: int = 2000, size: int = 1000
-    ) -> CandidateCut | None:
+    def fit_cut(self, requests: pl.DataFrame, truth: pl.DataFrame, *, most: int = 2000) -> CandidateCut | None:
         """Fit the cut on requests whose labels have closed; use it for later ones only.
 
         What teaches it, and with what weight: `features.candidates.cut.teaching_rows`.
@@ -261,7 +260,6 @@ class CandidateGenerators:
             requests: `Requests`.
             truth: `Truth` of these.
             most: Requests that teach it: the latest.
-            size: Requests looked at together.
 
         Returns:
             The cut; None where no request's union has a positive, or candidates are logged lists, which are never cut.
@@ -271,8 +269,8 @@ class CandidateGenerators:
         requests = requests.sort("as_of_day", "request").tail(most).sort("request")
         examples = [
             example
-            for start in range(0, requests.height, size)
-            if (example := self._example(requests.slice(start, size), truth)) is not None
+            for start in range(0, requests.height, _AT_ONCE)
+            if (example := self._example(requests.slice(start, _AT_ONCE), truth)) is not None
         ]
         if not examples:
             return None

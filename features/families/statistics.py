@@ -10,7 +10,7 @@ import polars as pl
 from features.frozen import FrozenConfig
 from features.signals.family import Floats
 
-__all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "statistics_of"]
+__all__ = ["ColumnStatistics", "column_statistics", "drifts", "psi", "psi_of_shares", "statistics_of"]
 
 _BINS = 10
 _LEAST_SHARE = 1e-4  # a bin that nothing fell into counts as this share, so that the logarithm is defined
@@ -45,11 +45,15 @@ def statistics_of(rows: pl.DataFrame) -> dict[str, ColumnStatistics]:
     return {name: column_statistics(rows[name].cast(pl.Float64).to_numpy()) for name in rows.columns}
 
 
-def column_statistics(values: Floats) -> ColumnStatistics:
-    """Statistics of one column; NaN is undefined."""
+def column_statistics(values: Floats, *, edges: npt.ArrayLike | None = None) -> ColumnStatistics:
+    """Statistics of one column; NaN is undefined.
+
+    Args:
+        values: (N,) the column.
+        edges: Borders of the bins, ascending, instead of its own deciles: those that shares are compared in.
+    """
     defined = values[~np.isnan(values)]
-    quantiles = np.arange(1, _BINS) / _BINS
-    edges = np.unique(np.quantile(defined, quantiles, method="inverted_cdf")) if len(defined) else np.empty(0)
+    edges = _deciles(defined) if edges is None else np.asarray(edges, np.float64)
     summary = (defined.mean(), defined.std(), defined.min(), defined.max()) if len(defined) else (None,) * 4
     mean, std, least, largest = (None if value is None else float(value) for value in summary)
     return ColumnStatistics(
@@ -64,15 +68,28 @@ def column_statistics(values: Floats) -> ColumnStatistics:
     )
 
 
-def psi(values: Floats, reference: ColumnStatistics) -> float:
-    """Population stability index: ``sum over bins of (a - r) ln(a / r)``, a and r the shares now and in the reference.
+def _deciles(defined: Floats) -> Floats:
+    if not len(defined):
+        return np.empty(0)
+    return np.unique(np.quantile(defined, np.arange(1, _BINS) / _BINS, method="inverted_cdf"))
 
-    Bins are those of the reference's deciles, and one of undefined values. Empty bins count as 0.0001. By the usual
-    rule of thumb nothing moved below 0.1, and much did above 0.25 (Siddiqi 2006).
+
+def psi(values: Floats, reference: ColumnStatistics) -> float:
+    """`psi_of_shares` in the bins of the reference's deciles, and one of undefined values."""
+    return psi_of_shares(_shares(values, np.array(reference.edges)), reference.shares)
+
+
+def psi_of_shares(now: npt.ArrayLike, then: npt.ArrayLike) -> float:
+    """Population stability index: ``sum over bins of (a - r) ln(a / r)``, a and r the shares now and then.
+
+    Empty bins count as 0.0001. By the usual rule of thumb nothing moved below 0.1, and much did above 0.25
+    (Siddiqi 2006).
+
+    >>> round(psi_of_shares([0.5, 0.5], [0.25, 0.75]), 4)  # 0.25 ln 2 + 0.25 ln 1.5
+    0.2747
     """
-    now = np.maximum(_shares(values, np.array(reference.edges)), _LEAST_SHARE)
-    then = np.maximum(np.array(reference.shares), _LEAST_SHARE)
-    return float(((now - then) * np.log(now / then)).sum())
+    a, r = (np.maximum(np.asarray(shares, np.float64), _LEAST_SHARE) for shares in (now, then))
+    return float(((a - r) * np.log(a / r)).sum())
 
 
 def drifts(rows: pl.DataFrame, reference: Mapping[str, ColumnStatistics]) -> dict[str, float]:

@@ -37,6 +37,7 @@ __all__ = [
     "batch_day",
     "date_of",
     "day_of",
+    "graded_on_days",
     "refuse_gainless",
     "users_by_code",
 ]
@@ -111,14 +112,9 @@ class EventLog:
         catalogue = items.sort("item_id").with_row_index("item")
         user_ids = all_user_ids(events["user_id"], None if users is None else users["user_id"])
         coded = (
-            events.join(user_ids.to_frame().with_row_index("user"), on="user_id", maintain_order="left")
+            graded_on_days(events, calendar, gains)
+            .join(user_ids.to_frame().with_row_index("user"), on="user_id", maintain_order="left")
             .join(catalogue.select("item", "item_id"), on="item_id", maintain_order="left")
-            .with_columns(
-                pl.Series("day", calendar.days(events["timestamp"])),
-                pl.Series("label_day", calendar.days(events["timestamp"], by_as_of=False)),
-                gain=pl.col("event").replace_strict(gains, default=0, return_dtype=pl.Int32),
-                kind=pl.col("event"),
-            )
         )
         further = [name for name in dict.fromkeys((*OPTIONAL, *keep)) if name in coded.columns]
         columns = dict.fromkeys((*RawRows.column_names(), "value", *further))
@@ -342,6 +338,16 @@ class EventLog:
         """The cells before `end_day`, by parts."""
         later = self.shared(_events_by_day)[self.end_day :].any()
         return (part.between(0, self.end_day - 1) if later else part for part in self.cells.parts())
+
+
+def graded_on_days(events: pl.DataFrame, calendar: Calendar, gains: Mapping[str, int]) -> pl.DataFrame:
+    """`Events` with the columns of `RawRows` that follow from time and event type: day, label_day, gain and kind."""
+    return events.with_columns(
+        pl.Series("day", calendar.days(events["timestamp"])),
+        pl.Series("label_day", calendar.days(events["timestamp"], by_as_of=False)),
+        gain=pl.col("event").replace_strict(gains, default=0, return_dtype=RawRows.gain.dtype),
+        kind="event",
+    )
 
 
 def _unfolded(cells: pl.DataFrame, gains: Mapping[str, int]) -> pl.DataFrame:

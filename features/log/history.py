@@ -35,15 +35,10 @@ class History:
             order[part] = np.argsort(stamps, kind="stable") + part.start  # items of one day stay in their order
         return cls(done, order)
 
-    @property
+    @cached_property
     def stamps(self) -> Ints:
-        """User << 17 | day of each engagement."""
-        return stamps_of(self.done.user[self.order].astype(np.int64), self.day)
-
-    @property
-    def day(self) -> npt.NDArray[np.int32]:
-        """Day of each."""
-        return self.done.day[self.order]
+        """User << 17 | day of each engagement: kept, since only the history of a portion's users is asked for them."""
+        return stamps_of(self.done.user[self.order].astype(np.int64), self.done.day[self.order])
 
     def taken(self, positions: Ints | slice) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.int32], Counts]:
         """Item, day and count of the engagements at some positions."""
@@ -52,8 +47,4 @@ class History:
 
     def slices(self, user: Ints, as_of_day: Ints) -> tuple[Ints, Ints]:
         """Start and end of what each user had done before each day."""
-        return before(self._stamps, user, np.zeros_like(user)), before(self._stamps, user, as_of_day)
-
-    @cached_property
-    def _stamps(self) -> Ints:
-        return self.stamps  # NOTE: kept for the users of a portion alone; nothing slices the history of a whole log
+        return before(self.stamps, user, np.zeros_like(user)), before(self.stamps, user, as_of_day)

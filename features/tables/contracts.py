@@ -5,7 +5,7 @@ message. Messages name tables, columns, counts and row numbers, and how a value 
 wrong with it (`99/99/9999`), but never a value: ids and texts stay in the quarantine.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import dataframely as dy
@@ -14,7 +14,17 @@ import polars as pl
 from features.errors import ContractError, listed
 from features.tables.clocks import Clock
 from features.tables.dtypes import dtype_name, stacked
-from features.tables.reading import ROW, RULES, plain, read_columns, remarks, remedy, unreadable, written_twice
+from features.tables.reading import (
+    ROW,
+    RULES,
+    plain,
+    read_columns,
+    remarks,
+    remedy,
+    unreadable,
+    without_personal,
+    written_twice,
+)
 from features.tables.schemas import Events, Items
 
 __all__ = [
@@ -64,6 +74,7 @@ class Checked:
         remarks: By rule: how its first value is written, and what would be read.
         as_missing: By column: how many NaN were read as missing.
         cut: By column: how many texts are longer than `features.tables.text.MAX_TEXT_CHARS` and were cut to that.
+        masked: By column: in how many texts of it personal data were masked, in `good` and `bad`.
         files: Path and number of rows of each file that the table was read from, in order; empty for a frame in memory.
     """
 
@@ -77,6 +88,7 @@ class Checked:
     remarks: Mapping[str, str] = field(default_factory=dict)
     as_missing: Mapping[str, int] = field(default_factory=dict)
     cut: Mapping[str, int] = field(default_factory=dict)
+    masked: Mapping[str, int] = field(default_factory=dict)
     files: Sequence[tuple[str, int]] = ()
 
     @property
@@ -106,6 +118,7 @@ def check_table(
     required: Sequence[str],
     extra: Mapping[str, dy.Column] | None = None,
     clock: Clock = Clock(),  # noqa: B008 - it is frozen
+    free_texts: Collection[str] = (),
 ) -> Checked:
     """Check `frame` against `schema`.
 
@@ -118,6 +131,7 @@ def check_table(
         required: Columns that must be there.
         extra: Further columns that must be there and are kept (text fields, attributes), with their contract.
         clock: How times are meant.
+        free_texts: Columns of what people wrote, in which e-mail addresses and telephone numbers are masked.
 
     Raises:
         ContractError: The table as a whole is unusable; every reason is named.
@@ -137,13 +151,14 @@ def check_table(
     unique = frame.select(columns).with_row_index(ROW).unique(telling, keep="first", maintain_order=True)
     absent = [column for column in full.column_names() if column not in unique.columns]
     came = unique.with_columns(pl.lit(None).alias(column) for column in absent)
-    read = read_columns(came, full, clock)
+    read = read_columns(came, full, clock, free_texts=free_texts)
     good, broken = _split(read.table, full, unreadable(came, read.table, full))
     rules = counted(broken)
+    bad = broken.with_columns(pl.col(RULES).list.join(",")).join(unique, on=ROW, maintain_order="left")
     return Checked(
         name=name,
         good=good,
-        bad=broken.with_columns(pl.col(RULES).list.join(",")).join(unique, on=ROW, maintain_order="left"),
+        bad=bad.with_columns(without_personal(bad[column])[0] for column in free_texts if column in bad.columns),
         rules=rules,
         n_rows=frame.height,
         n_duplicates=frame.height - unique.height,
@@ -151,6 +166,7 @@ def check_table(
         remarks=remarks(rules, unique, full, clock, table=name),
         as_missing=read.as_missing,
         cut=read.cut,
+        masked=read.masked,
     )
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "Requests",
     "RowLabels",
     "Scored",
+    "SetAside",
     "ShownRows",
     "Truth",
     "UserItemDays",
@@ -69,6 +70,15 @@ class Frame(dy.Schema):
             raise KeyError(f"{cls.__name__} has the columns {', '.join(dtypes)}: see {', '.join(sorted(strange))}")
         fixed = {name: None if dtype == pl.Null else dtype for name, dtype in dtypes.items()}  # of `dy.Any` any
         return pl.DataFrame({name: pl.Series(columns[name], dtype=dtype) for name, dtype in fixed.items()})
+
+
+class SetAside(Frame):
+    """Rows of an input table that break its contract; in the quarantine their own columns stand behind these."""
+
+    row = dy.UInt32()
+    """Its number in the table, from 0."""
+    rules = dy.String()
+    """Names of the rules that it breaks, commas between them."""
 
 
 class UserItemDays(Frame):

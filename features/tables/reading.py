@@ -3,7 +3,7 @@
 Nothing here drops a row: what cannot be read becomes null, and its row is named with the rule it broke.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 import dataframely as dy
@@ -12,13 +12,25 @@ import polars as pl
 from features.errors import ContractError
 from features.tables.clocks import FORMS, Clock, dates, instants, likely_unit, shape_of
 from features.tables.dtypes import as_ids, as_text
-from features.tables.text import MAX_TEXT_CHARS
+from features.tables.frames import SetAside
+from features.tables.text import MAX_TEXT_CHARS, has_personal, masked
 
-__all__ = ["ROW", "RULES", "Columns", "plain", "read_columns", "remarks", "remedy", "unreadable", "written_twice"]
+__all__ = [
+    "ROW",
+    "RULES",
+    "Columns",
+    "plain",
+    "read_columns",
+    "remarks",
+    "remedy",
+    "unreadable",
+    "without_personal",
+    "written_twice",
+]
 
-ROW = "row"
+ROW = SetAside.row.name
 """Column of the quarantine that holds the 0-based number of the row in its table."""
-RULES = "rules"
+RULES = SetAside.rules.name
 """Column of the quarantine that holds the names of the rules the row broke, comma-separated."""
 
 _IDS = (pl.String, pl.Int64, pl.Null)
@@ -36,11 +48,13 @@ class Columns(NamedTuple):
         table: Its rows.
         as_missing: By column: how many NaN (and texts `nan`, `NaT`) were read as missing.
         cut: By column: how many texts were cut.
+        masked: By column: in how many texts personal data were masked.
     """
 
     table: pl.DataFrame
     as_missing: Mapping[str, int]
     cut: Mapping[str, int]
+    masked: Mapping[str, int]
 
 
 def plain(frame: pl.DataFrame, schema: type[dy.Schema]) -> tuple[pl.DataFrame, list[str]]:
@@ -97,13 +111,16 @@ def _by_unit(column: pl.Series, table: str) -> str:
     return f"or, where it counts from 1970, set data.{table}.times (by its size: {likely_unit(column)})"
 
 
-def read_columns(came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> Columns:
+def read_columns(
+    came: pl.DataFrame, schema: type[dy.Schema], clock: Clock, *, free_texts: Collection[str] = ()
+) -> Columns:
     """Clocks in microseconds UTC, dates as such, NaN as null, whole floats as integers, long texts cut.
 
-    What is no time, not one time in its zone, no date or no whole number becomes null.
+    What is no time, not one time in its zone, no date or no whole number becomes null. Personal data in `free_texts`
+    are masked.
     """
     columns: list[pl.Series] = []
-    as_missing, cut = {}, {}
+    as_missing, cut, personal = {}, {}, {}
     for name, declared in schema.columns().items():
         column = came[name]
         if name == ROW or isinstance(declared, dy.Any):
@@ -111,12 +128,26 @@ def read_columns(came: pl.DataFrame, schema: type[dy.Schema], clock: Clock) -> C
         if isinstance(declared, dy.String):
             if column.dtype == pl.String and (longer := int((column.str.len_bytes() > MAX_TEXT_CHARS).sum())):
                 cut[name] = longer
-                columns.append(column.str.head(MAX_TEXT_CHARS))
+                column = column.str.head(MAX_TEXT_CHARS)
+            if name in free_texts:
+                column, personal[name] = without_personal(column)
+            columns.append(column)
             continue
         if missing := int(_is_missing(column).sum()):
             as_missing[name] = missing  # of a vector, where any of its numbers is NaN
         columns.append(_read(column, declared, clock).alias(name))
-    return Columns(came.with_columns(columns), as_missing, cut)
+    return Columns(came.with_columns(columns), as_missing, cut, {name: n for name, n in personal.items() if n})
+
+
+def without_personal(column: pl.Series) -> tuple[pl.Series, int]:
+    """A column with its personal data masked, and in how many texts there were some; not of texts: as it is."""
+    if column.dtype != pl.String:
+        return column, 0
+    personal = column.to_frame("text").select(has_personal(pl.col("text")).fill_null(value=False))["text"]
+    if not personal.any():
+        return column, 0
+    texts = column.to_frame("text").select(pl.when(personal).then(masked(pl.col("text"))).otherwise("text"))
+    return texts["text"].alias(column.name), int(personal.sum())
 
 
 def _read(column: pl.Series, declared: dy.Column, clock: Clock) -> pl.Series:
@@ -148,7 +179,7 @@ def unreadable(came: pl.DataFrame, table: pl.DataFrame, schema: type[dy.Schema])
     An id of more than a kilobyte is none either: it is a text in the wrong column. Nor is one with U+FFFD, which stands
     for characters that were lost, so that several ids may have become one.
     """
-    parts = [pl.DataFrame(schema={ROW: pl.UInt32, RULES: pl.String})]
+    parts: list[pl.DataFrame] = [SetAside.create_empty()]
     for name, declared in schema.columns().items():
         if isinstance(declared, dy.Any):
             if came.schema[name] == pl.String:

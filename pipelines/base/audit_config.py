@@ -7,7 +7,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from features.frozen import FrozenConfig, Owner
 
-__all__ = ["AuditConfig", "AuditsConfig"]
+__all__ = ["AuditConfig", "AuditsConfig", "with_defaults"]
 
 
 class AuditConfig(FrozenConfig):
@@ -89,10 +89,16 @@ class AuditsConfig(FrozenConfig):
     @field_validator("*", mode="before")
     @classmethod
     def _short_forms(cls, value: Any, info: ValidationInfo) -> Any:  # noqa: ANN401 - before validation it may be anything
-        """`warn` alone keeps the limit, and a limit alone the level. YAML reads a bare `off` as false."""
-        default = cls.model_fields[str(info.field_name)].default
-        if value is False:
-            value = "off"
-        if isinstance(value, str):
-            return {"level": value, "limit": default.limit}
-        return default.model_dump() | dict(value) if isinstance(value, Mapping) else value
+        return with_defaults(value, cls.model_fields[str(info.field_name)].default)
+
+
+def with_defaults(value: Any, default: FrozenConfig) -> Any:  # noqa: ANN401 - before validation it may be anything
+    """What is written of a level and a limit, completed: `warn` alone keeps the limit, and a limit alone the level.
+
+    YAML reads a bare `off` as false.
+    """
+    if value is False:
+        value = "off"
+    if isinstance(value, str):
+        value = {"level": value}
+    return default.model_dump() | dict(value) if isinstance(value, Mapping) else value

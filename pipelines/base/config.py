@@ -26,6 +26,7 @@ from features.frozen import FrozenConfig, Owner
 from features.tables.clocks import EpochUnit
 from pipelines.base.audit_config import AuditsConfig
 from pipelines.base.config_faults import explained, yaml_fault
+from pipelines.base.monitor_config import MonitorConfig
 from pipelines.base.outside import without_credentials
 from pipelines.base.promotion_config import PromotionConfig
 from pipelines.base.scalars import load_yaml
@@ -96,6 +97,11 @@ class EventsConfig(TableConfig):
         default=None,
         description="Weekdays on which there must be events, [mon, tue, ...]; null: those that had some in four of the "
         "five weeks before. A night after such a day without events is blocked by the audit `eve`.",
+    )
+    mask_personal: bool = Field(
+        default=True,
+        description="Whether e-mail addresses and telephone numbers in comments (`text`) and queries (`query`) are "
+        "masked before anything is kept of them.",
     )
 
 
@@ -248,6 +254,7 @@ class Config(FrozenConfig):
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)
     night: NightConfig = Field(default_factory=NightConfig)
+    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
     vectors: VectorsConfig = Field(default_factory=VectorsConfig)
 
     @model_validator(mode="after")

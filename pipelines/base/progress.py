@@ -32,8 +32,7 @@ class Terminal(Console):
 
     def __init__(self, width: int | None = None, *, record: bool = False) -> None:
         file = io.StringIO() if record else None  # what is recorded is exported, and not shown
-        plain = {"highlight": False, "markup": False, "emoji": False}
-        super().__init__(stderr=True, file=file, record=record, width=width, **plain)
+        super().__init__(stderr=True, file=file, record=record, width=width, highlight=False, markup=False, emoji=False)
 
     def render_str(self, text: str, **kwargs: Any) -> Text:  # noqa: ANN401 - rich's own
         """The cell, title or line that a text is."""

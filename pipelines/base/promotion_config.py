@@ -72,7 +72,8 @@ class GuardGates(FrozenConfig):
     owner = Owner.EVALUATION
 
     figure: str = Field(
-        description="coverage@K, gini@K, novelty@K, popularity@K or diversity@K, with K of `evaluation.cutoffs`."
+        description="Its name: coverage@K, gini@K, novelty@K, popularity@K or diversity@K, K one of "
+        "`evaluation.cutoffs`."
     )
     least: float | None = Field(default=None, description="Its smallest allowed value.")
     most: float | None = Field(default=None, description="Its largest allowed value.")

@@ -20,10 +20,12 @@ from features.errors import ConfigError
 from pipelines.base.endings import ending
 from pipelines.base.streams import patient_streams
 from pipelines.cli.backups import backups_app
+from pipelines.cli.bundles import bundle_app
 from pipelines.cli.explanations import explanations_app
 from pipelines.cli.groups import click_app, features_app, vectors_app
 from pipelines.cli.help import help_app
 from pipelines.cli.init_command import init_app
+from pipelines.cli.monitor import monitor_app
 from pipelines.cli.nights import nights_app
 from pipelines.cli.project import project_app
 from pipelines.cli.readers import readers_app
@@ -40,11 +42,12 @@ app = typer.Typer(
     epilog="`nightrank help` lists topics, and `nightrank help config ranker` says what each key of a section means.",
 )
 _PARTS = (
-    *(init_app, project_app, versions_app, champion_app, nights_app, readers_app, explanations_app, backups_app),
-    help_app,
+    *(init_app, project_app, versions_app, champion_app, nights_app, readers_app, monitor_app, explanations_app),
+    *(backups_app, help_app),
 )
 for part in _PARTS:
     app.add_typer(part)
+app.add_typer(bundle_app, name="bundle", rich_help_panel="Look closer")
 app.add_typer(registry_app, name="registry", rich_help_panel="Look closer")
 app.add_typer(features_app, name="features", rich_help_panel="Look closer")
 app.add_typer(vectors_app, name="vectors", rich_help_panel="Look closer")

@@ -189,6 +189,61 @@ def prune(
     return Closing(f"{verb} {len(pruned.removals)} things ({facts['freed_bytes'] / 1e6:.1f} MB)", then=then)
 
 
+@command(
+    readers_app,
+    ["nightrank forget --user-file leaver.txt", "nightrank forget --user 4711"],
+    panel=_PANEL,
+)
+def forget(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    user: Annotated[str, typer.Option("--user", help="The user's id; it stays in the shell's history.")] = "",
+    user_file: Annotated[
+        Path | None, typer.Option("--user-file", help="A file whose first line is the id, and which you delete then.")
+    ] = None,
+) -> Closing:
+    """Remove a user from published nights, folded state, kept rows and quarantine, and say what remains elsewhere.
+
+    Remove the user's rows from your own tables first: as long as they are there, the next night ranks the user again.
+    The id is neither shown nor kept: the journal counts users.
+    """
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.forget import forget as forget_user
+    from pipelines.verbs.forget import remains_table
+
+    settings = load_config(config, overrides)
+    forgotten = forget_user(settings, _user_of(user, user_file))
+    report.show(remains_table(forgotten))
+    report.result(forgotten.as_json())
+    if not forgotten.anything:
+        return Closing("nothing held of this user")
+    removed = ", ".join(f"{n} {what}" for what, n in forgotten.removed.items() if n)
+    return Closing(f"forgot a user: {removed}", then=next_command("status", config))
+
+
+def _user_of(user: str, user_file: Path | None) -> str:
+    """The id that is named on the command line or in a file.
+
+    Raises:
+        ConfigError: None is, or both, or the file has none.
+    """
+    if bool(user) == (user_file is not None):
+        raise ConfigError("name one user: --user ID, or --user-file FILE, whose first line is the id.")
+    if user_file is None:
+        return user
+    try:
+        lines = user_file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"--user-file: {user_file} cannot be read as text. Name a file whose first line is the id."
+        ) from error
+    if not lines or not lines[0]:
+        raise ConfigError(f"--user-file: the first line of {user_file} is empty. Write the id there.")
+    return lines[0]
+
+
 def _span(text: str) -> timedelta:
     """A span of time such as 26h.
 

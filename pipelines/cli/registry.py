@@ -21,8 +21,11 @@ from pipelines.cli.options import (
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from rich.table import Table
+
     from pipelines.registry.registry import Registry
     from pipelines.verbs.promote import Proposal
+    from pipelines.verbs.registry_gc import Collected
 
 __all__ = ["champion_app", "registry_app"]
 
@@ -274,3 +277,45 @@ def registry_repair(
     by = "nothing was decided anew" if decision is None else f"by decision {decision.number}"
     report.result({"champion": name, "decision": decision and decision.number})
     return Closing(f"champion: {name or 'none'}, {by}")
+
+
+@command(registry_app, ["nightrank registry gc", "nightrank registry gc --keep 10 --delete"], name="gc")
+def registry_gc(
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+    *,
+    keep: Annotated[int, typer.Option("--keep", min=0, help="How many of the newest versions stay.")] = 5,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Remove them; without it this only says what would go.")
+    ] = False,
+) -> Closing:
+    """Say which versions nobody needs any more, or remove them: all but live, pinned, newest and those of nights."""
+    from pipelines.base import report
+    from pipelines.base.config import load_config
+    from pipelines.verbs.registry_gc import collect_versions
+
+    facts = collect_versions(registry_of(load_config(config, overrides)), keep=keep, delete=delete)
+    report.show(*_versions_table(facts))
+    report.result(facts.as_json())
+    count, megabytes = len(facts.removed), sum(each.size_bytes for each in facts.removed) / 1e6
+    verb = "removed" if delete else "would remove"
+    then = next_command(f"registry gc --keep {keep} --delete", config) if facts.removed and not delete else None
+    return Closing(f"{verb} {count} of {len(facts.judged)} versions ({megabytes:.1f} MB)", then=then)
+
+
+def _versions_table(facts: "Collected") -> "list[Table | str]":
+    """Every version, what it is, and whether it stays; below it what belongs to no version."""
+    from rich.table import Table
+
+    table = Table("version", "what it is", "stays because", title="Versions, the latest first")
+    table.add_column("MB", justify="right")
+    gone = "goes" if facts.is_dry else "went"
+    for each in facts.judged:
+        reasons = ", ".join(each.reasons) or (gone if each in facts.removed else "somebody needs it since just now")
+        table.add_row(each.version.name, each.state, reasons, f"{each.size_bytes / 1e6:,.1f}")
+    lines = [f"{path} is of no version: `nightrank register {path}`, or remove it" for path in facts.unregistered]
+    if facts.unfinished:
+        lines.append(f"{len(facts.unfinished)} folders that killed commands left among the bundles: {gone}")
+    if facts.on_server and facts.removed:
+        lines.append("the runs keep their bundles on the server: `mlflow gc` frees them, once you delete the runs")
+    return [table, *lines]

@@ -53,6 +53,7 @@ TOPICS = (
     Topic("promotion", "Champion and challenger, gates, going back.", "pipelines", "Promotion and the registry"),
     Topic("night", "Publishing every night: cron, systemd, reruns.", "pipelines", "Every night"),
     Topic("reading", "How people, programs and watchdogs read what is live.", "pipelines", "Reading the rankings"),
+    Topic("monitoring", "How good past nights were, what drifts, metrics and a page.", "pipelines", "Monitoring"),
     Topic("going-back", "Making an earlier day's rankings live again.", "pipelines", "Going back"),
     Topic("files", "What lies where below `output`.", "pipelines", "Files on disk"),
     Topic("exit-codes", "What each exit code means, and what to do.", "pipelines", "Exit codes"),

@@ -1,4 +1,4 @@
-"""The commands of versions: train one and judge it."""
+"""The commands of versions: train one, register it later, and judge it."""
 
 from dataclasses import asdict
 from datetime import date, datetime
@@ -80,6 +80,22 @@ def train(
         lies_in=registered.bundle,
         then=next_command("promote", config),
     )
+
+
+@command(versions_app, ["nightrank register out/bundles/69397e0fc57d28f124d817b266ca2536"], panel=_PANEL)
+def register(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle that the training wrote.")],
+    config: ConfigPath = DEFAULT,
+    overrides: Overrides = [],
+) -> Closing:
+    """Register a finished training whose tracking server was away at its end, from what it left on disk."""
+    from pipelines.base import report
+    from pipelines.registry.entry import register_later
+
+    version, is_new = register_later(bundle, open_settings(config, overrides))
+    report.result({"version": version.name, "bundle": str(bundle), "digest": version.digest, "new": is_new})
+    what = f"registered {version.name} as challenger" if is_new else f"{version.name} is that bundle already"
+    return Closing(what, lies_in=bundle, then=next_command(f"promote --version {version.number}", config))
 
 
 @command(

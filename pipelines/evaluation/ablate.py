@@ -85,7 +85,7 @@ class Whole:
         )
 
     def lists(self, parts: Sequence[str], window: Labelled) -> dict[str, pl.DataFrame]:
-        """Lists (request, item, score) of the version without each part, by the name that `without` gives.
+        """Lists (`Scored`) of the version without each part, by the name that `without` gives.
 
         Args:
             parts: Of `parts_of`.

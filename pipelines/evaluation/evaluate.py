@@ -73,6 +73,7 @@ TAKEN = (ALL_SYSTEMS, *OURS, *BASELINES, AS_SHOWN)
 """Names that no other system may have."""
 
 _NO_HISTORY = -1e9  # text alone ranks nothing for a user without history
+_RECALL_REQUESTS = 1000  # whose candidates are held against the truth: the latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,13 +383,13 @@ def ranked(ranker: Ranker, rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(PAIR).with_columns(pl.concat(scores))
 
 
-def candidate_recall(trained: Trained, config: Config, *, most: int = 1000) -> pl.DataFrame:
+def candidate_recall(trained: Trained, config: Config) -> pl.DataFrame:
     """Recall of each generator and of all on the latest test requests: `features.candidates.recall.recall_by_source`.
 
     At `features.candidates.recall.CUTOFFS` and at `candidates.max_per_request`, where the ranker's list ends.
     """
     chain, span = trained.chain, trained.split.test
-    requests = chain.request_source.between(span.start, span.closed_end).tail(most)
+    requests = chain.request_source.between(span.start, span.closed_end).tail(_RECALL_REQUESTS)
     history = histories(chain.log, requests, config.candidates)
     return recall_by_source(
         requests,

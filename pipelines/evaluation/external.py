@@ -81,7 +81,7 @@ def coded_scores(
         taken: Names that none of them may have.
 
     Returns:
-        request, item (UInt32 codes), score (Float64), for each name.
+        `Scored`, for each name.
 
     Raises:
         ConfigError: An external system is called as another one.

@@ -53,6 +53,7 @@ _REQUIRED = {
     "events": ("user_id", "item_id", "event", "timestamp"),
     "users": ("user_id",),
 }
+_FREE_TEXTS = (Events.text.name, Events.query.name)
 JOINED_IDS = ("user_id", "item_id")
 """Ids that tables are joined on, and that therefore have one type in all of them."""
 
@@ -224,6 +225,7 @@ def summary(inputs: Inputs, fields: list[TextField]) -> dict[str, Any]:
                 "ignored_columns": list(table.ignored),
                 "read_as_missing": dict(table.as_missing),
                 "texts_cut": dict(table.cut),
+                "texts_masked": dict(table.masked),
                 "files": len(table.files),
                 "files_left_out": list(inputs.left_out.get(name, ())),
             }
@@ -328,6 +330,7 @@ def checked_tables(raw: Mapping[str, RawTable], config: Config) -> dict[str, Che
                 required=_REQUIRED[name],
                 extra=_extra(name, table.frame, config),
                 clock=clock_of(config, table_config),
+                free_texts=_FREE_TEXTS if name == "events" and config.data.events.mask_personal else (),
             )
         except ContractError as error:
             faults.append(str(error))

@@ -14,10 +14,12 @@ import polars as pl
 from features.calendar import Calendar
 from features.families.registry import reads_of_every_event
 from features.log.asof import Ints
+from features.log.event_log import graded_on_days
 from features.log.event_parts import Part
 from features.log.label_events import LabelEvents, day_spans, label_rows
 from features.log.raw_events import OPTIONAL, RawEvents, raw_rows
 from features.tables.contracts import Checked
+from features.tables.frames import RawRows
 from pipelines.base.config import Config
 from pipelines.stores.mapped import MappedTables
 
@@ -74,17 +76,11 @@ class EventFiles:
             item: Code of each one's item, below 0 for none: such rows are left out.
         """
         further = [name for name in dict.fromkeys((*OPTIONAL, *self._keep)) if name in good.columns]
-        gain = pl.col("event").replace_strict(self._config.labels.gains, default=0, return_dtype=pl.Int32)
-        single = good.select(
-            pl.Series("user", user.astype(np.uint32)),
-            pl.Series("item", item),
-            pl.Series("day", self._calendar.days(good["timestamp"])),
-            pl.Series("label_day", self._calendar.days(good["timestamp"], by_as_of=False)),
-            *dict.fromkeys(("timestamp", "value", *further)),
-            gain=gain,
-            kind="event",
-        ).filter(pl.col("item") >= 0)
-        single = single.with_columns(pl.col("item").cast(pl.UInt32))
+        coded = graded_on_days(good, self._calendar, self._config.labels.gains).with_columns(
+            pl.Series("user", user, dtype=RawRows.user.dtype), pl.Series("item", item)
+        )
+        single = coded.select(*dict.fromkeys((*RawRows.column_names(), "value", *further)))
+        single = single.filter(pl.col("item") >= 0).cast({"item": RawRows.item.dtype})
         if self._with_labels:
             self._spans.append(day_spans(single))
             self._label_parts.add(label_rows(single))

@@ -22,6 +22,7 @@ from features.log.engagements import Engagements, fold_events
 from features.log.event_log import Calendar, EventLog, all_user_ids, refuse_gainless, users_by_code
 from features.tables.contracts import ROW, RULES, STRAY, Checked, check_references, counted
 from features.tables.dtypes import ids_like, kept_as_text, stacked, with_text_ids
+from features.tables.frames import SetAside
 from features.tables.identity import Identities
 from pipelines.base.config import Config
 from pipelines.base.progress import say
@@ -32,13 +33,12 @@ from pipelines.inputs.check import (
 from pipelines.inputs.event_files import EventFiles
 from pipelines.inputs.tables import RawTable, fingerprint_of, read_file, refuse_empty, stacked_files, table_files
 from pipelines.stores.mapped import MappedTables
-from pipelines.stores.snapshot import CELL, Summed, added_up, users_with_cells
+from pipelines.stores.snapshot import FileCells, Summed, added_up, users_with_cells
 from pipelines.stores.state import Entry, Manifest, StateStore, settings_key, stat_of
 
 __all__ = ["Folding", "IdsAreTextError"]
 
 _FRESH_SHARE = 0.2  # of cells beside the snapshot, before it is made anew
-_NONE_ASIDE = {ROW: pl.UInt32, RULES: pl.String}
 
 
 class IdsAreTextError(Exception):
@@ -138,7 +138,7 @@ class Folding:
             if aside is not None:
                 parts.append(self._still_aside(aside).with_columns(pl.col(ROW) + rows))
             rows += entry.rows
-        bad = stacked(parts) if parts else pl.DataFrame(schema=_NONE_ASIDE)
+        bad = stacked(parts) if parts else SetAside.create_empty()
         entries = self._entries.values()
         return Checked(
             name="events",
@@ -261,7 +261,7 @@ class Folding:
             return "damaged"
         if entry.cells is None:
             return entry
-        cells = self._store.get(entry.cells, list(CELL))
+        cells = self._store.get(entry.cells, FileCells.column_names())
         if cells is None:
             return "damaged"
         aside = None if entry.aside is None else self._store.get(entry.aside)
@@ -397,13 +397,11 @@ class Folding:
         cells = None
         if good.height:
             folded = fold_events(good, self._calendar)
-            cells = folded.select(
-                pl.Series("user", self._users.number(folded["user_id"]), dtype=pl.UInt32),
-                pl.Series("item", self._item_ids.number(folded["item_id"]), dtype=pl.UInt32),
-                pl.Series("kind", self._kinds.number(folded["event"]), dtype=pl.UInt16),
-                "day",
-                pl.col("n").cast(pl.UInt32),
-                "worth",
+            cells = FileCells.of(
+                user=self._users.number(folded["user_id"]),
+                item=self._item_ids.number(folded["item_id"]),
+                kind=self._kinds.number(folded["event"]),
+                **{name: folded[name] for name in ("day", "n", "worth")},
             )
             self._cells.add(cells)
         stamps = good["timestamp"].to_physical() if good.height else pl.Series([], dtype=pl.Int64)

@@ -22,7 +22,7 @@ from pipelines.night.measures import NO_LISTS, InputMeasures, ListMeasures, Meas
 from pipelines.stores.publish import Attempt, Published, published_attempts
 from pipelines.stores.storage import keep_json, read_json, read_parquet, sha256_of, write_json
 
-__all__ = ["MEASURES", "NIGHTS", "Guard", "audits_table"]
+__all__ = ["MEASURES", "NIGHTS", "Guard", "audits_table", "measures_of"]
 
 MEASURES, AUDITS = "measures.json", "audits.json"
 """Files of an attempt's folder."""
@@ -93,7 +93,7 @@ class Guard:
 
     def kept_measures(self) -> Measures:
         """What was measured of the attempt; of its inputs alone where it was not audited whole."""
-        return _measures(self.attempt) or self._tonight(NO_LISTS)
+        return measures_of(self.attempt) or self._tonight(NO_LISTS)
 
     def kept_findings(self) -> list[Finding]:
         """The audits of an attempt that went live; none where they are not there, or not readable."""
@@ -120,7 +120,7 @@ class Guard:
         """The night beside those that went live before it, of its day or an earlier one."""
         attempt = self.attempt
         earlier = [each for each in published_attempts(attempt.root) if each != attempt and each.day <= attempt.day]
-        kept = ((each, measures) for each in earlier if (measures := _measures(each)) is not None)
+        kept = ((each, measures) for each in earlier if (measures := measures_of(each)) is not None)
         before = list(islice((night for night in kept if not night[1].lists.fallback), NIGHTS))
         lists = pl.DataFrame() if sample is None else sample
         return Compared(
@@ -142,7 +142,7 @@ def audits_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def _measures(attempt: Attempt) -> Measures | None:
+def measures_of(attempt: Attempt) -> Measures | None:
     """What was measured of an attempt; None where that is not there, or not readable, which is said."""
     path = attempt.folder / MEASURES
     if not path.is_file():

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ from features.signals.top_k import top_k
 from features.tables.schemas import Rankings
 from pipelines.base.config import Config
 from pipelines.base.progress import say, task
+from pipelines.night.columns import ColumnSample
 from pipelines.registry.bundle import Bundle
 from pipelines.stores.publish import Attempt
 from pipelines.stores.storage import read_parquet
@@ -76,13 +77,14 @@ class Lists:
         if not has_fallback:
             attempt.write(FALLBACK, self.fallback(chain))
         late: list[str] = []
-        unlisted = 0
+        unlisted, sample = 0, ColumnSample(attempt, self.bundle.ranker.features)
         with task("Ranking users", sum(len(users) for users in missing.values()), "users") as advance:
             for part, users in missing.items():
                 if ends is not None and datetime.now(UTC) >= ends:
                     late.append(part)
                     continue
-                rankings = rank_users(chain, self.config, users, self.day, self.version, self.bundle)
+                rankings = rank_users(chain, self.config, users, self.day, self.version, self.bundle, watch=sample.add)
+                sample.keep()  # first, so that a kill in between leaves what an undisturbed night would
                 attempt.write(part, rankings)
                 unlisted += len(users) - rankings["user_id"].n_unique()
                 advance(len(users))
@@ -104,13 +106,24 @@ class Lists:
         )
 
 
-def rank_users(chain: Chain, config: Config, users: pl.Series, day: int, version: str, bundle: Bundle) -> pl.DataFrame:
-    """The published rows of some users."""
+def rank_users(
+    chain: Chain,
+    config: Config,
+    users: pl.Series,
+    day: int,
+    version: str,
+    bundle: Bundle,
+    *,
+    watch: Callable[[pl.DataFrame], None] | None = None,
+) -> pl.DataFrame:
+    """The published rows of some users; `watch` sees the feature rows of each portion."""
     ranker, most = bundle.ranker, config.night.reasons
     requests = requests_tonight(users, day)
     parts = []
     for portion in chain.assembler.portions(requests):
         rows = chain.with_interest(portion)
+        if watch is not None:
+            watch(rows)
         scored = rows.select("request", "user", "item").with_columns(pl.Series("score", ranker.predict(rows)))
         best = top_k(scored.with_row_index("row"), config.night.top)
         if most:

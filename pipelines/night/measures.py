@@ -16,6 +16,7 @@ from features.log.asof import NEVER
 from features.log.event_log import EventLog
 from features.tables.text import item_texts
 from pipelines.base.config import Config
+from pipelines.night.text_measures import TextMeasures, measure_texts
 
 __all__ = [
     "DAYS",
@@ -47,6 +48,7 @@ class InputMeasures(_Kept):
         items: Items of the catalogue.
         on_sale: Those of them that may be shown on the day.
         with_text: Those of the catalogue that have a text.
+        texts: What texts of the catalogue look like; None for a night of before that was measured.
     """
 
     events: int
@@ -56,6 +58,7 @@ class InputMeasures(_Kept):
     items: int
     on_sale: int
     with_text: int
+    texts: TextMeasures | None = None
 
 
 class ListMeasures(_Kept):
@@ -118,6 +121,7 @@ def measure_inputs(log: EventLog, users: pl.Series, day: int, config: Config) ->
         items=log.items.height,
         on_sale=_on_sale(log, day, config),
         with_text=int((texts.str.len_bytes() > 0).sum()),
+        texts=measure_texts(texts),
     )
 
 

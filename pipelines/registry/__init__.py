@@ -9,11 +9,13 @@ from importlib import import_module
 from pathlib import Path
 from tempfile import gettempdir
 
-# NOTE: before any module here imports MLflow: no look-up of a telemetry host, and minutes of retries become seconds.
+# NOTE: before any module here imports MLflow: no look-up of a telemetry host, minutes of retries become seconds, and
+# nothing is printed on stdout, where the result of a command stands alone.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
 os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
 
 try:

@@ -1,18 +1,14 @@
 """What is wrong in a registry: decisions, aliases and bundles held against each other, with what mends each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from shlex import quote
 from typing import Any
 
-from features.errors import IntegrityError
-from pipelines.registry.bundle import verify_files
+from pipelines.registry.bundle_files import damage
 from pipelines.registry.champion import Champion
 from pipelines.registry.decisions import State, last_move, missing_numbers
 from pipelines.registry.registry import CHAMPION, Registry, Version
-from pipelines.registry.tracking import local_artefacts
-from pipelines.registry.tracking_errors import tracking_errors
-from pipelines.stores.storage import sha256_of
 
 __all__ = ["Audit", "Fault", "audit"]
 
@@ -74,8 +70,19 @@ def audit(registry: Registry) -> Audit:
         faults += _of_bundle(registry, version)
     gone = missing_numbers(decisions)
     notes = [f"decision {number} is not there any more: somebody deleted it in MLflow" for number in gone]
+    notes += _same_bundles(versions)
     champion = registry.find(CHAMPION)
     return Audit(champion.name if champion else None, len(decisions), len(versions), faults, notes)
+
+
+def _same_bundles(versions: Sequence[Version]) -> list[str]:
+    """Versions of which an earlier one has the same bundle."""
+    first = {version.digest: version.name for version in versions}  # the latest comes first
+    return [
+        f"{version.name} is the same bundle as {first[version.digest]}"
+        for version in versions
+        if first[version.digest] != version.name
+    ]
 
 
 def _of_decisions(registry: Registry) -> list[Fault]:
@@ -101,16 +108,16 @@ def _of_decisions(registry: Registry) -> list[Fault]:
 
 def _of_bundle(registry: Registry, version: Version) -> list[Fault]:
     """Faults of a version's bundle: its copy at hand, and what its run holds."""
-    cached, run = registry.cached_bundle(version), _run_bundle(registry, version)
+    cached, run = registry.cached_bundle(version), registry.run_bundle(version)
     faults = []
-    if cached.is_dir() and (wrong := _differs(cached, version)):
+    if cached.is_dir() and (wrong := damage(cached, version.digest)):
         faults.append(Fault(f"{version.name}: {wrong}", f"rm -r {quote(str(cached))}  # it is fetched again"))
     if run is None:
-        if not _server_has_it(registry, version):
+        if not registry.run_has_bundle(version):
             faults.append(Fault(f"{version.name}: its run no longer holds the bundle", _instead(registry, version)))
-    elif not run.is_dir() or (wrong := _differs(run, version)):
+    elif not run.is_dir() or (wrong := damage(run, version.digest)):
         what = wrong if run.is_dir() else f"its run no longer holds the bundle, {run}"
-        whole = cached.is_dir() and not _differs(cached, version)
+        whole = cached.is_dir() and not damage(cached, version.digest)
         copied = f"rm -rf {quote(str(run))} && mkdir -p {quote(str(run.parent))} && cp -r {quote(str(cached))} "
         faults.append(
             Fault(f"{version.name}: {what}", copied + quote(str(run)) if whole else _instead(registry, version))
@@ -123,27 +130,3 @@ def _instead(registry: Registry, version: Version) -> str:
     if CHAMPION in version.aliases:
         return "nightrank rollback --to N, another version; or bring its artefacts back from a backup"
     return f"bring its artefacts back from a backup, or delete version {version.number} of {registry.model} in MLflow"
-
-
-def _differs(folder: Path, version: Version) -> str | None:
-    """How a bundle differs from what was registered; None if it does not."""
-    try:
-        verify_files(folder)
-    except IntegrityError as error:
-        return str(error)
-    if sha256_of(folder / "manifest.json") != version.digest:
-        return f"{folder} is not the bundle that it was registered with"
-    return None
-
-
-def _run_bundle(registry: Registry, version: Version) -> Path | None:
-    """The bundle in the artefacts of the run; None where a server, or another folder, keeps them."""
-    artefacts = local_artefacts(registry.config)
-    return None if artefacts is None else artefacts / version.run_id / "artifacts" / "bundle"
-
-
-def _server_has_it(registry: Registry, version: Version) -> bool:
-    """Whether a server lists the bundle among the artefacts of the run."""
-    with tracking_errors(registry.config, f"{version.name}: listing its artefacts"):
-        listed = registry.client.list_artifacts(version.run_id, "bundle")
-    return any(artefact.path == "bundle/manifest.json" for artefact in listed)

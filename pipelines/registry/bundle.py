@@ -1,7 +1,7 @@
 """The bundle of a version: a verifiable folder of encoder, rankers, features, configuration and evaluation."""
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from importlib.metadata import version
@@ -22,8 +22,18 @@ from features.log.event_log import date_of
 from features.log.inventory import UNKNOWN
 from pipelines.base.config import Config
 from pipelines.base.outside import written
+from pipelines.registry.bundle_files import (
+    BEHAVIOUR,
+    FILES,
+    LATER_FILES,
+    MANIFEST,
+    RANKER,
+    are_of_rankers,
+    install,
+    verify_files,
+)
 from pipelines.registry.mlmodel import MLMODEL, mlmodel
-from pipelines.registry.parsing import BEHAVIOUR, behaviour_name, parse_elsewhere, read_features, read_rankers
+from pipelines.registry.parsing import behaviour_name, parse_elsewhere, read_features, read_rankers
 from pipelines.stores.storage import apply_umask, read_json, read_parquet, sha256_of, write_json, write_parquet
 from pipelines.training.train import Trained
 from ranker.ranker import Ranker
@@ -34,25 +44,10 @@ __all__ = [
     "load_bundle",
     "other_libraries",
     "rescore_golden",
-    "verify_files",
     "write_bundle",
 ]
 
-_MANIFEST = "manifest.json"
 _GOLDEN_ROWS = 200
-_FILES = {
-    "candidates.json",
-    "config.yaml",
-    "evaluation.json",
-    "features.json",
-    "golden.parquet",
-    "encoder/config.json",
-    "encoder/model.safetensors",
-    "encoder/tokenizer.json",
-}
-_OF_LATER = {MLMODEL}  # that bundles of earlier versions lack
-_OF_MLFLOW = {"registered_model_meta"}  # that MLflow writes beside a model when it fetches it; never read
-_RANKER = "ranker"  # folder of the files of both rankers
 _CUDA = "cuda"
 _LIBRARIES = (
     "torch",
@@ -140,7 +135,7 @@ def write_bundle(
             write_json(evaluation, staging / "evaluation.json")
             (staging / "config.yaml").write_text(yaml.safe_dump(config.portable(), sort_keys=True), encoding="utf-8")
             (staging / MLMODEL).write_text(mlmodel(trained.chain.log), encoding="utf-8")
-            names = _FILES | _OF_LATER | {f"{_RANKER}/{path.name}" for path in (staging / _RANKER).iterdir()}
+            names = FILES | LATER_FILES | {f"{RANKER}/{path.name}" for path in (staging / RANKER).iterdir()}
             manifest = {
                 "files": {name: sha256_of(staging / name) for name in sorted(names)},
                 "cutoff": trained.cutoff().isoformat(),
@@ -149,11 +144,10 @@ def write_bundle(
                 "encoder": _digests(trained.model),
                 "libraries": library_versions() | _backend_version(trained.model),
             }
-            write_json(manifest, staging / _MANIFEST)
+            write_json(manifest, staging / MANIFEST)
             apply_umask(staging)
-            final = root / sha256_of(staging / _MANIFEST)[:32]
-            if not final.exists():
-                staging.rename(final)
+            final = root / sha256_of(staging / MANIFEST)[:32]
+            install(staging, final)
             return final
     finally:
         shutil.rmtree(staging, ignore_errors=True)
@@ -162,17 +156,17 @@ def write_bundle(
 def _write_models(folder: Path, trained: Trained, golden_rows: pl.DataFrame) -> None:
     """Write the encoder, both rankers with their features, and the golden rows with their scores."""
     ranker = trained.ranker
-    for inner in ("encoder", _RANKER):
+    for inner in ("encoder", RANKER):
         (folder / inner).mkdir()
     trained.model.save(folder / "encoder")
     contents = ranker.files() | {behaviour_name(name): each for name, each in trained.behaviour_ranker.files().items()}
-    if not _of_rankers(f"{_RANKER}/{name}" for name in contents):
+    if not are_of_rankers(f"{RANKER}/{name}" for name in contents):
         raise ConfigError(
             f"ranker.kind: the files of a ranker ({listed(ranker.files())}) need plain names with different suffixes, "
             f"and none of them may be called {BEHAVIOUR}."
         )
     for name, content in contents.items():
-        (folder / _RANKER / name).write_bytes(content)
+        (folder / RANKER / name).write_bytes(content)
     golden = golden_rows.select(ranker.features).head(_GOLDEN_ROWS)
     write_parquet(golden.with_columns(pl.Series("score", ranker.predict(golden))), folder / "golden.parquet")
     write_json(_manifest_of(trained).model_dump(mode="json"), folder / "features.json")
@@ -193,32 +187,6 @@ def _lineage(trained: Trained) -> dict[str, Any]:
     }
 
 
-def verify_files(folder: Path) -> dict[str, Any]:
-    """Check that a folder holds exactly what its manifest names, unaltered.
-
-    Returns:
-        The manifest.
-
-    Raises:
-        IntegrityError: A file is missing, unknown or altered, or is a link; all are named.
-    """
-    manifest: dict[str, Any] = read_json(folder / _MANIFEST, what="bundle")
-    named = manifest.get("files") if isinstance(manifest, dict) else None
-    if not isinstance(named, dict) or not set(named) >= _FILES or not _of_rankers(named):
-        raise IntegrityError(f"{folder}: the manifest does not name the files of a bundle.")
-    present = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()}
-    faults = [f"{name} is unknown" for name in sorted(present - set(named) - {_MANIFEST, *_OF_MLFLOW})]
-    for name in sorted(named):
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            faults.append(f"{name} is missing or a link")
-        elif sha256_of(path) != named[name]:
-            faults.append(f"{name} was altered")
-    if faults:
-        raise IntegrityError(f"{folder}: {listed(faults, most=9)}. Fetch the bundle again, or roll back.")
-    return manifest
-
-
 def load_bundle(folder: Path) -> Bundle:
     """Verify and load a version, and re-score its golden rows.
 
@@ -227,7 +195,7 @@ def load_bundle(folder: Path) -> Bundle:
             differently here, by more than `Ranker.tolerance`.
         ConfigError: Its ranker is of a kind that no installed package brings.
     """
-    manifest, digest = verify_files(folder), sha256_of(folder / _MANIFEST)
+    manifest, digest = verify_files(folder), sha256_of(folder / MANIFEST)
     parse_elsewhere(folder, digest)
     features = read_features(folder)
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
@@ -246,18 +214,6 @@ def load_bundle(folder: Path) -> Bundle:
         config=config,
         window=(date.fromisoformat(first), date.fromisoformat(last)),
         cut=None if cut == "null" else CandidateCut.from_json(cut),
-    )
-
-
-def _of_rankers(names: Iterable[str]) -> bool:
-    """Whether what is named beside the files of every bundle can be the files of two rankers of one kind."""
-    paths = [Path(name) for name in set(names) - _FILES - _OF_LATER]
-    behaviour = [path for path in paths if path.stem == BEHAVIOUR]
-    suffixes = {path.suffix for path in paths}
-    return (
-        bool(paths)
-        and len(paths) == 2 * len(behaviour) == 2 * len(suffixes)
-        and all(path.parent == Path(_RANKER) for path in paths)
     )
 
 

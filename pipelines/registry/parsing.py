@@ -27,13 +27,12 @@ from features import errors
 from features.errors import IntegrityError, NightrankError, TryAgainError
 from features.families.manifest import FeatureManifest
 from pipelines.base.outside import printable
+from pipelines.registry.bundle_files import BEHAVIOUR
 from pipelines.stores.storage import read_json, read_parquet, write_json
 from ranker.ranker import Ranker, ranker_kind
 
-__all__ = ["BEHAVIOUR", "behaviour_name", "parse_elsewhere", "read_features", "read_rankers"]
+__all__ = ["behaviour_name", "parse_elsewhere", "read_features", "read_rankers"]
 
-BEHAVIOUR = "behaviour"
-"""What all files of the ranker that sees no text are called, but for their suffix."""
 _CPU_SECONDS = 20
 _SECONDS = 300.0
 _PARSERS = ("lightgbm", "numpy", "polars", "safetensors", "tokenizers")
@@ -161,7 +160,8 @@ def _parse(folder: Path) -> None:
 def _import_lightgbm() -> None:
     """Import LightGBM without what it only offers to others and takes a second to import."""
     absent = [name for name in ("dask", "matplotlib", "pandas", "sklearn") if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] - None is what says that there is none
+    for name in absent:
+        sys.modules[name] = None  # type: ignore[assignment] # which is how a module that there is not is written
     importlib.import_module("lightgbm")
     for name in absent:
         del sys.modules[name]

@@ -27,10 +27,11 @@ from pipelines.registry.card import (
     usage_metrics,
     version_tags,
 )
+from pipelines.registry.entry import Entry, enter
 from pipelines.registry.registry import CHALLENGER, CHAMPION, PREVIOUS, Registry, Version
 from pipelines.registry.tracking import Run, Tracking
 from pipelines.stores.rows import sweep_rows
-from pipelines.stores.storage import atomic_writer, read_json, sha256_of, write_json, write_parquet
+from pipelines.stores.storage import atomic_writer, read_json, write_json, write_parquet
 from pipelines.training.block_training import block_series
 from pipelines.training.train import VALID_NDCG, Trained
 
@@ -85,21 +86,22 @@ def register(
             fingerprints=dict(inputs.fingerprints),
         )
         advance(1)
-        digest = sha256_of(bundle / "manifest.json")
         folder = _evaluation_folder(evaluation, config, bundle.name, recall, plot)
         tags = version_tags(trained, evaluation, inputs, config)
         words = description(trained, evaluation, inputs, config)
-        run.record(
-            run_name(trained),
+        entry = Entry(
+            run=run.id,
+            name=run_name(trained),
             metrics={**metrics_of(evaluation), **usage_metrics(run.stages)},
             series=series_of(trained),
-            tags={**tags, **run_tags(tags, words), "bundle_digest": digest},
-            artefacts={"bundle": bundle, "evaluation": folder},
+            tags={**tags, **run_tags(tags, words)},
+            version_tags=tags,
+            description=words,
             datasets=dataset_inputs(inputs, config),
         )
-        registry = Registry(config)
-        version = registry.register(run.id, digest, description=words, tags=tags)
-        _sweep(registry, config)
+        entry.write(folder)
+        version = enter(bundle, config, run)
+        _sweep(Registry(config), config)
         advance(1)
     return Registered(version, evaluation, bundle)
 

@@ -15,15 +15,17 @@ from mlflow.exceptions import MlflowException
 from features.errors import ConfigError, IntegrityError
 from pipelines.base.config import Config
 from pipelines.base.outside import written
-from pipelines.registry.bundle import verify_files
+from pipelines.base.progress import say
+from pipelines.registry.bundle_files import damage, install
 from pipelines.registry.tracking import Tracking, local_artefacts, tracking_uri
 from pipelines.registry.tracking_errors import tracking_errors
-from pipelines.stores.storage import apply_umask, sha256_of
+from pipelines.stores.storage import alone, apply_umask
 
 __all__ = ["CHALLENGER", "CHAMPION", "PREVIOUS", "Registry", "Version"]
 
 CHAMPION, CHALLENGER, PREVIOUS = "champion", "challenger", "previous"
 _DIGEST_TAG = "bundle_digest"
+_FETCH_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,7 @@ class Version:
         run_id: The training's run.
         digest: sha256 of the bundle's manifest.
         aliases: Its aliases when it was read.
+        pinned: Whether somebody set its tag `pinned` (to anything but `false`), so that it is kept.
     """
 
     number: str
@@ -43,6 +46,7 @@ class Version:
     run_id: str
     digest: str
     aliases: tuple[str, ...]
+    pinned: bool = False
 
 
 class Registry:
@@ -86,8 +90,13 @@ class Registry:
                 tags={**tags, _DIGEST_TAG: digest},
                 description=description or None,
             )
-            self.client.set_registered_model_alias(self.model, CHALLENGER, str(made.version))
-        return self.version(str(made.version))
+        return self.challenge(str(made.version))
+
+    def challenge(self, number: str) -> Version:
+        """Let the alias `challenger` name a version."""
+        with tracking_errors(self.config, "the registry"):
+            self.client.set_registered_model_alias(self.model, CHALLENGER, number)
+        return self.version(number)
 
     def version(self, wanted: str) -> Version:
         """A version by number, alias, or name (`model/number`).
@@ -151,6 +160,7 @@ class Registry:
             whole.run_id or "",
             digest,
             tuple(sorted(whole.aliases)),
+            whole.tags.get("pinned", "false").lower() != "false",
         )
 
     def cached_bundle(self, version: Version) -> Path:
@@ -158,22 +168,28 @@ class Registry:
         return Path(self.config.output) / "bundles" / version.digest[:32]
 
     def bundle_folder(self, version: Version) -> Path:
-        """A local, verified copy of a version's bundle.
+        """A local, verified copy of a version's bundle; one that is missing or damaged is fetched from its run.
+
+        Of several processes of a machine one fetches, and the others wait for it.
 
         Raises:
             IntegrityError: Its files are not those that were registered, or its source lies outside the run.
             TryAgainError: It cannot be fetched.
         """
         cached = self.cached_bundle(version)
-        if not cached.is_dir():
-            self._fetch(version, cached)
-        verify_files(cached)
-        if sha256_of(cached / "manifest.json") != version.digest:
-            raise IntegrityError(f"{cached}: not the bundle that {version.name} was registered with.")
+        if cached.is_dir() and damage(cached, version.digest) is None:
+            return cached
+        lock = Path(self.config.output) / "jobs" / f"fetch-{cached.name}.lock"
+        with alone(lock, seconds=_FETCH_SECONDS, doing=f"fetching the bundle of {version.name}"):
+            wrong = damage(cached, version.digest) if cached.is_dir() else ""
+            if wrong:
+                say("a bundle on this machine was damaged; it is fetched again", version=version.name, damage=wrong)
+            if wrong is not None:
+                self._fetch(version, cached)
         return cached
 
     def _fetch(self, version: Version, cached: Path) -> None:
-        """Fetch a bundle from its run; concurrent fetches bring the same files."""
+        """Bring a bundle from its run to where its copy lies, which it replaces."""
         with tracking_errors(self.config, "the registry"):
             source = self.client.get_model_version(self.model, version.number).source or ""
         if source != f"runs:/{version.run_id}/bundle" or ".." in unquote(urlparse(source).path).split("/"):
@@ -184,12 +200,33 @@ class Registry:
         try:
             with tracking_errors(self.config, f"{version.name}: fetching its bundle"):
                 fetched = self._copied(version, source, staging)
+            if wrong := damage(fetched, version.digest):
+                raise IntegrityError(
+                    f"{version.name}: the bundle that its run holds is not the one that was registered. "
+                    f"{wrong.replace(str(fetched), str(self.run_bundle(version) or 'there'))}"
+                )
             apply_umask(fetched)
-            with written(cached):
-                if not cached.is_dir():
-                    fetched.rename(cached)
+            install(fetched, cached)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+    def run_bundle(self, version: Version) -> Path | None:
+        """The bundle among the artefacts of the run, under today's `output`; None where a server keeps them."""
+        artefacts = local_artefacts(self.config)
+        return None if artefacts is None else artefacts / version.run_id / "artifacts" / "bundle"
+
+    def run_has_bundle(self, version: Version) -> bool:
+        """Whether the bundle is among the artefacts of the run; not whether it is whole."""
+        if (folder := self.run_bundle(version)) is not None and folder.is_dir():
+            return True
+        with tracking_errors(self.config, f"{version.name}: listing its artefacts"):
+            try:
+                present = self.client.list_artifacts(version.run_id, "bundle")
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                return False
+        return any(artefact.path == "bundle/manifest.json" for artefact in present)
 
     def _copied(self, version: Version, source: str, staging: Path) -> Path:
         """Copy a run's bundle into a folder.
@@ -199,8 +236,7 @@ class Registry:
         Raises:
             IntegrityError: The run does not hold it any more.
         """
-        artefacts = local_artefacts(self.config)
-        local = None if artefacts is None else artefacts / version.run_id / "artifacts" / "bundle"
+        local = self.run_bundle(version)
         if local is not None and local.is_dir():
             return Path(shutil.copytree(local, staging / "bundle", symlinks=True))
         try:
@@ -212,5 +248,5 @@ class Registry:
                 raise
             raise IntegrityError(
                 f"{version.name}: its run no longer holds the bundle. Bring back {local or 'its artefacts'} from a "
-                "backup, roll back, or train again."
+                "backup, roll back, or train again: nightrank train."
             ) from error

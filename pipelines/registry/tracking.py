@@ -5,11 +5,12 @@ import fcntl
 import logging
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from shlex import quote
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -149,6 +150,34 @@ class Tracking:
             yield run
 
     @contextmanager
+    def reopened(self, run_id: str, *, series: Iterable[str]) -> Iterator["Run"]:
+        """Context of the run of a finished training whose results were not written; another one if it is gone.
+
+        Args:
+            run_id: The run.
+            series: Names of its series, of which some values may be written already.
+
+        Raises:
+            TryAgainError: The server does not answer.
+        """
+        passed: dict[str, int] = {}
+        with tracking_errors(self._config):
+            try:
+                self.client.update_run(run_id, status="RUNNING")
+                passed = {name: len(self.client.get_metric_history(run_id, name)) for name in series}
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                run_id = str(self.client.create_run(self.experiment_id, run_name="train").info.run_id)
+        run = Run(self.client, run_id, self._config, passed=passed)
+        try:
+            yield run
+        except BaseException:
+            run.end("FAILED")
+            raise
+        run.end("FINISHED")
+
+    @contextmanager
     def _alone(self, job: str) -> Iterator[IO[str]]:
         """The locked file of a job; it names the run of the process that locked it before."""
         path = Path(self._config.output) / "jobs" / f"{job}.lock"
@@ -213,20 +242,27 @@ class Run:
         run_id: The run's id.
         config: Names the server.
         curves: TensorBoard's writer, which gets all series too; None for none.
+        passed: Values of each series that it has already.
 
     Attributes:
         stages: What the training took until now.
     """
 
     def __init__(
-        self, client: MlflowClient, run_id: str, config: Config, curves: "SummaryWriter | None" = None
+        self,
+        client: MlflowClient,
+        run_id: str,
+        config: Config,
+        curves: "SummaryWriter | None" = None,
+        *,
+        passed: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.id = run_id
         self.stages = Stages()
         self._client = client
         self._config = config
         self._curves = curves
-        self._passed: dict[str, int] = {}
+        self._passed = dict(passed)
         self._waiting: list[Metric] = []
         self._due = 0.0
 

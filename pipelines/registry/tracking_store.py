@@ -1,9 +1,7 @@
 """MLflow's database: created once, probed for an answer, and pointed to its artefacts after a move."""
 
-import fcntl
 import socket
 import sqlite3
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -14,9 +12,9 @@ import mlflow.store.db.utils
 from mlflow import MlflowClient
 from sqlalchemy import NullPool, create_engine, inspect, make_url, text
 
-from features.errors import TryAgainError
 from pipelines.base.outside import written
 from pipelines.base.tracking_config import sqlite_uri
+from pipelines.stores.storage import alone
 
 __all__ = ["ARTEFACTS", "follow", "is_made", "knock", "make", "making", "move_artefacts", "sqlite_file"]
 
@@ -61,7 +59,7 @@ def make(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
     if is_made(path):
         return
-    with _alone(path):
+    with alone(path.with_name(f"{path.name}.lock"), seconds=_MAKING_SECONDS, doing=f"making {path}"):
         if path.exists() and path.stat().st_size:
             return  # made meanwhile; or left half made, which MLflow reports
         aside = path.with_name(f".{uuid4().hex}.tmp")
@@ -71,26 +69,6 @@ def make(path: Path) -> None:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-
-
-@contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Context that locks the creation of a database."""
-    lock, until = path.with_name(f"{path.name}.lock"), time.monotonic() + _MAKING_SECONDS
-    with written(lock):
-        file = lock.open("a")
-    with file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > until:
-                    raise TryAgainError(
-                        f"another command is making {path} and holds {lock}. Run it again when that is done."
-                    ) from error
-                time.sleep(0.05)
-        yield
 
 
 def knock(uri: str) -> None:

@@ -18,21 +18,27 @@ from pipelines.stores.storage import read_json
 __all__ = [
     "ENTRY",
     "POINTER",
+    "REPLACES",
+    "REVISED",
     "append_entry",
     "appended",
     "day_of_attempt",
     "journal_of",
     "last_token",
     "names_attempt",
+    "newest_names",
     "pending_entry",
     "read_pointer",
     "settle",
+    "under_newest_names",
 ]
 
 POINTER = "published.json"
 """The pointer's file."""
 ENTRY = "entry"
 """Key of the journal's entry in the pointer."""
+REVISED, REPLACES = "revised", "replaces"
+"""Action of an entry that lets one attempt stand for another, and its key of that other's name."""
 _JOURNAL = "journal.jsonl"
 
 
@@ -76,8 +82,39 @@ def last_token(root: Path) -> int:
 def journal_of(root: Path) -> list[dict[str, Any]]:
     """The entries of the journal that name an attempt, oldest first; a last line that was cut off is left out.
 
-    The last is the pointer's own, where a kill came before it was appended.
+    The last is the pointer's own, where a kill came before it was appended. An attempt that was replaced by the same
+    lists without forgotten users has the name of these.
     """
+    return under_newest_names(_with_pending(root))
+
+
+def newest_names(root: Path) -> dict[str, str]:
+    """By the name of an attempt that was replaced: the name of what stands for it now."""
+    return {name: entry["attempt"] for name, entry in _revisions(_with_pending(root)).items()}
+
+
+def under_newest_names(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Entries with the name, and the hash of the manifest, of what stands for each attempt now."""
+    revisions = _revisions(entries)
+    renamed = []
+    for entry in entries:
+        if entry.get("action") != REVISED:
+            revision = revisions.get(entry["attempt"], {})
+            renamed.append(entry | {key: revision[key] for key in ("attempt", "manifest_sha256") if key in revision})
+    return renamed
+
+
+def _revisions(entries: Sequence[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By the name of an attempt that was replaced: the entry of what stands for it now."""
+    newest: dict[str, dict[str, Any]] = {}
+    for entry in reversed(entries):
+        if entry.get("action") == REVISED and isinstance(entry.get(REPLACES), str):
+            newest[entry[REPLACES]] = newest.get(entry["attempt"], entry)
+    return newest
+
+
+def _with_pending(root: Path) -> list[dict[str, Any]]:
+    """The entries as they were written, and the pointer's own where it was not appended."""
     entries = appended(root)
     pending = pending_entry(root, entries)
     return entries if pending is None else [*entries, pending]

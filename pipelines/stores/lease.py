@@ -23,7 +23,7 @@ from features.errors import IntegrityError, TryAgainError
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.base.progress import duration, say
-from pipelines.stores.publish import last_token
+from pipelines.stores.journal import last_token
 from pipelines.stores.storage import read_json, write_json
 
 __all__ = ["Lease", "leased", "night_lease", "pointer_mutex", "running_night"]

@@ -22,11 +22,14 @@ from features.errors import BlockedError, ConfigError, IntegrityError, listed
 from pipelines.stores.journal import (
     ENTRY,
     POINTER,
+    REPLACES,
+    REVISED,
     append_entry,
     day_of_attempt,
     journal_of,
     last_token,
     names_attempt,
+    newest_names,
     pending_entry,
     read_pointer,
     settle,
@@ -34,6 +37,7 @@ from pipelines.stores.journal import (
 from pipelines.stores.storage import read_json, read_parquet, sha256_of, write_json, write_parquet
 
 __all__ = [
+    "FORGOTTEN",
     "UNAUDITED",
     "Attempt",
     "Published",
@@ -49,7 +53,9 @@ __all__ = [
 ]
 
 _MANIFEST = "manifest.json"
-_REMARKS = ("degraded",)
+FORGOTTEN = "forgotten"
+"""Key of a manifest: how many of its users were taken out, see `pipelines.verbs.forget`."""
+_REMARKS = ("degraded", FORGOTTEN)
 """Keys of a manifest that do not follow from the attempt's name."""
 
 UNAUDITED = "unaudited"
@@ -166,6 +172,11 @@ class Attempt:
         return None
 
     @property
+    def newest(self) -> "Attempt":
+        """What readers see in its place: itself, or the same lists without forgotten users."""
+        return Attempt(self.root, newest_names(self.root).get(self.name, self.name))
+
+    @property
     def is_finished(self) -> bool:
         """Whether its manifest was written, which is last."""
         return (self.folder / _MANIFEST).is_file()
@@ -277,6 +288,22 @@ class Attempt:
             forced = {"forced": overruled} if overruled else {}
             self._point("back", {**kept, **forced, "reason": reason})
             return True
+
+    def replace(self, other: "Attempt", *, guard: AbstractContextManager[None] | None = None) -> None:
+        """Stand for another attempt wherever the pointer or the journal names that one; what it says stays true.
+
+        Args:
+            other: What readers see until now.
+            guard: Context in which the pointer may move.
+        """
+        self.verify()
+        with guard or nullcontext():
+            settle(self.root)
+            facts = {REPLACES: other.name}
+            if other.is_live:
+                self._point(REVISED, facts)
+            else:
+                append_entry(self.root, self._entry(REVISED, facts))
 
     def mend(self, entry: Mapping[str, Any] | None) -> None:
         """Let a damaged pointer name this attempt.

@@ -21,9 +21,10 @@ from features.tables.frames import LabelRows
 from pipelines.base.config import Config
 from pipelines.base.outside import written
 from pipelines.stores.mapped import let_go, mapped
-from pipelines.stores.storage import sha256_of
+from pipelines.stores.storage import read_json, sha256_of, write_json
+from pipelines.stores.users import is_user, rows_of_user
 
-__all__ = ["keep_rows", "kept_rows", "sweep_rows"]
+__all__ = ["forget_rows", "keep_rows", "kept_rows", "sweep_rows"]
 
 _CODES = {"user": "user_id", "item": "item_id"}
 _GROUP_ROWS = 100_000  # of a Parquet row group
@@ -95,13 +96,58 @@ def kept_rows(digest: str, log: EventLog, config: Config) -> pl.DataFrame:
             f"no rows of the earlier training at {path}: they are kept for versions with an alias, in the folder "
             "that they were trained in. Bring the file there, or train from the start (without --continue)."
         ) from error
-    if actual != digest:
+    if actual != digest and actual not in _thinned(path):
         raise IntegrityError(f"{path} was altered. Fetch it again, or train from the start (without --continue).")
     n_positives = _positives(pl.scan_parquet(path, glob=False, hive_partitioning=False))
     ids = {code: _ids(log, code).alias(name) for code, name in _CODES.items()}
     rows = mapped((_coded(group, ids) for group in _groups(path)), config)
     _refuse_another(rows, n_positives, log, config)
     return rows
+
+
+def forget_rows(user: str, config: Config) -> int:
+    """Take a user's rows out of all kept ones; returns of how many files.
+
+    A file keeps its name, by which its version finds it. What its content is then stands beside it before it changes,
+    so that it is whole at any point.
+
+    Raises:
+        TryAgainError: The disk is full or refuses.
+    """
+    changed = 0
+    for path in sorted(_folder(config).glob("[!.]*.parquet")):
+        if not rows_of_user(path, user):
+            continue
+        temporary = path.with_name(f".{uuid4().hex}.tmp")
+        try:
+            with written(path):
+                _thin(path, user, temporary)
+            digests = [*_thinned(path), sha256_of(temporary)]
+            write_json({"without_forgotten_users": digests}, path.with_suffix(".json"))
+            with written(path):
+                temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        changed += 1
+    return changed
+
+
+def _thin(path: Path, user: str, to: Path) -> None:
+    """Write a file again without a user's rows."""
+    with pq.ParquetFile(path) as file:
+        schema = file.schema_arrow
+    with pq.ParquetWriter(to, schema, compression="zstd", compression_level=1) as writer:
+        for group in _groups(path):
+            table = group.filter(~is_user(user)).to_arrow().cast(schema)
+            writer.write_table(table, row_group_size=max(len(table), 1))
+    with to.open("rb+") as opened:
+        os.fsync(opened.fileno())
+
+
+def _thinned(path: Path) -> list[str]:
+    """What the content of a file of kept rows may be, since users were taken out of it."""
+    beside = path.with_suffix(".json")
+    return list(read_json(beside, what="kept rows")["without_forgotten_users"]) if beside.is_file() else []
 
 
 def _groups(path: Path) -> Iterator[pl.DataFrame]:
@@ -130,7 +176,8 @@ def sweep_rows(needed: Collection[str], config: Config) -> None:
         needed: What `keep_rows` returned for those that stay.
         config: The output folder.
     """
-    for path in (*_folder(config).glob("*.parquet"), *_folder(config).glob(".*.tmp")):
+    folder = _folder(config)
+    for path in (*folder.glob("*.parquet"), *folder.glob("*.json"), *folder.glob(".*.tmp")):
         with suppress(OSError):
             if path.stem not in needed and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                 path.unlink()

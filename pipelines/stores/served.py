@@ -6,7 +6,7 @@ from pathlib import Path
 
 from features.errors import IntegrityError
 from pipelines.base.progress import say
-from pipelines.stores.journal import POINTER, appended, read_pointer
+from pipelines.stores.journal import POINTER, appended, read_pointer, under_newest_names
 from pipelines.stores.publish import Attempt, Published, published, were_live
 
 __all__ = ["last_good", "mend_pointer", "served"]
@@ -58,12 +58,13 @@ def mend_pointer(root: Path, guard: AbstractContextManager[None]) -> str | None:
     if damage is None:
         return None
     with guard:
-        entries = [entry for entry in reversed(appended(root)) if entry.get("action") != "dated"]
+        written = appended(root)
+        entries = [entry for entry in reversed(under_newest_names(written)) if entry.get("action") != "dated"]
         for entry in entries:
             attempt = Attempt(root, entry["attempt"])
             with suppress(IntegrityError):
                 attempt.verify_published()
-                attempt.mend(entry if entry is entries[0] else None)
+                attempt.mend(entry if entry is entries[0] and entry in written else None)
                 return damage
         (root / POINTER).unlink(missing_ok=True)
     return damage

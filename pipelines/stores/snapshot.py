@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
+import dataframely as dy
 import numpy as np
 import numpy.typing as npt
 import polars as pl
@@ -11,21 +12,24 @@ import polars as pl
 from features.log.asof import Counts, Ints, narrowed
 from features.log.codes import UNKNOWN, Codes
 from features.log.engagements import Engagements
+from features.tables.frames import Frame
 from pipelines.stores.state import Snapshot, StateStore
 
-__all__ = ["CELL", "Summed", "added_up", "users_with_cells"]
+__all__ = ["FileCells", "Summed", "added_up", "users_with_cells"]
 
 Whole = TypeVar("Whole", bound=np.signedinteger[Any])
 
-CELL = {
-    "user": pl.UInt32,
-    "item": pl.UInt32,
-    "kind": pl.UInt16,
-    "day": pl.Int32,
-    "n": pl.UInt32,
-    "worth": pl.Int64,
-}
-"""Columns of a file's cells: users, items and event types by their numbers."""
+
+class FileCells(Frame):
+    """A file's cells: users, items and event types by their numbers, which codes are looked up by."""
+
+    user = dy.UInt32()
+    item = dy.UInt32()
+    kind = dy.UInt16()
+    day = dy.Int32()
+    n = dy.UInt32(min=1)
+    worth = dy.Int64()
+    """Sum of `features.log.packed_values`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +131,9 @@ def added_up(
     counts: list[Counts] = [np.empty(0, np.int32)]
     while files:
         _, frame = files.popitem()
-        number, of_item, kind, day, n, of_cell = (frame[name].cast(pl.Int64).to_numpy() for name in CELL)
+        number, of_item, kind, day, n, of_cell = (
+            frame[name].cast(pl.Int64).to_numpy() for name in FileCells.column_names()
+        )
         there = items[of_item] >= 0
         keys = (part[there] for part in (users[number], items[of_item], day, kind))
         cells.append(Engagements.cell(*keys, n_items=n_items, n_kinds=len(kinds)))

@@ -22,6 +22,8 @@ import polars as pl
 from features.errors import IntegrityError
 from pipelines.base.config import Config
 from pipelines.stores.storage import atomic_writer, read_json, write_json
+from pipelines.stores.trash import emptied
+from pipelines.stores.users import rows_of_user
 
 __all__ = ["Entry", "Manifest", "Snapshot", "StateStore", "settings_key", "stat_of"]
 
@@ -209,6 +211,15 @@ class StateStore:
                 if path.stem not in named and time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
                     path.unlink()
 
+    def forget(self, user: str) -> bool:
+        """Remove all of it if a user's id stands in any of its files: it is folded anew; returns whether it did."""
+        files = sorted(self._folder.glob("[!.]*.parquet"))
+        if not any(rows_of_user(path, user, column) for path in files for column in ("id", "user_id")):
+            return False
+        for path in (self._manifest, *files):  # NOTE: the manifest first, without which nobody reads the others.
+            emptied(path)
+        return True
+
     def _content(self, name: str) -> bytes | None:
         """Bytes of a file; None where it is missing or its sha256 is not its name."""
         try:
@@ -233,6 +244,7 @@ def settings_key(config: Config) -> str:
         config.calendar.model_dump(mode="json"),
     ]
     # NOTE: columns of one's own are held against a contract too, and tell events apart.
+    settings += [] if events.mask_personal else ["unmasked"]  # NOTE: the rows set aside are kept with their texts.
     settings += [sorted(own)] if (own := {*config.features.sentiment_columns, *config.requests.context_columns}) else []
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 

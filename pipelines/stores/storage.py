@@ -1,10 +1,12 @@
 """Files out, written whole or not at all, and JSON in."""
 
+import fcntl
 import hashlib
 import io
 import json
 import os
 import stat
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from features.errors import IntegrityError, TryAgainError
 from pipelines.base.outside import written
 
 __all__ = [
+    "alone",
     "apply_umask",
     "atomic_writer",
     "keep_json",
@@ -50,6 +53,36 @@ def atomic_writer(path: Path) -> Iterator[IO[bytes]]:
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def alone(lock: Path, *, seconds: float, doing: str) -> Iterator[None]:
+    """Context that one process of a machine is in at a time, while others wait.
+
+    Args:
+        lock: File that is locked; it stays.
+        seconds: For which others wait.
+        doing: What the one in it does, for the message of those who have waited for long.
+
+    Raises:
+        TryAgainError: The file cannot be made, or another process does not come to an end.
+    """
+    with written(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        file = lock.open("a")
+    until = time.monotonic() + seconds
+    with file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > until:
+                    raise TryAgainError(
+                        f"another command is {doing} and holds {lock}. Run it again when that is done."
+                    ) from error
+                time.sleep(0.05)
+        yield
 
 
 def _sync_folder(folder: Path) -> None:

@@ -286,8 +286,8 @@ def _of_version(evaluation: Evaluation, policy: PromotionConfig, facts: VersionF
     ):
         if most is not None:
             yield _at_most(name, value, most, unit)
-    for tag, value in policy.tags.items():
-        yield _tagged(tag, value, facts.tags)
+    for tag, wanted in policy.tags.items():
+        yield _tagged(tag, wanted, facts.tags)
     if policy.min_approvals is not None:
         yield _approved(facts, policy.min_approvals)
     if facts.expected is not None:

@@ -10,7 +10,7 @@ from features.config import CalendarConfig
 from features.errors import BlockedError, IntegrityError
 from pipelines.base.progress import duration
 from pipelines.stores.lease import pointer_mutex
-from pipelines.stores.publish import Attempt, journal_of, published_on
+from pipelines.stores.publish import FORGOTTEN, Attempt, journal_of, published_on
 from pipelines.stores.served import last_good, served
 from pipelines.stores.storage import read_json
 
@@ -76,7 +76,7 @@ def standing(root: Path, calendar: CalendarConfig, now: datetime) -> dict[str, A
         "damaged": live.damage,
         "degraded": entry.get("degraded", live.manifest.get("degraded")),
         "audits": {finding["audit"]: finding["verdict"] for finding in findings},
-        "users": live.manifest["users"],
+        "users": live.manifest["users"] - live.manifest.get(FORGOTTEN, 0),
         "fallback_users": live.manifest.get("fallback_users", 0),
         "rows": live.rows,
         "folder": str(live.attempt.folder),

@@ -10,26 +10,26 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from features.calendar import batch_day, day_of
+from features.calendar import batch_day
 from features.errors import IntegrityError, TryAgainError
 from pipelines.base.config import TABLES, Config
 from pipelines.inputs.check import Inputs, refuse_unknown, text_fields
 from pipelines.inputs.read import read_events, read_for
 from pipelines.inputs.tables import table_files
 from pipelines.night.steps import Off, Outcome, Record, Step, chosen_steps, run_steps
-from pipelines.registry.bundle import load_bundle, verify_files
+from pipelines.registry.bundle_files import verify_files
 from pipelines.registry.last_champion import NightVersion, champion_tonight
 from pipelines.registry.register import register
-from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry, Version
+from pipelines.registry.registry import CHALLENGER, CHAMPION, Registry
 from pipelines.registry.tracking import Tracking
-from pipelines.registry.versions import continuing_config, judge_versions, plan_of_version, predecessor, working_config
+from pipelines.registry.versions import continuing_config, load_version, plan_of_version, predecessor, working_config
 from pipelines.stores.lease import Lease, night_lease
 from pipelines.stores.publish import Attempt, published
 from pipelines.stores.served import served
 from pipelines.stores.spool import spooled
 from pipelines.stores.storage import read_json, write_json
 from pipelines.training.train import train
-from pipelines.verbs.gates import gates_of
+from pipelines.verbs.promote import propose
 from pipelines.verbs.score import Publishing, refuse_stale, score
 from pipelines.verbs.sync import sync
 
@@ -228,27 +228,20 @@ class _Night:
         challenger, champion = self.registry.find(CHALLENGER), self.registry.version(CHAMPION)
         if challenger is None or int(challenger.number) <= int(champion.number):
             raise Off("there is no challenger newer than the champion")
-        pair = [challenger.digest, champion.digest, self.config.promotion.model_dump(mode="json")]
+        policy = self.config.promotion
+        changes = policy.tags or policy.min_approvals or policy.max_days_since_window is not None
+        pair = [challenger.digest, champion.digest, policy.model_dump(mode="json"), str(self.when) if changes else None]
         path = Path(self.config.output) / "jobs" / "suggestion.json"
-        with suppress(IntegrityError):  # the window is the challenger's own, so that every night finds the same
+        with suppress(IntegrityError):  # without such conditions every night finds the same
             kept = read_json(path, what="the last suggestion")
             if isinstance(kept, dict) and kept.get("of") == pair:
                 return dict(kept["facts"])
-        gates = self._gates(challenger, champion)
-        passes = all(gate["passed"] for gate in gates)
+        _, bundle = load_version(self.registry, challenger.number)
+        log = read_events(working_config(self.config, bundle), allow_empty=self.orders.allow_empty).log
+        proposal = propose(log, self.config, self.registry, challenger.number, dry_run=True)
+        passes = not proposal.failed
         command = f"nightrank promote --version {challenger.number}" if passes else None
+        gates = [gate.as_json() for gate in proposal.gates]
         facts = {"challenger": challenger.name, "passes": passes, "command": command, "gates": gates}
         write_json({"of": pair, "facts": facts}, path)
         return facts
-
-    def _gates(self, challenger: Version, champion: Version) -> list[dict[str, Any]]:
-        """Every gate's finding on the challenger's own window, beside the champion; nothing is decided."""
-        versions = {each.name: load_bundle(self.registry.bundle_folder(each)) for each in (challenger, champion)}
-        judged = versions[challenger.name]
-        inputs = read_events(working_config(self.config, judged), allow_empty=self.orders.allow_empty)
-        first, last = judged.window
-        evaluation = judge_versions(
-            inputs.log, self.config, versions, first_day=day_of(first), end_day=day_of(last) + 1
-        )
-        gates = gates_of(evaluation, self.config, champion.name)
-        return [{"gate": gate.name, "passed": bool(gate.passed), "finding": gate.finding} for gate in gates]

@@ -21,6 +21,7 @@ from features.errors import ConfigError, IntegrityError
 from features.log.event_log import EventLog, date_of, day_of
 from features.requests.engaged import SLICES
 from features.requests.split import Split
+from features.tables.frames import Pairs
 from pipelines.base.config import Config
 from pipelines.base.progress import say
 from pipelines.evaluation.evaluate import (
@@ -187,7 +188,7 @@ def windows_of(cuts: Sequence[tuple[EventLog, Split]], config: Config) -> list[L
         in_window = source.between(split.test.start, split.test.closed_end)
         requests, left_out = whole_users(in_window, log, config.evaluation.max_requests)
         logged_lists = config.candidates.source == "logged"
-        pairs = pl.DataFrame(schema={"request": pl.UInt32, "item": pl.UInt32})
+        pairs: pl.DataFrame = Pairs.create_empty()
         if logged_lists:
             pairs = requests.select("request", item="shown").explode("item")
         window = Labelled(requests, source.truth(requests), pairs, logged_lists, left_out)
@@ -230,7 +231,7 @@ def judge_external(
 
 def _moved(rows: pl.DataFrame, by: int) -> pl.DataFrame:
     """The same rows with request numbers shifted."""
-    return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(pl.UInt32))
+    return rows.with_columns((pl.col("request").cast(pl.Int64) + by).cast(Pairs.request.dtype))
 
 
 def _judge(log: EventLog, inputs: Inputs, config: Config, path: Path) -> None:

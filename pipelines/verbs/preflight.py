@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from features.candidates.union import unmatched_ids
 from features.errors import ContractError, NightrankError, listed
 from features.families.registry import column_names
@@ -20,6 +22,7 @@ from features.log.inventory import slug
 from features.requests.engaged import requests_between
 from features.requests.split import Split
 from features.tables.contracts import written_otherwise
+from features.tables.text import has_personal
 from pipelines.base.config import Config
 from pipelines.inputs.check import Inputs, TextField
 from pipelines.training.feature_plan import plan_of
@@ -71,6 +74,7 @@ def quick_cautions(inputs: Inputs, config: Config, fields: Sequence[TextField]) 
         *_far(log),
         *_event_types(log, config),
         *_texts(fields, config),
+        *_personal(log, config),
         *_blocked(log, config),
         *_lists_to_rerank(log, config),
     ]
@@ -114,6 +118,23 @@ def _users(inputs: Inputs) -> list[Caution]:
     if not mismatch:
         return []
     return [Caution("data.users", f"of {len(strange)} users without an event, {mismatch}; else each is two users")]
+
+
+def _personal(log: EventLog, config: Config) -> list[Caution]:
+    """E-mail addresses and telephone numbers in texts of items, which are counted and stay."""
+    counts = {
+        name: n
+        for name in config.data.items.text_fields
+        if (n := int(log.items[name].to_frame("text").select(has_personal(pl.col("text")).sum()).item()))
+    }
+    return [
+        Caution(
+            "data.items.text",
+            f"{n} items have an e-mail address or a telephone number in {name!r}, which the encoder reads and stores "
+            "keep as a hash. Take them out where they come from, unless they are meant to be there.",
+        )
+        for name, n in counts.items()
+    ]
 
 
 def _far(log: EventLog) -> list[Caution]:

@@ -18,8 +18,9 @@ from rich.table import Table
 
 from pipelines.base.config import Config
 from pipelines.night.guard import NIGHTS
+from pipelines.stores.journal import journal_of
 from pipelines.stores.lease import pointer_mutex, running_night
-from pipelines.stores.publish import Attempt, attempts_on_disk, journal_of, published_attempts, published_on
+from pipelines.stores.publish import Attempt, attempts_on_disk, published_attempts, published_on
 from pipelines.stores.trash import ABANDONED_SECONDS, discard, emptied, leftovers, size_of
 from pipelines.verbs.vector_stores import collect
 

@@ -56,7 +56,7 @@ many got the fallback list because the deadline passed."""
 _WHERE_AND_HOW = (
     *("data.items.path", "data.events.path", "output", "tracking.", "vectors.", "max_memory_gb"),
     *("night.lease_minutes", "night.deadline_minutes", "night.train_every_days", "night.max_days_behind"),
-    *("night.audits", "data.events.expected"),
+    *("night.audits", "data.events.expected", "monitor."),
 )
 """Prefixes of tonight's keys that do not change the published rankings."""
 
@@ -127,7 +127,7 @@ def score(
     users, size = ranked_users(inputs, log), own.night.shard_users
     shards = {f"shard-{start // size:05d}": users.slice(start, size) for start in range(0, len(users), size)}
     name = f"{when}-{attempt_identity(inputs, own, when, version, bundle)}"
-    attempt = Attempt(Path(config.output) / "rankings", name)
+    attempt = Attempt(Path(config.output) / "rankings", name).newest
     facts: Night = {"date": str(when), "version": version, "users": len(users), "shards": len(shards)}
     if hindsight:
         facts["hindsight"] = True

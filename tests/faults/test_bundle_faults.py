@@ -1,16 +1,24 @@
 """Faults 76, 77, 78, 81 and 87: bundles that break their parsers, are damaged, fetched twice, or registered late."""
 
+import shutil
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import requests
 import toy_ranker
 import yaml
+from mlflow import MlflowClient
 
-from features.errors import IntegrityError
+from features.errors import IntegrityError, TryAgainError
 from pipelines.registry import parsing
 from pipelines.registry.bundle import load_bundle
+from pipelines.registry.bundle_files import damage, install
+from pipelines.registry.register import register
+from pipelines.registry.registry import Registry
+from pipelines.registry.tracking import Tracking
 from pipelines.stores.storage import read_json, sha256_of, write_json
 
 
@@ -124,3 +132,123 @@ def test_fault_81_a_bundle_is_parsed_elsewhere_once_and_again_when_a_file_change
     other = folder.rename(folder.with_name("copy"))
     load_bundle(other)
     assert len(started) == 2
+
+
+def in_run(project) -> Path:
+    """The bundle among the artefacts of the run of version 1."""
+    registry = Registry(project.config)
+    folder = registry.run_bundle(registry.version("1"))
+    assert folder is not None
+    return folder
+
+
+def flip_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["ranker/booster.txt", "encoder/model.safetensors", "manifest.json"])
+def test_fault_76_a_damaged_copy_of_a_bundle_is_fetched_again_and_that_is_said(name, project, bundle, capfd):
+    registry, whole = Registry(project.config), (bundle / name).read_bytes()
+    flip_bit(bundle / name)
+    assert registry.bundle_folder(registry.version("1")) == bundle
+    assert (bundle / name).read_bytes() == whole
+    assert "a bundle on this machine was damaged; it is fetched again" in capfd.readouterr().err
+    assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+    mode = (bundle / name).stat().st_mode
+    assert mode == (bundle / "features.json").stat().st_mode
+
+
+def test_fault_76_where_the_run_holds_no_whole_one_either_the_damaged_stays_and_both_are_named(project, bundle):
+    registry = Registry(project.config)
+    for folder in (bundle, in_run(project)):
+        flip_bit(folder / "ranker/booster.txt")
+    before = (bundle / "ranker/booster.txt").read_bytes()
+    with pytest.raises(IntegrityError, match=r"its run holds is not the one .*/mlartifacts/.*booster.txt was altered"):
+        registry.bundle_folder(registry.version("1"))
+    assert (bundle / "ranker/booster.txt").read_bytes() == before
+
+
+def test_fault_77_of_several_that_fetch_at_once_one_does_and_the_others_wait(project, bundle, monkeypatch):
+    shutil.rmtree(bundle)
+    registry, fetched = Registry(project.config), []
+    version = registry.version("1")
+
+    def slow(self, *arguments):
+        fetched.append(1)
+        time.sleep(0.5)
+        return copied(self, *arguments)
+
+    copied = Registry._copied
+    monkeypatch.setattr(Registry, "_copied", slow)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(registry.bundle_folder, [version] * 4)) == [bundle] * 4
+    assert len(fetched) == 1
+    assert damage(bundle, version.digest) is None
+
+
+def test_fault_77_of_several_that_write_one_bundle_at_once_all_find_it(bundle):
+    digest, root = sha256_of(bundle / "manifest.json"), bundle.parent
+    staged = [Path(shutil.copytree(bundle, root / f".staging-{each}")) for each in range(4)]
+    (bundle / "ranker/booster.txt").write_text("damaged", encoding="utf-8")
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda folder: install(folder, bundle), staged))
+    assert damage(bundle, digest) is None
+
+
+@pytest.fixture
+def elsewhere(project, tmp_path):
+    """The project with an output folder in which nothing was trained yet."""
+    return project.config.model_copy(update={"output": str(tmp_path / "other")})
+
+
+@pytest.mark.parametrize("lost", ["log_artifacts", "create_model_version", "set_registered_model_alias"])
+def test_fault_78_a_training_whose_server_dies_while_it_registers_is_registered_later(
+    lost, project, elsewhere, command, monkeypatch
+):
+    def gone(*_, **__):
+        raise requests.exceptions.ConnectionError("connection refused")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(MlflowClient, lost, gone)
+        with pytest.raises(TryAgainError, match="Do not train again: `nightrank register ") as raised:
+            register(project.trained, project.inputs, elsewhere)
+    folder = str(raised.value).partition("`nightrank register ")[2].partition("`")[0]
+    to = ["--set", f"output={elsewhere.output}"]
+    later = command(project, "register", folder, *to)
+    assert later.code == 0, later.err
+    assert (later.facts["version"], later.facts["bundle"]) == ("nightrank/1", folder)
+    registry = Registry(elsewhere)
+    assert registry.version("challenger").number == "1"
+    assert load_bundle(registry.bundle_folder(registry.version("1"))).digest == later.facts["digest"]
+    run = registry.client.get_run(registry.version("1").run_id)
+    first = project.registered.version.run_id
+    as_it_was = Registry(project.config).client.get_run(first)
+    ours = {key for key in as_it_was.data.metrics if not key.startswith("system/")}
+    assert {key: run.data.metrics[key] for key in ours} == {key: as_it_was.data.metrics[key] for key in ours}
+    assert run.data.tags["bundle_digest"] == later.facts["digest"]
+    assert {each.dataset.name for each in run.inputs.dataset_inputs} == {"items", "users", "events"}
+    again = command(project, "register", folder, *to)
+    assert (again.code, again.facts["version"], again.facts["new"]) == (0, "nightrank/1", False)
+    assert len(registry.versions()) == 1
+
+
+def test_fault_78_a_series_of_which_some_is_written_gets_the_rest(elsewhere):
+    tracking = Tracking(elsewhere)
+    with tracking.run() as run:
+        run.record("x", metrics={}, series={"loss": [3.0, 2.0]}, tags={}, artefacts={})
+    with tracking.reopened(run.id, series=["loss"]) as same:
+        same.record("x", metrics={}, series={"loss": [3.0, 2.0, 1.0]}, tags={}, artefacts={})
+    assert [point.value for point in tracking.client.get_metric_history(run.id, "loss")] == [3.0, 2.0, 1.0]
+    assert tracking.client.get_run(run.id).info.status == "FINISHED"
+    with tracking.reopened("0" * 32, series=["loss"]) as another:
+        another.record("x", metrics={}, series={"loss": [3.0]}, tags={}, artefacts={})
+    assert another.id != run.id
+
+
+def test_fault_78_a_bundle_without_its_evaluation_is_not_registered(elsewhere, project, bundle, command):
+    ended = command(project, "register", str(bundle), "--set", f"output={elsewhere.output}")
+    assert ended.code == 2
+    assert "entry.json is missing" in ended.err
+    assert command(project, "register", str(bundle)).facts["new"] is False

@@ -9,8 +9,9 @@ import pytest
 from features.errors import TryAgainError
 from pipelines.night.guard import Guard
 from pipelines.registry.register import register
+from pipelines.stores.journal import journal_of
 from pipelines.stores.lease import leased
-from pipelines.stores.publish import journal_of, live_day, published
+from pipelines.stores.publish import live_day, published
 from pipelines.training.labelled import label
 from ranker.config import RankerConfig
 from ranker.lambdamart import LambdaMart

@@ -13,13 +13,13 @@ from typing import Any
 
 from features.errors import NightrankError
 from pipelines.base.config import Config
-from pipelines.registry.bundle import _FILES
+from pipelines.registry.bundle_files import FILES
 from pipelines.registry.champion import Champion, Standing
 from pipelines.registry.decisions import Action, Decision, State
 from pipelines.registry.registry import CHAMPION, PREVIOUS, Registry
 from pipelines.stores.storage import sha256_of
 
-NAMES = _FILES | {
+NAMES = FILES | {
     f"ranker/{name}" for name in ("booster.txt", "network.safetensors", "behaviour.txt", "behaviour.safetensors")
 }
 

@@ -118,6 +118,15 @@ def test_a_version_is_trained_promoted_and_ranks_two_nights_without_a_word_of_th
         assert ended.code == 0
         assert not ANY_ID.search(ended.err)
         assert not [title for title in titles if title in ended.err]
+    output = Path(project.config.output)
+    tracked = [output / "mlflow.db", *(output / "rankings").glob("*.json*"), *(output / "rankings").glob("*/*/*.json")]
+    for folder in ("mlartifacts", "bundles", "evaluations", "jobs"):
+        tracked += [path for path in (output / folder).rglob("*") if path.is_file()]
+    assert len(tracked) > 20
+    for path in tracked:
+        content = path.read_bytes()
+        assert not ANY_ID.search(content.decode("latin-1")), path
+        assert not [title for title in titles if title.encode() in content], path
 
 
 def test_the_bundle_repeats_the_evaluation_of_the_training_to_the_last_digit(trained_project):

@@ -52,6 +52,27 @@ def test_good_rows_keep_their_order_and_get_the_contracts_types():
     assert (table.n_rows, table.n_duplicates) == (3, 0)
 
 
+def test_personal_data_in_free_texts_are_masked_in_good_and_bad_rows_and_counted():
+    texts = ["good", "ann@example.org", "call 030 1234567", None]
+    frame = events_of(4, text=texts, query=["mug", None, "mug", "ann@example.org"]).with_columns(
+        user_id=pl.Series(["u0", "u1", None, "u3"])
+    )
+    table = checked(frame, required=NEEDED, free_texts=("text", "query"))
+    assert table.good["text"].to_list() == ["good", "[e-mail]", None]
+    assert table.good["query"].to_list() == ["mug", None, "[e-mail]"]
+    assert table.bad["text"].to_list() == ["call [phone]"]
+    assert table.masked == {"text": 2, "query": 1}
+    untouched = checked(frame, required=NEEDED)
+    assert untouched.good["text"].to_list() == ["good", "ann@example.org", None]
+    assert untouched.masked == {}
+
+
+def test_events_that_differ_in_what_is_masked_are_two():
+    same = {"user_id": ["u1", "u1"], "item_id": ["i1", "i1"], "timestamp": [datetime(2024, 5, 1, tzinfo=UTC)] * 2}
+    frame = events_of(2, text=["a@b.de", "c@d.de"]).with_columns(**{k: pl.Series(v) for k, v in same.items()})
+    assert checked(frame, required=NEEDED, free_texts=("text",)).good["text"].to_list() == ["[e-mail]", "[e-mail]"]
+
+
 def test_text_columns_as_csv_gives_them_are_cast():
     frame = pl.DataFrame({"item_id": ["007", "8"], "price": ["1.50", None], "available_from": ["2024-05-01", ""]})
     table = checked(frame, Items, name="items")

@@ -1,4 +1,5 @@
 import doctest
+import time
 
 import polars as pl
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import strategies as st
 
 from features.config import TextFieldConfig
 from features.tables import text
-from features.tables.text import SEPARATOR, item_texts
+from features.tables.text import SEPARATOR, has_personal, item_texts, masked
 
 FIELDS = ("title", "tags")
 
@@ -78,3 +79,83 @@ def test_an_items_text_depends_on_nothing_else(rows):
         filled = [part for field in row if field and (part := " ".join(field.split()))]
         if not any(control in (field or "") for field in row for control in "\x1c\x1d\x1e\x1f"):
             assert text_ == SEPARATOR.join(filled)  # Python counts these four as white space, Unicode does not
+
+
+E_MAILS = ["ann@example.org", "Ann.B+news@mail.example.co.uk", "m\u00fcller@b\u00fccher.de", "a-b_c%d@x-y.museum"]
+PHONES = [
+    *(
+        "+49 30 1234567",
+        "+49 (0)30 1234567",
+        "+4915112345678",
+        "+33 1 23 45 67 89",
+        "+1.555.012.3456",
+        "+49/30/1234567",
+    ),
+    *("0049 30 1234567", "0044-20-7946-0958", "00353 (1) 234 5678"),
+    *(
+        "030 1234567",
+        "030/1234567",
+        "(030) 123 45 67",
+        "0151-23456789",
+        "020 7946 0958",
+        "044 668 18 00",
+        "030\u00a01234567",
+    ),
+    *("01 23 45 67 89", "01.23.45.67.89", "06-12345678", "(02) 9374 4000"),
+    *("(555) 012-3456", "555-012-3456", "1-555-012-3456", "555.012.3456"),
+]
+NEITHER = [
+    *("EAN 4006381333931", "0012345678905", "978-3-16-148410-0", "ISBN 3-16-148410-0"),
+    *("order 123-4567890-1234567", "20240501-0012", "AB-0123-4567890", "0815", "12345678901234567", "0123456789"),
+    *("12.03.2024", "01.02.2024 10:30", "2024-03-12 10:30", "01/02/2024", "01-02-2024", "2024/03/12"),
+    *("09:30-18:00", "0930-1800", "10:30 11:45 12:00", "1.234.567,89 EUR", "0,99 1,99", "+5 000 EUR", "1,030 123 4567"),
+    *(
+        "12 345 678",
+        "38 39 40 41 42",
+        "0 1 2 3 4 5 6 7 8 9",
+        "5 x 100 ml",
+        "+10 %",
+        "3.14159265358979",
+        "192.168.100.200",
+    ),
+    *("@home", "a @ b", "user@localhost", "50 @ 3.99", ""),
+]
+
+
+def mask(*texts):
+    return pl.DataFrame({"text": texts}, schema={"text": pl.String}).select(masked(pl.col("text")))["text"].to_list()
+
+
+@pytest.mark.parametrize("around", ["{}", "call {}.", "({})", "ann:{}, or later", "\u00fcber {}\nand"])
+def test_addresses_and_numbers_are_masked_and_nothing_beside_them(around):
+    assert mask(*map(around.format, E_MAILS)) == [around.format("[e-mail]")] * len(E_MAILS)
+    assert mask(*map(around.format, PHONES)) == [around.format("[phone]")] * len(PHONES)
+
+
+def test_what_is_no_telephone_number_stays():
+    assert mask(*NEITHER) == NEITHER
+    assert mask(None) == [None]
+
+
+def test_all_of_a_text_are_masked():
+    assert mask("030 1234567,040-7654321, a@b.de;c@d.fr") == ["[phone],[phone], [e-mail];[e-mail]"]
+    assert mask("030 1234567\n040 7654321") == ["[phone]\n[phone]"]
+
+
+@given(st.text(st.sampled_from("0123456789 +-./()@a.,"), max_size=40))
+def test_a_text_is_masked_once_and_seen_as_such_before(text):
+    (once,) = mask(text)
+    seen = pl.DataFrame({"text": [text]}).select(has_personal(pl.col("text"))).item()
+    assert seen == (once != text)
+
+
+@pytest.mark.parametrize(
+    "part", ["a", "a@", "x@a.1.", "0", "030 ", "+1 ", "01 ", "+1 1", "(", "030 1234567 ", "00 1", "555-"]
+)
+def test_the_time_is_linear_in_the_length_whatever_the_text(part):
+    seconds = []
+    for n in (2**18, 2**21):
+        start = time.perf_counter()
+        mask((part * n)[:n])
+        seconds.append(time.perf_counter() - start)
+    assert seconds[1] < 40 * max(seconds[0], 0.05)  # eight times the length; quadratic is sixty-four

@@ -6,7 +6,7 @@ import pytest
 
 from features.errors import ConfigError
 from pipelines.base.config import ClickConfig, Config
-from pipelines.base.option_tables import effects, filled, markdown_table, options_of, overview, paths
+from pipelines.base.option_tables import effects, example_of, filled, markdown_table, options_of, overview, paths
 
 TOP = tuple(dict.fromkeys((*Config.model_fields, *ClickConfig.model_fields)))
 
@@ -111,3 +111,9 @@ def test_a_table_without_an_end_or_of_no_key_is_refused():
         filled("<!-- config: night -->\n<!-- config: vectors -->\n<!-- /config -->\n")
     with pytest.raises(ConfigError, match="Did you mean 'night'"):
         filled("<!-- config: nigth -->\n<!-- /config -->\n")
+
+
+def test_a_section_with_an_example_shows_it_below_its_table():
+    assert markdown_table("promotion").endswith(f"```yaml\n{example_of('promotion')}```\n")
+    assert example_of("promotion").startswith("promotion:\n")
+    assert (example_of("ranker"), example_of("promotion.metric")) == ("", "")

@@ -12,7 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from pipelines.cli.app import app
-from pipelines.stores.publish import journal_of, published
+from pipelines.stores.journal import journal_of
+from pipelines.stores.publish import published
 from pipelines.verbs.project import write_day
 
 README = (Path(__file__).resolve().parents[3] / "pipelines/README.md").read_text(encoding="utf-8")

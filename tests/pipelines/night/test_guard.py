@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 
 from pipelines.night.guard import Guard
-from pipelines.stores.publish import journal_of, published, published_attempts
+from pipelines.stores.journal import journal_of
+from pipelines.stores.publish import published, published_attempts
 from pipelines.stores.storage import sha256_of
 from pipelines.verbs.project import write_day
 

@@ -8,12 +8,14 @@ import polars as pl
 import pytest
 from mlflow import MlflowClient
 
+from features.errors import TryAgainError
+from pipelines.night import recording
 from pipelines.registry import night_runs
 from pipelines.registry.night_runs import write_night
 from pipelines.registry.registry import Registry
 from pipelines.registry.tracking import Tracking, tracking_uri
 from pipelines.stores.publish import published
-from pipelines.stores.spool import spooled
+from pipelines.stores.spool import spool, spooled
 
 
 @pytest.fixture
@@ -79,9 +81,6 @@ def test_lists_that_are_not_published_leave_no_run(project, command):
 
 
 def test_a_server_that_is_down_when_the_night_ends_keeps_it_from_nothing(project, command, monkeypatch):
-    from features.errors import TryAgainError
-    from pipelines.night import recording
-
     def down(*_):
         raise TryAgainError("the registry: it does not answer.")
 
@@ -92,18 +91,15 @@ def test_a_server_that_is_down_when_the_night_ends_keeps_it_from_nothing(project
     assert command(project, "score", "--date", str(project.day)).code == 0  # kept once
     (entry,) = spooled(Path(project.config.output)).values()
     assert nights(project) == []
-    registry = Registry(project.config)
     for _ in range(2):
-        write_night(registry, entry)
+        spool(Path(project.config.output), entry)  # as after a kill between writing and removing
+        assert command(project, "sync").facts["written"] == 1
     (run,) = nights(project)
     assert run.data.tags["outcome"] == "published"
     assert run.data.metrics["lists.rows"] == ended.facts["rows"]
 
 
 def test_a_disk_that_takes_no_record_either_keeps_the_night_from_nothing(project, command, monkeypatch):
-    from features.errors import TryAgainError
-    from pipelines.night import recording
-
     def refused(*_):
         raise TryAgainError("it does not answer, and the disk is full.")
 

@@ -236,7 +236,9 @@ def test_an_unfinished_decision_whose_version_cannot_go_live_is_withdrawn(fault,
     if fault == "deleted":
         registry.client.delete_model_version("nightrank", "2")
     else:
-        (registry.cached_bundle(registry.version("2")) / "features.json").write_text("{}")
+        version = registry.version("2")
+        for folder in (registry.cached_bundle(version), registry.run_bundle(version)):
+            (folder / "features.json").write_text("{}")
     assert Champion(registry).settle().completed is None
     assert number(registry, CHAMPION) == before
     withdrawn = Champion(registry).decisions.read()[-1]

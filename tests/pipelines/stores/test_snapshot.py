@@ -4,7 +4,7 @@ import pytest
 
 from features.log.codes import Codes
 from features.log.engagements import Engagements
-from pipelines.stores.snapshot import CELL, Summed, added_up
+from pipelines.stores.snapshot import FileCells, Summed, added_up
 from pipelines.stores.state import StateStore
 
 KINDS = ("click", "buy")
@@ -14,7 +14,7 @@ DAY = 19_800
 def file_of(rows, worth=0):
     user, item, kind, day, n = zip(*rows, strict=True)
     told = {"user": user, "item": item, "kind": kind, "day": day, "n": n, "worth": [worth] * len(rows)}
-    return pl.DataFrame(told, schema=CELL)
+    return pl.DataFrame(told, schema=FileCells.dtypes())
 
 
 def cells_of(files):

@@ -17,7 +17,8 @@ import pytest
 import yaml
 
 from features.errors import BlockedError, ConfigError, ContractError, IntegrityError
-from pipelines.registry.bundle import load_bundle, verify_files
+from pipelines.registry.bundle import load_bundle
+from pipelines.registry.bundle_files import verify_files
 from pipelines.registry.mlmodel import LOADER
 from pipelines.registry.registry import Registry
 from pipelines.registry.tracking import tracking_uri

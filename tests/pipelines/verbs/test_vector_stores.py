@@ -137,7 +137,9 @@ def test_gc_removes_what_killed_writers_left_in_a_store_after_a_day(project, roo
 def test_gc_removes_nothing_where_a_versions_bundle_is_damaged(project, root, command):
     add_idle(root, days=8)
     registry = Registry(project.config)
-    (registry.bundle_folder(registry.version("1")) / "config.yaml").write_text("{}")
+    version = registry.version("1")
+    for folder in (registry.cached_bundle(version), registry.run_bundle(version)):
+        (folder / "config.yaml").write_text("{}")
     told = command(project, "vectors", "gc")
     assert told.code == 12
     assert IDLE[:32] in folders(root)
