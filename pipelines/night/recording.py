@@ -109,7 +109,9 @@ class Recording:
 
 def _metrics(measures: Measures, findings: Sequence[Finding]) -> dict[str, float]:
     """Counts and score deciles of a night, events of its eve by type, and verdicts (0 passed, 1 warned, 2 blocked)."""
-    counts = [(f"inputs.{name}", value) for name, value in measures.inputs if isinstance(value, int)]
+    counts: list[tuple[str, float]] = [
+        (f"inputs.{name}", value) for name, value in measures.inputs if isinstance(value, int)
+    ]
     counts += [(f"inputs.eve.{kind}", days[-1]) for kind, days in measures.inputs.by_day.items()]
     if measures.lists.lists:
         counts += [(f"lists.{name}", value) for name, value in measures.lists if name not in ("deciles", "categories")]
