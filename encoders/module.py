@@ -230,7 +230,8 @@ class InterestModule(lightning.LightningModule):
         """Pooled output (T, D) of the upper layers, in the order of `text_T`."""
         token_bytes = _LIVE_BYTES * self.text_tower.width * max(len(self.text_tower.upper), 1)
         whole = int(self._read.texts.lengths[text_T].sum()) * token_bytes
-        at_once = None if self._memory_bytes is None or whole <= self._memory_bytes else self._memory_bytes
+        # NOTE: read in parts, a step takes more than the part at work: half is left for the gradients around it.
+        at_once = None if self._memory_bytes is None or whole <= self._memory_bytes else self._memory_bytes / 2
         parts, order = [], []
         for length, positions in self._read.texts.buckets(text_T):
             most = len(positions) if at_once is None else max(int(at_once / (length * token_bytes)), 1)

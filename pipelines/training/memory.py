@@ -28,7 +28,7 @@ _CELL_BYTES = 12  # of a feature of a row, while a portion is computed
 _ROW_BYTES = 80  # LightGBM's gradients, scores, labels and weights of a row, beside a byte a feature
 _ROWS_A_LIST = 2.5  # of candidates.max_per_request: a whole list, its new items again, and two lists of new items
 _PORTION, _RANKER = 1 / 3, 1 / 2  # of what is left, that each may take; they are not held together
-_BATCH = 1 / 2  # of what is left and of a fit's bytes: none is made while the encoder learns
+_BATCH = 3 / 4  # of what is left and of a fit's bytes: none is made while the encoder learns
 _MOST_AT_ONCE, _FEWEST_AT_ONCE = 1000, 20  # requests of a portion
 _FEWEST_LISTS = 50  # that teach a ranker anything
 

@@ -159,6 +159,19 @@ def test_fault_53_whatever_an_output_folder_is_called_all_is_written_there_and_o
     }
 
 
+def test_fault_79_with_a_database_as_tracking_uri_artefacts_lie_under_output(project, tmp_path, monkeypatch):
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    (tmp_path / "databases").mkdir()
+    uri = f"sqlite:///{tmp_path}/databases/runs.db"
+    config = project.config.model_copy(update={"output": str(tmp_path / "results")})
+    config = config.model_copy(update={"tracking": config.tracking.model_copy(update={"uri": uri})})
+    with Tracking(config).run() as run:
+        run.record("train", metrics={}, series={}, tags={}, artefacts={"notes": project.path})
+    assert (tmp_path / "results" / "mlartifacts" / run.id / "artifacts" / "notes" / "nightrank.yaml").is_file()
+    assert list((tmp_path / "cwd").iterdir()) == []
+
+
 def test_a_run_that_no_longer_holds_its_bundle_is_named(project, command):
     shutil.rmtree(out(project) / "bundles")
     shutil.rmtree(out(project) / "mlartifacts")

@@ -1,5 +1,7 @@
 """Approvals: of a bundle, once a name, kept in the store."""
 
+from pathlib import Path
+
 import pytest
 from small_registry import add_versions
 
@@ -45,7 +47,9 @@ def test_an_approval_by_nobody_is_refused_with_the_command(name, registry):
 
 def test_an_altered_bundle_is_not_approved(registry):
     version = registry.version("2")
-    (registry.cached_bundle(version) / "config.yaml").write_text("altered", encoding="utf-8")
+    run = Path(registry.config.output) / "mlartifacts" / version.run_id / "artifacts" / "bundle"
+    for copy in (run, registry.cached_bundle(version)):
+        (copy / "config.yaml").write_text("altered", encoding="utf-8")
     with pytest.raises(IntegrityError, match=r"config\.yaml was altered"):
         Approvals(registry).approve(version, "Ada")
     assert Approvals(registry).read() == []

@@ -1,10 +1,12 @@
 """What MLflow and the libraries under it raise: the right code, their words, no credential."""
 
 import http.server
+import socket
 import sqlite3
 import threading
 import time
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -111,6 +113,20 @@ def test_fault_79_a_database_that_does_not_answer_is_left_within_seconds(config,
     with pytest.raises(TryAgainError, match="does not answer"):
         probe(at(config, "postgresql://u:s3cret@127.0.0.1:9/db"))
     assert time.monotonic() - start < 10
+
+
+def test_fault_79_a_postgresql_that_hangs_is_left_within_seconds(config):
+    """It accepts connections, as the system does for a process that is stopped, and never answers."""
+    driver = next((name for name in ("psycopg", "psycopg2") if find_spec(name)), None)
+    if driver is None:
+        pytest.skip("neither psycopg nor psycopg2 is installed: nothing was tested on PostgreSQL")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"postgresql+{driver}://u:s3cret@127.0.0.1:{silent.getsockname()[1]}/db"
+        start = time.monotonic()
+        with pytest.raises(TryAgainError, match="it does not answer") as raised:
+            probe(at(config, uri))
+        assert time.monotonic() - start < 10
+    assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
