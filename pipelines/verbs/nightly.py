@@ -29,13 +29,14 @@ from pipelines.stores.served import served
 from pipelines.stores.spool import spooled
 from pipelines.stores.storage import read_json, write_json
 from pipelines.training.train import train
+from pipelines.verbs.monitor import monitor
 from pipelines.verbs.promote import propose
 from pipelines.verbs.score import Publishing, refuse_stale, score
 from pipelines.verbs.sync import sync
 
 __all__ = ["STEPS", "Orders", "nightly"]
 
-STEPS = ("check", "fold", "score", "sync", "train", "suggest")
+STEPS = ("check", "fold", "score", "sync", "realised", "train", "suggest")
 """All steps in order. What is live waits for none that comes after it was published."""
 
 _LAST_UNDER_LEASE = "score"
@@ -136,6 +137,7 @@ class _Night:
             Step("fold", self.fold, needs=("check",), matters=True),
             Step("score", self.score, needs=("check", "fold"), matters=True, stands=self._is_whole),
             Step("sync", self.sync, stands=lambda _: not spooled(Path(self.config.output))),
+            Step("realised", self.realised, needs=("check",)),
             Step("train", self.train, needs=("check", "fold")),
             Step("suggest", self.suggest, needs=("check",)),
         ]
@@ -203,6 +205,13 @@ class _Night:
         if self.ranker.degraded is not None:
             raise Off(f"{waiting} entries wait until the registry answers")
         return sync(self.config)
+
+    def realised(self) -> dict[str, Any]:
+        """How good the nights before turned out to be, how good this one should be, and what drifts."""
+        if served(Path(self.config.output) / "rankings") is None:
+            raise Off("nothing was published yet")
+        log = read_events(self.config, allow_empty=self.orders.allow_empty).log
+        return monitor(log, self.config, until=self.when).as_json()
 
     def train(self) -> dict[str, Any]:
         """Go on from the champion and learn the next block of days, where that is due."""

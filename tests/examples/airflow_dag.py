@@ -26,7 +26,8 @@ with DAG(
         name: BashOperator(
             task_id=name, cwd=SHOP, bash_command=f".venv/bin/nightrank nightly --date {DAY} --only {name}"
         )
-        for name in ("check", "fold", "score", "sync", "train", "suggest")
+        for name in ("check", "fold", "score", "sync", "realised", "train", "suggest")
     }
     steps["check"] >> steps["fold"] >> steps["score"] >> steps["sync"]
+    steps["score"] >> steps["realised"]
     steps["score"] >> steps["train"] >> steps["suggest"]

@@ -45,7 +45,8 @@ def out(project) -> Path:
     return project.folder / "out"
 
 
-WHOLE = {"check": "done", "fold": "done", "score": "done", "sync": "off", "train": "off", "suggest": "off"}
+DONE = ("check", "fold", "score", "realised")
+WHOLE = dict.fromkeys(DONE, "done") | dict.fromkeys(("sync", "train", "suggest"), "off")
 
 
 def test_a_night_is_run_once_and_its_steps_are_done_again_where_they_are_named(project, nightly):
@@ -54,14 +55,15 @@ def test_a_night_is_run_once_and_its_steps_are_done_again_where_they_are_named(p
     assert statuses(first) == WHOLE
     assert first.facts.items() >= {"code": 0, "live": str(project.day), "date": str(project.day)}.items()
     assert first.facts["steps"]["score"].items() >= {"pointer_moved": True, "rows": 600}.items()
+    assert [night["state"] for night in first.facts["steps"]["realised"]["nights"]] == ["open"]
     assert first.facts["steps"]["train"]["because"] == "night.train_every_days is not set"
     again = nightly()
-    assert statuses(again) == WHOLE | dict.fromkeys(("check", "fold", "score"), "done earlier")
+    assert statuses(again) == WHOLE | dict.fromkeys(DONE, "done earlier")
     assert again.facts["steps"]["score"]["attempt"] == first.facts["steps"]["score"]["attempt"]
     only = nightly("--only", "score")
     assert statuses(only) == {"score": "done"}
     assert only.facts["steps"]["score"]["pointer_moved"] is False
-    assert list(statuses(nightly("--from", "sync"))) == ["sync", "train", "suggest"]
+    assert list(statuses(nightly("--from", "sync"))) == ["sync", "realised", "train", "suggest"]
     assert nightly("--from", "nosuch").code == 2
 
 
