@@ -243,7 +243,7 @@ fit_block(
 """
 
 
-@pytest.mark.parametrize("at", [pytest.param(3, marks=pytest.mark.slow), 11])
+@pytest.mark.parametrize("at", [3, pytest.param(11, marks=pytest.mark.slow)])
 def test_a_killed_training_is_taken_up_to_the_same_bits(train, tiny_config, tmp_path, at):
     """Killed among the head steps and among the layers' steps; states are kept every 4 of 16 steps."""
     changes = {"head_steps": 6, "steps": 10, "check_every": 4, "stop_requests": 4, "patience": 9}

@@ -82,7 +82,9 @@ def no_objective(booster):
     rewrite(booster, "num_tree_per_iteration=1", "num_tree_per_iteration=1000000")
 
 
-@pytest.mark.parametrize("harm", [cyclic, astray, cut_nodes, cut, no_number, no_objective])
+@pytest.mark.parametrize(
+    "harm", [pytest.param(cyclic, marks=pytest.mark.slow), astray, cut_nodes, cut, no_number, no_objective]
+)
 def test_fault_81_a_model_that_breaks_its_parser_behind_forged_hashes_ends_with_12(harm, bundle):
     harm(bundle / "ranker/booster.txt")
     folder = forge(bundle)
@@ -203,7 +205,16 @@ def elsewhere(project, tmp_path):
     return project.config.model_copy(update={"output": str(tmp_path / "other")})
 
 
-@pytest.mark.parametrize("lost", ["log_artifacts", "create_model_version", "set_registered_model_alias"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "log_artifacts",
+        *(
+            pytest.param(call, marks=pytest.mark.slow)
+            for call in ("create_model_version", "set_registered_model_alias")
+        ),
+    ],
+)
 def test_fault_78_a_training_whose_server_dies_while_it_registers_is_registered_later(
     lost, project, elsewhere, command, monkeypatch
 ):

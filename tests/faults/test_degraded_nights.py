@@ -103,6 +103,7 @@ def degraded(ended, *says):
     return ended.facts
 
 
+@pytest.mark.slow
 def test_fault_70_a_server_that_is_killed_or_hangs_costs_seconds_and_its_champion_ranks_the_night(
     project, night, command
 ):

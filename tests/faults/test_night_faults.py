@@ -70,7 +70,7 @@ def of_one_score(project):
     return TreesAndNetwork(LambdaMart.fit(rows, rows, features=trained.chain.features, config=config, seed=0))
 
 
-@pytest.mark.parametrize("wanted", ["2", "challenger"])
+@pytest.mark.parametrize("wanted", [pytest.param("2", marks=pytest.mark.slow), "challenger"])
 def test_fault_67_a_version_that_the_gate_refused_never_goes_live(wanted, project, night, command):
     challenge(project, ranker=of_one_score(project))
     assert command(project, "promote").code == 11
@@ -92,6 +92,7 @@ def test_fault_67_a_version_that_the_gate_refused_never_goes_live(wanted, projec
     assert published(root(project)).manifest["version"] == "nightrank/1"
 
 
+@pytest.mark.slow
 def test_fault_67_a_backfill_of_another_version_is_published_for_no_date(project, night, command):
     challenge(project)
     assert night().code == 0

@@ -112,6 +112,7 @@ def test_a_version_goes_on_generation_after_generation_and_can_be_promoted(proje
     assert asked.sort("request")["as_of_day"].is_sorted()
 
 
+@pytest.mark.slow
 def test_the_same_bits_whatever_the_order_of_rows_and_whether_the_version_was_loaded_or_is_in_memory(grown, tmp_path):
     one, _, _ = taken_further(grown)
     other = grown.copy(tmp_path / "other")

@@ -107,6 +107,7 @@ def test_the_same_seed_gives_the_same_models_and_figures(shop_project, trained_p
     same(trained_project, retrained(shop_project, tmp_path / "again"))
 
 
+@pytest.mark.slow
 def test_another_seed_gives_another_model(shop_project, trained_project, tmp_path):
     project = shop_project.copy(tmp_path / "other")
     project.change(seed=1)
@@ -132,6 +133,7 @@ def test_the_same_seed_gives_the_same_figures_beside_a_busy_process(shop_project
     same(trained_project, again)
 
 
+@pytest.mark.slow
 def test_more_blocks_than_days_train_all_the_same(shop_project, tmp_path):
     """Blocks without a request teach nothing, and break nothing."""
     project = shop_project.copy(tmp_path / "project")

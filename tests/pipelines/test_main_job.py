@@ -21,6 +21,7 @@ from pipelines.training.chain import Chain
 from pipelines.verbs.project import write_day
 
 BUNDLE = {
+    "MLmodel",
     "candidates.json",
     "manifest.json",
     "config.yaml",

@@ -71,6 +71,7 @@ def test_without_ties_ranx_says_the_same():
     np.testing.assert_allclose(linear, by_ranx(rankings, truth, ["ndcg@10", "mrr@1"])["ndcg@10"], rtol=1e-12)
 
 
+@pytest.mark.slow
 @ranx_warns
 def test_with_ties_ranx_follows_the_order_of_rows_and_ours_is_its_mean_over_orders():
     rankings, truth = case(n_requests=30, levels=4)

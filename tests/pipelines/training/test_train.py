@@ -24,6 +24,7 @@ from pipelines.training.draw import in_hash_order
 from pipelines.training.train import train
 
 
+@pytest.mark.slow
 def test_hidden_states_kept_in_a_file_train_the_same_version_and_leave_no_file(trained_project, shop_project, tmp_path):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"cache_gb": 0})
@@ -186,6 +187,7 @@ def test_of_a_large_log_no_more_is_computed_than_is_learned_from(shop_project, t
     assert kept < asked.height / 2
 
 
+@pytest.mark.slow
 def test_replay_says_what_earlier_requests_lost(shop_project, tmp_path, capfd):
     project = shop_project.copy(tmp_path / "project")
     project.change(encoder={"replay_share": 0.3, "start_weight": 0.1})

@@ -95,6 +95,7 @@ def test_the_whole_complete_journey_passes_its_contracts_with_the_known_counts(
     assert tables["items"].good["category"].null_count() == 342 + 17  # no category; not in products
 
 
+@pytest.mark.slow
 def test_the_demo_passes_its_contracts_with_the_known_counts(demo: Dataset, tmp_path: Path) -> None:
     tables = checked(write_dataset(demo, tmp_path, partitioned=True))
     assert counts(tables) == {"items": (35_727, 0, 0), "events": (322_384, 0, 0)}

