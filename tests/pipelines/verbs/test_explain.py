@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from features.errors import ConfigError
+from pipelines.night.lists import rank_users
 from pipelines.registry.registry import Registry
 from pipelines.registry.versions import load_version, working_config
 from pipelines.verbs.explain import (
@@ -20,7 +21,6 @@ from pipelines.verbs.explain import (
     ranked_for,
     why_moved,
 )
-from pipelines.night.lists import rank_users
 
 
 @pytest.fixture(scope="module")
