@@ -74,9 +74,12 @@ def damage(folder: Path, digest: str) -> str | None:
     """What is wrong with a bundle that should have a digest; None if nothing is."""
     try:
         verify_files(folder)
+        is_another = sha256_of(folder / MANIFEST) != digest
     except IntegrityError as error:
         return str(error)
-    return None if sha256_of(folder / MANIFEST) == digest else f"{folder} is another bundle than it should be"
+    except FileNotFoundError:
+        return f"{folder} went away while it was looked at"  # another process replaces it
+    return f"{folder} is another bundle than it should be" if is_another else None
 
 
 def verify_files(folder: Path) -> dict[str, Any]:

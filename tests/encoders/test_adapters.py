@@ -19,6 +19,8 @@ from encoders.model import InterestModel
 from encoders.module import InterestModule
 from features.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["red mug", "blue mug", "glass teapot", "iron pan", "running shoe", "rain jacket", "warm tent", "wool sock"]
 KINDS = {"bert": {}, "modernbert": {"cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}}
 LAYERS = {"bert": "query|key|value|dense", "modernbert": "Wqkv|Wi|Wo"}

@@ -27,6 +27,8 @@ from pipelines.stores.storage import sha256_of, write_json
 from pipelines.training.train import train
 from pipelines.verbs.project import write_day
 
+pytestmark = pytest.mark.slow
+
 
 def grow(project, *days):
     """Deliver days after the project's last, counted from 0."""

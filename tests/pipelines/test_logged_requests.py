@@ -23,6 +23,8 @@ from pipelines.training.labelled import label
 from pipelines.verbs.project import write_day
 from ranker.baselines import BASELINES
 
+pytestmark = pytest.mark.slow
+
 GIVEN = {"requests": {"source": "logged"}, "candidates": {"source": "logged"}}
 
 

@@ -18,6 +18,8 @@ from pipelines.stores.rows import kept_rows
 from pipelines.training.chain import Chain
 from pipelines.training.train import train
 
+pytestmark = pytest.mark.slow
+
 
 class Noise(Family):
     """Says nothing of any row."""

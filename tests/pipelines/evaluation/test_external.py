@@ -17,6 +17,8 @@ from pipelines.training.draw import whole_users
 from pipelines.training.labelled import Labelled
 from ranker.baselines import BASELINES
 
+pytestmark = pytest.mark.slow
+
 
 def assert_says(lines, facts):
     """Each line begins with the name of a file, and has its other facts."""

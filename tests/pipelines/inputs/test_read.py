@@ -127,6 +127,7 @@ def test_the_first_night_folds_all_and_the_next_one_only_what_is_new(shop):
     assert said["folded"] == 0
 
 
+@pytest.mark.slow
 def test_days_far_from_all_others_are_left_out_of_a_night_as_of_a_training(shop):
     """A clock that stands 40 days ahead, and one at 1975; a later night that folds nothing knows it still."""
     odd = day_of_events(N_DAYS - 1).with_columns(
@@ -162,6 +163,7 @@ def test_a_night_without_news_writes_nothing(shop, snapshot):
     assert snapshot(shop.folder / "out" / "state") == before
 
 
+@pytest.mark.slow
 def test_night_by_night_keeps_the_cells_of_one_folding_of_all(shop):
     shop.night()
     for day in range(N_DAYS - 1, N_DAYS + 3):
@@ -176,6 +178,7 @@ def test_night_by_night_keeps_the_cells_of_one_folding_of_all(shop):
     assert one.log.cells.kinds == other.log.cells.kinds
 
 
+@pytest.mark.slow
 def test_the_sum_of_known_cells_takes_up_new_users_items_and_event_types(shop):
     shop.night()
     for day in range(N_DAYS - 1, N_DAYS + 5):
@@ -311,6 +314,7 @@ def test_other_gains_and_quarantine_shares_fold_nothing(shop):
     assert shop.night()[1]["folded"] == 0
 
 
+@pytest.mark.slow
 def test_items_may_come_and_go(shop):
     shop.night()
     shop.catalogue(22)
@@ -321,6 +325,7 @@ def test_items_may_come_and_go(shop):
     assert shop.night()[1]["folded"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ["ordered", "random", "absent"])
 def test_an_event_that_stands_in_two_files_is_found(shop, names):
     rng = np.random.default_rng(0)
@@ -372,6 +377,7 @@ def test_files_that_differ_in_columns_are_judged_together(shop, other):
     assert shop.night()[1]["rebuilt_because"] == "its files differ in their columns"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changed", ["user_id", "item_id"])
 def test_fault_47_ids_that_become_integers_or_text_are_the_same_ids(shop, changed):
     """`shop.night` holds each night against a reading of everything."""
@@ -515,6 +521,7 @@ class EveryColumn:
         return np.nan_to_num(numbers, nan=-1.0) @ np.sqrt(np.arange(1, numbers.shape[1] + 1))
 
 
+@pytest.mark.slow
 def test_rankings_are_the_same_with_the_state_and_without_it(trained_project, tmp_path):
     project = trained_project.copy(tmp_path / "project")
     config = project.config

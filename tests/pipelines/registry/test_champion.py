@@ -119,6 +119,7 @@ def test_fault_71_a_promotion_killed_at_any_write_is_completed_by_the_next_comma
     assert [what for _, *what in writes[1:4]] == [[CHAMPION], [PREVIOUS], [CHALLENGER]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_fault_72_a_rollback_killed_at_any_write_is_completed_by_the_next_command(when, registry):
     move(registry, to="1")

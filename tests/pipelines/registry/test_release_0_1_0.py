@@ -26,6 +26,8 @@ from pipelines.stores.publish import published
 from pipelines.stores.storage import read_json, sha256_of, write_json
 from pipelines.verbs import promote as promoting
 
+pytestmark = pytest.mark.slow
+
 BEFORE = Path(__file__).with_name("release_0_1_0")
 (BUNDLE,) = (BEFORE / "out" / "bundles").iterdir()
 CHANGELOG = (Path(__file__).parents[3] / "CHANGELOG.md").read_text(encoding="utf-8")

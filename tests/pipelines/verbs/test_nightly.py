@@ -117,6 +117,7 @@ def test_fault_70_a_night_whose_registry_is_gone_publishes_and_leaves_the_rest(p
     assert "entries wait until the registry answers" in steps["sync"]["because"]
 
 
+@pytest.mark.slow
 def test_a_challenger_that_passes_the_gates_is_suggested_and_not_promoted(project, nightly):
     register(replace(project.trained), project.inputs, project.config)
     first = nightly().facts["steps"]["suggest"]

@@ -149,6 +149,7 @@ def test_noise_alone_is_promoted_in_at_most_five_percent_of_resamples_and_a_lift
     assert share_promoted(project.config, lift=0.8, resamples=20) >= 0.8
 
 
+@pytest.mark.slow
 def test_a_second_champion_can_be_taken_back(project, command):
     challenge(project)
     promoted = command(project, "promote", "--reason", "the weekly training").facts
@@ -331,6 +332,7 @@ def test_what_was_live_on_a_day_is_said_by_decisions_and_nights(project, command
     assert f"champion when {project.day} began: none" in ended.err
 
 
+@pytest.mark.slow
 def test_a_window_that_a_version_has_seen_is_refused(project, command):
     trained = project.trained
     opens = trained.split.test.start
@@ -346,6 +348,7 @@ def test_a_window_that_a_version_has_seen_is_refused(project, command):
 FEW = ("--set", "evaluation.max_requests=40")
 
 
+@pytest.mark.slow
 def test_versions_are_compared_on_the_same_requests(project, command):
     challenge(project, ranker=project.trained.behaviour_ranker)
     whole = command(project, "evaluate", "--version", "1", "--version", "2").facts
@@ -434,6 +437,7 @@ def test_a_dry_run_shows_the_policy_and_writes_nothing_but_vectors(project, comm
     assert command(project, "promote", "--version", "2", "--champion", "1").facts["champion"] == "nightrank/2"
 
 
+@pytest.mark.slow
 def test_an_approval_lets_a_version_in(project, command):
     challenge(project)
     project.change(promotion={"min_approvals": 1})
