@@ -3,8 +3,8 @@
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # before any native import: OpenMP must not spin beside others
-os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # whose workers outlive a server that is killed
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")  # nor OpenBLAS
+os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")  # its workers outlive a server that is killed
 
 import hashlib
 import json
