@@ -201,6 +201,12 @@ def trained_project(tmp_path_factory, shop_project):
     return replace(project, inputs=inputs, trained=trained, registered=registered)
 
 
+@pytest.fixture
+def project(trained_project, tmp_path):
+    """The shop with its champion, in a folder that a test may change."""
+    return trained_project.copy(tmp_path / "project")
+
+
 @dataclass(frozen=True)
 class Ended:
     """How a command ended."""
@@ -270,3 +276,13 @@ def contents(folder: Path) -> dict[str, tuple[bytes, int]]:
 def snapshot():
     """`contents`: to see that nothing was touched."""
     return contents
+
+
+@pytest.fixture
+def night(project, command):
+    """Score a day of `project`; tonight, if no other is named."""
+
+    def run(*arguments, when=project.day):
+        return command(project, "score", "--date", str(when), *arguments)
+
+    return run

@@ -23,11 +23,6 @@ from pipelines.stores.storage import read_json, sha256_of, write_json
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def bundle(project):
     (folder,) = (project.folder / "out/bundles").iterdir()
     return folder

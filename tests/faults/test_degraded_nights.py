@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 import urllib.request
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from free_port import free_port
 
 from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.tracking import Tracking
@@ -23,28 +24,8 @@ _START_SECONDS = 120
 MOST_SECONDS = 20
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
-def night(project, command):
-    """Score a day; tonight, if no other is named."""
-
-    def run(*arguments, when=project.day):
-        return command(project, "score", "--date", str(when), *arguments)
-
-    return run
-
-
 def out(project) -> Path:
     return project.folder / "out"
-
-
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listening:
-        return int(listening.getsockname()[1])
 
 
 @contextmanager

@@ -18,11 +18,6 @@ from pipelines.registry.registry import CHAMPION, Registry
 from pipelines.registry.tracking import Tracking, probe, tracking_uri
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
 def out(project) -> Path:
     return project.folder / "out"
 

@@ -19,21 +19,6 @@ from ranker.trees_and_network import TreesAndNetwork
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
-def night(project, command):
-    """Score a day; tonight, if no other is named."""
-
-    def run(*arguments, when=project.day):
-        return command(project, "score", "--date", str(when), *arguments)
-
-    return run
-
-
-@pytest.fixture
 def meanwhile(monkeypatch):
     """Have something happen once, after a night is written and before it is published."""
 

@@ -36,11 +36,6 @@ app(args=json.loads(sys.argv[1]), standalone_mode=False)
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def waiting(project):
     """A command in a process of its own that has imported everything and waits for a line."""
     processes = []

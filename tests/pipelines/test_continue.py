@@ -37,11 +37,6 @@ def grow(project, *days):
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def grown(project):
     grow(project, 0, 1, 2)
     return project

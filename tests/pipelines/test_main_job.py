@@ -39,21 +39,6 @@ BUNDLE = {
 ANY_ID = re.compile(r"\b[uie]0\d{5}\b")  # as the simulated shop numbers users, items and events
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
-def night(project, command):
-    """Score a day; tonight, if not told otherwise."""
-
-    def run(*arguments, when=project.day):
-        return command(project, "score", "--date", str(when), *arguments)
-
-    return run
-
-
 def rankings_folder(project) -> Path:
     return Path(project.config.output) / "rankings"
 

@@ -51,11 +51,6 @@ def planted(shop_project, tmp_path_factory):
         yield project
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
 def worth(facts, part, slice_name="all"):
     (found,) = (
         row

@@ -37,11 +37,6 @@ def by_popularity(trained_project, popularity_by_ids):
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def evaluated(project, command):
     """Evaluate with files of scores."""
 

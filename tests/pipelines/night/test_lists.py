@@ -13,19 +13,6 @@ AN_HOUR = ("--set", "night.deadline_minutes=60")
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
-def night(project, command):
-    def run(*arguments, when=project.day):
-        return command(project, "score", "--date", str(when), *arguments)
-
-    return run
-
-
-@pytest.fixture
 def late_after(monkeypatch):
     """Lets two hours pass after some shards of a night were begun."""
 

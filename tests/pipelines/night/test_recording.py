@@ -18,11 +18,6 @@ from pipelines.stores.publish import published
 from pipelines.stores.spool import spool, spooled
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
 def nights(project):
     """The runs of nights, the latest first."""
     client = MlflowClient(tracking_uri(project.config))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import small_registry
+from free_port import free_port
 from small_registry import add_versions, config_of, one_history
 
 from pipelines.registry.champion import Champion
@@ -53,12 +54,6 @@ class Promoter:
         self.process.wait()
         self.process.stdin.close()
         self.process.stdout.close()
-
-
-def free_port():
-    with socket.socket() as opened:
-        opened.bind(("127.0.0.1", 0))
-        return opened.getsockname()[1]
 
 
 def ended(process):

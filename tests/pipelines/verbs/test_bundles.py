@@ -15,11 +15,6 @@ from pipelines.verbs.bundles import bundle_in, bundle_of, differences, export, f
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def kept(project):
     return bundle_of("champion", Registry(project.config))
 

@@ -25,11 +25,6 @@ DAG = Path(__file__).resolve().parents[2] / "examples/airflow_dag.py"
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def nightly(project, command):
     def run(*arguments, when=project.day):
         return command(project, "nightly", "--date", str(when), *arguments)

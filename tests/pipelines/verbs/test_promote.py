@@ -27,11 +27,6 @@ from ranker.listnet_fit import fit_listnet
 from ranker.trees_and_network import TreesAndNetwork
 
 
-@pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
 def challenge(project, **changes):
     """Register another version, made of the trained one."""
     return register(replace(project.trained, **changes), project.inputs, project.config).version

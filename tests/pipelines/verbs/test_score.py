@@ -112,11 +112,6 @@ def test_reasons_name_families_of_the_version_and_leave_the_order_as_it_is(train
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def night(project, command):
     """Score a day with some keys set; tonight, if not told otherwise."""
 

@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,7 @@ import pandas as pd
 import polars as pl
 import pytest
 import yaml
+from free_port import free_port
 
 from features.errors import BlockedError, ConfigError, ContractError, IntegrityError
 from pipelines.registry.bundle import load_bundle
@@ -199,12 +199,6 @@ def test_mlflow_serves_and_predicts_the_same_lists(project, night, tmp_path):
     subprocess.run([*command, "-i", "users.csv", "-o", "out.json"], check=True, env=env, cwd=tmp_path)
     got = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))["predictions"]
     assert [(row["user_id"], row["rank"], row["item_id"]) for row in got if row["rank"] <= 10] == wanted
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def answers(url):

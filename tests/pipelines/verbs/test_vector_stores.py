@@ -17,11 +17,6 @@ DAY = 86_400
 
 
 @pytest.fixture
-def project(trained_project, tmp_path):
-    return trained_project.copy(tmp_path / "project")
-
-
-@pytest.fixture
 def root(project) -> Path:
     return Path(project.config.output) / "vectors"
 
